@@ -1,0 +1,57 @@
+"""`--config F [--key value …]`, the command line of every script that reads a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from .config import Config, load_config
+from .errors import UserError
+
+
+def parse_command_line(description: str, argv: list[str] | None = None) -> Config:
+    """The Config of a recipe and its overrides. argv: sys.argv[1:] if None. Raises UserError."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="recipe keys, each of which can be given as --key value:\n" + "\n".join(_describe(Config)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-c", "--config", required=True, help="recipe, a YAML file")
+    args, rest = parser.parse_known_args(argv)
+    return load_config(args.config, parse_overrides(rest))
+
+
+def parse_overrides(words: list[str]) -> dict[str, Any]:
+    """["--lr", "0.1", "--augment.flip_prob=0"] to {"lr": 0.1, "augment.flip_prob": 0}; values are read as YAML."""
+    overrides: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        key, equals, value = word.partition("=")
+        if not key.startswith("--") or len(key) == 2:
+            raise UserError(f"command line: got {word!r}, expected --key value")
+        if not equals:
+            if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
+                raise UserError(f"command line: got {key} without a value, expected {key} value")
+            value = rest.pop(0)
+        try:
+            overrides[key[2:].replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            overrides[key[2:].replace("-", "_")] = value
+    return overrides
+
+
+def _describe(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """A line for each key of a section: name, default, description."""
+    lines = []
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            lines += _describe(field.annotation, f"{prefix}{name}.")
+            continue
+        default = "" if field.is_required() else f" [{field.default}]"
+        lines.append(f"  --{prefix}{name:<24}{field.description or ''}{default}")
+    return lines

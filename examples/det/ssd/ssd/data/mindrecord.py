@@ -1,0 +1,151 @@
+"""MindRecord shards: their schema, how they are written, and how a finished set is told from an unfinished one.
+
+A record is `img_id` (1,) int64, `image` the encoded file, `annotation` (max(M, 1), 5) float32: boxes_yxyx in pixels and the
+class index. MindRecord cannot hold (0, 5), so an image without objects has one row of zeros: class 0, which is padding.
+MindCV's example has the same columns with int32 ids and rounded int32 boxes, and can be read as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import re
+import shutil
+import tempfile
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+
+from ..errors import UserError
+from ..progress import Progress
+from .coco import CocoImage, CocoSplit
+from .info import INFO_NAME, DatasetInfo, SplitInfo, sha256
+from .records import Record, read_record
+
+SCHEMA = {
+    "img_id": {"type": "int64", "shape": [1]},
+    "image": {"type": "bytes"},
+    "annotation": {"type": "float32", "shape": [-1, 5]},
+}
+SHARDS = 8
+ROWS_PER_WRITE = 64  # MindRecord deals the rows of one call out over the shards, so a call must be much more than SHARDS
+READ_AHEAD = 256  # images in flight between the readers and the writer
+
+
+def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, num_workers: int) -> DatasetInfo:
+    """Write out_path/{train,val}/coco0 …, a copy of the validation annotations and dataset.json, all or nothing.
+
+    Everything is made in a folder aside and moved in place at the end, dataset.json last. Raises UserError.
+    """
+    if train.classes != val.classes or train.category_ids != val.category_ids:
+        raise UserError(
+            f"{val.annotation_path}: got categories {dict(zip(val.category_ids, val.classes[1:]))}, expected those of "
+            f"{train.annotation_path.name}, {dict(zip(train.category_ids, train.classes[1:]))}; make the lists equal"
+        )
+    if not any(len(image.objects) for image in train.images):
+        raise UserError(f"{train.annotation_path}: got no boxes to train on, expected at least one; mend the file")
+    _refuse_foreign(out_path)
+    existing = [out_path / name for name in (INFO_NAME, "train", "val") if (out_path / name).exists()]
+    if existing and not overwrite:
+        raise UserError(f"{existing[0]}: got a file that is already there, expected a new --out_path; choose another or add --overwrite")
+    with _work_folder(out_path) as work:
+        train_info = _write_split(train, work / "train", num_workers)
+        val_info = _write_split(val, work / "val", num_workers)
+        annotations = Path("annotations") / val.annotation_path.name
+        (work / "annotations").mkdir()
+        shutil.copyfile(val.annotation_path, work / annotations)
+        info = DatasetInfo(train.classes, train.category_ids, annotations.as_posix(), train_info, val_info)
+        info.write(work / INFO_NAME)
+        (out_path / INFO_NAME).unlink(missing_ok=True)  # from here on the old set no longer passes for a finished one
+        for split in ("train", "val"):
+            shutil.rmtree(out_path / split, ignore_errors=True)
+            (work / split).rename(out_path / split)
+        (out_path / "annotations").mkdir(exist_ok=True)
+        (work / annotations).replace(out_path / annotations)
+        (work / INFO_NAME).rename(out_path / INFO_NAME)
+    return info
+
+
+def _refuse_foreign(out_path: Path) -> None:
+    """--overwrite replaces out_path/train and out_path/val whole, so they may hold nothing but shards."""
+    for folder in (out_path / "train", out_path / "val"):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if not re.fullmatch(r"coco\d*(\.db)?", path.name):
+                raise UserError(f"{path}: got a file that is no shard, expected {folder} free for shards; choose another --out_path")
+
+
+@contextlib.contextmanager
+def _work_folder(out_path: Path) -> Iterator[Path]:
+    """A folder on the same disk as out_path, gone afterwards; and so is out_path, if it was made here and stayed empty."""
+    made = [folder for folder in (out_path, *out_path.parents) if not folder.exists()]
+    try:
+        out_path.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=out_path))
+    except OSError as error:
+        raise UserError(f"{out_path}: got {error.strerror.lower()}, expected a folder to write to; choose another --out_path") from None
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # not empty: the set is there
+                folder.rmdir()
+
+
+def _write_split(split: CocoSplit, folder: Path, num_workers: int) -> SplitInfo:
+    from mindspore.mindrecord import FileWriter  # here, because the reader processes import this module and need no MindSpore
+
+    folder.mkdir()
+    writer = FileWriter(str(folder / "coco"), shard_num=SHARDS)
+    writer.add_schema(SCHEMA, "objects of COCO images")
+    per_class = np.zeros(len(split.classes), dtype=np.int64)
+    dropped = crowd = max_boxes = 0
+    rows: list[dict] = []
+    with Progress(len(split.images), folder.name, "images") as progress:
+        for record in _read_records(split.images, num_workers):
+            rows.append(_row(record))
+            per_class += np.bincount(record.objects[:, 4].astype(np.int64), minlength=len(per_class))
+            dropped, crowd = dropped + record.dropped_boxes, crowd + record.crowd_boxes
+            max_boxes = max(max_boxes, len(record.objects))
+            if len(rows) == ROWS_PER_WRITE:
+                writer.write_raw_data(rows)
+                rows.clear()
+            progress.update()
+    if rows:
+        writer.write_raw_data(rows)
+    writer.commit()
+    return SplitInfo(
+        images=len(split.images),
+        boxes=int(per_class.sum()),
+        max_boxes=max_boxes,
+        boxes_per_class={name: int(count) for name, count in zip(split.classes[1:], per_class[1:])},
+        dropped_boxes=dropped,
+        crowd_boxes=crowd,
+        source=split.annotation_path.name,
+        source_sha256=sha256(split.annotation_path),
+        shards={f"{folder.name}/{path.name}": path.stat().st_size for path in sorted(folder.iterdir())},
+    )
+
+
+def _read_records(images: list[CocoImage], num_workers: int) -> Iterator[Record]:
+    """Records in the order of `images`, read by processes that stay at most READ_AHEAD images ahead of the writer."""
+    # spawn: forking a process in which MindSpore's threads already run can hang
+    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting: deque = deque()
+        try:
+            for image in images:
+                waiting.append(pool.submit(read_record, image))
+                if len(waiting) > READ_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _row(record: Record) -> dict:
+    objects = record.objects if len(record.objects) else np.zeros((1, 5), dtype=np.float32)
+    return {"img_id": np.array([record.image_id], dtype=np.int64), "image": record.image, "annotation": objects}

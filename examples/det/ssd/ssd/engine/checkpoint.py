@@ -1,0 +1,114 @@
+"""Checkpoints: MindCV's names mapped to ours, and nothing loaded or left out in silence."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import mindspore as ms
+import mindspore.nn as nn
+from mindspore import Parameter
+
+from ..errors import UserError
+
+# Names of MindCV's examples/det/ssd and what the same parameter is called here, in the order they are tried.
+_NORM_OR_CONV = r"(?:features\.)?"  # the example wraps convolution and BatchNorm in a cell of that name, or does not
+MINDCV_NAMES = [
+    (r"^backbone_wrapper\.backbone\.", "backbone.features."),
+    (r"^backbone_wrapper\.feature1_expand_layer\." + _NORM_OR_CONV, "neck.expand.0."),
+    (r"^backbone_wrapper\.multi_residual\.(\d+)\.conv\.(\d+)\." + _NORM_OR_CONV, r"neck.extras.\1.conv.\2."),
+    (r"^backbone_wrapper\.fpn\.lateral_convs_list\.", "neck.lateral."),
+    (r"^backbone_wrapper\.fpn\.fpn_convs_list\.(\d+)\." + _NORM_OR_CONV, r"neck.output.\1."),
+    (r"^backbone_wrapper\.bottom_up\.blocks\.(\d+)\." + _NORM_OR_CONV, r"neck.downsample.\1."),
+    (r"^multi_box\.multi_loc_layers\.", "head.box."),
+    (r"^multi_box\.multi_cls_layers\.", "head.cls."),
+    (r"^multi_box\.addition_layer_loc\.(\d+)\.(\d+)\." + _NORM_OR_CONV, r"head.box_tower.\1.\2."),
+    (r"^multi_box\.addition_layer_cls\.(\d+)\.(\d+)\." + _NORM_OR_CONV, r"head.cls_tower.\1.\2."),
+    (r"^multi_box\.loc_layers\.0\.", "head.box."),
+    (r"^multi_box\.cls_layers\.0\.", "head.cls."),
+]
+# What training leaves in a checkpoint beside the network: state of the optimiser and of the training step.
+TRAINING_STATE = re.compile(
+    r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|scale_sense|updates|epoch_num|step_num)$"
+)
+
+
+def load_weights(net: nn.Cell, path) -> None:
+    """Load a detector's weights, ours or those of MindCV's example, into `net`.
+
+    State of training in the file is passed over. Every other parameter of the file must find its place in `net`, and
+    every parameter of `net` its value; else nothing is loaded. Raises UserError.
+    """
+    found = {}
+    for name, value in read_checkpoint(path).items():
+        if not TRAINING_STATE.match(name):
+            found[_our_name(name)] = value
+    wanted = net.parameters_dict()
+    _refuse_difference(found, wanted, path)
+    _copy(found, wanted, path)
+
+
+def load_backbone(net: nn.Cell, path) -> None:
+    """Load ImageNet weights into a detector's backbone from a checkpoint of the MindCV model that it is.
+
+    The file may hold more, its classifier; it must fill every parameter of the backbone. Raises UserError.
+    """
+    prefix = "backbone.features.net."
+    wanted = {name: value for name, value in net.parameters_dict().items() if name.startswith(prefix)}
+    content = read_checkpoint(path)
+    found = {}
+    for name in wanted:
+        # MindCV's feature extractor flattens sequences: `features.3.conv` becomes `features_3.conv`.
+        plain = re.sub(r"^features_(\d+)\.", r"features.\1.", name[len(prefix) :])
+        if plain in content:
+            found[name] = content[plain]
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        raise UserError(
+            f"backbone_ckpt_path: {path}: got no value for {len(missing)} of {len(wanted)} backbone parameters, {missing[0]!r} first, "
+            "expected a checkpoint of the recipe's backbone; use that file, or an empty path to train from scratch"
+        )
+    _copy(found, wanted, path)
+
+
+def read_checkpoint(path) -> dict[str, Parameter]:
+    """{name: parameter} of a checkpoint file. Raises UserError if it is missing or not one."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: got no such file, expected a checkpoint; check the path")
+    try:
+        return ms.load_checkpoint(str(path))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: got {str(error).splitlines()[0]}, expected a MindSpore checkpoint; check the file") from None
+
+
+def save_checkpoint(net: nn.Cell, path: Path) -> None:
+    """Write all parameters of `net` aside and rename, so that `path` is never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".unfinished-{path.name}")
+    ms.save_checkpoint(net, str(aside))
+    os.replace(aside, path)
+
+
+def _our_name(name: str) -> str:
+    for pattern, replacement in MINDCV_NAMES:
+        renamed, count = re.subn(pattern, replacement, name)
+        if count:
+            return renamed
+    return name
+
+
+def _refuse_difference(found: dict, wanted: dict, path) -> None:
+    unplaced, unfilled = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
+    if unplaced or unfilled:
+        parts = [f"{len(names)} {what}, {names[0]!r} first" for names, what in ((unplaced, "it alone has"), (unfilled, "it lacks")) if names]
+        raise UserError(f"{path}: got other parameters than the recipe's detector ({'; '.join(parts)}), expected the same; use the recipe it was trained with")
+
+
+def _copy(found: dict, wanted: dict, path) -> None:
+    for name, value in found.items():
+        if value.shape != wanted[name].shape:
+            advice = "; it may have been trained on other classes" if name.startswith("head.cls") else ""
+            raise UserError(f"{path}: {name}: got shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}; use the recipe it was trained with{advice}")
+    for name, value in found.items():
+        wanted[name].set_data(value.astype(wanted[name].dtype) if value.dtype != wanted[name].dtype else value)

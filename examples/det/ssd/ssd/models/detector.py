@@ -1,0 +1,52 @@
+"""The detector: backbone, neck and head, from normalised images to raw predictions, in training and evaluation alike."""
+
+from __future__ import annotations
+
+import math
+
+import mindspore.nn as nn
+from mindspore import Tensor
+
+from ..boxes.anchors import create_anchors
+from ..errors import UserError
+from .backbone import Backbone
+from .head import create_head
+from .neck import create_neck
+
+
+class SSD(nn.Cell):
+    """A single shot detector. It applies no activation: losses and post-processing do."""
+
+    def __init__(self, backbone: nn.Cell, neck: nn.Cell, head: nn.Cell):
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+
+    def construct(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image: (B, 3, H, W) float, normalised -> box_offsets (B, A, 4), cls_logits (B, A, K), float32 at any AMP level"""
+        box_offsets, cls_logits = self.head(self.neck(self.backbone(image)))
+        return box_offsets.astype("float32"), cls_logits.astype("float32")
+
+
+def create_detector(cfg) -> SSD:
+    """The detector of a recipe with fresh weights. cfg: Config.
+
+    Raises UserError if the levels that the network makes are not those that the recipe's anchors stand on.
+    """
+    anchors = create_anchors(cfg)
+    backbone = Backbone(cfg.backbone, cfg.backbone_out_indices)
+    neck = create_neck(cfg, backbone)
+    sizes = [tuple(math.ceil(side / stride) for side in cfg.image_size) for stride in neck.strides]
+    if sizes != anchors.feature_sizes:
+        raise UserError(
+            f"steps: got {list(cfg.steps)} for feature maps of {anchors.feature_sizes} locations, expected the {sizes} "
+            f"that {cfg.backbone} and its neck make of {cfg.image_size[1]}x{cfg.image_size[0]} images; change steps or layers"
+        )
+    of_backbone = tuple(neck.out_channels[: len(backbone.channels)])
+    if cfg.backbone_channels not in (None, of_backbone):
+        raise UserError(
+            f"extras_out_channels: got {list(cfg.backbone_channels)} for the levels of the backbone, expected {list(of_backbone)}; "
+            "remove the key to have them derived"
+        )
+    return SSD(backbone, neck, create_head(cfg, neck.out_channels, anchors.num_per_location))

@@ -1,0 +1,85 @@
+"""From raw predictions to detections: decoding and top-k in the graph, non-maximum suppression on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Sequence
+
+import cv2
+import mindspore.nn as nn
+import numpy as np
+from mindspore import Tensor, ops
+
+
+class DecodeBoxes(nn.Cell):
+    """BoxCoder.decode in the graph. anchors_cyxhw: (A, 4) float32"""
+
+    def __init__(self, anchors_cyxhw: np.ndarray, prior_scaling: Sequence[float] = (0.1, 0.2)):
+        super().__init__()
+        self.centers, self.sizes = Tensor(anchors_cyxhw[:, :2]), Tensor(anchors_cyxhw[:, 2:])
+        self.center_scale, self.size_scale = prior_scaling
+
+    def construct(self, box_offsets: Tensor) -> Tensor:
+        """box_offsets: (B, A, 4) -> boxes_yxyx (B, A, 4), clipped to 0..1"""
+        centers = box_offsets[..., :2] * self.center_scale * self.sizes + self.centers
+        half_sizes = ops.exp(box_offsets[..., 2:] * self.size_scale) * self.sizes / 2
+        return ops.clamp(ops.concat((centers - half_sizes, centers + half_sizes), axis=2), 0.0, 1.0)
+
+
+class TopCandidates(nn.Cell):
+    """The best-scored pairs of an anchor and a class, background left out.
+
+    top_k: T, lowered to A * (K - 1) where there are no more
+    """
+
+    def __init__(self, decode: DecodeBoxes, top_k: int):
+        super().__init__()
+        self.decode = decode
+        self.top_k = top_k
+
+    def construct(self, box_offsets: Tensor, cls_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """box_offsets: (B, A, 4); cls_logits: (B, A, K)
+        -> boxes_yxyx (B, T, 4) 0..1; scores (B, T) 0..1, falling; labels (B, T) int32, 1..K-1"""
+        foreground = cls_logits.shape[2] - 1
+        logits = cls_logits[..., 1:].reshape(cls_logits.shape[0], -1)  # (B, A * (K - 1))
+        best_logits, index = ops.topk(logits, min(self.top_k, logits.shape[1]))
+        boxes = ops.gather(self.decode(box_offsets), index // foreground, 1, 1)
+        # The sigmoid keeps the order, so it is taken of the chosen ones alone.
+        return boxes, ops.sigmoid(best_logits), index % foreground + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """One image. boxes_yxyx: (D, 4) float32 in pixels of the original image; scores: (D,) falling; labels: (D,) int, 1..K-1"""
+
+    boxes_yxyx: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+
+class DetectionSelector:
+    """Threshold, non-maximum suppression within each class by OpenCV, and the cap on detections of an image."""
+
+    def __init__(self, min_score: float, nms_threshold: float, max_detections: int):
+        self.min_score = min_score
+        self.nms_threshold = nms_threshold
+        self.max_detections = max_detections
+
+    def __call__(self, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray, height: int, width: int) -> Detections:
+        """boxes_yxyx: (T, 4) 0..1; scores: (T,); labels: (T,) of one image that is height x width pixels"""
+        chosen = scores >= self.min_score
+        scores, labels = scores[chosen], labels[chosen]
+        boxes = boxes_yxyx[chosen] * np.array([height, width, height, width], dtype=np.float32)
+        if len(scores):
+            # OpenCV reads x, y, width, height; IoU is the same with x and y exchanged. It compares in double precision.
+            corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
+            kept = cv2.dnn.NMSBoxesBatched(corner_and_size, scores, labels, 0.0, self.nms_threshold)
+            kept = np.asarray(kept, dtype=np.int64)
+            kept = kept[np.argsort(-scores[kept], kind="stable")][: self.max_detections]
+            boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+        return Detections(boxes, scores, labels)
+
+
+def create_candidates(cfg, anchors) -> TopCandidates:
+    """The post-processing of a recipe that runs in the graph. cfg: Config; anchors: boxes.anchors object."""
+    return TopCandidates(DecodeBoxes(anchors.boxes_cyxhw, cfg.prior_scaling), cfg.pre_nms_top_k)
