@@ -10,9 +10,8 @@ _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def decode_image(encoded: bytes | np.ndarray) -> np.ndarray:
-    """JPEG, PNG, … as bytes or (N,) uint8 -> (H, W, 3) uint8 RGB. Raises ValueError on what is no whole image."""
-    if isinstance(encoded, bytes):
-        encoded = np.frombuffer(encoded, np.uint8)
+    """JPEG, PNG, … as bytes or an array of them -> (H, W, 3) uint8 RGB. Raises ValueError on what is no image."""
+    encoded = np.frombuffer(encoded, np.uint8)
     image = cv2.imdecode(encoded, _FLAGS) if encoded.size else None
     if image is None:
         raise ValueError("bytes that do not decode")

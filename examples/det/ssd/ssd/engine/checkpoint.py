@@ -90,6 +90,13 @@ def save_checkpoint(net: nn.Cell, path: Path) -> None:
     os.replace(aside, path)
 
 
+def find_checkpoint(folder: Path) -> Path | None:
+    """The best checkpoint in a folder that train.py wrote, else the newest, None if there is none."""
+    if (folder / "best.ckpt").is_file():
+        return folder / "best.ckpt"
+    return max(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
 def _our_name(name: str) -> str:
     for pattern, replacement in MINDCV_NAMES:
         renamed, count = re.subn(pattern, replacement, name)

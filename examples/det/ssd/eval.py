@@ -1,0 +1,22 @@
+"""Evaluate a detector by COCO's protocol on every validation image:
+
+    python examples/det/ssd/eval.py --config examples/det/ssd/ssd_mobilenetv2.yaml --ckpt_path ckpt/best.ckpt
+"""
+
+from ssd.command_line import parse_command_line
+from ssd.errors import exit_cleanly
+
+
+@exit_cleanly
+def main() -> None:
+    cfg = parse_command_line(__doc__)  # before MindSpore loads, so that a mistake is told at once
+
+    from ssd.engine.evaluator import evaluate
+
+    metrics, table = evaluate(cfg)
+    print(table, end="")
+    print(f"mAP: {metrics['AP']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
