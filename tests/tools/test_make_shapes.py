@@ -11,6 +11,7 @@ from pathlib import Path
 import make_shapes
 import numpy as np
 import pytest
+import shape_drawing
 from pycocotools.coco import COCO
 
 SIZE = 128
@@ -120,7 +121,7 @@ def test_all_classes_occur_and_one_image_in_fifty_is_empty(data_set, split):
 def test_boxes_lie_inside_and_keep_to_the_sizes(size):
     sides = []
     for seed in range(300):
-        shape = make_shapes.random_shape(np.random.default_rng(seed), size)
+        shape = shape_drawing.random_shape(np.random.default_rng(seed), size)
         x, y, w, h = make_shapes.coco_annotation(shape, 1, 1)["bbox"]
         assert 0 <= x and 0 <= y and x + w <= size + 1e-9 and y + h <= size + 1e-9
         sides.append(max(w, h) / size)
@@ -129,27 +130,27 @@ def test_boxes_lie_inside_and_keep_to_the_sizes(size):
 
 
 def test_box_of_pixel_columns_3_to_7_by_hand():
-    outline = make_shapes.place_outline(make_shapes.unit_outline("square"), 5, corner_xy=(3, 10))
+    outline = shape_drawing.place_outline(shape_drawing.unit_outline("square"), 5, corner_xy=(3, 10))
     image = np.zeros((20, 20, 3), np.uint8)
-    make_shapes.paint(image, outline, (255, 255, 255), np.random.default_rng(0))
+    shape_drawing.paint(image, outline, (255, 255, 255), np.random.default_rng(0))
     assert extent(image.any(axis=2)).tolist() == [3, 10, 8, 15]  # columns 3..7: x = 3, w = 5
     assert (image[10:15, 3:8] > 150).all()  # and all 25 pixels of it
-    assert make_shapes.coco_annotation(make_shapes.Shape("square", outline), 1, 1)["bbox"] == [3, 10, 5, 5]
+    assert make_shapes.coco_annotation(shape_drawing.Shape("square", outline), 1, 1)["bbox"] == [3, 10, 5, 5]
 
 
 @pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("long_side, angle", [(16, 0.3), (41.7, -0.2), (90, 0.0)])
 def test_box_is_the_extent_of_the_changed_pixels(name, long_side, angle):
-    unit = make_shapes.unit_outline(name)
+    unit = shape_drawing.unit_outline(name)
     for shift in np.linspace(0, 1, 7):  # every position within the pixel grid
-        outline = make_shapes.place_outline(unit, long_side, angle, 1.1, (4 + shift, 7 + shift / 2))
-        box = corners(make_shapes.Shape(name, outline).box_xywh)
+        outline = shape_drawing.place_outline(unit, long_side, angle, 1.1, (4 + shift, 7 + shift / 2))
+        box = corners(shape_drawing.Shape(name, outline).box_xywh)
         assert max(box[2:] - box[:2]) == pytest.approx(long_side)
         image = np.zeros((SIZE, SIZE, 3), np.uint8)
-        make_shapes.paint(image, outline, (255, 255, 255), np.random.default_rng(0))
+        shape_drawing.paint(image, outline, (255, 255, 255), np.random.default_rng(0))
         assert np.abs(extent(image.any(axis=2)) - box).max() < 1
-        alpha, (rows, columns) = make_shapes.coverage(outline)
-        assert alpha.sum() == pytest.approx(make_shapes.Shape(name, outline).area, rel=0.04)
+        alpha, (rows, columns) = shape_drawing.coverage(outline)
+        assert alpha.sum() == pytest.approx(shape_drawing.Shape(name, outline).area, rel=0.04)
         if name in ("circle", "square", "ring", "cross"):  # point-symmetric: the centre of mass is that of the box
             x = (alpha.sum(axis=0) * (np.arange(columns.start, columns.stop) + 0.5)).sum() / alpha.sum()
             y = (alpha.sum(axis=1) * (np.arange(rows.start, rows.stop) + 0.5)).sum() / alpha.sum()
@@ -158,16 +159,16 @@ def test_box_is_the_extent_of_the_changed_pixels(name, long_side, angle):
 
 def test_a_scene_differs_from_its_background_just_inside_its_box():
     for seed in range(40):
-        image, (shape,) = make_shapes.draw_scene(np.random.default_rng(seed), SIZE, 1)
-        background = make_shapes.draw_background(np.random.default_rng(seed), SIZE)
+        image, (shape,) = shape_drawing.draw_scene(np.random.default_rng(seed), SIZE, 1)
+        background = shape_drawing.draw_background(np.random.default_rng(seed), SIZE)
         assert np.abs(extent((image != background).any(axis=2)) - corners(shape.box_xywh)).max() < 1
 
 
 def test_a_ring_has_a_hole_and_leaves_it_out_of_its_area():
-    outline = make_shapes.place_outline(make_shapes.unit_outline("ring"), 40)
-    alpha, _ = make_shapes.coverage(outline)
+    outline = shape_drawing.place_outline(shape_drawing.unit_outline("ring"), 40)
+    alpha, _ = shape_drawing.coverage(outline)
     assert alpha[20, 20] == 0 and alpha[20, 4] == 1
-    assert make_shapes.Shape("ring", outline).area == pytest.approx(math.pi * (20**2 - 11**2), rel=0.01)
+    assert shape_drawing.Shape("ring", outline).area == pytest.approx(math.pi * (20**2 - 11**2), rel=0.01)
 
 
 # --- visible shapes ---
@@ -188,7 +189,7 @@ def test_later_shapes_hide_at_most_two_fifths_of_an_earlier_one(data_set):
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_colours_keep_off_what_lies_under_them(grey):
     for seed in range(20):
-        colour = make_shapes.contrasting_colour(np.random.default_rng(seed), np.full((10, 3), grey, np.uint8))
+        colour = shape_drawing.contrasting_colour(np.random.default_rng(seed), np.full((10, 3), grey, np.uint8))
         assert np.linalg.norm(colour - grey) >= 100
 
 

@@ -17,13 +17,12 @@ class Matcher:
     """Match anchors to objects by overlap, as published, except that no object loses its best anchor without amends.
 
     Every object claims the anchor that overlaps it most. Where several want the same one, the better overlap keeps it
-    (the earlier object, if equal) and the others take their best anchor that nobody has claimed, for `claim_rounds`
-    rounds. Any other anchor goes to the object that overlaps it most, if by more than `threshold`.
+    (the earlier object, if equal) and the others take their best anchor that nobody has claimed, for
+    CLAIM_ROUNDS rounds. Any other anchor goes to the object that overlaps it most, if by more than `threshold`.
     """
 
-    def __init__(self, threshold: float = 0.5, claim_rounds: int = CLAIM_ROUNDS):
+    def __init__(self, threshold: float = 0.5):
         self.threshold = threshold
-        self.claim_rounds = claim_rounds
 
     def match(self, boxes_yxyx: np.ndarray, anchors_yxyx: np.ndarray) -> np.ndarray:
         """boxes_yxyx: (M, 4), M may be 0; anchors_yxyx: (A, 4) -> (A,) int64, the object's index or -1 for none."""
@@ -38,7 +37,7 @@ class Matcher:
     def _claims(self, iou: np.ndarray) -> dict[int, int]:
         """iou: (M, A) -> {object: the anchor it claimed}"""
         claims: dict[int, int] = {}
-        for _ in range(self.claim_rounds):
+        for _ in range(CLAIM_ROUNDS):
             free = iou.copy()
             free[:, list(claims.values())] = -1
             wanted = {}  # anchor: (overlap, object) of the best claim in this round

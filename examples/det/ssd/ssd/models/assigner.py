@@ -25,7 +25,6 @@ class TargetAssigner(nn.Cell):
         anchors_yxyx: np.ndarray,
         threshold: float = 0.5,
         prior_scaling: Sequence[float] = (0.1, 0.2),
-        claim_rounds: int = CLAIM_ROUNDS,
     ):
         super().__init__()
         self.anchor_centers, self.anchor_sizes = Tensor(anchors_cyxhw[:, :2]), Tensor(anchors_cyxhw[:, 2:])
@@ -34,18 +33,15 @@ class TargetAssigner(nn.Cell):
         self.anchor_index = Tensor(np.arange(len(anchors_cyxhw), dtype=np.int32))
         self.threshold = threshold
         self.center_scale, self.size_scale = prior_scaling
-        self.claim_rounds = claim_rounds
 
     def construct(self, boxes_yxyx: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """boxes_yxyx: (B, M, 4) 0..1; labels: (B, M) int32, 0 = padding
         -> target_offsets (B, A, 4), 0 for background; target_labels (B, A) int32, 0 = background"""
         is_object = labels > 0
-        quality = ops.select(
-            ops.broadcast_to(is_object.expand_dims(2), (-1, -1, self.anchor_index.shape[0])),
-            self._iou(boxes_yxyx),
-            Tensor(-1.0, ms.float32),
-        )  # (B, M, A), -1 for padding
-        quality = ops.select(self._claims(quality, is_object), Tensor(CLAIMED, ms.float32), quality)
+        boxes_yxyx = boxes_yxyx * is_object.expand_dims(2).astype("float32")  # padding overlaps nothing
+        quality = self._iou(boxes_yxyx)  # (B, M, A)
+        is_claimed = self.anchor_index == self._claims(quality, is_object).expand_dims(2)
+        quality = ops.select(is_claimed, Tensor(CLAIMED, ms.float32), quality)
         best_quality, best_object = ops.max(quality, axis=1)  # (B, A)
         is_positive = best_quality > self.threshold
 
@@ -64,28 +60,24 @@ class TargetAssigner(nn.Cell):
         intersection = height * width
         return intersection / ((y1 - y0) * (x1 - x0) + self.anchor_area - intersection)
 
-    def _claims(self, quality: Tensor, is_object: Tensor) -> Tensor:
-        """Which anchor is whose own. quality: (B, M, A); is_object: (B, M) -> (B, M, A) bool, one True a row at most."""
-        num_objects = quality.shape[1]
-        order = ops.arange(num_objects)
-        is_earlier = (order.expand_dims(0) < order.expand_dims(1)).expand_dims(0)  # (1, M, M): column before row
-        waiting = is_object
-        claims = quality > CLAIMED  # nothing yet
-        for _ in range(self.claim_rounds):
-            taken = claims.any(axis=1, keep_dims=True)  # (B, 1, A)
-            overlap, anchor = ops.max(ops.select(ops.broadcast_to(taken, claims.shape), Tensor(-1.0, ms.float32), quality), axis=2)
-            anchor = anchor.astype("int32")
-            wants = ops.logical_and(waiting, overlap > 0)  # (B, M)
-            rivals = ops.logical_and(anchor.expand_dims(2) == anchor.expand_dims(1), wants.expand_dims(1))  # (B, M, M)
+    def _claims(self, iou: Tensor, is_object: Tensor) -> Tensor:
+        """The anchor that each object claims. iou: (B, M, A); is_object: (B, M) -> (B, M) int32, -1 for none."""
+        order = ops.arange(iou.shape[1])
+        is_earlier = (order.expand_dims(0) < order.expand_dims(1)).expand_dims(0)  # (1, M, M): is the column before the row
+        claimed = ops.full_like(is_object, -1, dtype=ms.int32)
+        for _ in range(CLAIM_ROUNDS):
+            is_taken = (self.anchor_index == claimed.expand_dims(2)).any(axis=1, keep_dims=True)  # (B, 1, A)
+            overlap, wanted = ops.max(iou - 2.0 * is_taken.astype("float32"), axis=2)  # (B, M), negative if all are taken
+            wanted = wanted.astype("int32")
+            wants = ops.logical_and(ops.logical_and(is_object, claimed < 0), overlap > 0)
+            is_rival = ops.logical_and(wanted.expand_dims(2) == wanted.expand_dims(1), wants.expand_dims(1))  # (B, M, M)
             is_better = ops.logical_or(
                 overlap.expand_dims(1) > overlap.expand_dims(2),
                 ops.logical_and(overlap.expand_dims(1) == overlap.expand_dims(2), is_earlier),
             )
-            wins = ops.logical_and(wants, ops.logical_not(ops.logical_and(rivals, is_better).any(axis=2)))
-            won = ops.logical_and(self.anchor_index == anchor.expand_dims(2), wins.expand_dims(2))  # (B, M, A)
-            claims = ops.logical_or(claims, won)
-            waiting = ops.logical_and(waiting, ops.logical_not(wins))
-        return claims
+            wins = ops.logical_and(wants, ops.logical_not(ops.logical_and(is_rival, is_better).any(axis=2)))
+            claimed = ops.select(wins, wanted, claimed)
+        return claimed
 
     def _encode(self, boxes_yxyx: Tensor) -> Tensor:
         """boxes_yxyx: (B, A, 4) -> offsets (B, A, 4), as BoxCoder.encode."""

@@ -1,0 +1,39 @@
+# make setup   .venv with the pinned dependencies
+# make demo    from drawn shapes to a trained, evaluated detector; DATA=<COCO folder> does it with your own images
+# make test    every test
+# All of them can be repeated.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+SSD := examples/det/ssd
+.SHELLFLAGS := -eu -c
+
+ifdef DATA
+NAME := own
+else
+NAME := shapes
+DATA := data/shapes/coco
+endif
+RECORDS := data/$(NAME)/records
+
+.PHONY: setup demo test
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: requirements.txt requirements-test.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else f"PYTHON: got Python {v[0]}.{v[1]}, expected 3.10 to 3.12, which MindSpore has wheels for; run make PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@
+
+demo: setup
+ifeq ($(NAME),shapes)
+	$(RUN) tools/make_shapes.py $(DATA) --overwrite
+endif
+	$(RUN) $(SSD)/create_data.py coco --data_path '$(DATA)' --out_path $(RECORDS) --overwrite
+	$(RUN) $(SSD)/train.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME)
+	$(RUN) $(SSD)/eval.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) --output_dir output/$(NAME)
+
+test: setup
+	$(RUN) -m pytest

@@ -1,0 +1,57 @@
+"""What tests share: a tiny drawn data set, the shards made from it, the commands, and published files where there are any."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
+from make_shapes import make_shapes
+from ssd.data.coco import read_coco
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shapes_coco(tmp_path_factory):
+    """A COCO-format folder of drawn shapes: 10 training and 4 validation images of 96x96. Not to be changed by tests."""
+    folder = tmp_path_factory.mktemp("shapes") / "coco"
+    make_shapes(folder, train=10, val=4, size=96, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes_records(shapes_coco):
+    """The shards made from `shapes_coco`: what recipes call data_dir. Not to be changed by tests."""
+    from ssd.data.mindrecord import convert
+
+    folder = shapes_coco.parent / "records"
+    splits = [
+        read_coco(shapes_coco / "annotations" / f"instances_{name}.json", shapes_coco / name)
+        for name in ("train2017", "val2017")
+    ]
+    convert(*splits, folder, overwrite=False, num_workers=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """A folder of published recipes and checkpoints, which the environment variable SSD_REFERENCE names; else skipped."""
+    folder = Path(os.environ.get("SSD_REFERENCE") or os.devnull)
+    if not folder.is_dir():
+        pytest.skip("SSD_REFERENCE names no folder of published recipes and checkpoints")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """run_script("train.py", "--config", path, …) runs a command as a user does, from the repo root, and returns its
+    CompletedProcess with text in .stdout and .stderr. It raises nothing on a failure but TimeoutExpired."""
+
+    def run(name: str, *args, timeout: float = 300) -> subprocess.CompletedProcess:
+        command = [sys.executable, f"examples/det/ssd/{name}", *map(str, args)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+    return run

@@ -1,0 +1,210 @@
+"""The commands as users run them: the README's lines, each recipe from data to mAP, and how mistakes end."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SSD = "examples/det/ssd"
+SHORT = ["--epoch_size", "1", "--warmup_epochs", "0", "--steps_per_epoch", "2", "--batch_size", "2", "--backbone_ckpt_path", ""]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, shapes_coco):
+    """A folder that looks like the root of the repository, with images where the README puts COCO."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("examples", "configs", "tools", "ascend8p.sh"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "cocodataset").symlink_to(shapes_coco)
+    return folder
+
+
+def run(words, cwd, **environment):
+    """Run a command with this Python first on the path, as in an activated environment."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        words, cwd=cwd, env={**os.environ, "PATH": path, **environment}, capture_output=True, text=True, timeout=600
+    )
+
+
+def expect_clean(result):
+    assert result.returncode == 0, result.stdout + result.stderr
+    said = result.stdout + result.stderr
+    assert not re.search(r"warning|traceback|exception ignored", said, re.IGNORECASE), said
+    return result
+
+
+def readme_commands():
+    """The README's lines that start with a script of ours, in order."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"^( *)```\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for _, block in blocks for line in block.splitlines()]
+    return [line for line in lines if re.match(rf"(python {SSD}|msrun|bash ascend8p)", line)]
+
+
+def test_readme_names_the_commands():
+    assert [line.split()[0] for line in readme_commands()] == ["python", "python", "msrun", "bash", "python", "python"]
+
+
+def test_readme_commands_train_and_evaluate_coco(clone):
+    for line in readme_commands():
+        words = shlex.split(line)
+        if words[0] != "python":
+            continue
+        extra = SHORT if "train.py" in line else ["--batch_size", "2"] if "eval.py" in line else []
+        result = expect_clean(run(words + extra, clone))
+    assert (clone / "data/coco/dataset.json").is_file()
+    assert (clone / "ckpt/ssd_mobilenetv2/ssd-1.ckpt").is_file()
+    # The last line of the README trains a second time: the first run's checkpoints are kept apart.
+    assert (clone / "ckpt/ssd_mobilenetv2/earlier-1/ssd-1.ckpt").is_file()
+    assert re.search(r"epoch 1/1 step 2/2 loss \d+\.\d+ lr \d\.\d+ \d+\.\d images/s", result.stdout)
+    metrics = json.loads((clone / "output/ssd_mobilenetv2/metrics.json").read_text())
+    assert 0 <= metrics["mAP"] <= 1 and metrics["images"] == 4
+
+
+def test_readme_eval_prints_table_then_map(clone):
+    """Runs after the training above, on what it left."""
+    if not (clone / "ckpt").exists():
+        pytest.skip("needs the training test")
+    line = next(line for line in readme_commands() if "eval.py" in line)
+    lines = expect_clean(run(shlex.split(line) + ["--batch_size", "3"], clone)).stdout.splitlines()
+    assert len(lines) == 13 and lines[0].startswith(" Average Precision  (AP) @[ IoU=0.50:0.95")
+    assert re.fullmatch(r"mAP: \d\.\d{4}", lines[-1])
+
+
+RECIPES = {
+    "ssd_mobilenetv3": [],
+    # The pyramid's levels fit any multiple of 128; 640 pixels would take minutes here.
+    "ssd_resnet50_fpn": ["--image_size", "[128, 128]"],
+    "ssd_shapes": ["--eval_while_train", "true"],
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_from_data_to_map(recipe, clone, shapes_records, tmp_path):
+    where = ["--config", f"{SSD}/{recipe}.yaml", "--data_dir", str(shapes_records), "--ckpt_save_dir", str(tmp_path / "ckpt")]
+    expect_clean(run(["python", f"{SSD}/train.py", *where, *SHORT, *RECIPES[recipe]], clone))
+    evaluate = [*where, "--output_dir", str(tmp_path), "--batch_size", "2", *RECIPES[recipe]]
+    result = expect_clean(run(["python", f"{SSD}/eval.py", *evaluate], clone))
+    assert re.search(r"^mAP: \d\.\d{4}$", result.stdout, re.MULTILINE)
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
+    assert {entry["image_id"] for entry in predictions} <= {11, 12, 13, 14}  # validation ids follow the 10 of training
+    assert (tmp_path / "ckpt" / "best.ckpt").is_file() == ("--eval_while_train" in RECIPES[recipe])
+
+
+def test_msrun_trains_on_two_workers(clone, shapes_records, tmp_path):
+    words = "msrun --bind_core=True --worker_num 2 --local_worker_num 2 --master_port 8137 --join=True".split()
+    words += ["--log_dir", str(tmp_path / "logs"), "python", f"{SSD}/train.py", "--config", f"{SSD}/ssd_shapes.yaml"]
+    result = run([*words, "--data_dir", str(shapes_records), "--ckpt_save_dir", str(tmp_path / "ckpt"), *SHORT], clone)
+    logs = {path.name: path.read_text() for path in (tmp_path / "logs").glob("worker_*.log")}
+    assert result.returncode == 0, logs
+    assert "2 x CPU" in logs["worker_0.log"] and "step 2/2" in logs["worker_0.log"]
+    assert "step" not in logs["worker_1.log"]  # rank 0 alone speaks, and writes
+    assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["ssd-1.ckpt"]
+
+
+def test_rank_table_launch_sets_the_published_environment(clone, tmp_path):
+    stand_in = tmp_path / "bin" / "python"
+    stand_in.parent.mkdir()
+    stand_in.write_text('#!/bin/bash\necho "$DEVICE_NUM $RANK_SIZE $RANK_TABLE_FILE $DEVICE_ID $RANK_ID $*"\nexit ${FAIL:-0}\n')
+    stand_in.chmod(0o755)
+    table = tmp_path / "table.json"
+    table.write_text("{}")
+    script = tmp_path / "ascend8p.sh"  # a copy, because it works and logs where it lies
+    script.write_text((ROOT / "ascend8p.sh").read_text())
+    environment = {"PATH": f"{stand_in.parent}:{os.environ['PATH']}", "RANK_TABLE_FILE": str(table), "DEVICE_NUM": "2"}
+
+    def launch(**more):
+        return subprocess.run(
+            ["bash", str(script), "recipe.yaml", "--lr", "0.1"], env={**os.environ, **environment, **more}, capture_output=True, text=True, timeout=60
+        )
+
+    assert launch().returncode == 0
+    for rank in range(2):
+        expected = f"2 2 {table} {rank} {rank} -u {SSD}/train.py --config recipe.yaml --lr 0.1\n"
+        assert (tmp_path / f"train_rank{rank}.log").read_text() == expected
+    failed = launch(FAIL="7")
+    assert failed.returncode == 7 and "ended with code 7" in failed.stderr
+    missing = launch(RANK_TABLE_FILE=str(tmp_path / "absent.json"))
+    assert missing.returncode == 2 and "absent.json" in missing.stderr
+
+
+def expect_one_line(result, *parts):
+    """A mistake ends with code 2 and one line that holds `parts`."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1 and result.stderr.startswith("error: "), result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_create_data_refuses_a_broken_image_and_leaves_nothing(shapes_coco, clone, tmp_path):
+    broken = tmp_path / "coco"
+    for path in shapes_coco.rglob("*"):
+        target = broken / path.relative_to(shapes_coco)
+        target.mkdir(parents=True) if path.is_dir() else target.write_bytes(path.read_bytes())
+    victim = sorted((broken / "val2017").iterdir())[2]
+    victim.write_bytes(victim.read_bytes()[:200])
+    words = ["python", f"{SSD}/create_data.py", "coco", "--data_path", str(broken), "--out_path", str(tmp_path / "out")]
+    expect_one_line(run(words, clone), str(victim))
+    assert not (tmp_path / "out").exists()
+
+
+MISTAKES = {
+    "unknown key": (["--bacth_size", "2"], ["'bacth_size'", "'batch_size'"]),
+    "no data": (["--data_dir", "absent"], ["absent/train/coco0", "create_data.py"]),
+    "classes that differ": (["--num_classes", "81"], ["num_classes: got 81", "7"]),
+    "no backbone weights": (["--backbone_ckpt_path", "absent.ckpt"], ["absent.ckpt"]),
+    "no recipe": (["--config", "absent.yaml"], ["absent.yaml"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_train_refuses_in_one_line(mistake, clone, shapes_records, tmp_path):
+    words, parts = MISTAKES[mistake]
+    start = ["python", f"{SSD}/train.py", "--config", f"{SSD}/ssd_mobilenetv2.yaml", "--data_dir", str(shapes_records)]
+    result = run([*start, *SHORT[:-2], "--backbone_ckpt_path", "", "--ckpt_save_dir", str(tmp_path / "ckpt"), *words], clone)
+    expect_one_line(result, *parts)
+    assert not (tmp_path / "ckpt").exists()
+
+
+def test_train_takes_and_refuses_backbone_weights(clone, shapes_records, tmp_path):
+    """In a process of its own, because it trains in-process what the commands above train in theirs."""
+    code = f"""
+import ssd, mindspore, mindcv
+def main():
+    for name in ("mobilenet_v2_035_96", "mobilenet_v2_050_96"):
+        mindspore.save_checkpoint(mindcv.create_model(name), {str(tmp_path)!r} + "/" + name + ".ckpt")
+main()
+"""
+    expect_clean(run(["python", "-c", code], ROOT / SSD))
+    start = ["python", f"{SSD}/train.py", "--config", f"{SSD}/ssd_shapes.yaml", "--data_dir", str(shapes_records), *SHORT]
+    start += ["--backbone", "mobilenet_v2_035_96", "--ckpt_save_dir", str(tmp_path / "ckpt"), "--backbone_ckpt_path"]
+    result = expect_clean(run([*start, str(tmp_path / "mobilenet_v2_035_96.ckpt")], clone))
+    assert "weights of" in result.stdout
+    expect_one_line(run([*start, str(tmp_path / "mobilenet_v2_050_96.ckpt")], clone), "mobilenet_v2_050_96.ckpt")
+
+
+def test_eval_without_checkpoint_is_refused(clone, shapes_records, tmp_path):
+    words = ["python", f"{SSD}/eval.py", "--config", f"{SSD}/ssd_shapes.yaml", "--data_dir", str(shapes_records)]
+    expect_one_line(run([*words, "--ckpt_save_dir", str(tmp_path)], clone), "ckpt_path", str(tmp_path))
+
+
+def test_the_same_seed_trains_the_same_parameters(clone, shapes_records, tmp_path):
+    import mindspore as ms
+
+    def train(name, *more):
+        folder = tmp_path / name
+        words = ["python", f"{SSD}/train.py", "--config", f"{SSD}/ssd_shapes.yaml", "--data_dir", str(shapes_records)]
+        expect_clean(run([*words, *SHORT, "--ckpt_save_dir", str(folder), *more], clone))
+        return {key: value.asnumpy() for key, value in ms.load_checkpoint(str(folder / "ssd-1.ckpt")).items()}
+
+    first, second, other = train("a"), train("b", "--num_parallel_workers", "1"), train("c", "--seed", "1")
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+    assert not np.array_equal(first["backbone.features.net.features_0.weight"], other["backbone.features.net.features_0.weight"])
