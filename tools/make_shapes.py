@@ -2,10 +2,11 @@
 
     python tools/make_shapes.py OUT [--train 800] [--val 200] [--size 320] [--seed 0] [--overwrite]
 
-writes OUT/{train2017,val2017}/*.jpg and OUT/annotations/instances_{train2017,val2017}.json. Six classes are told apart
-by outline only; colour, texture and background are random. Pixel convention as in COCO: x = 0 is the left edge of the
-first pixel, so a shape that covers pixel columns 3..7 has x = 3 and w = 5. The annotations of an image stand in drawing
-order: a later shape lies over an earlier one, and every box is that of the whole shape, hidden parts included.
+writes OUT/{train2017,val2017}/*.jpg and OUT/annotations/instances_{train2017,val2017}.json. Each of the six classes
+has its outline and its range of hues; shade, texture and background are random. Pixel convention as in COCO: x = 0 is
+the left edge of the first pixel, so a shape that covers pixel columns 3..7 has x = 3 and w = 5. The annotations of an
+image stand in drawing order: a later shape lies over an earlier one, and every box is that of the whole shape, hidden
+parts included.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CATEGORY_IDS = {"circle": 2, "square": 5, "triangle": 7, "star": 11, "ring": 18,
 SPLITS = ("train2017", "val2017")
 DESCRIPTION = "Drawn shapes for object detection"  # opens each annotation file; --overwrite knows its own by it
 
-MAX_OBJECTS = 6
+NUM_OBJECTS = (3, 12)
 EMPTY_EVERY = 50  # the 50th, 100th, ... image of a split has no object: 2 % negatives
 JPEG_QUALITY = 92
 
@@ -36,7 +37,7 @@ def draw_image(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray
     # The seed stands last: it alone may need more than one 32-bit word, which would shift what follows.
     rng = np.random.default_rng([SPLITS.index(split), index, seed])
     empty = index % EMPTY_EVERY == EMPTY_EVERY - 1
-    return draw_scene(rng, size, 0 if empty else int(rng.integers(1, MAX_OBJECTS + 1)))
+    return draw_scene(rng, size, 0 if empty else int(rng.integers(NUM_OBJECTS[0], NUM_OBJECTS[1] + 1)))
 
 
 def coco_annotation(shape: Shape, annotation_id: int, image_id: int) -> dict:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-CLASSES = ("circle", "square", "triangle", "star", "ring", "cross")
+# The hue of each class in degrees; a drawn one is up to HUE_SPREAD away. Backgrounds have all hues.
+HUES = {"circle": 0, "square": 60, "triangle": 120, "star": 180, "ring": 240, "cross": 300}
+HUE_SPREAD = 15
 LONG_SIDE = (0.05, 0.60)  # longer side of a box, as a fraction of the image side
 MIN_PIXELS = 12  # below this a star and a circle look the same; binds for images under 240 pixels
 MAX_HIDDEN = 0.35  # fraction of a shape's pixels that all later shapes together may cover
@@ -110,9 +112,11 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     return image
 
 
-def contrasting_colour(rng: np.random.Generator, under: np.ndarray) -> np.ndarray:
-    """A random BGR colour, (3,) float32, far from nearly all of the (N, 3) pixels under it, or the farthest tried."""
-    tried = rng.uniform(0, 255, (32, 3)).astype(np.float32)
+def contrasting_colour(rng: np.random.Generator, under: np.ndarray, hue: float) -> np.ndarray:
+    """A BGR colour, (3,) float32, near `hue`, far from nearly all of the (N, 3) pixels under it, or the farthest tried."""
+    hues = (hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD, 32)) % 360
+    tried = np.stack([hues, rng.uniform(0.6, 1, 32), rng.uniform(0.35, 1, 32)], axis=-1).astype(np.float32)
+    tried = cv2.cvtColor(tried[None], cv2.COLOR_HSV2BGR)[0] * 255  # (32, 3)
     distance = np.linalg.norm(tried[:, None] - under[None].astype(np.float32), axis=2)  # (32, N)
     low = np.quantile(distance, 0.1, axis=1)
     return tried[np.argmax(low >= MIN_CONTRAST) if (low >= MIN_CONTRAST).any() else np.argmax(low)]
@@ -130,7 +134,7 @@ def paint(image: np.ndarray, outline: np.ndarray, colour, rng: np.random.Generat
 
 def random_shape(rng: np.random.Generator, size: int) -> Shape:
     """A random class, size (log-uniform), angle and place; the whole shape lies inside the image."""
-    name = CLASSES[rng.integers(len(CLASSES))]
+    name = list(HUES)[rng.integers(len(HUES))]
     shortest, longest = max(LONG_SIDE[0] * size, MIN_PIXELS), LONG_SIDE[1] * size
     long_side = math.exp(rng.uniform(math.log(shortest), math.log(longest)))
     stretch = MAX_STRETCH ** rng.uniform(-1, 1)
@@ -158,7 +162,7 @@ def draw_scene(rng: np.random.Generator, size: int, num_objects: int) -> tuple[n
         else:
             continue
         under = image[where].reshape(-1, 3)
-        paint(image, shape.outline, contrasting_colour(rng, under[:: 1 + len(under) // 256]), rng)
+        paint(image, shape.outline, contrasting_colour(rng, under[:: 1 + len(under) // 256], HUES[shape.name]), rng)
         shapes.append(shape)
         owner[where][solid] = len(shapes)
         whole, visible = np.append(whole, solid.sum()), np.append(visible - lost, solid.sum())

@@ -186,11 +186,13 @@ def test_later_shapes_hide_at_most_two_fifths_of_an_earlier_one(data_set):
     assert max(hidden) > 0.2  # overlaps do occur
 
 
+@pytest.mark.parametrize("hue", [0, 120, 240])
 @pytest.mark.parametrize("grey", [0, 128, 255])
-def test_colours_keep_off_what_lies_under_them(grey):
+def test_colours_have_their_hue_and_keep_off_what_lies_under_them(grey, hue):
     for seed in range(20):
-        colour = shape_drawing.contrasting_colour(np.random.default_rng(seed), np.full((10, 3), grey, np.uint8))
+        colour = shape_drawing.contrasting_colour(np.random.default_rng(seed), np.full((10, 3), grey, np.uint8), hue)
         assert np.linalg.norm(colour - grey) >= 100
+        assert np.argmax(colour) == {0: 2, 120: 1, 240: 0}[hue]  # BGR: red, green and blue prevail
 
 
 # --- folders: nothing lost, nothing half done ---

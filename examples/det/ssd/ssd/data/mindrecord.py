@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import re
 import shutil
+import signal
 import tempfile
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -83,6 +84,8 @@ def _work_folder(out_path: Path) -> Iterator[Path]:
     made = [folder for folder in (out_path, *out_path.parents) if not folder.exists()]
     try:
         out_path.mkdir(parents=True, exist_ok=True)
+        for killed in out_path.glob(".unfinished-*"):  # what a run left that could not clean up after itself
+            shutil.rmtree(killed, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=out_path))
     except OSError as error:
         raise UserError(f"{out_path}: got {error.strerror.lower()}, expected a folder to write to; choose another --out_path") from None
@@ -133,7 +136,8 @@ def _write_split(split: CocoSplit, folder: Path, num_workers: int) -> SplitInfo:
 def _read_records(images: list[CocoImage], num_workers: int) -> Iterator[Record]:
     """Records in the order of `images`, read by processes that stay at most READ_AHEAD images ahead of the writer."""
     # spawn: forking a process in which MindSpore's threads already run can hang
-    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:  # Ctrl-C is ours
         waiting: deque = deque()
         try:
             for image in images:
