@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, Optional
 
 import yaml
 from pydantic import BaseModel
@@ -26,7 +26,7 @@ def parse_command_line(description: str, argv: list[str] | None = None) -> Confi
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:
-    """["--lr", "0.1", "--augment.flip_prob=0"] to {"lr": 0.1, "augment.flip_prob": 0}; values are read as YAML."""
+    """["--lr", "0.1", "--augment.flip_prob=0"] to {"lr": 0.1, "augment.flip_prob": 0}; values are read as YAML, but for text."""
     overrides: dict[str, Any] = {}
     rest = list(words)
     while rest:
@@ -38,11 +38,22 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
             if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
                 raise UserError(f"command line: got {key} without a value, expected {key} value")
             value = rest.pop(0)
-        try:
-            overrides[key[2:].replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            overrides[key[2:].replace("-", "_")] = value
+        name = key[2:].replace("-", "_")
+        overrides[name] = value if _is_text(name) else _read(value)
     return overrides
+
+
+def _is_text(name: str) -> bool:
+    """Whether a key holds text, which is taken by the letter: a folder may be called 007."""
+    field = Config.model_fields.get(name)
+    return field is not None and field.annotation in (str, Optional[str])
+
+
+def _read(value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def _describe(section: type[BaseModel], prefix: str = "") -> list[str]:

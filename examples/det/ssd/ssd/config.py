@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import glob
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from .boxes.anchors import create_anchors
 from .data.info import INFO_NAME, read_info
@@ -31,7 +31,7 @@ class Augment(_Section):
     """Augmentation of training images."""
 
     crop_prob: float = Field(5 / 6, ge=0, le=1, description="share of images cropped under an IoU constraint")
-    crop_min_iou: tuple[float, ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), description="constraints, one drawn for each crop")
+    crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="constraints, one drawn for each crop")
     flip_prob: float = Field(0.5, ge=0, le=1, description="share of images flipped left to right")
     color_prob: float = Field(1.0, ge=0, le=1, description="share of images with jittered colours")
     brightness: float = Field(0.4, ge=0, lt=1, description="factor drawn from 1 - x .. 1 + x")
@@ -65,17 +65,17 @@ class Config(_Section):
     neck: Literal["extras", "fpn"] = Field("extras", description="what makes the feature levels")
     head: Literal["separate", "shared"] = Field("separate", description="predictor weights a level, or one for all")
     anchors: Literal["default", "grid"] = Field("default", description="SSD's default boxes or RetinaNet's grid")
-    image_size: tuple[int, int] = Field(description="input (height, width) in pixels")
-    steps: tuple[int, ...] = Field(min_length=1, description="pixels between anchors, one a level")
+    image_size: tuple[PositiveInt, PositiveInt] = Field(description="input (height, width) in pixels")
+    steps: tuple[PositiveInt, ...] = Field(min_length=1, description="pixels between anchors, one a level")
     min_scale: float = Field(0.2, gt=0, le=1, description="default box size of the first level, share of the image")
     max_scale: float = Field(0.95, gt=0, le=1, description="default box size of the last level, share of the image")
-    aspect_ratios: tuple[tuple[float, ...], ...] = Field((), description="default box ratios besides 1, a list a level")
+    aspect_ratios: tuple[tuple[PositiveFloat, ...], ...] = Field((), description="default box ratios besides 1, a list a level")
     extra_layers: tuple[ExtraLayer, ...] = Field((), description="blocks of the neck `extras`")
     fpn_channels: int = Field(256, gt=0, description="channels of every level of the neck `fpn`")
     num_addition_layers: int = Field(4, ge=0, description="convolutions in the head `shared` before its predictors")
 
     match_threshold: float = Field(0.5, gt=0, lt=1, description="IoU above which an anchor answers for an object")
-    prior_scaling: tuple[float, float] = Field((0.1, 0.2), description="factors of centre and size offsets")
+    prior_scaling: tuple[PositiveFloat, PositiveFloat] = Field((0.1, 0.2), description="factors of centre and size offsets")
     alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of the positive term")
     gamma: float = Field(2.0, ge=0, description="focal loss: how much easy examples are played down")
 
@@ -128,16 +128,19 @@ def load_config(path, overrides: Optional[dict[str, Any]] = None) -> Config:
         raise UserError(f"device_target: got {target!r}, expected Ascend, GPU or CPU")
     runtime = _read_yaml(fragment_path)
     layers = (recipe, runtime) if target == "CPU" else (runtime, recipe)
-    values, derived = translate_published(_merge(*layers, given))
+    values, derived = translate_published(_merge(*layers))
+    given, given_derived = translate_published(given)
     _refuse_unknown(values, Config, str(path))
-    values = {key: value for key, value in values.items() if value is not None}
-    values.update(_classes(values))
+    _refuse_unknown(given, Config, "overrides")
+    values = _merge(values, given)
+    num_classes = values.pop("num_classes", None)
     try:
-        config = Config.model_validate(values)
+        config = Config.model_validate({**values, "num_classes": 2 if num_classes is None else num_classes})
     except ValidationError as error:
         raise UserError(_first_problem(error, path)) from None
+    config = config.model_copy(update=_classes(config.data_dir, config.classes, num_classes and config.num_classes))
     _check_levels(config, path)
-    check_derived(derived, create_anchors(config))
+    check_derived({**derived, **given_derived}, create_anchors(config))
     return config
 
 
@@ -146,16 +149,17 @@ def find_device() -> str:
     return "Ascend" if glob.glob("/dev/davinci[0-9]*") else "CPU"
 
 
-def _classes(values: dict) -> dict:
+def _classes(data_dir: str, classes: Optional[tuple[str, ...]], num_classes: Optional[int]) -> dict:
     """Class names and number: those of dataset.json, else the given ones, else COCO's; disagreement is refused."""
-    classes, num_classes = values.get("classes"), values.get("num_classes")
     if classes is not None and num_classes is not None and len(classes) != num_classes:
         raise UserError(f"num_classes: got {num_classes}, expected {len(classes)}, the number of `classes` (with background)")
-    info_path = Path(values.get("data_dir", Config.model_fields["data_dir"].default)) / INFO_NAME
+    info_path = Path(data_dir) / INFO_NAME
     if info_path.is_file():
-        known = read_info(info_path).classes
-        if classes is not None and list(classes) != known:
-            raise UserError(f"classes: got {list(classes)}, expected {known} as in {info_path}; remove the key to follow the data")
+        known = tuple(read_info(info_path).classes)
+        if classes not in (None, known):
+            raise UserError(
+                f"classes: got {list(classes)}, expected {list(known)} as in {info_path}; remove the key to follow the data"
+            )
         if num_classes is not None and num_classes != len(known):
             raise UserError(
                 f"num_classes: got {num_classes}, expected {len(known)} (background included) as in {info_path}; "
@@ -166,7 +170,7 @@ def _classes(values: dict) -> dict:
         return {"classes": classes, "num_classes": len(classes)}
     if num_classes is not None:
         return {"num_classes": num_classes}
-    coco = _read_yaml(CONFIGS / "dataset" / "coco.yaml")["classes"]
+    coco = tuple(_read_yaml(CONFIGS / "dataset" / "coco.yaml")["classes"])
     return {"classes": coco, "num_classes": len(coco)}
 
 
@@ -175,14 +179,15 @@ def _check_levels(config: Config, path) -> None:
     levels = len(config.steps)
     if config.anchors == "default" and len(config.aspect_ratios) != levels:
         raise UserError(f"{path}: got {len(config.aspect_ratios)} lists in aspect_ratios, expected {levels}, one for each of `steps`")
-    if min(config.image_size) < 1 or min(config.steps) < 1:
-        raise UserError(f"{path}: got image_size {config.image_size} and steps {config.steps}, expected positive pixels")
     if config.warmup_epochs >= config.epoch_size and config.warmup_epochs > 0:
         raise UserError(f"warmup_epochs: got {config.warmup_epochs}, expected less than epoch_size, {config.epoch_size}")
 
 
-def _read_yaml(path: Path) -> dict:
-    """A YAML file merged over its `__BASE__` files: the later base beats the earlier, the file itself beats them all."""
+def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict:
+    """A YAML file merged over its `__BASE__` files: the later base beats the earlier, the file itself beats them all.
+
+    above: the files that have this one as a base
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -193,7 +198,13 @@ def _read_yaml(path: Path) -> dict:
         raise UserError(f"{path}: got {type(values).__name__}, expected `key: value` lines")
     bases = values.pop("__BASE__", [])
     bases = [bases] if isinstance(bases, str) else bases
-    return _merge(*(_read_yaml(path.parent / base) for base in bases), values)
+    above = (*above, path.resolve())
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{path}: got __BASE__ {bases!r}, expected a list of files; mend the file")
+    for base in bases:
+        if (path.parent / base).resolve() in above:
+            raise UserError(f"{path}: got __BASE__ {base!r}, expected a file that is not based on this one; mend the file")
+    return _merge(*(_read_yaml(path.parent / base, above) for base in bases), values)
 
 
 def _merge(*layers: dict) -> dict:

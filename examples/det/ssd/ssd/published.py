@@ -19,7 +19,7 @@ DERIVED = ("num_ssd_boxes", "feature_size", "num_default")
 
 
 def translate_published(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split recipe values into ours and the given derived ones.
+    """Split recipe values into ours and the given derived ones. Done for a recipe and its overrides apart.
 
     values: {key: value} of a recipe -> ({key of Config: value}, {key of DERIVED: value}). Raises UserError.
     """
@@ -28,7 +28,7 @@ def translate_published(values: dict[str, Any]) -> tuple[dict[str, Any], dict[st
         got = values.pop(key, required)
         if required is not None and got != required:
             raise UserError(f"{key}: got {got!r}, expected {required!r}, the only value supported; remove the key")
-    derived = {key: values.pop(key) for key in DERIVED if values.get(key) is not None}
+    derived = {key: values.pop(key) for key in DERIVED if key in values}
     if values.pop("use_fpn", False):
         values.update(neck="fpn", head="shared")
     if values.pop("use_anchor_generator", False):
@@ -37,7 +37,6 @@ def translate_published(values: dict[str, Any]) -> tuple[dict[str, Any], dict[st
             values.pop(unused, None)
     if "max_boxes" in values:
         values.setdefault("max_detections", values.pop("max_boxes"))
-        values.pop("max_boxes", None)
     _translate_extras(values)
     return values, derived
 
@@ -82,5 +81,5 @@ def check_derived(derived: dict[str, Any], anchors) -> None:
         "num_default": list(anchors.num_per_location),
     }
     for key, got in derived.items():
-        if got != expected[key]:
+        if got not in (None, expected[key]):
             raise UserError(f"{key}: got {got}, expected {expected[key]} from image_size and steps; remove the key to have it derived")

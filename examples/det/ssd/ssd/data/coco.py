@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +45,11 @@ def read_coco(annotation_path: Path, image_dir: Path) -> CocoSplit:
         raise UserError(f"{image_dir}: got no such folder, expected the images of {annotation_path.name}; check --data_path")
     try:
         content = json.loads(annotation_path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{annotation_path}: got {error.strerror.lower()}, expected COCO annotations; check the file") from None
+    except ValueError as error:
+        raise UserError(f"{annotation_path}: got {error}, expected JSON; mend the file") from None
+    try:
         return _parse(content, annotation_path, image_dir)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
@@ -58,6 +62,8 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
     categories = sorted(content["categories"], key=lambda category: category["id"])
     names = [category["name"] for category in categories]
     category_ids = [category["id"] for category in categories]
+    if not all(isinstance(category_id, int) for category_id in category_ids):
+        raise UserError(f"{path}: got category ids {category_ids}, expected whole numbers; mend the file")
     for what, values in (("category id", category_ids), ("category name", names)):
         twice = _first_repeated(values)
         if twice is not None:
@@ -69,7 +75,7 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
     objects: dict[int, list] = {}
     crowds: dict[int, int] = {}
     for image in content["images"]:
-        if not isinstance(image["id"], int):
+        if not isinstance(image["id"], int) or abs(image["id"]) >= 2**63:
             raise UserError(f"{path}: image {image['file_name']}: got id {image['id']!r}, expected a whole number; mend the file")
         if image["id"] in objects:
             raise UserError(f"{path}: got image id {image['id']} twice, expected it once; mend the file")
@@ -84,8 +90,8 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
         if annotation.get("iscrowd", 0):
             crowds[image_id] += 1
             continue
-        box = annotation["bbox"]
-        if len(box) != 4 or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
+        box = annotation.get("bbox")
+        if not _is_box(box):
             raise UserError(f"{where}: got bbox {box}, expected four finite numbers x, y, width, height; mend the file")
         objects[image_id].append([*xywh_to_yxyx(np.array(box, dtype=np.float64)), class_of[annotation["category_id"]]])
 
@@ -100,6 +106,10 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
     if not images:
         raise UserError(f"{path}: got no images, expected at least one; mend the file")
     return CocoSplit(path, ["background", *names], category_ids, images)
+
+
+def _is_box(box) -> bool:
+    return isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) and abs(value) < 1e9 for value in box)
 
 
 def _first_repeated(values: list):

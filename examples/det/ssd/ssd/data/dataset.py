@@ -16,8 +16,23 @@ from .info import INFO_NAME, check_files, read_info
 from .transforms import adjust_color, flip, pad_objects, random_crop, resize
 
 
+class EpochCounter:
+    """Tell the epochs of an image apart: (1,) image id -> (2,) int64, the id and how often it was asked for before.
+
+    Must run in one thread. Workers may hold samples of two epochs at once, so that counting there depends on their pace.
+    """
+
+    def __init__(self):
+        self.times_seen: Counter = Counter()
+
+    def __call__(self, img_id: np.ndarray) -> np.ndarray:
+        image_id = int(img_id[0])
+        self.times_seen[image_id] += 1
+        return np.array([image_id, self.times_seen[image_id] - 1], dtype=np.int64)
+
+
 class TrainTransform:
-    """A record to a training sample. Its randomness depends on the seed, the image and how often it was seen: the epoch.
+    """A record to a training sample. Its randomness is that of the seed, the image and the epoch alone.
 
     augment: Config.augment; max_boxes: M of the padded output
     """
@@ -27,14 +42,12 @@ class TrainTransform:
         self.augment = augment
         self.max_boxes = max_boxes
         self.seed = seed
-        self.times_seen: Counter = Counter()
 
-    def __call__(self, img_id: np.ndarray, encoded: np.ndarray, annotation: np.ndarray):
-        """img_id: (1,); encoded: (N,) uint8; annotation: (M, 5), class 0 = padding
+    def __call__(self, id_and_epoch: np.ndarray, encoded: np.ndarray, annotation: np.ndarray):
+        """id_and_epoch: (2,) of EpochCounter; encoded: bytes of the file; annotation: (M, 5), class 0 = padding
         -> image (H, W, 3) uint8 RGB; boxes_yxyx (max_boxes, 4) float32, 0..1; labels (max_boxes,) int32, 0 = padding"""
-        image_id = int(img_id.reshape(-1)[0])
-        rng = np.random.default_rng((self.seed, image_id % 2**64, self.times_seen[image_id]))
-        self.times_seen[image_id] += 1
+        image_id, epoch = id_and_epoch.tolist()
+        rng = np.random.default_rng((self.seed, image_id % 2**64, epoch))
         annotation = annotation[annotation[:, 4] > 0]
         boxes, labels = annotation[:, :4].astype(np.float32), annotation[:, 4].astype(np.int32)
         image = decode_image(encoded)
@@ -60,9 +73,10 @@ class EvalTransform:
         self.image_size = image_size
 
     def __call__(self, img_id: np.ndarray, encoded: np.ndarray):
-        """-> image (H, W, 3) uint8 RGB; image_id () int64; original_size (2,) int32, height and width in pixels"""
+        """img_id: (1,); encoded: bytes of the file
+        -> image (H, W, 3) uint8 RGB; image_id () int64; original_size (2,) int32, height and width in pixels"""
         image = decode_image(encoded)
-        return resize(image, self.image_size), np.int64(img_id.reshape(-1)[0]), np.array(image.shape[:2], dtype=np.int32)
+        return resize(image, self.image_size), np.int64(img_id[0]), np.array(image.shape[:2], dtype=np.int32)
 
 
 def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset:
@@ -81,14 +95,16 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
     is_train = split == "train"
     columns = ["img_id", "image", "annotation"] if is_train else ["img_id", "image"]
     data = ds.MindDataset(shard, columns, shuffle=cfg.shuffle and is_train, num_shards=world, shard_id=rank)
+    num_images = _count_images(data, shard)
     if is_train:
-        if data.get_dataset_size() < cfg.batch_size and cfg.drop_remainder:
+        if num_images < cfg.batch_size and cfg.drop_remainder:
             raise UserError(
-                f"{shard}: got {data.get_dataset_size()} training images for a device, expected at least batch_size, {cfg.batch_size}; "
-                "lower --batch_size"
+                f"{shard}: got {num_images} training images for a device, expected at least batch_size, "
+                f"{cfg.batch_size}; lower --batch_size"
             )
         if cfg.steps_per_epoch:
             data = data.take(cfg.steps_per_epoch * cfg.batch_size)
+        data = data.map(EpochCounter(), ["img_id"], num_parallel_workers=1, python_multiprocessing=False)
         transform = TrainTransform(tuple(cfg.image_size), cfg.augment, max_boxes_of(folder), cfg.seed)
         outputs = ["image", "boxes_yxyx", "labels"]
     else:
@@ -105,6 +121,14 @@ def find_shard(folder: Path, split: str) -> str:
         if (folder / split / name).is_file():
             return str(folder / split / name)
     raise UserError(f"{folder / split / 'coco0'}: got no such file, expected shards; make them with create_data.py, or set --data_dir")
+
+
+def _count_images(data: ds.MindDataset, shard: str) -> int:
+    try:
+        return data.get_dataset_size()
+    except RuntimeError as error:  # some shard of the set is missing or damaged
+        reasons = [line for line in str(error).splitlines() if line.startswith("[ERROR]")] or str(error).splitlines()
+        raise UserError(f"{shard}: got {reasons[0]!r} from MindRecord, expected whole shards; copy the folder again") from None
 
 
 def max_boxes_of(folder: Path) -> int:

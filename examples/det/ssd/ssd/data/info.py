@@ -40,7 +40,7 @@ class DatasetInfo:
     val: SplitInfo
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_info(path: Path) -> DatasetInfo:

@@ -46,16 +46,18 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
             f"{val.annotation_path}: got categories {dict(zip(val.category_ids, val.classes[1:]))}, expected those of "
             f"{train.annotation_path.name}, {dict(zip(train.category_ids, train.classes[1:]))}; make the lists equal"
         )
-    if not any(len(image.objects) for image in train.images):
-        raise UserError(f"{train.annotation_path}: got no boxes to train on, expected at least one; mend the file")
     _refuse_foreign(out_path)
+    annotations = Path("annotations") / val.annotation_path.name
     existing = [out_path / name for name in (INFO_NAME, "train", "val") if (out_path / name).exists()]
+    if (out_path / annotations).is_file() and sha256(out_path / annotations) != sha256(val.annotation_path):
+        existing.append(out_path / annotations)
     if existing and not overwrite:
         raise UserError(f"{existing[0]}: got a file that is already there, expected a new --out_path; choose another or add --overwrite")
     with _work_folder(out_path) as work:
         train_info = _write_split(train, work / "train", num_workers)
+        if not train_info.boxes:
+            raise UserError(f"{train.annotation_path}: got no boxes to train on, expected at least one; mend the file")
         val_info = _write_split(val, work / "val", num_workers)
-        annotations = Path("annotations") / val.annotation_path.name
         (work / "annotations").mkdir()
         shutil.copyfile(val.annotation_path, work / annotations)
         info = DatasetInfo(train.classes, train.category_ids, annotations.as_posix(), train_info, val_info)
@@ -73,6 +75,8 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
 def _refuse_foreign(out_path: Path) -> None:
     """--overwrite replaces out_path/train and out_path/val whole, so they may hold nothing but shards."""
     for folder in (out_path / "train", out_path / "val"):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: got a file, expected a folder of shards or nothing; choose another --out_path")
         for path in folder.iterdir() if folder.is_dir() else ():
             if not re.fullmatch(r"coco\d*(\.db)?", path.name):
                 raise UserError(f"{path}: got a file that is no shard, expected {folder} free for shards; choose another --out_path")

@@ -1,0 +1,70 @@
+"""What tests of the engine share: recipes without data, and a detector so small that it compiles and learns in seconds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
+from mindspore import Tensor
+from ssd.config import load_config
+from ssd.engine.runtime import set_up_runtime
+from ssd.models.detector import create_detector
+
+RECIPES = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
+TINY = {
+    "backbone": "mobilenet_v2_035_96",
+    "backbone_out_indices": [4, 7],
+    "image_size": [64, 64],
+    "steps": [8, 16, 32],
+    "aspect_ratios": [[2], [2], [2]],
+    "extra_layers": [{"out_channels": 16, "expand_ratio": 1, "stride": 2}],
+    "num_classes": 4,
+}
+
+
+@pytest.fixture(scope="session")
+def load_recipe():
+    """load_recipe("ssd_mobilenetv2", lr=0.1) is the Config of a shipped recipe, for CPU and with COCO's classes."""
+
+    def load(name, **overrides):
+        return load_config(RECIPES / f"{name}.yaml", {"device_target": "CPU", "data_dir": "/nowhere", **overrides})
+
+    return load
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runtime(load_recipe):
+    """Graph mode and a seed, as commands have them."""
+    set_up_runtime(load_recipe("ssd_mobilenetv2"))
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(load_recipe):
+    """tiny_recipe(lr=0.1) is the Config of an SSDLite with 336 anchors and three classes on 64x64 images."""
+    return lambda **overrides: load_recipe("ssd_mobilenetv2", **{**TINY, **overrides})
+
+
+@pytest.fixture
+def tiny_detector(tiny_recipe):
+    """A detector of `tiny_recipe` with fresh weights, the test's own."""
+    return create_detector(tiny_recipe())
+
+
+@pytest.fixture(scope="session")
+def values_of():
+    """values_of(cell) is {parameter name: a copy of its value}."""
+    return lambda cell: {name: value.asnumpy().copy() for name, value in cell.parameters_dict().items()}
+
+
+@pytest.fixture(scope="session")
+def randomize():
+    """randomize(cell, seed) draws every parameter anew, so that no two of one shape are alike."""
+
+    def draw(cell, seed):
+        rng = np.random.default_rng(seed)
+        for parameter in cell.get_parameters():
+            parameter.set_data(Tensor(rng.random(parameter.shape, dtype=np.float32)))
+        return cell
+
+    return draw

@@ -1,0 +1,45 @@
+"""Learning rates typed by hand, and a table that MindCV's example left in a checkpoint."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from ssd.engine.schedule import create_schedule, warmup_cosine
+
+
+def test_by_hand():
+    # Two steps of warm-up from 0.2 to 1, then (1 + cos(pi k/4)) / 2 of what lies above 0.
+    rates = warmup_cosine(lr=1, lr_init=0.2, lr_end_rate=0, warmup_epochs=1, epoch_size=3, steps_per_epoch=2)
+    assert rates == pytest.approx([0.2, 0.6, 1, 0.853553, 0.5, 0.146447], abs=1e-6)
+    assert rates.dtype == np.float32
+
+
+def test_it_ends_at_a_share_of_the_highest_rate():
+    rates = warmup_cosine(lr=2, lr_init=0.2, lr_end_rate=0.1, warmup_epochs=1, epoch_size=3, steps_per_epoch=2)
+    assert rates == pytest.approx([0.2, 1.1, 2, 0.2 + 1.8 * 0.853553, 1.1, 0.2 + 1.8 * 0.146447], abs=1e-6)
+    long = warmup_cosine(lr=2, lr_init=0.2, lr_end_rate=0.1, warmup_epochs=1, epoch_size=100, steps_per_epoch=100)
+    assert len(long) == 10_000 and long.max() == 2
+    assert 0.2 < long[-1] < 0.2 + 1e-6  # the step after the last would have the end's rate
+    assert (np.diff(long[:101]) > 0).all() and (np.diff(long[100:]) <= 0).all()
+
+
+def test_without_warmup_it_starts_at_the_highest_rate():
+    rates = warmup_cosine(lr=1, lr_init=0.2, lr_end_rate=0, warmup_epochs=0, epoch_size=2, steps_per_epoch=2)
+    assert rates == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-6)
+
+
+def test_a_single_step():
+    assert warmup_cosine(1, 0.2, 0, warmup_epochs=0, epoch_size=1, steps_per_epoch=1).tolist() == [1]
+
+
+def test_recipes_say_all_of_it(load_recipe):
+    values = {"lr": 0.4, "lr_init": 0.1, "lr_end_rate": 0.5, "warmup_epochs": 1, "epoch_size": 2}
+    rates = create_schedule(load_recipe("ssd_mobilenetv2", **values), steps_per_epoch=2)
+    assert rates == pytest.approx([0.1, 0.25, 0.4, 0.3], abs=1e-6)
+
+
+def test_equals_the_table_of_the_example(load_recipe, reference):
+    content = ms.load_checkpoint(str(reference / "ssd_mobilenetv2_bccd" / "mindcv_example.ckpt"))
+    expected = content["learning_rate"].asnumpy()
+    cfg = load_recipe("ssd_mobilenetv2", lr=0.02, epoch_size=20)
+    assert cfg.warmup_epochs == 2 and expected.shape == (720,)
+    np.testing.assert_allclose(create_schedule(cfg, steps_per_epoch=36), expected, rtol=1e-6, atol=1e-9)

@@ -1,0 +1,302 @@
+"""One training step: what it changes, what it leaves alone, and how evaluation between steps does not disturb it."""
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+import pytest
+from mindspore import Tensor, ops
+from ssd.boxes.anchors import create_anchors
+from ssd.engine.checkpoint import load_weights, save_checkpoint
+from ssd.engine.predictor import create_inference_net, create_selector, detect
+from ssd.engine.train_step import create_train_step
+from ssd.models.detector import create_detector
+from ssd.models.layers import NormalizeImage
+
+LR, STEPS = 0.02, 1000
+FIRST_NORM = "backbone.features.net.features_1"
+
+
+class Trainer:
+    """A training step on a detector of its own, which can go back to where it began and so need not compile again."""
+
+    def __init__(self, cfg):
+        self.cfg, self.anchors = cfg, create_anchors(cfg)
+        self.detector = create_detector(cfg)
+        schedule = np.array([LR] * (STEPS - 1) + [0], np.float32)
+        self.step = create_train_step(cfg, self.detector, self.anchors, schedule).set_train()
+        self.start = self.state()
+
+    def state(self):
+        return {name: value.asnumpy().copy() for name, value in self.step.parameters_dict().items()}
+
+    def reset(self):
+        for name, parameter in self.step.parameters_dict().items():
+            # A copy, because the Tensor may use the array as its memory. Not `set_data`, which gives the parameter other
+            # memory than a compiled graph knows.
+            ops.assign(parameter, Tensor(self.start[name].copy()))
+        self.step.set_train()
+        return self
+
+    def set_scale(self, scale):
+        ops.assign(self.step.scale_sense, Tensor(scale, ms.float32))
+
+    def train(self, batch, steps=1):
+        return [float(self.step(*(Tensor(array) for array in batch)).asnumpy()) for _ in range(steps)]
+
+
+@pytest.fixture(scope="module")
+def compiled(tiny_recipe):
+    """{loss_scale_type: Trainer}, the second with a large weight decay."""
+    trainers = {
+        "fixed": Trainer(tiny_recipe(loss_scale_type="fixed")),
+        "dynamic": Trainer(tiny_recipe(loss_scale_type="dynamic", weight_decay=0.5)),
+    }
+    yield trainers
+    trainers.clear()
+
+
+@pytest.fixture
+def trainer(compiled):
+    return compiled["fixed"].reset()
+
+
+@pytest.fixture
+def dynamic(compiled):
+    return compiled["dynamic"].reset()
+
+
+@pytest.fixture(scope="module")
+def batch(tiny_recipe):
+    """Four images of noise with three objects each: image, boxes_yxyx, labels. Each box is an anchor of another level."""
+    rng = np.random.default_rng(0)
+    anchors = np.stack([rng.integers(*rows, 4) for rows in ((0, 256), (256, 320), (320, 336))], axis=1)
+    boxes = create_anchors(tiny_recipe()).boxes_yxyx[anchors]
+    image = rng.integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
+    return image, boxes, rng.integers(1, 4, (4, 3)).astype(np.int32)
+
+
+def is_statistic(name):
+    return name.endswith(("moving_mean", "moving_variance"))
+
+
+def weights(state, detector):
+    return {parameter.name: state[parameter.name] for parameter in detector.trainable_params()}
+
+
+def learned(state, detector):
+    """The weights and their momentum."""
+    return {name: state[name] for weight in weights(state, detector) for name in (weight, f"moments.{weight}")}
+
+
+def changed(before, after):
+    return [name for name in before if not np.array_equal(before[name], after[name])]
+
+
+# --- learning ---
+
+
+def test_loss_falls_on_one_batch(trainer, batch):
+    losses = trainer.train(batch, steps=15)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.25 * losses[0]
+
+
+def test_a_step_changes_every_weight_and_statistic(trainer, batch):
+    before = trainer.state()
+    trainer.train(batch)
+    names = {parameter.name for parameter in trainer.detector.get_parameters()}
+    assert names - set(changed(before, trainer.state())) == set()
+    assert trainer.state()["global_step"] == before["global_step"] + 1
+
+
+def test_learning_rates_come_from_the_schedule(trainer, batch):
+    ops.assign(trainer.step.optimizer.global_step, Tensor([STEPS - 1], ms.int32))  # where it is 0
+    before = trainer.state()
+    trainer.train(batch)
+    assert changed(weights(before, trainer.detector), trainer.state()) == []
+
+
+def test_weight_decay_shrinks_convolutions_and_spares_batch_norms(dynamic, batch):
+    image, boxes, labels = batch
+    dynamic.train((image, boxes, np.zeros_like(labels)))  # without objects the branch of the boxes has no gradients
+    for name, value in dynamic.state().items():
+        if name.startswith("head.box") and not is_statistic(name):
+            kept = 1.0 if name.endswith(("gamma", "beta")) else 1 - LR * 0.5
+            np.testing.assert_allclose(value, kept * dynamic.start[name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**16])
+def test_the_fixed_loss_scale_does_not_show(scale, trainer, batch):
+    trainer.train(batch, steps=2)
+    expected = trainer.state()
+    trainer.reset()
+    assert expected.pop("scale_sense") == trainer.cfg.loss_scale == 1024
+    trainer.set_scale(scale)
+    trainer.train(batch, steps=2)
+    assert trainer.state()["scale_sense"] == scale
+    for name, value in expected.items():
+        np.testing.assert_allclose(trainer.state()[name], value, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_a_batch_without_objects_trains(trainer, batch):
+    image, boxes, labels = batch
+    (loss,) = trainer.train((image, np.zeros_like(boxes), np.zeros_like(labels)))
+    assert np.isfinite(loss) and all(np.isfinite(value).all() for value in trainer.state().values())
+
+
+def test_pynative_mode_computes_the_same(trainer, batch):
+    expected = trainer.train(batch, steps=2)
+    trainer.reset()
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        assert trainer.train(batch, steps=2) == pytest.approx(expected, rel=1e-4)
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "dynamic"])
+def test_a_checkpoint_of_the_training_step_holds_the_detector(kind, compiled, batch, tmp_path, tiny_recipe, values_of):
+    trainer = compiled[kind].reset()
+    trainer.train(batch)
+    save_checkpoint(trainer.step, tmp_path / "ssd-1.ckpt")
+    detector = create_detector(tiny_recipe())
+    load_weights(detector, tmp_path / "ssd-1.ckpt")
+    assert changed(values_of(trainer.detector), values_of(detector)) == []
+
+
+# --- overflow ---
+
+
+def overflow(trainer, batch):
+    """Train a step with a loss scale at which gradients overflow -> (state before, state after)."""
+    trainer.train(batch)  # so that there is momentum that could be applied
+    trainer.set_scale(2.0**127)  # float32 ends at 2^128
+    before = trainer.state()
+    image, boxes, labels = batch
+    (loss,) = trainer.train((image, boxes, np.zeros_like(labels)))  # a sum over all anchors, divided by 1: far above 2
+    assert np.isfinite(loss)
+    return before, trainer.state()
+
+
+@pytest.mark.parametrize("kind", ["fixed", "dynamic"])
+def test_a_step_that_overflows_changes_no_weight(kind, compiled, batch):
+    trainer = compiled[kind].reset()
+    before, after = overflow(trainer, batch)
+    assert changed(learned(before, trainer.detector), after) == []
+    assert after["global_step"] == before["global_step"]
+
+
+def test_an_overflow_halves_a_dynamic_scale_and_training_goes_on(dynamic, batch):
+    before, after = overflow(dynamic, batch)
+    assert (before["scale_sense"], after["scale_sense"]) == (2.0**127, 2.0**126)
+    dynamic.set_scale(1024.0)
+    dynamic.train(batch)
+    assert dynamic.state()["scale_sense"] == 1024  # a step that fits leaves it
+    trained = learned(after, dynamic.detector)
+    assert set(changed(trained, dynamic.state())) == set(trained)
+
+
+def test_an_overflow_leaves_a_fixed_scale(trainer, batch):
+    before, after = overflow(trainer, batch)
+    assert before["scale_sense"] == after["scale_sense"] == 2.0**127
+
+
+# --- BatchNorm ---
+
+
+def test_statistics_move_once_a_step(trainer, batch):
+    convolution = trainer.detector.backbone.features.net[0]
+    maps = convolution(NormalizeImage()(Tensor(batch[0]))).asnumpy()
+    mean = maps.mean(axis=(0, 2, 3))
+    assert not trainer.start[f"{FIRST_NORM}.moving_mean"].any()
+    trainer.train(batch)
+    moved = trainer.state()[f"{FIRST_NORM}.moving_mean"]
+    np.testing.assert_allclose(moved, 0.1 * mean, rtol=1e-3, atol=1e-5)  # 0.19 of it if they moved twice
+
+
+def test_the_heads_statistics_move_as_published(trainer, batch):
+    # A momentum of 0.97: from 1 a variance goes to 0.97 + 0.03 x, with x >= 0.
+    trainer.train(batch)
+    variance = trainer.state()["head.box.0.1.moving_variance"]
+    assert variance.min() >= 0.97 - 1e-6 and variance.min() < 0.971
+
+
+# --- evaluation in between ---
+
+
+def val_dataset(images, batch_size):
+    """Rows such as create_dataset(cfg, "val") gives: image, image_id, original_size."""
+    count = len(images)
+    sizes = np.tile(np.array([[48, 80]], np.int32), (count, 1))
+    columns = {"image": list(images), "image_id": np.arange(100, 100 + count), "original_size": list(sizes)}
+    return ds.NumpySlicesDataset(columns, shuffle=False).batch(batch_size)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def inference(compiled):
+    """The network and selector that evaluate the detector which `trainer` trains, made before training begins."""
+    trainer = compiled["fixed"]
+    return create_inference_net(trainer.cfg, trainer.detector, trainer.anchors), create_selector(trainer.cfg)
+
+
+def test_statistics_rest_while_detecting_and_move_again(trainer, batch, images, inference):
+    trainer.train(batch)
+    before = trainer.state()
+    found = list(detect(*inference, val_dataset(images, 4)))
+    assert len(found) == 8
+    assert changed(before, trainer.state()) == []
+    trainer.train(batch)
+    still = set(before) - set(changed(before, trainer.state()))
+    assert not any(is_statistic(name) for name in still)
+
+
+def modes(detector):
+    return {cell.training for _, cell in detector.cells_and_names()}
+
+
+@pytest.mark.parametrize("stop_early", [False, True])
+def test_detecting_leaves_the_mode_as_it_was(stop_early, trainer, images, inference):
+    detections = detect(*inference, val_dataset(images, 4))
+    assert next(detections)[0] == 100
+    assert modes(trainer.detector) == {False}
+    if stop_early:
+        detections.close()
+    else:
+        assert len(list(detections)) == 7
+    assert modes(trainer.detector) == {True}
+    trainer.detector.set_train(False)
+    list(detect(*inference, val_dataset(images, 4)))
+    assert modes(trainer.detector) == {False}
+
+
+def test_detection_does_not_depend_on_the_mode_before(trainer, images, inference):
+    net, selector = inference
+    results = []
+    for mode in (True, False):
+        net.set_train(mode)
+        results.append([detections.scores for _, detections in detect(net, selector, val_dataset(images, 4))])
+    for first, second in zip(*results):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_last_partial_batch_is_as_good_as_a_full_one(trainer, images, inference):
+    full = dict(detect(*inference, val_dataset(images, 4)))
+    partial = dict(detect(*inference, val_dataset(images[:6], 4)))
+    assert list(full) == list(range(100, 108)) and list(partial) == list(range(100, 106))
+    assert any(len(detections.scores) for detections in partial.values())
+    for image_id, detections in partial.items():
+        np.testing.assert_array_equal(detections.boxes_yxyx, full[image_id].boxes_yxyx)
+        np.testing.assert_array_equal(detections.scores, full[image_id].scores)
+        np.testing.assert_array_equal(detections.labels, full[image_id].labels)
+
+
+def test_detections_are_pixels_of_the_original_image(trainer, images, inference):
+    for _, detections in detect(*inference, val_dataset(images, 4)):
+        boxes = detections.boxes_yxyx
+        assert len(boxes) and boxes.min() >= 0
+        assert 45 < boxes[:, [0, 2]].max() <= 48 and 75 < boxes[:, [1, 3]].max() <= 80

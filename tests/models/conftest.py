@@ -1,0 +1,98 @@
+"""What tests of the model parts share: recipes without data, small anchors, and networks that are compiled once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
+from mindspore import Tensor, nn
+from ssd.boxes.anchors import DefaultBoxes, create_anchors
+from ssd.config import load_config
+from ssd.engine.runtime import set_up_runtime
+from ssd.models.assigner import create_assigner
+from ssd.models.detector import create_detector
+
+RECIPES = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
+
+
+@pytest.fixture(scope="session")
+def load_recipe():
+    """load_recipe("ssd_mobilenetv2", lr=0.1) is the Config of a shipped recipe, for CPU and with COCO's classes."""
+
+    def load(name, **overrides):
+        return load_config(RECIPES / f"{name}.yaml", {"device_target": "CPU", "data_dir": "/nowhere", **overrides})
+
+    return load
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runtime(load_recipe):
+    """Graph mode, as commands have it."""
+    set_up_runtime(load_recipe("ssd_mobilenetv2"))
+
+
+@pytest.fixture(scope="session")
+def call():
+    """call(cell, array, …) feeds NumPy arrays to a cell and gives NumPy arrays back."""
+
+    def call_cell(cell, *arrays):
+        outputs = cell(*(Tensor(array) for array in arrays))
+        several = isinstance(outputs, (tuple, list))
+        return tuple(output.asnumpy() for output in outputs) if several else outputs.asnumpy()
+
+    return call_cell
+
+
+class OnLevels(nn.Cell):
+    """A neck or head with an argument for each level: MindSpore compiles anew for every tuple, but not for every Tensor."""
+
+    def __init__(self, cell):
+        super().__init__(auto_prefix=False)
+        self.cell = cell
+
+    def construct(self, *levels):
+        return self.cell(levels)
+
+
+@pytest.fixture(scope="session")
+def on_levels():
+    return OnLevels
+
+
+@pytest.fixture(scope="session")
+def small_anchors():
+    """80 default boxes of a 64x64 image: 4x4 and 2x2 locations with 4 boxes each."""
+    return DefaultBoxes((64, 64), [16, 32], 0.3, 0.7, [[2], [2]])
+
+
+@pytest.fixture(scope="session")
+def published_anchors(load_recipe):
+    """The 1,917 default boxes of ssd_mobilenetv2."""
+    return create_anchors(load_recipe("ssd_mobilenetv2"))
+
+
+@pytest.fixture(scope="session")
+def assigner(load_recipe, small_anchors):
+    """Target assignment for `small_anchors` with the published threshold and scaling."""
+    return create_assigner(load_recipe("ssd_mobilenetv2"), small_anchors)
+
+
+@pytest.fixture(scope="session")
+def detectors(load_recipe):
+    """detectors(recipe name) is its detector with fresh weights, in evaluation mode. Not to be changed by tests."""
+    made = {}
+
+    def detector(name):
+        if name not in made:
+            made[name] = create_detector(load_recipe(name)).set_train(False)
+        return made[name]
+
+    yield detector
+    made.clear()
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers that depend on nothing but the test's name."""
+    return np.random.default_rng(list(request.node.name.encode()))

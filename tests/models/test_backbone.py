@@ -1,0 +1,52 @@
+"""Backbones tell what they are, and refuse what MindCV does not have."""
+
+import math
+
+import numpy as np
+import pytest
+from ssd.errors import UserError
+from ssd.models.backbone import Backbone
+
+PUBLISHED = [
+    ("mobilenet_v2_100", [13, 18], [96, 1280], [16, 32]),
+    ("mobilenet_v3_large_100", [12, 16], [112, 960], [16, 32]),
+    ("resnet50", [2, 3, 4], [512, 1024, 2048], [8, 16, 32]),
+]
+
+
+@pytest.mark.parametrize("name, out_indices, channels, strides", PUBLISHED)
+def test_channels_and_strides_are_those_of_the_maps(name, out_indices, channels, strides, call):
+    backbone = Backbone(name, out_indices).set_train(False)
+    assert (backbone.channels, backbone.strides) == (channels, strides)
+    maps = call(backbone, np.zeros((1, 3, 65, 97), np.float32))  # odd sides, which are rounded up at every stride
+    sizes = [(math.ceil(65 / stride), math.ceil(97 / stride)) for stride in strides]
+    assert [level.shape for level in maps] == [(1, wide, *size) for wide, size in zip(channels, sizes)]
+
+
+def test_parameters_start_with_the_names_of_published_checkpoints():
+    names = [parameter.name for parameter in Backbone("mobilenet_v2_100", [13, 18]).get_parameters()]
+    assert names[0] == "features.net.features_0.weight"
+    assert not any("classifier" in name for name in names)
+
+
+@pytest.mark.parametrize("name", ["resnet51", "resnet", "", "ResNet50"])
+def test_an_unknown_backbone_is_refused(name):
+    with pytest.raises(UserError, match=rf"^backbone: got '{name}', expected a MindCV model such as \w+"):
+        Backbone(name, [2])
+
+
+def test_a_refused_backbone_names_its_family():
+    with pytest.raises(UserError, match="mobilenet_v2_"):
+        Backbone("mobilenet_v2_101", [2])
+
+
+def test_a_model_without_features_is_refused():
+    with pytest.raises(UserError, match="^backbone: got 'squeezenet1_0', expected a MindCV model that can extract features"):
+        Backbone("squeezenet1_0", [2])
+
+
+@pytest.mark.parametrize("out_indices", [[18, 13], [13, 13], [-1, 13], [13, 19]])
+def test_bad_out_indices_are_refused(out_indices):
+    with pytest.raises(UserError) as error:
+        Backbone("mobilenet_v2_100", out_indices)
+    assert str(error.value) == f"backbone_out_indices: got {out_indices}, expected rising indices from 0 to 18"

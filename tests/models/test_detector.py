@@ -1,0 +1,100 @@
+"""The shipped detectors: how large they are, what they put out, and which recipes cannot make one."""
+
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+from ssd.boxes.anchors import create_anchors
+from ssd.engine.train_step import to_mixed_precision
+from ssd.errors import UserError
+from ssd.models.detector import SSD, create_detector
+from ssd.models.layers import NormalizeImage
+
+# Parameters with BatchNorm statistics at 81 classes, as published.
+PUBLISHED = [
+    ("ssd_mobilenetv2", 4_445_365, 1917, 300),
+    ("ssd_mobilenetv3", 4_882_325, 1917, 300),
+    ("ssd_resnet50_fpn", 33_370_814, 51_150, 640),
+]
+
+
+@pytest.mark.parametrize("recipe, parameters, anchors, side", PUBLISHED)
+def test_published_sizes(recipe, parameters, anchors, side, detectors, load_recipe):
+    cfg = load_recipe(recipe)
+    assert (cfg.num_classes, cfg.image_size) == (81, (side, side))
+    assert sum(parameter.size for parameter in detectors(recipe).get_parameters()) == parameters
+    assert len(create_anchors(cfg)) == anchors
+
+
+@pytest.mark.parametrize("recipe, height, width", [(name, 300, 300) for name, *_ in PUBLISHED[:2]] + [("ssd_resnet50_fpn", 128, 192)])
+def test_a_prediction_for_every_anchor(recipe, height, width, detectors, load_recipe, call):
+    anchors = create_anchors(load_recipe(recipe, image_size=[height, width]))
+    box_offsets, cls_logits = call(detectors(recipe), np.zeros((1, 3, height, width), np.float32))
+    assert box_offsets.shape == (1, len(anchors), 4) and cls_logits.shape == (1, len(anchors), 81)
+    assert box_offsets.dtype == cls_logits.dtype == np.float32
+
+
+def test_outputs_are_raw(detectors, call, rng):
+    _, cls_logits = call(detectors("ssd_mobilenetv2"), rng.normal(size=(1, 3, 300, 300)).astype(np.float32))
+    assert cls_logits.min() < 0 < cls_logits.max()  # no sigmoid, no softmax
+
+
+class HalfPrecision(nn.Cell):
+    def construct(self, inputs):
+        return inputs, inputs * 2
+
+
+def test_outputs_are_float32_whatever_the_head_makes(call):
+    outputs = call(SSD(nn.Identity(), nn.Identity(), HalfPrecision()), np.ones((1, 2, 4), np.float16))
+    assert [output.dtype for output in outputs] == [np.float32, np.float32]
+    assert [output.max() for output in outputs] == [1, 2]
+
+
+@pytest.mark.parametrize("amp_level", ["O2", "O3"])
+def test_outputs_are_float32_at_any_amp_level(amp_level, load_recipe, call):
+    tiny = {"backbone": "mobilenet_v2_035_96", "backbone_out_indices": [1, 3], "extra_layers": []}
+    cfg = load_recipe("ssd_mobilenetv2", **tiny, image_size=[32, 32], steps=[2, 4], aspect_ratios=[[2], [2]], num_classes=3)
+    detector = to_mixed_precision(create_detector(cfg), amp_level).set_train(False)
+    outputs = call(detector, np.zeros((1, 3, 32, 32), np.float32))
+    assert [output.dtype for output in outputs] == [np.float32, np.float32]
+
+
+def test_normalisation_by_hand(call):
+    image = np.zeros((1, 2, 3, 3), np.uint8)
+    image[0, 1, 2] = [255, 116, 0]
+    normalized = call(NormalizeImage(), image)
+    assert normalized.shape == (1, 3, 2, 3) and normalized.dtype == np.float32
+    expected = [(255 - 123.675) / 58.395, (116 - 116.28) / 57.12, -103.53 / 57.375]
+    assert normalized[0, :, 1, 2] == pytest.approx(expected, rel=1e-5)
+    black = np.array([-123.675 / 58.395, -116.28 / 57.12, -103.53 / 57.375])
+    np.testing.assert_allclose(normalized[0, :, 0, 0], black, rtol=1e-5)
+
+
+# --- recipes that fit no network ---
+
+
+def refusal(cfg):
+    with pytest.raises(UserError) as error:
+        create_detector(cfg)
+    return str(error.value)
+
+
+def test_steps_that_the_network_does_not_make_are_refused(load_recipe):
+    told = refusal(load_recipe("ssd_mobilenetv2", steps=[16, 32, 64, 100, 150, 150]))
+    assert told.startswith("steps: got [16, 32, 64, 100, 150, 150] for feature maps of [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (2, 2)]")
+    assert "expected the [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)] that mobilenet_v2_100" in told
+
+
+def test_a_level_too_few_is_refused(load_recipe):
+    told = refusal(load_recipe("ssd_mobilenetv2", extra_layers=[{"out_channels": 512, "expand_ratio": 0.2}]))
+    assert "(2, 2), (1, 1)] locations, expected the [(19, 19), (10, 10), (5, 5)] that" in told
+
+
+def test_sides_are_told_as_width_by_height(load_recipe):
+    told = refusal(load_recipe("ssd_mobilenetv2", image_size=[300, 400]))
+    assert "of 400x300 images" in told
+
+
+def test_channels_that_are_not_the_backbones_are_refused(load_recipe):
+    assert isinstance(create_detector(load_recipe("ssd_mobilenetv2", backbone_channels=[576, 1280])), SSD)
+    told = refusal(load_recipe("ssd_mobilenetv2", backbone_channels=[576, 960]))
+    assert "got [576, 960]" in told and "expected [576, 1280]" in told

@@ -1,0 +1,97 @@
+"""Heads: every prediction at the index of its anchor, and what the shared head shares."""
+
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+from ssd.boxes.anchors import DefaultBoxes, GridAnchors
+from ssd.models.head import SharedSSDHead, SSDHead, create_head
+
+K = 3
+IMAGE_SIZE, STEPS = (64, 96), (16, 32)  # maps of 4x6 and 2x3 locations
+
+
+def identity(convolution):
+    """Make a convolution pass input channel i on as output channel i, pixel by pixel."""
+    weight = np.zeros(convolution.weight.shape, np.float32)
+    height, width = weight.shape[2:]
+    for channel in range(min(weight.shape[0], convolution.in_channels)):
+        weight[channel, 0 if convolution.group > 1 else channel, height // 2, width // 2] = 1
+    convolution.weight.set_data(Tensor(weight))
+    if convolution.has_bias:
+        convolution.bias.set_data(Tensor(np.zeros(convolution.bias.shape, np.float32)))
+
+
+def transparent(head):
+    for _, cell in head.cells_and_names():
+        if isinstance(cell, nn.Conv2d):
+            identity(cell)
+    return head.set_train(False)
+
+
+HEADS = {
+    "separate": (lambda: SSDHead([24, 24], [6, 4], K), DefaultBoxes(IMAGE_SIZE, STEPS, 0.2, 0.9, [[2, 3], [2]])),
+    "shared": (lambda: SharedSSDHead(24, 6, K, num_levels=2, num_convs=1), GridAnchors(IMAGE_SIZE, STEPS)),
+}
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def head_and_anchors(request, on_levels):
+    make_head, anchors = HEADS[request.param]
+    return on_levels(transparent(make_head())), anchors
+
+
+@pytest.mark.parametrize("level, row, col, box", [(0, 0, 0, 0), (0, 2, 5, 3), (0, 3, 1, 5), (1, 0, 2, 1), (1, 1, 0, 3)])
+def test_predictions_are_in_the_order_of_the_anchors(level, row, col, box, head_and_anchors, call):
+    head, anchors = head_and_anchors
+    # The anchor meant: of those with this centre, the one at place `box`. Steps are such that levels share no centre.
+    center = (np.array([row, col]) + 0.5) * STEPS[level] / IMAGE_SIZE
+    index = np.flatnonzero(np.abs(anchors.boxes_cyxhw[:, :2] - center).max(axis=1) < 1e-6)[box]
+    for output, values in ((0, 4), (1, K)):
+        for value in range(values):
+            levels = [np.zeros((2, 24, *size), np.float32) for size in anchors.feature_sizes]
+            levels[level][1, box * values + value, row, col] = 1
+            found = call(head, *levels)[output]
+            assert found.shape == (2, len(anchors), values)
+            assert np.argwhere(found > 0.9).tolist() == [[1, index, value]]
+
+
+def names_of(head, part):
+    return sorted(parameter.name for parameter in head.get_parameters() if part in parameter.name)
+
+
+def test_shared_head_has_one_set_of_convolutions():
+    head = SharedSSDHead(8, 6, K, num_levels=3, num_convs=2)
+    towers = [f"{tower}.0.{step}.0" for tower in ("box_tower", "cls_tower") for step in range(2)]
+    assert names_of(head, "weight") == sorted(f"{name}.weight" for name in [*towers, "box", "cls"])
+    for tower in (head.box_tower, head.cls_tower):
+        for step in range(2):
+            assert tower[0][step][0] is tower[1][step][0] is tower[2][step][0]
+    assert head.box_tower[0][0][0] is not head.cls_tower[0][0][0]
+    assert head.box_tower[0][0][0] is not head.box_tower[0][1][0]
+
+
+def test_shared_head_has_batch_norms_of_each_level(call, on_levels):
+    head = SharedSSDHead(8, 6, K, num_levels=3, num_convs=2)
+    assert len(names_of(head, "gamma")) == 2 * 3 * 2  # towers, levels, convolutions
+    assert len(names_of(head, "moving_mean")) == 2 * 3 * 2
+    levels = [np.random.default_rng(0).normal(size=(2, 8, 4, 4)).astype(np.float32)] * 3
+    net = on_levels(head.set_train(False))
+    before, _ = call(net, *levels)
+    head.box_tower[1][0][1].gamma.set_data(Tensor(np.full(8, 3, np.float32)))
+    changed = np.any(call(net, *levels)[0] != before, axis=(0, 2)).reshape(3, -1)
+    assert changed.any(axis=1).tolist() == [False, True, False]
+
+
+def test_separate_head_has_predictors_of_each_level():
+    head = SSDHead([8, 12], [3, 6], K)
+    shapes = {name: parameter.shape for name, parameter in head.parameters_dict().items()}
+    assert shapes["box.0.0.weight"] == (8, 1, 3, 3) and shapes["box.0.3.weight"] == (12, 8, 1, 1)
+    assert shapes["cls.1.0.weight"] == (12, 1, 3, 3) and shapes["cls.1.3.weight"] == (6 * K, 12, 1, 1)
+
+
+def test_recipes_choose_the_head(load_recipe):
+    assert isinstance(create_head(load_recipe("ssd_mobilenetv2"), [8] * 6, [3, 6, 6, 6, 6, 6]), SSDHead)
+    cfg = load_recipe("ssd_resnet50_fpn", num_addition_layers=1)
+    head = create_head(cfg, [8] * 5, [6] * 5)
+    assert isinstance(head, SharedSSDHead) and len(head.box_tower) == 5 and len(head.box_tower[0]) == 1
+    assert head.cls.out_channels == 6 * 81
