@@ -130,7 +130,9 @@ def test_what_was_trained_in_mixed_precision_is_loaded(amp_level, tiny_recipe, t
 
 def test_half_precision_is_loaded_as_what_the_net_has(tiny_detector, tmp_path, randomize, values_of):
     values = values_of(randomize(tiny_detector, 1))
-    load_weights(tiny_detector, write(tmp_path / "a.ckpt", {name: value.astype(np.float16) for name, value in values.items()}))
+    load_weights(
+        tiny_detector, write(tmp_path / "a.ckpt", {name: value.astype(np.float16) for name, value in values.items()})
+    )
     assert {parameter.dtype for parameter in tiny_detector.get_parameters()} == {ms.float32}
     expect_equal(values_of(tiny_detector), {name: np.float32(np.float16(value)) for name, value in values.items()})
 
@@ -141,7 +143,9 @@ def test_saving_replaces_and_leaves_nothing_aside(tiny_detector, tmp_path, rando
     save_checkpoint(randomize(tiny_detector, 1), path)
     save_checkpoint(randomize(tiny_detector, 2), path)
     assert [file.name for file in tmp_path.iterdir()] == ["best.ckpt"]
-    expect_equal({name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}, values_of(tiny_detector))
+    expect_equal(
+        {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()}, values_of(tiny_detector)
+    )
 
 
 def test_an_interrupted_save_keeps_the_file_that_was_there(tiny_detector, tmp_path, monkeypatch):
@@ -182,7 +186,11 @@ def test_published_names_find_their_place(detector, tmp_path, randomize, values_
 
 def test_a_shared_convolution_is_in_the_file_once(load_recipe):
     net = create_detector(load_recipe("ssd_resnet50_fpn", backbone="resnet18", fpn_channels=8))
-    towers = [published_name(name) for name in net.parameters_dict() if "tower" in name and "features.0" in published_name(name)]
+    towers = [
+        published_name(name)
+        for name in net.parameters_dict()
+        if "tower" in name and "features.0" in published_name(name)
+    ]
     expected = [f"multi_box.addition_layer_{kind}.0.{step}.features.0" for kind in ("loc", "cls") for step in range(4)]
     assert sorted(towers) == sorted(f"{name}.{part}" for name in expected for part in ("weight", "bias"))
 
@@ -233,7 +241,9 @@ def test_a_file_that_is_no_checkpoint_is_refused(damage, load, tiny_detector, tm
     elif damage != "missing":
         save_checkpoint(tiny_detector, tmp_path / "whole.ckpt")
         whole = (tmp_path / "whole.ckpt").read_bytes()
-        path.write_bytes({"empty": b"", "text": b"not a checkpoint\n" * 99, "cut off": whole[: len(whole) // 2]}.get(damage, whole))
+        path.write_bytes(
+            {"empty": b"", "text": b"not a checkpoint\n" * 99, "cut off": whole[: len(whole) // 2]}.get(damage, whole)
+        )
     expect_refusal(load, randomize(tiny_detector, 3), path, values_of)
 
 

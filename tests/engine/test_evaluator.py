@@ -22,7 +22,12 @@ CLASSES = ("background", "cat", "dog", "bird")
 # Ids with gaps, and in another order than the classes.
 CATEGORIES = [{"id": 90, "name": "cat"}, {"id": 7, "name": "dog"}, {"id": 55, "name": "bird"}]
 # (image, category id, box x, y, w, h); the last is the only bird.
-OBJECTS = [(11, 90, (10, 20, 30, 50)), (11, 7, (60.5, 5, 39.5, 40)), (12, 90, (0, 0, 100, 80)), (12, 55, (5, 5, 20, 20))]
+OBJECTS = [
+    (11, 90, (10, 20, 30, 50)),
+    (11, 7, (60.5, 5, 39.5, 40)),
+    (12, 90, (0, 0, 100, 80)),
+    (12, 55, (5, 5, 20, 20)),
+]
 
 
 def annotation(number, image_id, category_id, box, iscrowd=0):
@@ -70,7 +75,7 @@ def add_all_but(evaluator, left_out=()):
 def test_perfect_detections(truth, capsys):
     metrics, table = add_all_but(CocoEvaluator(truth, CLASSES)).summarize()
     assert tuple(metrics) == METRICS
-    assert metrics["AP"] == metrics["AP50"] == metrics["AP75"] == metrics["AR100"] == pytest.approx(1)
+    assert [metrics[name] for name in ("AP", "AP50", "AP75", "AR100")] == pytest.approx([1] * 4)
     assert "Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 1.000" in table
     assert capsys.readouterr().out == ""  # the table is given back, not printed
 
@@ -82,8 +87,9 @@ def test_no_detections(truth):
 
 
 def test_figures_that_have_nothing_to_score_are_minus_one(truth):
-    assert add_all_but(CocoEvaluator(truth, CLASSES)).summarize()[0]["AP_small"] == pytest.approx(1)  # the bird, 20x20
-    assert add_all_but(CocoEvaluator(truth, ("background", "cat"))).summarize()[0]["AP_large"] == -1
+    metrics, _ = add_all_but(CocoEvaluator(truth, CLASSES)).summarize()
+    assert [metrics["AP_small"], metrics["AP_medium"]] == pytest.approx([1, 1])
+    assert metrics["AP_large"] == metrics["AR_large"] == -1  # no object is larger than 96x96
 
 
 def test_half_of_the_cats_by_hand(truth):
@@ -190,7 +196,9 @@ def test_annotations_of_a_folder_without_description(tmp_path):
 
 
 def test_every_image_of_a_split_is_scored(tiny_recipe, shapes_records):
-    cfg = tiny_recipe(data_dir=str(shapes_records), num_classes=None, batch_size=3, min_score=0.0, num_parallel_workers=1)
+    cfg = tiny_recipe(
+        data_dir=str(shapes_records), num_classes=None, batch_size=3, min_score=0.0, num_parallel_workers=1
+    )
     evaluation = Evaluation(cfg, create_detector(cfg), create_anchors(cfg), create_dataset(cfg, "val"))
     scored, metrics, table = evaluation()
     image_ids = [image["id"] for image in json.loads(annotation_path(shapes_records).read_text())["images"]]
@@ -198,7 +206,9 @@ def test_every_image_of_a_split_is_scored(tiny_recipe, shapes_records):
     assert {result["image_id"] for result in scored.results} == set(image_ids)
     known = set(scored.truth.getCatIds())
     assert {result["category_id"] for result in scored.results} <= known and len(known) == cfg.num_classes - 1
-    corners = np.array([result["bbox"] for result in scored.results]) @ np.array([[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]])
+    corners = np.array([result["bbox"] for result in scored.results]) @ np.array(
+        [[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
     assert corners.min() >= -1e-3 and corners.max() <= 96 + 1e-3 and corners.max() > 64  # pixels of 96x96 images
     assert 0 <= metrics["AP"] < 0.5 and not math.isnan(metrics["AR100"]) and "Average Recall" in table
     again = evaluation()[0]

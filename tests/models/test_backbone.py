@@ -41,7 +41,9 @@ def test_a_refused_backbone_names_its_family():
 
 
 def test_a_model_without_features_is_refused():
-    with pytest.raises(UserError, match="^backbone: got 'squeezenet1_0', expected a MindCV model that can extract features"):
+    with pytest.raises(
+        UserError, match="^backbone: got 'squeezenet1_0', expected a MindCV model that can extract features"
+    ):
         Backbone("squeezenet1_0", [2])
 
 

@@ -25,7 +25,9 @@ def test_published_sizes(recipe, parameters, anchors, side, detectors, load_reci
     assert len(create_anchors(cfg)) == anchors
 
 
-@pytest.mark.parametrize("recipe, height, width", [(name, 300, 300) for name, *_ in PUBLISHED[:2]] + [("ssd_resnet50_fpn", 128, 192)])
+@pytest.mark.parametrize(
+    "recipe, height, width", [(name, 300, 300) for name, *_ in PUBLISHED[:2]] + [("ssd_resnet50_fpn", 128, 192)]
+)
 def test_a_prediction_for_every_anchor(recipe, height, width, detectors, load_recipe, call):
     anchors = create_anchors(load_recipe(recipe, image_size=[height, width]))
     box_offsets, cls_logits = call(detectors(recipe), np.zeros((1, 3, height, width), np.float32))
@@ -52,7 +54,9 @@ def test_outputs_are_float32_whatever_the_head_makes(call):
 @pytest.mark.parametrize("amp_level", ["O2", "O3"])
 def test_outputs_are_float32_at_any_amp_level(amp_level, load_recipe, call):
     tiny = {"backbone": "mobilenet_v2_035_96", "backbone_out_indices": [1, 3], "extra_layers": []}
-    cfg = load_recipe("ssd_mobilenetv2", **tiny, image_size=[32, 32], steps=[2, 4], aspect_ratios=[[2], [2]], num_classes=3)
+    cfg = load_recipe(
+        "ssd_mobilenetv2", **tiny, image_size=[32, 32], steps=[2, 4], aspect_ratios=[[2], [2]], num_classes=3
+    )
     detector = to_mixed_precision(create_detector(cfg), amp_level).set_train(False)
     outputs = call(detector, np.zeros((1, 3, 32, 32), np.float32))
     assert [output.dtype for output in outputs] == [np.float32, np.float32]
@@ -80,7 +84,9 @@ def refusal(cfg):
 
 def test_steps_that_the_network_does_not_make_are_refused(load_recipe):
     told = refusal(load_recipe("ssd_mobilenetv2", steps=[16, 32, 64, 100, 150, 150]))
-    assert told.startswith("steps: got [16, 32, 64, 100, 150, 150] for feature maps of [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (2, 2)]")
+    assert told.startswith(
+        "steps: got [16, 32, 64, 100, 150, 150] for feature maps of [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (2, 2)]"
+    )
     assert "expected the [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)] that mobilenet_v2_100" in told
 
 

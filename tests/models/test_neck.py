@@ -93,7 +93,9 @@ def test_hidden_channels_follow_the_ratio(expand_ratio, widths):
 def test_pyramid_by_shape(run):
     neck = FPN([4, 6, 8], [8, 16, 32], out_channels=5, num_levels=5)
     assert neck.out_channels == [5] * 5 and neck.strides == [8, 16, 32, 64, 128]
-    levels = run(neck, maps([4, 6, 8], [(9, 12), (5, 6), (3, 3)], batch=2))  # ⌈17/2⌉ = 9, ⌈9/2⌉ = 5: not all are doubled
+    levels = run(
+        neck, maps([4, 6, 8], [(9, 12), (5, 6), (3, 3)], batch=2)
+    )  # ⌈17/2⌉ = 9, ⌈9/2⌉ = 5: not all are doubled
     assert [level.shape for level in levels] == [(2, 5, *size) for size in [(9, 12), (5, 6), (3, 3), (2, 2), (1, 1)]]
 
 
