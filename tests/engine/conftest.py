@@ -1,4 +1,4 @@
-"""What tests of the engine share: recipes without data, and a detector so small that it compiles and learns in seconds."""
+"""What tests of the engine share: recipes without data, and a detector that compiles and learns in seconds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, MindCV's names find their place, and a file that does not fit changes nothing."""
+"""Checkpoints: what is saved comes back, MindCV's names find their place, a file that does not fit changes nothing."""
 
 import os
 import re
@@ -33,7 +33,8 @@ PUBLISHED_NAMES = [
 ]
 # Names as they stand in files that the example wrote, one of each kind.
 SSDLITE = """
-    backbone_wrapper.multi_residual.0.conv.0.features.0.weight backbone_wrapper.multi_residual.3.conv.1.features.0.weight
+    backbone_wrapper.multi_residual.0.conv.0.features.0.weight
+    backbone_wrapper.multi_residual.3.conv.1.features.0.weight
     backbone_wrapper.multi_residual.0.conv.1.features.1.gamma backbone_wrapper.multi_residual.1.conv.2.weight
     backbone_wrapper.multi_residual.2.conv.3.moving_variance multi_box.multi_loc_layers.0.0.weight
     multi_box.multi_loc_layers.3.1.moving_mean multi_box.multi_loc_layers.5.3.bias multi_box.multi_cls_layers.1.1.beta

@@ -31,8 +31,8 @@ class Trainer:
 
     def reset(self):
         for name, parameter in self.step.parameters_dict().items():
-            # A copy, because the Tensor may use the array as its memory. Not `set_data`, which gives the parameter other
-            # memory than a compiled graph knows.
+            # A copy, because the Tensor may use the array as its memory; and not `set_data`, which would give the
+            # parameter other memory than the compiled graph knows.
             ops.assign(parameter, Tensor(self.start[name].copy()))
         self.step.set_train()
         return self
@@ -67,7 +67,7 @@ def dynamic(compiled):
 
 @pytest.fixture(scope="module")
 def batch(tiny_recipe):
-    """Four images of noise with three objects each: image, boxes_yxyx, labels. Each box is an anchor of another level."""
+    """Four images of noise with three objects each, anchors of the three levels: image, boxes_yxyx, labels."""
     rng = np.random.default_rng(0)
     anchors = np.stack([rng.integers(*rows, 4) for rows in ((0, 256), (256, 320), (320, 336))], axis=1)
     boxes = create_anchors(tiny_recipe()).boxes_yxyx[anchors]

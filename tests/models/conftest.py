@@ -45,7 +45,7 @@ def call():
 
 
 class OnLevels(nn.Cell):
-    """A neck or head with an argument for each level: MindSpore compiles anew for every tuple, but not for every Tensor."""
+    """A neck or head with an argument for each level: MindSpore compiles anew for every tuple of Tensors."""
 
     def __init__(self, cell):
         super().__init__(auto_prefix=False)

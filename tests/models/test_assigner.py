@@ -1,4 +1,4 @@
-"""The graph against its oracle, `Matcher` and `BoxCoder`, which go image by image through the objects that there are."""
+"""The graph against its oracle: `Matcher` and `BoxCoder`, which go through the objects of one image after another."""
 
 import math
 
@@ -98,8 +98,8 @@ def test_by_hand(call):
     left, quarter = (0, 0, 1, 0.5, 7), (0, 0.25, 1, 0.5, 9)
     boxes, labels = pad([[left], [left, quarter], [quarter, left], []], rows=5)
     offsets, targets = call(TargetAssigner(anchors_cyxhw, anchors_yxyx), boxes, labels)
-    # `left` is the first anchor itself and half of the third: no more than the threshold. `quarter` is half of the first
-    # as well, which belongs to `left`, so it claims the third, of which it is a quarter.
+    # `left` is the first anchor itself and half of the third: no more than the threshold. `quarter` is half of the
+    # first as well, which belongs to `left`, so it claims the third, of which it is a quarter.
     assert targets.tolist() == [[7, 0, 0], [7, 0, 9], [7, 0, 9], [0, 0, 0]]
     # Its centre is 0.125 left of the third anchor's, whose width is 1, and it is a quarter as wide.
     of_quarter = pytest.approx([0, -0.125 / 0.1, 0, math.log(0.25) / 0.2], abs=1e-5)

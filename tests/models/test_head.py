@@ -76,10 +76,13 @@ def test_shared_head_has_batch_norms_of_each_level(call, on_levels):
     assert len(names_of(head, "moving_mean")) == 2 * 3 * 2
     levels = [np.random.default_rng(0).normal(size=(2, 8, 4, 4)).astype(np.float32)] * 3
     net = on_levels(head.set_train(False))
-    before, _ = call(net, *levels)
+    before = call(net, *levels)
     head.box_tower[1][0][1].gamma.set_data(Tensor(np.full(8, 3, np.float32)))
-    changed = np.any(call(net, *levels)[0] != before, axis=(0, 2)).reshape(3, -1)
-    assert changed.any(axis=1).tolist() == [False, True, False]
+    head.cls_tower[2][1][1].gamma.set_data(Tensor(np.full(8, 3, np.float32)))
+    after = call(net, *levels)
+    for output, expected in ((0, [False, True, False]), (1, [False, False, True])):
+        changed = np.any(after[output] != before[output], axis=(0, 2)).reshape(3, -1)
+        assert changed.any(axis=1).tolist() == expected
 
 
 def test_separate_head_has_predictors_of_each_level():

@@ -118,6 +118,8 @@ def test_upsampling_by_hand(plain_pyramid, run):
     expected = [[0, 1, 2, 2], [2, 2.75, 3.5, 3.5], [4, 4.5, 5, 5], [4, 4.5, 5, 5]]
     np.testing.assert_allclose(levels[0][0, 0], np.array(expected) * SHRINK, rtol=1e-5)
     np.testing.assert_allclose(levels[1][0, 0], coarse * SHRINK, rtol=1e-5)
+    # Padding "same" adds nothing before a 2x2 map at stride 2, so the kernel's centre lies on its last location.
+    np.testing.assert_allclose(levels[2][0, 0], [[5 * SHRINK**2]], rtol=1e-5)
 
 
 def test_levels_add_up_and_go_on_below(plain_pyramid, run):
@@ -125,7 +127,6 @@ def test_levels_add_up_and_go_on_below(plain_pyramid, run):
     np.testing.assert_allclose(levels[0], (0.5 * 3 + 2) * SHRINK, rtol=1e-5)
     np.testing.assert_allclose(levels[1], 2 * SHRINK, rtol=1e-5)
     assert levels[2].shape == (1, 1, 1, 1)
-    # A stride of 2 with padding "same" pads the 2x2 map at its end alone, so the kernel's centre lies on the last pixel.
     np.testing.assert_allclose(levels[2], 2 * SHRINK**2, rtol=1e-5)
 
 

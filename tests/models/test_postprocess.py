@@ -14,7 +14,7 @@ def sigmoid(logits):
 
 
 def greedy_nms(boxes, scores, labels, threshold):
-    """Indices of what is kept, best first: a box goes if a better one of its class overlaps it by more than threshold."""
+    """What is kept, best first: a box goes if a kept one of its class overlaps it by more than the threshold."""
     kept = []
     for index in np.argsort(-scores, kind="stable"):
         same = [other for other in kept if labels[other] == labels[index]]

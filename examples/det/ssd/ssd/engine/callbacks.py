@@ -105,7 +105,7 @@ def set_aside_earlier(folder: Path) -> Path | None:
 
     -> the folder they went to, None if there were none
     """
-    earlier = sorted(folder.glob("*.ckpt")) if folder.is_dir() else []
+    earlier = [*folder.glob("ssd-*.ckpt"), *folder.glob("best.ckpt")]  # not what else a user keeps there
     if not earlier:
         return None
     number = 1
