@@ -115,7 +115,7 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
 def contrasting_colour(rng: np.random.Generator, under: np.ndarray, hue: float) -> np.ndarray:
     """A BGR colour, (3,) float32, near `hue`, far from nearly all of the (N, 3) pixels under it, or the farthest tried."""
     hues = (hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD, 32)) % 360
-    tried = np.stack([hues, rng.uniform(0.7, 1, 32), rng.uniform(0.5, 1, 32)], axis=-1).astype(np.float32)
+    tried = np.stack([hues, rng.uniform(0.6, 1, 32), rng.uniform(0.35, 1, 32)], axis=-1).astype(np.float32)
     tried = cv2.cvtColor(tried[None], cv2.COLOR_HSV2BGR)[0] * 255  # (32, 3)
     distance = np.linalg.norm(tried[:, None] - under[None].astype(np.float32), axis=2)  # (32, N)
     low = np.quantile(distance, 0.1, axis=1)
@@ -133,10 +133,10 @@ def paint(image: np.ndarray, outline: np.ndarray, colour, rng: np.random.Generat
 
 
 def random_shape(rng: np.random.Generator, size: int) -> Shape:
-    """A random class, size (its square root uniform), angle and place; the whole shape lies inside the image."""
+    """A random class, size (log-uniform), angle and place; the whole shape lies inside the image."""
     name = list(HUES)[rng.integers(len(HUES))]
     shortest, longest = max(LONG_SIDE[0] * size, MIN_PIXELS), LONG_SIDE[1] * size
-    long_side = rng.uniform(math.sqrt(shortest), math.sqrt(longest)) ** 2
+    long_side = math.exp(rng.uniform(math.log(shortest), math.log(longest)))
     stretch = MAX_STRETCH ** rng.uniform(-1, 1)
     outline = place_outline(unit_outline(name), long_side, rng.uniform(-MAX_ANGLE, MAX_ANGLE), stretch)
     return Shape(name, outline + rng.uniform(0, size - outline.max(axis=0)))

@@ -115,7 +115,7 @@ def evaluate_epochs(net, folder, aps, **when):
     [
         ({"start": 1, "interval": 1, "epochs": 4}, [1, 2, 3, 4]),
         ({"start": 2, "interval": 2, "epochs": 7}, [2, 4, 6, 7]),
-        ({"start": 3, "interval": 3, "epochs": 6}, [3, 6]),
+        ({"start": 3, "interval": 2, "epochs": 8}, [3, 5, 7, 8]),
         ({"start": 9, "interval": 1, "epochs": 5}, [5]),
     ],
 )

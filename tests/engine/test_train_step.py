@@ -4,13 +4,16 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from mindspore import Tensor, ops
+from mindspore import Parameter, Tensor, nn, ops
 from ssd.boxes.anchors import create_anchors
 from ssd.engine.checkpoint import load_weights, save_checkpoint
 from ssd.engine.predictor import create_inference_net, create_selector, detect
-from ssd.engine.train_step import create_train_step
+from ssd.engine.train_step import CPUTrainStep, create_train_step
+from ssd.models.assigner import TargetAssigner
 from ssd.models.detector import create_detector
 from ssd.models.layers import NormalizeImage
+from ssd.models.loss import SSDLoss
+from ssd.models.postprocess import DetectionSelector
 
 LR, STEPS = 0.02, 1000
 FIRST_NORM = "backbone.features.net.features_1"
@@ -144,14 +147,27 @@ def test_a_batch_without_objects_trains(trainer, batch):
     assert np.isfinite(loss) and all(np.isfinite(value).all() for value in trainer.state().values())
 
 
-def test_pynative_mode_computes_the_same(trainer, batch):
-    expected = trainer.train(batch, steps=2)
-    trainer.reset()
+@pytest.fixture
+def pynative():
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    try:
-        assert trainer.train(batch, steps=2) == pytest.approx(expected, rel=1e-4)
-    finally:
-        ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+def test_the_loss_is_that_of_the_recipe_and_the_batch(trainer, batch, pynative):
+    image, boxes, labels = (Tensor(array) for array in batch)
+    outputs = trainer.detector(NormalizeImage()(image))
+    anchors = trainer.anchors
+    targets = TargetAssigner(anchors.boxes_cyxhw, anchors.boxes_yxyx, threshold=0.5)(boxes, labels)
+    expected = float(SSDLoss(alpha=0.75, gamma=2.0)(*outputs, *targets).asnumpy())
+    ms.set_context(mode=ms.GRAPH_MODE)
+    assert trainer.reset().train(batch) == [pytest.approx(expected, rel=1e-4)]
+
+
+def test_pynative_mode_computes_the_same(trainer, batch, pynative):
+    in_pynative_mode = trainer.train(batch, steps=2)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    assert trainer.reset().train(batch, steps=2) == pytest.approx(in_pynative_mode, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["fixed", "dynamic"])
@@ -194,6 +210,30 @@ def test_an_overflow_halves_a_dynamic_scale_and_training_goes_on(dynamic, batch)
     assert dynamic.state()["scale_sense"] == 1024  # a step that fits leaves it
     trained = learned(after, dynamic.detector)
     assert set(changed(trained, dynamic.state())) == set(trained)
+
+
+class WeightedSum(nn.Cell):
+    """Its gradients are its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = Parameter(np.ones(2, np.float32), name="weight")
+
+    def construct(self, x):
+        return (x * self.weight).sum()
+
+
+@pytest.mark.parametrize(
+    "gradients, overflows",
+    [([1, -2], False), ([8, 1], True), ([8, -8], True), ([-8, 1], True), ([np.nan, 1], True)],
+)
+def test_infinities_of_either_sign_are_seen(gradients, overflows):
+    net = WeightedSum()
+    optimizer = nn.SGD(net.trainable_params(), learning_rate=0.5)
+    step = CPUTrainStep(net, optimizer, nn.FixedLossScaleUpdateCell(2.0**126)).set_train()  # times 8: beyond float32
+    step(Tensor(np.array(gradients, np.float32)))
+    expected = [1, 1] if overflows else [1 - 0.5 * 1, 1 + 0.5 * 2]
+    assert net.weight.asnumpy().tolist() == expected
 
 
 def test_an_overflow_leaves_a_fixed_scale(trainer, batch):
@@ -282,6 +322,27 @@ def test_detection_does_not_depend_on_the_mode_before(trainer, images, inference
         results.append([detections.scores for _, detections in detect(net, selector, val_dataset(images, 4))])
     for first, second in zip(*results):
         np.testing.assert_array_equal(first, second)
+
+
+class NetThatRemembers(nn.Cell):
+    """In place of a DetectorWithCandidates: keeps the shapes it is called with and finds nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.detector = nn.Identity()
+        self.shapes = []
+
+    def __call__(self, image):
+        self.shapes.append(image.shape)
+        shapes = (len(image), 5, 4), (len(image), 5), (len(image), 5)
+        return tuple(Tensor(np.zeros(shape, np.float32)) for shape in shapes)
+
+
+def test_a_last_partial_batch_needs_no_graph_of_its_own(images):
+    net = NetThatRemembers()
+    found = list(detect(net, DetectionSelector(0.5, 0.5, 10), val_dataset(images[:6], 4)))
+    assert [image_id for image_id, _ in found] == list(range(100, 106))
+    assert net.shapes == [(4, 64, 64, 3)] * 2
 
 
 def test_a_last_partial_batch_is_as_good_as_a_full_one(trainer, images, inference):

@@ -52,7 +52,8 @@ def load_weights(net: nn.Cell, path) -> None:
 def load_backbone(net: nn.Cell, path) -> None:
     """Load ImageNet weights into a detector's backbone from a checkpoint of the MindCV model that it is.
 
-    The file may hold more, its classifier; it must fill every parameter of the backbone. Raises UserError.
+    The file may hold more of the same model, its classifier; it must fill every parameter of the backbone, and hold
+    nothing of another model. Raises UserError.
     """
     prefix = "backbone.features.net."
     wanted = {name: value for name, value in net.parameters_dict().items() if name.startswith(prefix)}
@@ -64,6 +65,12 @@ def load_backbone(net: nn.Cell, path) -> None:
         if plain in content:
             found[name] = content[plain]
     missing = sorted(set(wanted) - set(found))
+    foreign = sorted(name for name in set(content) - net.backbone.model_names if not TRAINING_STATE.match(name))
+    if foreign and not missing:
+        raise UserError(
+            f"backbone_ckpt_path: {path}: got {foreign[0]!r}, expected nothing that the recipe's backbone does not have; "
+            "use a checkpoint of that model"
+        )
     if missing:
         raise UserError(
             f"backbone_ckpt_path: {path}: got no value for {len(missing)} of {len(wanted)} backbone parameters, {missing[0]!r} first, "

@@ -42,7 +42,7 @@ def detect(net: nn.Cell, selector: DetectionSelector, dataset) -> Iterator[tuple
 
     The network is in evaluation mode while this runs, and back in its former mode afterwards.
     """
-    was_training = net.training
+    was_training = net.detector.training  # not the mode of `net`, which may be new around a detector in training
     net.set_train(False)
     batch_size = dataset.get_batch_size()
     try:

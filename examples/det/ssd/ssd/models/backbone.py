@@ -15,7 +15,8 @@ from ..errors import UserError
 class Backbone(nn.Cell):
     """The feature maps of a MindCV model at `out_indices`, from fine to coarse, with what they are.
 
-    `.channels` and `.strides` (input pixels between locations) have an entry for each map.
+    `.channels` and `.strides` (input pixels between locations) have an entry for each map; `.model_names` are those of all
+    parameters of the whole model, as they stand in its checkpoints.
     Raises UserError if MindCV has no such model or the model has no such maps.
     """
 
@@ -25,6 +26,7 @@ class Backbone(nn.Cell):
             family = name.split("_")[0]
             raise UserError(f"backbone: got {name!r}, expected a MindCV model such as {', '.join(list_models(f'{family}*')[:5] or ['resnet50'])}")
         model = create_model(name)
+        self.model_names = frozenset(model.parameters_dict())
         levels = getattr(model, "feature_info", None)
         if levels is None:
             raise UserError(f"backbone: got {name!r}, expected a MindCV model that can extract features")

@@ -21,10 +21,12 @@ class SigmoidFocalLoss(nn.Cell):
     def construct(self, cls_logits: Tensor, target_labels: Tensor) -> Tensor:
         """cls_logits: (B, A, K); target_labels: (B, A) int -> scalar, not normalised"""
         is_target = ops.one_hot(target_labels, cls_logits.shape[-1], Tensor(1.0), Tensor(0.0))  # (B, A, K)
-        wrong = cls_logits * (1 - 2 * is_target)  # the logit of the wrong answer: sigmoid(wrong) = 1 - p_t
+        wrong = cls_logits * (1 - 2 * is_target)  # the logit of 1 - p_t, of the wrong answer
         cross_entropy = ops.maximum(wrong, 0.0) + ops.log1p(ops.exp(-ops.abs(wrong)))  # -log(p_t), without overflow
         weight = (1 - self.alpha) + (2 * self.alpha - 1) * is_target
-        return (weight * ops.pow(ops.sigmoid(wrong), self.gamma) * cross_entropy).sum()
+        # (1 - p_t) ** gamma by way of its logarithm, whose gradient stays finite where 1 - p_t underflows
+        focus = ops.exp(self.gamma * (wrong - cross_entropy))
+        return (weight * focus * cross_entropy).sum()
 
 
 class SSDLoss(nn.Cell):
