@@ -1,5 +1,6 @@
 """What tests share: a tiny drawn data set, the shards made from it, the commands, and published files where there are any."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,6 +13,11 @@ from make_shapes import make_shapes
 from ssd.data.coco import read_coco
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_unconfigure():
+    """Let networks die while MindSpore can still count them: at the interpreter's exit each would print a complaint."""
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

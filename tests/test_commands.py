@@ -13,7 +13,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SSD = "examples/det/ssd"
-SHORT = ["--epoch_size", "1", "--warmup_epochs", "0", "--steps_per_epoch", "2", "--batch_size", "2", "--backbone_ckpt_path", ""]
+SHORT = [
+    "--epoch_size",
+    "1",
+    "--warmup_epochs",
+    "0",
+    "--steps_per_epoch",
+    "2",
+    "--batch_size",
+    "2",
+    "--backbone_ckpt_path",
+    "",
+]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +100,14 @@ RECIPES = {
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_from_data_to_map(recipe, clone, shapes_records, tmp_path):
-    where = ["--config", f"{SSD}/{recipe}.yaml", "--data_dir", str(shapes_records), "--ckpt_save_dir", str(tmp_path / "ckpt")]
+    where = [
+        "--config",
+        f"{SSD}/{recipe}.yaml",
+        "--data_dir",
+        str(shapes_records),
+        "--ckpt_save_dir",
+        str(tmp_path / "ckpt"),
+    ]
     expect_clean(run(["python", f"{SSD}/train.py", *where, *SHORT, *RECIPES[recipe]], clone))
     evaluate = [*where, "--output_dir", str(tmp_path), "--batch_size", "2", *RECIPES[recipe]]
     result = expect_clean(run(["python", f"{SSD}/eval.py", *evaluate], clone))
@@ -113,7 +131,9 @@ def test_msrun_trains_on_two_workers(clone, shapes_records, tmp_path):
 def test_rank_table_launch_sets_the_published_environment(clone, tmp_path):
     stand_in = tmp_path / "bin" / "python"
     stand_in.parent.mkdir()
-    stand_in.write_text('#!/bin/bash\necho "$DEVICE_NUM $RANK_SIZE $RANK_TABLE_FILE $DEVICE_ID $RANK_ID $*"\nexit ${FAIL:-0}\n')
+    stand_in.write_text(
+        '#!/bin/bash\necho "$DEVICE_NUM $RANK_SIZE $RANK_TABLE_FILE $DEVICE_ID $RANK_ID $*"\nexit ${FAIL:-0}\n'
+    )
     stand_in.chmod(0o755)
     table = tmp_path / "table.json"
     table.write_text("{}")
@@ -123,7 +143,11 @@ def test_rank_table_launch_sets_the_published_environment(clone, tmp_path):
 
     def launch(**more):
         return subprocess.run(
-            ["bash", str(script), "recipe.yaml", "--lr", "0.1"], env={**os.environ, **environment, **more}, capture_output=True, text=True, timeout=60
+            ["bash", str(script), "recipe.yaml", "--lr", "0.1"],
+            env={**os.environ, **environment, **more},
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     assert launch().returncode == 0
@@ -169,26 +193,35 @@ MISTAKES = {
 def test_train_refuses_in_one_line(mistake, clone, shapes_records, tmp_path):
     words, parts = MISTAKES[mistake]
     start = ["python", f"{SSD}/train.py", "--config", f"{SSD}/ssd_mobilenetv2.yaml", "--data_dir", str(shapes_records)]
-    result = run([*start, *SHORT[:-2], "--backbone_ckpt_path", "", "--ckpt_save_dir", str(tmp_path / "ckpt"), *words], clone)
+    result = run(
+        [*start, *SHORT[:-2], "--backbone_ckpt_path", "", "--ckpt_save_dir", str(tmp_path / "ckpt"), *words], clone
+    )
     expect_one_line(result, *parts)
     assert not (tmp_path / "ckpt").exists()
 
 
 def test_train_takes_and_refuses_backbone_weights(clone, shapes_records, tmp_path):
-    """In a process of its own, because it trains in-process what the commands above train in theirs."""
     code = f"""
 import ssd, mindspore, mindcv
 def main():
-    for name in ("mobilenet_v2_035_96", "mobilenet_v2_050_96"):
+    for name in ("mobilenet_v3_small_100", "mobilenet_v3_small_075"):
         mindspore.save_checkpoint(mindcv.create_model(name), {str(tmp_path)!r} + "/" + name + ".ckpt")
 main()
 """
     expect_clean(run(["python", "-c", code], ROOT / SSD))
-    start = ["python", f"{SSD}/train.py", "--config", f"{SSD}/ssd_shapes.yaml", "--data_dir", str(shapes_records), *SHORT]
-    start += ["--backbone", "mobilenet_v2_035_96", "--ckpt_save_dir", str(tmp_path / "ckpt"), "--backbone_ckpt_path"]
-    result = expect_clean(run([*start, str(tmp_path / "mobilenet_v2_035_96.ckpt")], clone))
+    start = [
+        "python",
+        f"{SSD}/train.py",
+        "--config",
+        f"{SSD}/ssd_shapes.yaml",
+        "--data_dir",
+        str(shapes_records),
+        *SHORT,
+    ]
+    start += ["--ckpt_save_dir", str(tmp_path / "ckpt"), "--backbone_ckpt_path"]
+    result = expect_clean(run([*start, str(tmp_path / "mobilenet_v3_small_100.ckpt")], clone))
     assert "weights of" in result.stdout
-    expect_one_line(run([*start, str(tmp_path / "mobilenet_v2_050_96.ckpt")], clone), "mobilenet_v2_050_96.ckpt")
+    expect_one_line(run([*start, str(tmp_path / "mobilenet_v3_small_075.ckpt")], clone), "mobilenet_v3_small_075.ckpt")
 
 
 def test_eval_without_checkpoint_is_refused(clone, shapes_records, tmp_path):
@@ -207,4 +240,6 @@ def test_the_same_seed_trains_the_same_parameters(clone, shapes_records, tmp_pat
 
     first, second, other = train("a"), train("b", "--num_parallel_workers", "1"), train("c", "--seed", "1")
     assert all(np.array_equal(first[key], second[key]) for key in first)
-    assert not np.array_equal(first["backbone.features.net.features_0.weight"], other["backbone.features.net.features_0.weight"])
+    assert not np.array_equal(
+        first["backbone.features.net.features_0.weight"], other["backbone.features.net.features_0.weight"]
+    )

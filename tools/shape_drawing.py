@@ -113,7 +113,7 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def contrasting_colour(rng: np.random.Generator, under: np.ndarray, hue: float) -> np.ndarray:
-    """A BGR colour, (3,) float32, near `hue`, far from nearly all of the (N, 3) pixels under it, or the farthest tried."""
+    """A BGR colour, (3,) float32, near `hue`, far from nearly all (N, 3) pixels under it, or the farthest tried."""
     hues = (hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD, 32)) % 360
     tried = np.stack([hues, rng.uniform(0.6, 1, 32), rng.uniform(0.35, 1, 32)], axis=-1).astype(np.float32)
     tried = cv2.cvtColor(tried[None], cv2.COLOR_HSV2BGR)[0] * 255  # (32, 3)

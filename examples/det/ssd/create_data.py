@@ -35,8 +35,8 @@ def main() -> None:
     info = convert(train, val, args.out_path, args.overwrite, max(args.num_workers, 1))
     for name, split in (("train", info.train), ("val", info.val)):
         print(
-            f"{args.out_path / name}: {split.images} images, {split.boxes} boxes, {split.max_boxes} at most in an image; "
-            f"left out: {split.crowd_boxes} crowd regions, {split.dropped_boxes} degenerate boxes"
+            f"{args.out_path / name}: {split.images} images, {split.boxes} boxes, {split.max_boxes} at most in an "
+            f"image; left out: {split.crowd_boxes} crowd regions, {split.dropped_boxes} degenerate boxes"
         )
     print(f"{len(info.classes) - 1} classes: {', '.join(info.classes[1:])}")
 

@@ -1,6 +1,8 @@
 """Evaluate a detector by COCO's protocol on every validation image:
 
-    python examples/det/ssd/eval.py --config examples/det/ssd/ssd_mobilenetv2.yaml --ckpt_path ckpt/best.ckpt
+    python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
+
+where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
 """
 
 from ssd.command_line import parse_command_line

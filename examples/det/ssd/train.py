@@ -1,7 +1,9 @@
-"""Train a detector:
+"""Train a detector on one device, or under a launcher as one of several:
 
-    python examples/det/ssd/train.py --config examples/det/ssd/ssd_mobilenetv2.yaml
-    msrun --bind_core=True --worker_num 8 python examples/det/ssd/train.py --config examples/det/ssd/ssd_mobilenetv2.yaml
+    python examples/det/ssd/train.py --config RECIPE
+    msrun --bind_core=True --worker_num 8 python examples/det/ssd/train.py --config RECIPE
+
+where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
 """
 
 from ssd.command_line import parse_command_line

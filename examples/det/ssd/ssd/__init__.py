@@ -18,8 +18,8 @@ they build take plain values.
 
 import os
 
-# Read by MindSpore when it loads, so they have to be set before the first `import mindspore`; a value the user set stays.
-# oneDNN in MindSpore 2.10 runs every convolution larger than 1x1 through its reference kernels on AVX-512 machines, about
-# a hundred times slower than with AVX2 kernels. It concerns the CPU backend alone.
+# Read by MindSpore when it loads, so they have to be set before the first `import mindspore`; what the user set stays.
+# oneDNN in MindSpore 2.10 runs every convolution larger than 1x1 through its reference kernels on AVX-512 machines,
+# about a hundred times slower than with AVX2 kernels. It concerns the CPU backend alone.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 os.environ.setdefault("GLOG_v", "3")  # errors only: MindSpore's warnings would drown the training log

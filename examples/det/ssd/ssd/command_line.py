@@ -26,7 +26,10 @@ def parse_command_line(description: str, argv: list[str] | None = None) -> Confi
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:
-    """["--lr", "0.1", "--augment.flip_prob=0"] to {"lr": 0.1, "augment.flip_prob": 0}; values are read as YAML, but for text."""
+    """["--lr", "0.1", "--augment.flip_prob=0"] to {"lr": 0.1, "augment.flip_prob": 0}.
+
+    Values are read as YAML, but for text.
+    """
     overrides: dict[str, Any] = {}
     rest = list(words)
     while rest:

@@ -1,8 +1,8 @@
 """Recipes: YAML files with `__BASE__` fragments and overrides, turned into one typed, validated, frozen Config.
 
-Later wins: pydantic's defaults below, configs/dataset/coco.yaml, the runtime fragment of the device, the recipe's bases in
-order, the recipe, then overrides. On CPU the runtime fragment comes after the recipe: what recipes say of AMP and data
-sinking is meant for accelerators (float16 is slower than float32 on CPU, and sinking does not exist there).
+Later wins: pydantic's defaults below, configs/dataset/coco.yaml, the runtime fragment of the device, the recipe's bases
+in order, the recipe, then overrides. On CPU the runtime fragment comes after the recipe: what recipes say of AMP and
+data sinking is meant for accelerators (float16 is slower than float32 on CPU, and sinking does not exist there).
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Augment(_Section):
     """Augmentation of training images."""
 
     crop_prob: float = Field(5 / 6, ge=0, le=1, description="share of images cropped under an IoU constraint")
-    crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="constraints, one drawn for each crop")
+    crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="constraints, one drawn for each crop"
+    )
     flip_prob: float = Field(0.5, ge=0, le=1, description="share of images flipped left to right")
     color_prob: float = Field(1.0, ge=0, le=1, description="share of images with jittered colours")
     brightness: float = Field(0.4, ge=0, lt=1, description="factor drawn from 1 - x .. 1 + x")
@@ -52,16 +54,22 @@ class Config(_Section):
 
     data_dir: str = Field("./data/coco", description="folder written by create_data.py")
     backbone_ckpt_path: Optional[str] = Field(None, description="ImageNet weights of the backbone; empty: from scratch")
-    ckpt_path: Optional[str] = Field(None, description="detector to evaluate; empty: best, else newest, in ckpt_save_dir")
+    ckpt_path: Optional[str] = Field(
+        None, description="detector to evaluate; empty: best, else newest, in ckpt_save_dir"
+    )
     ckpt_save_dir: str = Field("./ckpt", description="where train.py writes checkpoints")
     output_dir: str = Field("./output", description="where eval.py writes metrics.json and predictions.json")
     dataset: Literal["coco"] = Field("coco", description="kind of shards under data_dir")
-    classes: Optional[tuple[str, ...]] = Field(None, description="class names, background first; follow the data if not given")
+    classes: Optional[tuple[str, ...]] = Field(
+        None, description="class names, background first; follow the data if not given"
+    )
     num_classes: int = Field(ge=2, description="K, background included; follows the data if not given")
 
     backbone: str = Field(description="name of a MindCV model")
     backbone_out_indices: tuple[int, ...] = Field(min_length=1, description="which of its feature maps are used")
-    backbone_channels: Optional[tuple[int, ...]] = Field(None, description="channels of its levels; derived, checked if given")
+    backbone_channels: Optional[tuple[int, ...]] = Field(
+        None, description="channels of its levels; derived, checked if given"
+    )
     neck: Literal["extras", "fpn"] = Field("extras", description="what makes the feature levels")
     head: Literal["separate", "shared"] = Field("separate", description="predictor weights a level, or one for all")
     anchors: Literal["default", "grid"] = Field("default", description="SSD's default boxes or RetinaNet's grid")
@@ -69,13 +77,17 @@ class Config(_Section):
     steps: tuple[PositiveInt, ...] = Field(min_length=1, description="pixels between anchors, one a level")
     min_scale: float = Field(0.2, gt=0, le=1, description="default box size of the first level, share of the image")
     max_scale: float = Field(0.95, gt=0, le=1, description="default box size of the last level, share of the image")
-    aspect_ratios: tuple[tuple[PositiveFloat, ...], ...] = Field((), description="default box ratios besides 1, a list a level")
+    aspect_ratios: tuple[tuple[PositiveFloat, ...], ...] = Field(
+        (), description="default box ratios besides 1, a list a level"
+    )
     extra_layers: tuple[ExtraLayer, ...] = Field((), description="blocks of the neck `extras`")
     fpn_channels: int = Field(256, gt=0, description="channels of every level of the neck `fpn`")
     num_addition_layers: int = Field(4, ge=0, description="convolutions in the head `shared` before its predictors")
 
     match_threshold: float = Field(0.5, gt=0, lt=1, description="IoU above which an anchor answers for an object")
-    prior_scaling: tuple[PositiveFloat, PositiveFloat] = Field((0.1, 0.2), description="factors of centre and size offsets")
+    prior_scaling: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.1, 0.2), description="factors of centre and size offsets"
+    )
     alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of the positive term")
     gamma: float = Field(2.0, ge=0, description="focal loss: how much easy examples are played down")
 
@@ -111,7 +123,9 @@ class Config(_Section):
     jit_level: Literal["O0", "O1", "O2"] = "O2"
     amp_level: Literal["O0", "O1", "O2", "O3"] = "O0"
     dataset_sink_mode: bool = False
-    num_parallel_workers: int = Field(8, gt=0, description="threads that prepare data, at most the cores of the machine")
+    num_parallel_workers: int = Field(
+        8, gt=0, description="threads that prepare data, at most the cores of the machine"
+    )
 
 
 def load_config(path, overrides: Optional[dict[str, Any]] = None) -> Config:
@@ -152,13 +166,16 @@ def find_device() -> str:
 def _classes(data_dir: str, classes: Optional[tuple[str, ...]], num_classes: Optional[int]) -> dict:
     """Class names and number: those of dataset.json, else the given ones, else COCO's; disagreement is refused."""
     if classes is not None and num_classes is not None and len(classes) != num_classes:
-        raise UserError(f"num_classes: got {num_classes}, expected {len(classes)}, the number of `classes` (with background)")
+        raise UserError(
+            f"num_classes: got {num_classes}, expected {len(classes)}, the number of `classes` (with background)"
+        )
     info_path = Path(data_dir) / INFO_NAME
     if info_path.is_file():
         known = tuple(read_info(info_path).classes)
         if classes not in (None, known):
             raise UserError(
-                f"classes: got {list(classes)}, expected {list(known)} as in {info_path}; remove the key to follow the data"
+                f"classes: got {list(classes)}, expected {list(known)} as in {info_path}; "
+                "remove the key to follow the data"
             )
         if num_classes is not None and num_classes != len(known):
             raise UserError(
@@ -178,9 +195,14 @@ def _check_levels(config: Config, path) -> None:
     """Refuse values that fit their own type but not one another."""
     levels = len(config.steps)
     if config.anchors == "default" and len(config.aspect_ratios) != levels:
-        raise UserError(f"{path}: got {len(config.aspect_ratios)} lists in aspect_ratios, expected {levels}, one for each of `steps`")
+        raise UserError(
+            f"{path}: got {len(config.aspect_ratios)} lists in aspect_ratios, expected {levels}, "
+            "one for each of `steps`"
+        )
     if config.warmup_epochs >= config.epoch_size and config.warmup_epochs > 0:
-        raise UserError(f"warmup_epochs: got {config.warmup_epochs}, expected less than epoch_size, {config.epoch_size}")
+        raise UserError(
+            f"warmup_epochs: got {config.warmup_epochs}, expected less than epoch_size, {config.epoch_size}"
+        )
 
 
 def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict:
@@ -203,7 +225,9 @@ def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict:
         raise UserError(f"{path}: got __BASE__ {bases!r}, expected a list of files; mend the file")
     for base in bases:
         if (path.parent / base).resolve() in above:
-            raise UserError(f"{path}: got __BASE__ {base!r}, expected a file that is not based on this one; mend the file")
+            raise UserError(
+                f"{path}: got __BASE__ {base!r}, expected a file that is not based on this one; mend the file"
+            )
     return _merge(*(_read_yaml(path.parent / base, above) for base in bases), values)
 
 
@@ -231,7 +255,10 @@ def _refuse_unknown(values: dict, section: type[BaseModel], where: str, prefix: 
     for key, value in values.items():
         if key not in section.model_fields:
             near = difflib.get_close_matches(str(key), section.model_fields, n=1, cutoff=0)
-            raise UserError(f"{where}: got unknown key {prefix + str(key)!r}, expected a recipe key; did you mean {prefix + near[0]!r}?")
+            raise UserError(
+                f"{where}: got unknown key {prefix + str(key)!r}, expected a recipe key; "
+                f"did you mean {prefix + near[0]!r}?"
+            )
         if key == "augment" and isinstance(value, dict):
             _refuse_unknown(value, Augment, where, "augment.")
 

@@ -7,7 +7,7 @@ import sys
 
 
 class UserError(ValueError):
-    """Bad input. Its text is one line, `<where>: got <value>, expected <rule>; <what to do>`, and needs no traceback."""
+    """Bad input. Its text, one line `<where>: got <value>, expected <rule>; <what to do>`, needs no traceback."""
 
 
 def exit_cleanly(main):

@@ -19,7 +19,9 @@ class Progress:
     def __init__(self, total: int, what: str, unit: str, enabled: bool = True):
         self.total, self.what, self.unit, self.enabled = total, what, unit, enabled
         self.on_terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=total, desc=what, unit=f" {unit}", disable=not (enabled and self.on_terminal), leave=False)
+        self.bar = tqdm(
+            total=total, desc=what, unit=f" {unit}", disable=not (enabled and self.on_terminal), leave=False
+        )
         self.done, self.start = 0, time.monotonic()
         self.last_line = self.start
 
@@ -35,7 +37,11 @@ class Progress:
             rate = self.done / (now - self.start)
             left = (self.total - self.done) / rate
             values = "".join(f", {name} {value}" for name, value in shown.items())
-            print(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left:.0f} s left{values}", file=sys.stderr, flush=True)
+            print(
+                f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left:.0f} s left{values}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def __enter__(self) -> "Progress":
         return self

@@ -51,7 +51,9 @@ def _translate_extras(values: dict[str, Any]) -> None:
         return
     if values.get("neck") == "fpn":
         if len(set(out_channels)) != 1 or len(out_channels) != len(values.get("steps", out_channels)):
-            raise UserError(f"extras_out_channels: got {out_channels}, expected one number for each of `steps`, all equal")
+            raise UserError(
+                f"extras_out_channels: got {out_channels}, expected one number for each of `steps`, all equal"
+            )
         values["fpn_channels"] = out_channels[0]
         return
     lists = {"extras_ratio": ratios, "extras_strides": strides, "extras_in_channels": in_channels or out_channels}
@@ -82,4 +84,7 @@ def check_derived(derived: dict[str, Any], anchors) -> None:
     }
     for key, got in derived.items():
         if got not in (None, expected[key]):
-            raise UserError(f"{key}: got {got}, expected {expected[key]} from image_size and steps; remove the key to have it derived")
+            raise UserError(
+                f"{key}: got {got}, expected {expected[key]} from image_size and steps; "
+                "remove the key to have it derived"
+            )

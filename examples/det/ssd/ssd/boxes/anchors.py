@@ -1,6 +1,6 @@
 """Anchors: the fixed boxes that the heads' predictions are relative to, computed once from a recipe.
 
-Order is part of the published weights: level by level, rows of the feature map, its columns, then the boxes of a location.
+Order is part of the published weights: level by level, rows of the feature map, its columns, the boxes of a location.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ class _Anchors:
     """What both kinds share: `.boxes_cyxhw` and `.boxes_yxyx`, (A, 4) float32 in units of the image, not clipped to it;
     `.feature_sizes`, (height, width) of each level; `.num_per_location`, boxes at each location of each level."""
 
-    def __init__(self, image_size: Sequence[int], steps: Sequence[int], sizes_per_level: list[list[tuple[float, float]]]):
+    def __init__(
+        self, image_size: Sequence[int], steps: Sequence[int], sizes_per_level: list[list[tuple[float, float]]]
+    ):
         """sizes_per_level: for each level the (height, width) of its boxes, in units of the image."""
         height, width = image_size
         self.feature_sizes = [(math.ceil(height / step), math.ceil(width / step)) for step in steps]
@@ -44,9 +46,9 @@ class DefaultBoxes(_Anchors):
     """The default boxes of the SSD paper (arXiv:1512.02325, section 2.2), with the linear scales of TensorFlow's SSD.
 
     image_size: (height, width) in pixels; steps: pixels between locations, one a level
-    min_scale, max_scale: box sizes of the first and last level in units of the image; the levels between are spaced evenly
-    aspect_ratios: for each level the ratios besides 1, each of which gives a box and its transpose. Every level also has
-        a square of its own scale and one of the geometric mean with the next level's, except a first level without
+    min_scale, max_scale: box sizes of the first and last level in units of the image; those between are spaced evenly
+    aspect_ratios: for each level the ratios besides 1, each of which gives a box and its transpose. Every level also
+        has a square of its own scale and one of the geometric mean with the next level's, except a first level without
         ratios, which has a square of 0.1 and the two boxes of ratio 2 (the reduced lowest layer of TensorFlow's SSD).
     """
 

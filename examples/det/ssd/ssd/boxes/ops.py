@@ -1,4 +1,4 @@
-"""Conversions and overlaps of boxes in NumPy. They have no unit of their own: what goes in as pixels comes out as pixels."""
+"""Conversions and overlaps of boxes in NumPy. They have no unit of their own: pixels in, pixels out."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from ..errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class CocoImage:
-    """One image. objects: (M, 5) float64, boxes_yxyx in pixels as annotated, and the class index; crowd regions left out."""
+    """One image. objects: (M, 5) float64, boxes_yxyx in pixels as annotated, and the class index; no crowd regions."""
 
     image_id: int
     path: Path
@@ -42,11 +42,15 @@ def read_coco(annotation_path: Path, image_dir: Path) -> CocoSplit:
     if not annotation_path.is_file():
         raise UserError(f"{annotation_path}: got no such file, expected COCO annotations; check --data_path")
     if not image_dir.is_dir():
-        raise UserError(f"{image_dir}: got no such folder, expected the images of {annotation_path.name}; check --data_path")
+        raise UserError(
+            f"{image_dir}: got no such folder, expected the images of {annotation_path.name}; check --data_path"
+        )
     try:
         content = json.loads(annotation_path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{annotation_path}: got {error.strerror.lower()}, expected COCO annotations; check the file") from None
+        raise UserError(
+            f"{annotation_path}: got {error.strerror.lower()}, expected COCO annotations; check the file"
+        ) from None
     except ValueError as error:
         raise UserError(f"{annotation_path}: got {error}, expected JSON; mend the file") from None
     try:
@@ -55,7 +59,9 @@ def read_coco(annotation_path: Path, image_dir: Path) -> CocoSplit:
         if isinstance(error, UserError):
             raise
         what = f"no key {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{annotation_path}: got {what}, expected COCO's object detection format; mend the file") from None
+        raise UserError(
+            f"{annotation_path}: got {what}, expected COCO's object detection format; mend the file"
+        ) from None
 
 
 def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
@@ -76,7 +82,9 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
     crowds: dict[int, int] = {}
     for image in content["images"]:
         if not isinstance(image["id"], int) or abs(image["id"]) >= 2**63:
-            raise UserError(f"{path}: image {image['file_name']}: got id {image['id']!r}, expected a whole number; mend the file")
+            raise UserError(
+                f"{path}: image {image['file_name']}: got id {image['id']!r}, expected a whole number; mend the file"
+            )
         if image["id"] in objects:
             raise UserError(f"{path}: got image id {image['id']} twice, expected it once; mend the file")
         objects[image["id"]], crowds[image["id"]] = [], 0
@@ -84,9 +92,13 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
         where = f"{path}: annotation {annotation.get('id')}"
         image_id = annotation["image_id"]
         if image_id not in objects:
-            raise UserError(f"{where}: got image_id {image_id!r}, expected the id of an image in the file; mend the file")
+            raise UserError(
+                f"{where}: got image_id {image_id!r}, expected the id of an image in the file; mend the file"
+            )
         if annotation["category_id"] not in class_of:
-            raise UserError(f"{where}: got category_id {annotation['category_id']!r}, expected one of {category_ids}; mend the file")
+            raise UserError(
+                f"{where}: got category_id {annotation['category_id']!r}, expected one of {category_ids}; mend the file"
+            )
         if annotation.get("iscrowd", 0):
             crowds[image_id] += 1
             continue
@@ -99,7 +111,10 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
     for image in content["images"]:
         image_path = image_dir / image["file_name"]
         if not image_path.is_file():
-            raise UserError(f"{image_path}: got no such file, expected the image {image['id']} of {path}; add it or mend the annotations")
+            raise UserError(
+                f"{image_path}: got no such file, expected the image {image['id']} of {path}; "
+                "add it or mend the annotations"
+            )
         size = (image["height"], image["width"]) if image.get("height") and image.get("width") else None
         rows = np.array(objects[image["id"]], dtype=np.float64).reshape(-1, 5)
         images.append(CocoImage(image["id"], image_path, size, rows, crowds[image["id"]]))
@@ -109,7 +124,11 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
 
 
 def _is_box(box) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) and abs(value) < 1e9 for value in box)
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(type(value) in (int, float) and abs(value) < 1e9 for value in box)
+    )
 
 
 def _first_repeated(values: list):

@@ -19,7 +19,7 @@ from .transforms import adjust_color, flip, pad_objects, random_crop, resize
 class EpochCounter:
     """Tell the epochs of an image apart: (1,) image id -> (2,) int64, the id and how often it was asked for before.
 
-    Must run in one thread. Workers may hold samples of two epochs at once, so that counting there depends on their pace.
+    Must run in one thread. Workers may hold samples of two epochs at once, so counting there depends on their pace.
     """
 
     def __init__(self):
@@ -83,8 +83,8 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
     """Batches of one split for one of `world` devices. cfg: Config; split: train or val.
 
     train -> image (B, H, W, 3) uint8 RGB; boxes_yxyx (B, M, 4) float32, 0..1; labels (B, M) int32, 0 = padding
-    val -> image (B, H, W, 3) uint8 RGB; image_id (B,) int64; original_size (B, 2) int32, height and width; every image once
-    Raises UserError if the shards are missing, not whole, or too few for a batch.
+    val -> image (B, H, W, 3) uint8 RGB; image_id (B,) int64; original_size (B, 2) int32, height and width
+    In val every image comes once. Raises UserError if the shards are missing, not whole, or too few for a batch.
     """
     folder = Path(cfg.data_dir)
     shard = find_shard(folder, split)
@@ -120,7 +120,10 @@ def find_shard(folder: Path, split: str) -> str:
     for name in ("coco0", "coco"):  # MindRecord gives no number to an only shard
         if (folder / split / name).is_file():
             return str(folder / split / name)
-    raise UserError(f"{folder / split / 'coco0'}: got no such file, expected shards; make them with create_data.py, or set --data_dir")
+    raise UserError(
+        f"{folder / split / 'coco0'}: got no such file, expected shards; "
+        "make them with create_data.py, or set --data_dir"
+    )
 
 
 def _count_images(data: ds.MindDataset, shard: str) -> int:
@@ -128,7 +131,9 @@ def _count_images(data: ds.MindDataset, shard: str) -> int:
         return data.get_dataset_size()
     except RuntimeError as error:  # some shard of the set is missing or damaged
         reasons = [line for line in str(error).splitlines() if line.startswith("[ERROR]")] or str(error).splitlines()
-        raise UserError(f"{shard}: got {reasons[0]!r} from MindRecord, expected whole shards; copy the folder again") from None
+        raise UserError(
+            f"{shard}: got {reasons[0]!r} from MindRecord, expected whole shards; copy the folder again"
+        ) from None
 
 
 def max_boxes_of(folder: Path) -> int:

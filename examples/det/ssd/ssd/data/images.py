@@ -19,6 +19,6 @@ def decode_image(encoded: bytes | np.ndarray) -> np.ndarray:
 
 
 def is_truncated_jpeg(encoded: bytes) -> bool:
-    """Whether a JPEG has no end marker behind its pixels. Decoders fill what is missing of some such files with grey."""
+    """Whether a JPEG has no end marker behind its pixels. Decoders fill what some such files lack with grey."""
     start_of_scan, end_of_image = encoded.rfind(b"\xff\xda"), encoded.rfind(b"\xff\xd9")
     return encoded.startswith(b"\xff\xd8") and end_of_image < start_of_scan

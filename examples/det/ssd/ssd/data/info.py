@@ -1,4 +1,4 @@
-"""`dataset.json`, which create_data.py leaves beside the shards: what is in them, and how to tell that they are whole."""
+"""`dataset.json`, which create_data.py leaves beside the shards: what is in them, and how to tell they are whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT = 1  # raised when readers of the older form would misread the newer
 
 @dataclasses.dataclass(frozen=True)
 class SplitInfo:
-    """One split. shards: {file name relative to the folder: bytes}; source_sha256: of the annotation file it came from."""
+    """One split. shards: {file name relative to the folder: bytes}; source_sha256: of its annotation file."""
 
     images: int
     boxes: int
@@ -30,7 +30,7 @@ class SplitInfo:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """classes: names by class index, background first; category_ids: the annotation file's id of each class but background;
+    """classes: names by class index, background first; category_ids: the annotation file's id of each but background;
     annotations: validation annotations, relative to the folder."""
 
     classes: list[str]
@@ -40,7 +40,10 @@ class DatasetInfo:
     val: SplitInfo
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+        )
 
 
 def read_info(path: Path) -> DatasetInfo:
@@ -53,7 +56,9 @@ def read_info(path: Path) -> DatasetInfo:
             raise UserError(f"{path}: got format {found}, expected {FORMAT}; {advice}")
         return DatasetInfo(**{**values, "train": SplitInfo(**values["train"]), "val": SplitInfo(**values["val"])})
     except OSError as error:
-        raise UserError(f"{path}: got {error.strerror.lower()}, expected a data set; make one with create_data.py") from None
+        raise UserError(
+            f"{path}: got {error.strerror.lower()}, expected a data set; make one with create_data.py"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
@@ -74,7 +79,9 @@ def check_files(info: DatasetInfo, folder: Path, split: str) -> None:
         if not path.is_file():
             raise UserError(f"{path}: got no such file, expected the validation annotations; {advice}")
         if sha256(path) != info.val.source_sha256:
-            raise UserError(f"{path}: got annotations that have changed since the shards were made, expected the same; {advice}")
+            raise UserError(
+                f"{path}: got annotations that have changed since the shards were made, expected the same; {advice}"
+            )
 
 
 def sha256(path: Path) -> str:

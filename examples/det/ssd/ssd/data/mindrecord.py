@@ -1,8 +1,8 @@
 """MindRecord shards: their schema, how they are written, and how a finished set is told from an unfinished one.
 
-A record is `img_id` (1,) int64, `image` the encoded file, `annotation` (max(M, 1), 5) float32: boxes_yxyx in pixels and the
-class index. MindRecord cannot hold (0, 5), so an image without objects has one row of zeros: class 0, which is padding.
-MindCV's example has the same columns with int32 ids and rounded int32 boxes, and can be read as well.
+A record is `img_id` (1,) int64, `image` the encoded file, `annotation` (max(M, 1), 5) float32: boxes_yxyx in pixels and
+the class index. MindRecord cannot hold (0, 5), so an image without objects has one row of zeros: class 0, which is
+padding. MindCV's example has the same columns with int32 ids and rounded int32 boxes, and can be read as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ SCHEMA = {
     "annotation": {"type": "float32", "shape": [-1, 5]},
 }
 SHARDS = 8
-ROWS_PER_WRITE = 64  # MindRecord deals the rows of one call out over the shards, so a call must be much more than SHARDS
+# MindRecord deals the rows of one call out over the shards, so a call must be much more than SHARDS.
+ROWS_PER_WRITE = 64
 READ_AHEAD = 256  # images in flight between the readers and the writer
 
 
@@ -52,7 +53,10 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
     if (out_path / annotations).is_file() and sha256(out_path / annotations) != sha256(val.annotation_path):
         existing.append(out_path / annotations)
     if existing and not overwrite:
-        raise UserError(f"{existing[0]}: got a file that is already there, expected a new --out_path; choose another or add --overwrite")
+        raise UserError(
+            f"{existing[0]}: got a file that is already there, expected a new --out_path; "
+            "choose another or add --overwrite"
+        )
     with _work_folder(out_path) as work:
         train_info = _write_split(train, work / "train", num_workers)
         if not train_info.boxes:
@@ -79,12 +83,14 @@ def _refuse_foreign(out_path: Path) -> None:
             raise UserError(f"{folder}: got a file, expected a folder of shards or nothing; choose another --out_path")
         for path in folder.iterdir() if folder.is_dir() else ():
             if not re.fullmatch(r"coco\d*(\.db)?", path.name):
-                raise UserError(f"{path}: got a file that is no shard, expected {folder} free for shards; choose another --out_path")
+                raise UserError(
+                    f"{path}: got a file that is no shard, expected {folder} free for shards; choose another --out_path"
+                )
 
 
 @contextlib.contextmanager
 def _work_folder(out_path: Path) -> Iterator[Path]:
-    """A folder on the same disk as out_path, gone afterwards; and so is out_path, if it was made here and stayed empty."""
+    """A folder on the same disk as out_path, gone afterwards; so is out_path, if it was made here and stayed empty."""
     made = [folder for folder in (out_path, *out_path.parents) if not folder.exists()]
     try:
         out_path.mkdir(parents=True, exist_ok=True)
@@ -92,7 +98,9 @@ def _work_folder(out_path: Path) -> Iterator[Path]:
             shutil.rmtree(killed, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=out_path))
     except OSError as error:
-        raise UserError(f"{out_path}: got {error.strerror.lower()}, expected a folder to write to; choose another --out_path") from None
+        raise UserError(
+            f"{out_path}: got {error.strerror.lower()}, expected a folder to write to; choose another --out_path"
+        ) from None
     try:
         yield work
     finally:
@@ -103,7 +111,8 @@ def _work_folder(out_path: Path) -> Iterator[Path]:
 
 
 def _write_split(split: CocoSplit, folder: Path, num_workers: int) -> SplitInfo:
-    from mindspore.mindrecord import FileWriter  # here, because the reader processes import this module and need no MindSpore
+    # Imported here, because the reader processes import this module and need no MindSpore.
+    from mindspore.mindrecord import FileWriter
 
     folder.mkdir()
     writer = FileWriter(str(folder / "coco"), shard_num=SHARDS)
@@ -141,7 +150,8 @@ def _read_records(images: list[CocoImage], num_workers: int) -> Iterator[Record]
     """Records in the order of `images`, read by processes that stay at most READ_AHEAD images ahead of the writer."""
     # spawn: forking a process in which MindSpore's threads already run can hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:  # Ctrl-C is ours
+    # The readers ignore SIGINT: Ctrl-C is ours.
+    with ProcessPoolExecutor(num_workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         waiting: deque = deque()
         try:
             for image in images:

@@ -1,4 +1,4 @@
-"""One annotated image to what its record holds. Runs in the reader processes of create_data.py, so it loads no MindSpore."""
+"""One annotated image to what its record holds. Runs in create_data.py's reader processes, so it loads no MindSpore."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIN_SIDE = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """image: the file's bytes; objects: (M, 5) float32, boxes_yxyx in pixels inside the image, and the class index >= 1."""
+    """image: the file's bytes; objects: (M, 5) float32, boxes_yxyx in pixels inside the image, and class index >= 1."""
 
     image_id: int
     image: bytes
@@ -36,7 +36,9 @@ def read_record(image: CocoImage) -> Record:
     except OSError as error:
         raise UserError(f"{image.path}: got {error.strerror.lower()}, expected an image; mend or remove it") from None
     except ValueError as error:
-        raise UserError(f"{image.path}: got {error}, expected a whole image; mend it or remove it from the annotations") from None
+        raise UserError(
+            f"{image.path}: got {error}, expected a whole image; mend it or remove it from the annotations"
+        ) from None
     height, width = pixels.shape[:2]
     if image.size is not None and image.size != (height, width):
         raise UserError(

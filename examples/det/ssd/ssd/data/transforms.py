@@ -1,4 +1,4 @@
-"""Augmentation and resizing in uint8 on the host. Boxes follow the pixels; everything random comes from the given generator."""
+"""Augmentation and resizing in uint8 on the host. Boxes follow the pixels; all randomness is the given generator's."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def random_crop(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut out a patch that overlaps at least one of the objects whose centre it holds by IoU >= min_iou.
 
-    image: (H, W, 3); boxes_yxyx: (M, 4) pixels; labels: (M,) -> the same of the patch, with the objects whose centre is in
-    it, clipped to it. All is returned unchanged if there is no object or none of the tried patches will do.
+    image: (H, W, 3); boxes_yxyx: (M, 4) pixels; labels: (M,) -> the same of the patch, with the objects whose centre is
+    in it, clipped to it. All is returned unchanged if there is no object or none of the tried patches will do.
     """
     if len(boxes_yxyx) == 0:
         return image, boxes_yxyx, labels
@@ -53,7 +53,10 @@ def flip(image: np.ndarray, boxes_yxyx: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def adjust_color(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:
-    """Brightness, contrast about the mean grey, then saturation, by factors; 1 changes nothing. image: (H, W, 3) uint8 RGB"""
+    """Brightness, contrast about the mean grey, then saturation, by factors; 1 changes nothing.
+
+    image: (H, W, 3) uint8 RGB
+    """
     mean = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean() * brightness
     values = np.arange(256) * (brightness * contrast) + (1 - contrast) * mean
     image = cv2.LUT(image, np.clip(np.rint(values), 0, 255).astype(np.uint8))

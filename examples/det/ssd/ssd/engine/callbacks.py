@@ -97,7 +97,11 @@ class EvalWhileTrain(Callback):
         if is_best:
             self.best = metrics["AP"]
             save_checkpoint(self.detector, self.path)
-        print(f"epoch {epoch}/{self.epochs} mAP {metrics['AP']:.4f} AP50 {metrics['AP50']:.4f}{' (best)' if is_best else ''}", flush=True)
+        print(
+            f"epoch {epoch}/{self.epochs} mAP {metrics['AP']:.4f} AP50 {metrics['AP50']:.4f}"
+            f"{' (best)' if is_best else ''}",
+            flush=True,
+        )
 
 
 def set_aside_earlier(folder: Path) -> Path | None:

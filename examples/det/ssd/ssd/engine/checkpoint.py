@@ -30,7 +30,8 @@ MINDCV_NAMES = [
 ]
 # What training leaves in a checkpoint beside the network: state of the optimiser and of the training step.
 TRAINING_STATE = re.compile(
-    r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|scale_sense|updates|epoch_num|step_num)$"
+    r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|"
+    r"scale_sense|updates|epoch_num|step_num)$"
 )
 
 
@@ -68,13 +69,14 @@ def load_backbone(net: nn.Cell, path) -> None:
     foreign = sorted(name for name in set(content) - net.backbone.model_names if not TRAINING_STATE.match(name))
     if foreign and not missing:
         raise UserError(
-            f"backbone_ckpt_path: {path}: got {foreign[0]!r}, expected nothing that the recipe's backbone does not have; "
-            "use a checkpoint of that model"
+            f"backbone_ckpt_path: {path}: got {foreign[0]!r}, expected nothing that the recipe's backbone does not "
+            "have; use a checkpoint of that model"
         )
     if missing:
         raise UserError(
-            f"backbone_ckpt_path: {path}: got no value for {len(missing)} of {len(wanted)} backbone parameters, {missing[0]!r} first, "
-            "expected a checkpoint of the recipe's backbone; use that file, or an empty path to train from scratch"
+            f"backbone_ckpt_path: {path}: got no value for {len(missing)} of {len(wanted)} backbone parameters, "
+            f"{missing[0]!r} first, expected a checkpoint of the recipe's backbone; "
+            "use that file, or an empty path to train from scratch"
         )
     _copy(found, wanted, path)
 
@@ -86,7 +88,9 @@ def read_checkpoint(path) -> dict[str, Parameter]:
     try:
         return ms.load_checkpoint(str(path))
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: got {str(error).splitlines()[0]}, expected a MindSpore checkpoint; check the file") from None
+        raise UserError(
+            f"{path}: got {str(error).splitlines()[0]}, expected a MindSpore checkpoint; check the file"
+        ) from None
 
 
 def save_checkpoint(net: nn.Cell, path: Path) -> None:
@@ -115,14 +119,24 @@ def _our_name(name: str) -> str:
 def _refuse_difference(found: dict, wanted: dict, path) -> None:
     unplaced, unfilled = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
     if unplaced or unfilled:
-        parts = [f"{len(names)} {what}, {names[0]!r} first" for names, what in ((unplaced, "it alone has"), (unfilled, "it lacks")) if names]
-        raise UserError(f"{path}: got other parameters than the recipe's detector ({'; '.join(parts)}), expected the same; use the recipe it was trained with")
+        parts = [
+            f"{len(names)} {what}, {names[0]!r} first"
+            for names, what in ((unplaced, "it alone has"), (unfilled, "it lacks"))
+            if names
+        ]
+        raise UserError(
+            f"{path}: got other parameters than the recipe's detector ({'; '.join(parts)}), expected the same; "
+            "use the recipe it was trained with"
+        )
 
 
 def _copy(found: dict, wanted: dict, path) -> None:
     for name, value in found.items():
         if value.shape != wanted[name].shape:
             advice = "; it may have been trained on other classes" if name.startswith("head.cls") else ""
-            raise UserError(f"{path}: {name}: got shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}; use the recipe it was trained with{advice}")
+            raise UserError(
+                f"{path}: {name}: got shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}; "
+                f"use the recipe it was trained with{advice}"
+            )
     for name, value in found.items():
         wanted[name].set_data(value.astype(wanted[name].dtype) if value.dtype != wanted[name].dtype else value)

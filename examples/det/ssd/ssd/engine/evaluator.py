@@ -25,7 +25,20 @@ from .runtime import set_up_runtime
 from .train_step import to_mixed_precision
 
 # The twelve figures in the order of COCOeval.stats.
-METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
+METRICS = (
+    "AP",
+    "AP50",
+    "AP75",
+    "AP_small",
+    "AP_medium",
+    "AP_large",
+    "AR1",
+    "AR10",
+    "AR100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
 
 
 class CocoEvaluator:
@@ -37,13 +50,18 @@ class CocoEvaluator:
 
     def __init__(self, annotation_path: Path, classes):
         if not annotation_path.is_file():
-            raise UserError(f"{annotation_path}: got no such file, expected the validation annotations; check --data_dir")
+            raise UserError(
+                f"{annotation_path}: got no such file, expected the validation annotations; check --data_dir"
+            )
         with contextlib.redirect_stdout(io.StringIO()):
             self.truth = COCO(str(annotation_path))
         ids = {category["name"]: category["id"] for category in self.truth.loadCats(self.truth.getCatIds())}
         unknown = [name for name in classes[1:] if name not in ids]
         if unknown:
-            raise UserError(f"{annotation_path}: got classes {sorted(ids)}, expected {unknown[0]!r} among them; evaluate with the recipe of this data")
+            raise UserError(
+                f"{annotation_path}: got classes {sorted(ids)}, expected {unknown[0]!r} among them; "
+                "evaluate with the recipe of this data"
+            )
         self.category_ids = [None] + [ids[name] for name in classes[1:]]
         self.results: list[dict] = []
 
@@ -51,7 +69,9 @@ class CocoEvaluator:
         """Take in one image's detections, in pixels of the original image."""
         boxes_xywh = yxyx_to_xywh(detections.boxes_yxyx).tolist()
         for box, score, label in zip(boxes_xywh, detections.scores.tolist(), detections.labels.tolist()):
-            self.results.append({"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score})
+            self.results.append(
+                {"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score}
+            )
 
     def summarize(self) -> tuple[dict[str, float], str]:
         """Score what was gathered -> ({figure: 0..1, or -1 where there is nothing to score}, pycocotools' table)"""
@@ -80,14 +100,22 @@ def evaluate(cfg) -> tuple[dict[str, float], str]:
     """
     path = Path(cfg.ckpt_path) if cfg.ckpt_path else find_checkpoint(Path(cfg.ckpt_save_dir))
     if path is None:
-        raise UserError(f"ckpt_path: got nothing, and no checkpoint in {cfg.ckpt_save_dir}, expected a detector; train one or set --ckpt_path")
+        raise UserError(
+            f"ckpt_path: got nothing, and no checkpoint in {cfg.ckpt_save_dir}, expected a detector; "
+            "train one or set --ckpt_path"
+        )
     set_up_runtime(cfg)
     dataset = create_dataset(cfg, "val")
     detector = create_detector(cfg)
     load_weights(detector, path)
     evaluation = Evaluation(cfg, to_mixed_precision(detector, cfg.amp_level), create_anchors(cfg), dataset)
     evaluator, metrics, table = evaluation()
-    about = {"checkpoint": str(path), "images": len(evaluator.truth.imgs), "min_score": cfg.min_score, "nms_threshold": cfg.nms_threshold}
+    about = {
+        "checkpoint": str(path),
+        "images": len(evaluator.truth.imgs),
+        "min_score": cfg.min_score,
+        "nms_threshold": cfg.nms_threshold,
+    }
     write_results(Path(cfg.output_dir), evaluator, {"mAP": metrics["AP"], **metrics, **about})
     return metrics, table
 
@@ -104,7 +132,9 @@ class Evaluation:
         self.dataset = dataset
         self.annotation_path = annotation_path(Path(cfg.data_dir))
         if cfg.classes is None:
-            raise UserError(f"{cfg.data_dir}: got no {INFO_NAME} and no class names, expected one of them; give --classes")
+            raise UserError(
+                f"{cfg.data_dir}: got no {INFO_NAME} and no class names, expected one of them; give --classes"
+            )
         self.classes = cfg.classes
         CocoEvaluator(self.annotation_path, self.classes)  # refuses what it cannot use before hours of training
 
@@ -120,7 +150,10 @@ class Evaluation:
                     progress.update()
         absent = len(evaluator.truth.imgs) - len(seen)
         if absent:  # the shards of MindCV's example leave images out
-            print(f"{self.annotation_path}: {absent} of its images are not in the shards and count as without detections", file=sys.stderr)
+            print(
+                f"{self.annotation_path}: {absent} of its images are not in the shards and count as without detections",
+                file=sys.stderr,
+            )
         return (evaluator, *evaluator.summarize())
 
 

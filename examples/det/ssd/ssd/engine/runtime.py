@@ -35,8 +35,8 @@ def set_up_runtime(cfg) -> Runtime:
         ms.set_device(cfg.device_target)
     except (RuntimeError, ValueError):
         raise UserError(
-            f"device_target: got {cfg.device_target}, which MindSpore {ms.__version__} cannot use on this machine, expected "
-            "a device it finds; install its driver and toolkit, or try --device_target CPU"
+            f"device_target: got {cfg.device_target}, which MindSpore {ms.__version__} cannot use on this machine, "
+            "expected a device it finds; install its driver and toolkit, or try --device_target CPU"
         ) from None
     ms.set_context(jit_config={"jit_level": cfg.jit_level})
     ms.set_seed(cfg.seed)
@@ -45,7 +45,9 @@ def set_up_runtime(cfg) -> Runtime:
         return Runtime()
     communication.init()
     runtime = Runtime(communication.get_rank(), communication.get_group_size())
-    ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=runtime.world)
+    ms.set_auto_parallel_context(
+        parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=runtime.world
+    )
     return runtime
 
 

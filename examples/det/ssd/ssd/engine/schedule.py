@@ -8,7 +8,10 @@ import numpy as np
 def warmup_cosine(
     lr: float, lr_init: float, lr_end_rate: float, warmup_epochs: int, epoch_size: int, steps_per_epoch: int
 ) -> np.ndarray:
-    """Linear warm-up from lr_init to lr, then half a cosine down to lr * lr_end_rate. -> (epoch_size * steps_per_epoch,) float32"""
+    """Linear warm-up from lr_init to lr, then half a cosine down to lr * lr_end_rate.
+
+    -> (epoch_size * steps_per_epoch,) float32
+    """
     total, warmup = epoch_size * steps_per_epoch, warmup_epochs * steps_per_epoch
     step = np.arange(total)
     end = lr * lr_end_rate

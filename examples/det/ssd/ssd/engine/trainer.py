@@ -38,7 +38,9 @@ def train(cfg) -> None:
         ]
         if cfg.eval_while_train:
             evaluation = Evaluation(cfg, detector, anchors, create_dataset(cfg, "val"))
-            callbacks.append(EvalWhileTrain(evaluation, detector, folder, cfg.eval_start_epoch, cfg.eval_interval, cfg.epoch_size))
+            callbacks.append(
+                EvalWhileTrain(evaluation, detector, folder, cfg.eval_start_epoch, cfg.eval_interval, cfg.epoch_size)
+            )
         earlier = set_aside_earlier(folder)
         if earlier:
             print(f"{folder}: moved the checkpoints of an earlier run to {earlier}")

@@ -1,4 +1,4 @@
-"""Training targets in the graph, with static shapes: the same as boxes/matcher.py and boxes/coder.py, for a whole batch."""
+"""Training targets in the graph, with static shapes: as boxes/matcher.py and boxes/coder.py, for a whole batch."""
 
 from __future__ import annotations
 
@@ -63,14 +63,17 @@ class TargetAssigner(nn.Cell):
     def _claims(self, iou: Tensor, is_object: Tensor) -> Tensor:
         """The anchor that each object claims. iou: (B, M, A); is_object: (B, M) -> (B, M) int32, -1 for none."""
         order = ops.arange(iou.shape[1])
-        is_earlier = (order.expand_dims(0) < order.expand_dims(1)).expand_dims(0)  # (1, M, M): is the column before the row
+        # (1, M, M): is the column before the row
+        is_earlier = (order.expand_dims(0) < order.expand_dims(1)).expand_dims(0)
         claimed = ops.full_like(is_object, -1, dtype=ms.int32)
         for _ in range(CLAIM_ROUNDS):
             is_taken = (self.anchor_index == claimed.expand_dims(2)).any(axis=1, keep_dims=True)  # (B, 1, A)
-            overlap, wanted = ops.max(iou - 2.0 * is_taken.astype("float32"), axis=2)  # (B, M), negative if all are taken
+            # (B, M) each, overlap negative if all are taken
+            overlap, wanted = ops.max(iou - 2.0 * is_taken.astype("float32"), axis=2)
             wanted = wanted.astype("int32")
             wants = ops.logical_and(ops.logical_and(is_object, claimed < 0), overlap > 0)
-            is_rival = ops.logical_and(wanted.expand_dims(2) == wanted.expand_dims(1), wants.expand_dims(1))  # (B, M, M)
+            # is_rival, is_better: (B, M, M)
+            is_rival = ops.logical_and(wanted.expand_dims(2) == wanted.expand_dims(1), wants.expand_dims(1))
             is_better = ops.logical_or(
                 overlap.expand_dims(1) > overlap.expand_dims(2),
                 ops.logical_and(overlap.expand_dims(1) == overlap.expand_dims(2), is_earlier),

@@ -15,8 +15,8 @@ from ..errors import UserError
 class Backbone(nn.Cell):
     """The feature maps of a MindCV model at `out_indices`, from fine to coarse, with what they are.
 
-    `.channels` and `.strides` (input pixels between locations) have an entry for each map; `.model_names` are those of all
-    parameters of the whole model, as they stand in its checkpoints.
+    `.channels` and `.strides` (input pixels between locations) have an entry for each map; `.model_names` are those of
+    all parameters of the whole model, as they stand in its checkpoints.
     Raises UserError if MindCV has no such model or the model has no such maps.
     """
 
@@ -24,14 +24,19 @@ class Backbone(nn.Cell):
         super().__init__()
         if not is_model(name):
             family = name.split("_")[0]
-            raise UserError(f"backbone: got {name!r}, expected a MindCV model such as {', '.join(list_models(f'{family}*')[:5] or ['resnet50'])}")
+            raise UserError(
+                f"backbone: got {name!r}, expected a MindCV model such as "
+                f"{', '.join(list_models(f'{family}*')[:5] or ['resnet50'])}"
+            )
         model = create_model(name)
         self.model_names = frozenset(model.parameters_dict())
         levels = getattr(model, "feature_info", None)
         if levels is None:
             raise UserError(f"backbone: got {name!r}, expected a MindCV model that can extract features")
         if list(out_indices) != sorted(set(out_indices)) or not 0 <= out_indices[0] <= out_indices[-1] < len(levels):
-            raise UserError(f"backbone_out_indices: got {list(out_indices)}, expected rising indices from 0 to {len(levels) - 1}")
+            raise UserError(
+                f"backbone_out_indices: got {list(out_indices)}, expected rising indices from 0 to {len(levels) - 1}"
+            )
         self.channels = [levels[index]["chs"] for index in out_indices]
         self.strides = [levels[index]["reduction"] for index in out_indices]
         self.features = FeatureExtractWrapper(model, out_indices=list(out_indices))

@@ -1,4 +1,4 @@
-"""The detector: backbone, neck and head, from normalised images to raw predictions, in training and evaluation alike."""
+"""The detector: backbone, neck and head, from normalised images to raw predictions, in training and evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class SSD(nn.Cell):
         self.head = head
 
     def construct(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """image: (B, 3, H, W) float, normalised -> box_offsets (B, A, 4), cls_logits (B, A, K), float32 at any AMP level"""
+        """image: (B, 3, H, W) float, normalised
+        -> box_offsets (B, A, 4), cls_logits (B, A, K), float32 at any AMP level"""
         box_offsets, cls_logits = self.head(self.neck(self.backbone(image)))
         return box_offsets.astype("float32"), cls_logits.astype("float32")
 
@@ -40,13 +41,14 @@ def create_detector(cfg) -> SSD:
     sizes = [tuple(math.ceil(side / stride) for side in cfg.image_size) for stride in neck.strides]
     if sizes != anchors.feature_sizes:
         raise UserError(
-            f"steps: got {list(cfg.steps)} for feature maps of {anchors.feature_sizes} locations, expected the {sizes} "
-            f"that {cfg.backbone} and its neck make of {cfg.image_size[1]}x{cfg.image_size[0]} images; change steps or layers"
+            f"steps: got {list(cfg.steps)} for feature maps of {anchors.feature_sizes} locations, expected "
+            f"the {sizes} that {cfg.backbone} and its neck make of {cfg.image_size[1]}x{cfg.image_size[0]} images; "
+            "change steps or layers"
         )
     of_backbone = tuple(neck.out_channels[: len(backbone.channels)])
     if cfg.backbone_channels not in (None, of_backbone):
         raise UserError(
-            f"extras_out_channels: got {list(cfg.backbone_channels)} for the levels of the backbone, expected {list(of_backbone)}; "
-            "remove the key to have them derived"
+            f"extras_out_channels: got {list(cfg.backbone_channels)} for the levels of the backbone, "
+            f"expected {list(of_backbone)}; remove the key to have them derived"
         )
     return SSD(backbone, neck, create_head(cfg, neck.out_channels, anchors.num_per_location))

@@ -14,7 +14,8 @@ def _flatten(maps: tuple[Tensor, ...], values: int) -> Tensor:
     """Maps (B, anchors * values, Hi, Wi) to (B, A, values) in the order of the anchors."""
     rows = ()
     for level in maps:
-        rows += (ops.transpose(level, (0, 2, 3, 1)).reshape(level.shape[0], -1, values),)  # (B, Hi * Wi * anchors, values)
+        # (B, Hi * Wi * anchors, values)
+        rows += (ops.transpose(level, (0, 2, 3, 1)).reshape(level.shape[0], -1, values),)
     return ops.concat(rows, axis=1)
 
 
@@ -26,7 +27,9 @@ class SSDHead(nn.Cell):
         super().__init__()
         self.num_classes = num_classes
         self.box = nn.CellList([self._predictor(wide, 4 * count) for wide, count in zip(in_channels, num_anchors)])
-        self.cls = nn.CellList([self._predictor(wide, num_classes * count) for wide, count in zip(in_channels, num_anchors)])
+        self.cls = nn.CellList(
+            [self._predictor(wide, num_classes * count) for wide, count in zip(in_channels, num_anchors)]
+        )
         initialize_convolutions(self)
 
     @staticmethod
@@ -48,7 +51,10 @@ class SSDHead(nn.Cell):
 
 
 class SharedSSDHead(nn.Cell):
-    """RetinaNet's head (arXiv:1708.02002, section 4): one tower and predictor for all levels, but BatchNorms of each level's own."""
+    """RetinaNet's head (arXiv:1708.02002, section 4): one tower and predictor for all levels.
+
+    BatchNorms alone are each level's own.
+    """
 
     def __init__(self, in_channels: int, num_anchors: int, num_classes: int, num_levels: int, num_convs: int):
         """num_anchors: at each location of each level; num_convs: convolutions in a tower, before the predictor"""

@@ -15,7 +15,10 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class NormalizeImage(nn.Cell):
-    """uint8 pixels as the host sends them to what a backbone reads. image: (B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32."""
+    """uint8 pixels as the host sends them to what a backbone reads.
+
+    image: (B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32
+    """
 
     def __init__(self):
         super().__init__()
@@ -50,7 +53,10 @@ class ConvBNReLU6(nn.SequentialCell):
 
 
 class InvertedResidual(nn.Cell):
-    """MobileNetV2's block (arXiv:1801.04381, figure 3) with a ReLU6 behind it. (B, in, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉)"""
+    """MobileNetV2's block (arXiv:1801.04381, figure 3) with a ReLU6 behind it.
+
+    (B, in, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉)
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: float):
         super().__init__()
@@ -73,7 +79,7 @@ class InvertedResidual(nn.Cell):
 
 
 def initialize_convolutions(cell: nn.Cell) -> None:
-    """Draw all convolution weights of a neck or head anew from a normal of deviation 0.02, cut off at two deviations."""
+    """Redraw all convolution weights of a neck or head from a normal of deviation 0.02, cut off at two deviations."""
     for _, child in cell.cells_and_names():
         if isinstance(child, nn.Conv2d):
             child.weight.set_data(initializer(TruncatedNormal(0.02), child.weight.shape, child.weight.dtype))

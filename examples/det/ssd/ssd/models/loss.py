@@ -40,7 +40,9 @@ class SSDLoss(nn.Cell):
         self.cls_loss = SigmoidFocalLoss(alpha, gamma)
         self.box_loss = nn.SmoothL1Loss(beta=1.0, reduction="none")
 
-    def construct(self, box_offsets: Tensor, cls_logits: Tensor, target_offsets: Tensor, target_labels: Tensor) -> Tensor:
+    def construct(
+        self, box_offsets: Tensor, cls_logits: Tensor, target_offsets: Tensor, target_labels: Tensor
+    ) -> Tensor:
         """box_offsets, target_offsets: (B, A, 4); cls_logits: (B, A, K); target_labels: (B, A) int -> scalar"""
         is_positive = (target_labels > 0).astype("float32")
         box_loss = (self.box_loss(box_offsets, target_offsets).sum(axis=-1) * is_positive).sum()

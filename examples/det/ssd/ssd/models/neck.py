@@ -1,4 +1,7 @@
-"""Necks: from the backbone's maps to the levels that the head reads. Each has `.out_channels` and `.strides`, an entry a level."""
+"""Necks: from the backbone's maps to the levels that the head reads.
+
+Each has `.out_channels` and `.strides`, an entry a level.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ EXPANSION = 6
 
 
 class ExtraLayers(nn.Cell):
-    """SSDLite's neck: the backbone's maps, all but the last one widened, then inverted residual blocks one after another.
+    """SSDLite's neck: the backbone's maps, all but the last widened, then inverted residual blocks one after another.
 
     channels, strides: of the backbone's maps; extra_layers: (out_channels, expand_ratio, stride) of each block
     hard_swish: widen as MobileNetV3 does, with its activation and MindSpore's default BatchNorm
@@ -58,7 +61,7 @@ class ExtraLayers(nn.Cell):
 
 
 class FPN(nn.Cell):
-    """Feature pyramid (arXiv:1612.03144): a top-down pass over the backbone's maps, then strided convolutions below them.
+    """Feature pyramid (arXiv:1612.03144): a top-down pass over the backbone's maps, then strided convolutions below.
 
     channels, strides: of the backbone's maps; out_channels: of every level; num_levels: levels in all
     """

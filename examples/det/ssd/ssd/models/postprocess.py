@@ -50,7 +50,8 @@ class TopCandidates(nn.Cell):
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """One image. boxes_yxyx: (D, 4) float32 in pixels of the original image; scores: (D,) falling; labels: (D,) int, 1..K-1"""
+    """One image. boxes_yxyx: (D, 4) float32 in pixels of the original image; scores: (D,) falling;
+    labels: (D,) int, 1..K-1"""
 
     boxes_yxyx: np.ndarray
     scores: np.ndarray
@@ -65,7 +66,9 @@ class DetectionSelector:
         self.nms_threshold = nms_threshold
         self.max_detections = max_detections
 
-    def __call__(self, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray, height: int, width: int) -> Detections:
+    def __call__(
+        self, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray, height: int, width: int
+    ) -> Detections:
         """boxes_yxyx: (T, 4) 0..1; scores: (T,); labels: (T,) of one image that is height x width pixels"""
         chosen = scores >= self.min_score
         scores, labels = scores[chosen], labels[chosen]
