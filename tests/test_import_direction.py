@@ -15,7 +15,8 @@ ALLOWED = {  # a module or a folder of them: what of the package it may import b
     "data": {*LOWER, "progress"},
     "models": LOWER,
     "published": {"errors"},
-    "config": {*LOWER, "data.info", "published"},
+    "recipe_files": {"errors"},
+    "config": {*LOWER, "data.info", "published", "recipe_files"},
     "command_line": {"config", "errors"},
     "engine": {*LOWER, "data", "models", "progress", "config"},
 }

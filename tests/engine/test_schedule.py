@@ -38,8 +38,10 @@ def test_recipes_say_all_of_it(load_recipe):
 
 
 def test_equals_the_table_of_the_example(load_recipe, reference):
-    content = ms.load_checkpoint(str(reference / "ssd_mobilenetv2_bccd" / "mindcv_example.ckpt"))
-    expected = content["learning_rate"].asnumpy()
+    path = reference / "ssd_mobilenetv2_bccd" / "mindcv_example.ckpt"
+    if not path.is_file():
+        pytest.skip(f"SSD_REFERENCE has no {path.relative_to(reference)}")
+    expected = ms.load_checkpoint(str(path))["learning_rate"].asnumpy()
     cfg = load_recipe("ssd_mobilenetv2", lr=0.02, epoch_size=20)
     assert cfg.warmup_epochs == 2 and expected.shape == (720,)
     np.testing.assert_allclose(create_schedule(cfg, steps_per_epoch=36), expected, rtol=1e-6, atol=1e-9)

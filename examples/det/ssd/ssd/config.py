@@ -12,13 +12,13 @@ import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from .boxes.anchors import create_anchors
 from .data.info import INFO_NAME, read_info
 from .errors import UserError
 from .published import check_derived, translate_published
+from .recipe_files import merge, nest, read_recipe
 
 CONFIGS = Path(__file__).resolve().parents[4] / "configs"
 
@@ -134,19 +134,19 @@ def load_config(path, overrides: Optional[dict[str, Any]] = None) -> Config:
     path: YAML file of ours or of MindCV's example; overrides: {key: value}, nested ones as {"a.b": value} or {"a": {…}}
     Classes follow data_dir's dataset.json where there is one; the data itself is not needed. Raises UserError.
     """
-    recipe = _read_yaml(Path(path))
-    given = _nest(overrides or {})
+    recipe = read_recipe(Path(path))
+    given = nest(overrides or {})
     target = given.get("device_target") or recipe.get("device_target") or find_device()
     fragment_path = CONFIGS / "runtime" / f"{str(target).lower()}.yaml"
     if not fragment_path.is_file():
         raise UserError(f"device_target: got {target!r}, expected Ascend, GPU or CPU")
-    runtime = _read_yaml(fragment_path)
+    runtime = read_recipe(fragment_path)
     layers = (recipe, runtime) if target == "CPU" else (runtime, recipe)
-    values, derived = translate_published(_merge(*layers))
+    values, derived = translate_published(merge(*layers))
     given, given_derived = translate_published(given)
     _refuse_unknown(values, Config, str(path))
     _refuse_unknown(given, Config, "overrides")
-    values = _merge(values, given)
+    values = merge(values, given)
     num_classes = values.pop("num_classes", None)
     try:
         config = Config.model_validate({**values, "num_classes": 2 if num_classes is None else num_classes})
@@ -187,7 +187,7 @@ def _classes(data_dir: str, classes: Optional[tuple[str, ...]], num_classes: Opt
         return {"classes": classes, "num_classes": len(classes)}
     if num_classes is not None:
         return {"num_classes": num_classes}
-    coco = tuple(_read_yaml(CONFIGS / "dataset" / "coco.yaml")["classes"])
+    coco = tuple(read_recipe(CONFIGS / "dataset" / "coco.yaml")["classes"])
     return {"classes": coco, "num_classes": len(coco)}
 
 
@@ -203,52 +203,6 @@ def _check_levels(config: Config, path) -> None:
         raise UserError(
             f"warmup_epochs: got {config.warmup_epochs}, expected less than epoch_size, {config.epoch_size}"
         )
-
-
-def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict:
-    """A YAML file merged over its `__BASE__` files: the later base beats the earlier, the file itself beats them all.
-
-    above: the files that have this one as a base
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: got {error.strerror.lower()}, expected a YAML recipe; check --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: got {' '.join(str(error).split())}, expected YAML; mend the file") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: got {type(values).__name__}, expected `key: value` lines")
-    bases = values.pop("__BASE__", [])
-    bases = [bases] if isinstance(bases, str) else bases
-    above = (*above, path.resolve())
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise UserError(f"{path}: got __BASE__ {bases!r}, expected a list of files; mend the file")
-    for base in bases:
-        if (path.parent / base).resolve() in above:
-            raise UserError(
-                f"{path}: got __BASE__ {base!r}, expected a file that is not based on this one; mend the file"
-            )
-    return _merge(*(_read_yaml(path.parent / base, above) for base in bases), values)
-
-
-def _merge(*layers: dict) -> dict:
-    """Dictionaries merged key by key, the later over the earlier, nested ones too."""
-    merged: dict = {}
-    for layer in layers:
-        for key, value in layer.items():
-            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-            merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _nest(overrides: dict[str, Any]) -> dict:
-    """{"a.b": 1} to {"a": {"b": 1}}."""
-    nested: dict = {}
-    for name, value in overrides.items():
-        for key in reversed(name.split(".")):
-            value = {key: value}
-        nested = _merge(nested, value)
-    return nested
 
 
 def _refuse_unknown(values: dict, section: type[BaseModel], where: str, prefix: str = "") -> None:
