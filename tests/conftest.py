@@ -1,4 +1,4 @@
-"""What tests share: a tiny drawn data set, the shards made from it, the commands, and published files where there are any."""
+"""What tests share: a tiny drawn data set, its shards, recipes, the commands, and published files if there are any."""
 
 import gc
 import os
@@ -10,6 +10,7 @@ import pytest
 
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 from make_shapes import make_shapes
+from ssd.config import load_config
 from ssd.data.coco import read_coco
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +23,7 @@ def pytest_unconfigure():
 
 @pytest.fixture(scope="session")
 def shapes_coco(tmp_path_factory):
-    """A COCO-format folder of drawn shapes: 10 training and 4 validation images of 96x96. Not to be changed by tests."""
+    """A COCO-format folder of drawn shapes: 10 training and 4 validation images of 96x96. Tests leave it as it is."""
     folder = tmp_path_factory.mktemp("shapes") / "coco"
     make_shapes(folder, train=10, val=4, size=96, seed=0)
     return folder
@@ -43,8 +44,18 @@ def shapes_records(shapes_coco):
 
 
 @pytest.fixture(scope="session")
+def load_recipe():
+    """load_recipe("ssd_mobilenetv2", lr=0.1) is the Config of a shipped recipe, for CPU and with COCO's classes."""
+
+    def load(name, **overrides):
+        return load_config(ROOT / "examples" / "det" / "ssd" / f"{name}.yaml", {"device_target": "CPU", "data_dir": "/nowhere", **overrides})
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def reference():
-    """A folder of published recipes and checkpoints, which the environment variable SSD_REFERENCE names; else skipped."""
+    """A folder of published recipes and checkpoints, named by the environment variable SSD_REFERENCE; else skipped."""
     folder = Path(os.environ.get("SSD_REFERENCE") or os.devnull)
     if not folder.is_dir():
         pytest.skip("SSD_REFERENCE names no folder of published recipes and checkpoints")

@@ -1,17 +1,13 @@
 """What tests of the engine share: recipes without data, and a detector that compiles and learns in seconds."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 from mindspore import Tensor
-from ssd.config import load_config
 from ssd.engine.runtime import set_up_runtime
 from ssd.models.detector import create_detector
 
-RECIPES = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
 TINY = {
     "backbone": "mobilenet_v2_035_96",
     "backbone_out_indices": [4, 7],
@@ -21,16 +17,6 @@ TINY = {
     "extra_layers": [{"out_channels": 16, "expand_ratio": 1, "stride": 2}],
     "num_classes": 4,
 }
-
-
-@pytest.fixture(scope="session")
-def load_recipe():
-    """load_recipe("ssd_mobilenetv2", lr=0.1) is the Config of a shipped recipe, for CPU and with COCO's classes."""
-
-    def load(name, **overrides):
-        return load_config(RECIPES / f"{name}.yaml", {"device_target": "CPU", "data_dir": "/nowhere", **overrides})
-
-    return load
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -152,6 +152,11 @@ def test_a_class_that_the_file_does_not_know_is_refused(truth):
     assert str(error.value).startswith(f"{truth}: got classes ['bird', 'cat', 'dog'], expected 'fish' among them; ")
 
 
+def test_an_image_that_the_file_does_not_know_is_refused(truth):
+    with pytest.raises(UserError, match="val.json: got no image 99"):
+        CocoEvaluator(truth, CLASSES).add(99, detections(("cat", 0.5, (0, 0, 9, 9))))
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="got no such file, expected the validation annotations"):
         CocoEvaluator(tmp_path / "val.json", CLASSES)

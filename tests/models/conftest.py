@@ -1,29 +1,14 @@
 """What tests of the model parts share: recipes without data, small anchors, and networks that are compiled once."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 from mindspore import Tensor, nn
 from ssd.boxes.anchors import DefaultBoxes, create_anchors
-from ssd.config import load_config
 from ssd.engine.runtime import set_up_runtime
 from ssd.models.assigner import create_assigner
 from ssd.models.detector import create_detector
-
-RECIPES = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
-
-
-@pytest.fixture(scope="session")
-def load_recipe():
-    """load_recipe("ssd_mobilenetv2", lr=0.1) is the Config of a shipped recipe, for CPU and with COCO's classes."""
-
-    def load(name, **overrides):
-        return load_config(RECIPES / f"{name}.yaml", {"device_target": "CPU", "data_dir": "/nowhere", **overrides})
-
-    return load
 
 
 @pytest.fixture(scope="session", autouse=True)

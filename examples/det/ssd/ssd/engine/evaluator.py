@@ -53,6 +53,7 @@ class CocoEvaluator:
             raise UserError(
                 f"{annotation_path}: got no such file, expected the validation annotations; check --data_dir"
             )
+        self.path = annotation_path
         with contextlib.redirect_stdout(io.StringIO()):
             self.truth = COCO(str(annotation_path))
         ids = {category["name"]: category["id"] for category in self.truth.loadCats(self.truth.getCatIds())}
@@ -66,7 +67,9 @@ class CocoEvaluator:
         self.results: list[dict] = []
 
     def add(self, image_id: int, detections: Detections) -> None:
-        """Take in one image's detections, in pixels of the original image."""
+        """Take in one image's detections, in pixels of the original image. Raises UserError for an unknown image."""
+        if image_id not in self.truth.imgs:
+            raise UserError(f"{self.path}: got no image {image_id}, expected all of the shards'; evaluate on their own file")
         boxes_xywh = yxyx_to_xywh(detections.boxes_yxyx).tolist()
         for box, score, label in zip(boxes_xywh, detections.scores.tolist(), detections.labels.tolist()):
             self.results.append(

@@ -42,7 +42,8 @@ class CPUTrainStep(TrainStep):
 
 
 def create_train_step(cfg, detector: nn.Cell, anchors, schedule: np.ndarray) -> TrainStep:
-    """MindCV's training step with the published optimiser: momentum, weight decay on every parameter.
+    """MindCV's training step with the published optimiser: momentum, weight decay on all but BatchNorm's
+    gamma and beta, which MindSpore's Momentum leaves out by their names.
 
     cfg: Config; anchors: boxes.anchors object; schedule: learning rate of every step. A step whose gradients overflow
     is left out, and lowers the loss scale if that is dynamic.

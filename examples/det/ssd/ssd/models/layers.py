@@ -79,7 +79,7 @@ class InvertedResidual(nn.Cell):
 
 
 def initialize_convolutions(cell: nn.Cell) -> None:
-    """Redraw all convolution weights of a neck or head from a normal of deviation 0.02, cut off at two deviations."""
+    """Draw all convolution weights of a neck or head anew from a normal of deviation 0.02, as published."""
     for _, child in cell.cells_and_names():
         if isinstance(child, nn.Conv2d):
             child.weight.set_data(initializer(TruncatedNormal(0.02), child.weight.shape, child.weight.dtype))

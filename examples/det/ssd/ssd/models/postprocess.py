@@ -74,7 +74,7 @@ class DetectionSelector:
         scores, labels = scores[chosen], labels[chosen]
         boxes = boxes_yxyx[chosen] * np.array([height, width, height, width], dtype=np.float32)
         if len(scores):
-            # OpenCV reads x, y, width, height; IoU is the same with x and y exchanged. It compares in double precision.
+            # OpenCV reads x, y, width, height; IoU is the same with x and y exchanged.
             corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
             kept = cv2.dnn.NMSBoxesBatched(corner_and_size, scores, labels, 0.0, self.nms_threshold)
             kept = np.asarray(kept, dtype=np.int64)
