@@ -144,6 +144,21 @@ def test_overrides_beat_published_keys(key, value, tmp_path):
 # --- retired ---
 
 
+def test_overridden_lists_of_extras_are_checked_against_the_recipe_s(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(PUBLISHED["ssd_mobilenetv2"]))
+    right = PUBLISHED["ssd_mobilenetv2"]["extras_in_channels"]
+    load_config(path, {"extras_in_channels": right})
+    with pytest.raises(UserError, match=r"extras_in_channels: got .*\b511\b.*expected .*\b512\b"):
+        load_config(path, {"extras_in_channels": [*right[:3], 511, *right[4:]]})
+
+
+def test_lists_of_extras_alone_are_not_dropped_in_silence():
+    with pytest.raises(UserError, match="extras_ratio: .* alone"):
+        load_config(RECIPES / "ssd_mobilenetv2.yaml", {"extras_ratio": [0.2]})
+    assert load_config(RECIPES / "ssd_mobilenetv2.yaml", {"extras_in_channels": [1, 2]}).extras_in_channels == (1, 2)
+
+
 def test_retired_keys_are_dropped(load):
     retired = {
         "all_reduce_fusion_config": [29, 58, 89],

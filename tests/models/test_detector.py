@@ -104,3 +104,10 @@ def test_channels_that_are_not_the_backbones_are_refused(load_recipe):
     assert isinstance(create_detector(load_recipe("ssd_mobilenetv2", backbone_channels=[576, 1280])), SSD)
     told = refusal(load_recipe("ssd_mobilenetv2", backbone_channels=[576, 960]))
     assert "got [576, 960]" in told and "expected [576, 1280]" in told
+
+
+def test_channels_that_levels_read_are_checked(load_recipe):
+    right = (256, 576, 1280, 512, 256, 256)  # as MindCV's example has them; the first describes no layer
+    create_detector(load_recipe("ssd_mobilenetv2", extras_in_channels=right))
+    with pytest.raises(UserError, match=r"extras_in_channels: got .*\b511\b.*expected .*\b512\b"):
+        create_detector(load_recipe("ssd_mobilenetv2", extras_in_channels=(*right[:3], 511, *right[4:])))

@@ -70,6 +70,9 @@ class Config(_Section):
     backbone_channels: Optional[tuple[int, ...]] = Field(
         None, description="channels of its levels; derived, checked if given"
     )
+    extras_in_channels: Optional[tuple[PositiveInt, ...]] = Field(
+        None, min_length=1, description="channels that each level reads; derived, checked if given"
+    )
     neck: Literal["extras", "fpn"] = Field("extras", description="what makes the feature levels")
     head: Literal["separate", "shared"] = Field("separate", description="predictor weights a level, or one for all")
     anchors: Literal["default", "grid"] = Field("default", description="SSD's default boxes or RetinaNet's grid")
@@ -142,7 +145,9 @@ def load_config(path, overrides: Optional[dict[str, Any]] = None) -> Config:
         raise UserError(f"device_target: got {target!r}, expected Ascend, GPU or CPU")
     runtime = read_recipe(fragment_path)
     layers = (recipe, runtime) if target == "CPU" else (runtime, recipe)
-    values, derived = translate_published(merge(*layers))
+    # The example's lists of layers mean something only together, so overrides of them join the recipe's own.
+    lists = {key: given.pop(key) for key in list(given) if key.startswith("extras_") and key in recipe}
+    values, derived = translate_published(merge(*layers, lists))
     given, given_derived = translate_published(given)
     _refuse_unknown(values, Config, str(path))
     _refuse_unknown(given, Config, "overrides")

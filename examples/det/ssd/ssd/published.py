@@ -48,6 +48,11 @@ def _translate_extras(values: dict[str, Any]) -> None:
     out_channels = values.pop("extras_out_channels", None)
     ratios, strides = values.pop("extras_ratio", None), values.pop("extras_strides", None)
     if out_channels is None:
+        for key, given in (("extras_ratio", ratios), ("extras_strides", strides)):
+            if given is not None:
+                raise UserError(f"{key}: got {given} alone, expected extras_out_channels beside it; give extra_layers")
+        if in_channels is not None:  # compared with the network's when that is built
+            values["extras_in_channels"] = in_channels
         return
     if values.get("neck") == "fpn":
         if len(set(out_channels)) != 1 or len(out_channels) != len(values.get("steps", out_channels)):

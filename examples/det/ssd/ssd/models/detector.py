@@ -51,4 +51,10 @@ def create_detector(cfg) -> SSD:
             f"extras_out_channels: got {list(cfg.backbone_channels)} for the levels of the backbone, "
             f"expected {list(of_backbone)}; remove the key to have them derived"
         )
+    read = tuple(neck.out_channels[:-1])  # by the second level and those after it
+    if cfg.extras_in_channels is not None and cfg.extras_in_channels[1:] != read:
+        raise UserError(
+            f"extras_in_channels: got {list(cfg.extras_in_channels)}, expected {[cfg.extras_in_channels[0], *read]}; "
+            "remove the key to have it derived"
+        )
     return SSD(backbone, neck, create_head(cfg, neck.out_channels, anchors.num_per_location))
