@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from mindspore.mindrecord import FileWriter
 from ssd.config import CONFIGS, load_config
-from ssd.data.dataset import TrainTransform, create_dataset, max_boxes_of
+from ssd.data.dataset import create_dataset, max_boxes_of
 from ssd.data.images import decode_image
-from ssd.data.transforms import resize
 from ssd.errors import UserError
 
 RECIPE = CONFIGS.parent / "examples" / "det" / "ssd" / "ssd_mobilenetv2.yaml"
@@ -71,7 +70,7 @@ def test_without_augmentation_images_and_boxes_are_those_of_the_files(shapes_rec
     class_of = {2: 1, 5: 2, 7: 3, 11: 4, 18: 5, 34: 6}  # category ids, rising
     for index, entry in enumerate(content["images"]):
         encoded = (shapes_coco / "train2017" / entry["file_name"]).read_bytes()
-        assert np.array_equal(image[index], resize(decode_image(encoded), (48, 64)))
+        assert np.array_equal(image[index], cv2.resize(decode_image(encoded), (64, 48)))
         own = [annotation for annotation in content["annotations"] if annotation["image_id"] == entry["id"]]
         expected = [[y / 96, x / 96, (y + h) / 96, (x + w) / 96] for x, y, w, h in (a["bbox"] for a in own)]
         np.testing.assert_allclose(boxes_yxyx[index, : len(own)], expected, atol=1e-6)
@@ -79,9 +78,10 @@ def test_without_augmentation_images_and_boxes_are_those_of_the_files(shapes_rec
         assert not labels[index, len(own) :].any()
 
 
-def test_the_same_seed_gives_the_same_batches_for_any_number_of_workers(shapes_records):
+def test_the_same_seed_gives_the_same_batches_for_any_number_of_workers(shapes_records, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(2))  # so that two are two where they may be
     first, again, other = (
-        batches(configure(shapes_records, seed=seed, num_parallel_workers=workers), epochs=4)
+        batches(configure(shapes_records, seed=seed, num_parallel_workers=workers, **{"augment.zoom_out_prob": 0.5}), epochs=4)
         for seed, workers in ((3, 1), (3, 2), (4, 1))
     )
     assert not equal(first[0], other[0])
@@ -138,80 +138,6 @@ def test_a_batch_larger_than_the_set_is_refused(shapes_records):
     assert [len(batch[0]) for batch in epoch] == [10]
 
 
-# --- the training transform ---
-
-
-def record(objects, epoch=0):
-    """id and epoch, encoded image and annotation of a grey image, 80x120, with a red rectangle where the first object is."""
-    image = np.full((80, 120, 3), 100, np.uint8)
-    if objects:
-        y0, x0, y1, x1, _ = objects[0]
-        image[y0:y1, x0:x1] = (0, 0, 255)  # BGR
-    encoded = np.frombuffer(cv2.imencode(".png", image)[1].tobytes(), np.uint8)
-    return np.array([7, epoch]), encoded, np.float32(objects or [[0, 0, 0, 0, 0]])
-
-
-def augment_of(**changes):
-    return configure("no data", **{f"augment__{key}": value for key, value in changes.items()}).augment
-
-
-def test_the_rectangle_is_where_the_box_says():
-    augment = augment_of(crop_prob=1, flip_prob=0.5, color_prob=1, brightness=0.2, contrast=0.2, saturation=0.2)
-    transform = TrainTransform((100, 150), augment, max_boxes=2, seed=0)
-    places = []
-    for epoch in range(40):
-        image, boxes_yxyx, labels = transform(*record([(20, 30, 60, 70, 3)], epoch))
-        assert labels.tolist() == [3, 0]
-        red = image[..., 0].astype(int) - image[..., 1] > 70  # half the way from grey, after any of these colours
-        rows, columns = np.flatnonzero(red.any(axis=1)), np.flatnonzero(red.any(axis=0))
-        found = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
-        np.testing.assert_allclose(boxes_yxyx[0] * [100, 150, 100, 150], found, atol=2.5)
-        places.append(tuple(found))
-    assert len(set(places)) > 20
-
-
-@pytest.mark.parametrize("flip_prob, expected", [(0, [0.25, 0.25, 0.75, 0.5]), (1, [0.25, 0.5, 0.75, 0.75])])
-def test_probabilities_of_zero_and_one(flip_prob, expected):
-    augment = augment_of(crop_prob=0, flip_prob=flip_prob, color_prob=0)
-    transform = TrainTransform((80, 120), augment, max_boxes=1, seed=0)
-    for epoch in range(10):
-        image, boxes_yxyx, _ = transform(*record([(20, 30, 60, 60, 1)], epoch))
-        np.testing.assert_allclose(boxes_yxyx, [expected], atol=1e-6)
-        assert image[0, 0].tolist() == [100, 100, 100]
-
-
-def test_probabilities_are_shares():
-    transform = TrainTransform((80, 120), augment_of(crop_prob=0, flip_prob=0.25, color_prob=0), max_boxes=1, seed=0)
-    flipped = [transform(*record([(20, 30, 60, 60, 1)], epoch))[1][0, 1] > 0.4 for epoch in range(200)]
-    assert 30 < sum(flipped) < 70  # 50 expected; the deviation is 6
-
-
-def test_colours_vary_both_ways_and_within_their_range():
-    augment = augment_of(crop_prob=0, flip_prob=0, color_prob=1, brightness=0.4, contrast=0, saturation=0)
-    transform = TrainTransform((80, 120), augment, max_boxes=1, seed=0)
-    greys = [transform(*record([], epoch))[0][0, 0, 0] for epoch in range(100)]
-    assert 60 <= min(greys) < 70 and 130 < max(greys) <= 140  # 100, times 0.6 to 1.4
-
-
-def test_each_image_has_its_own_luck():
-    _, encoded, annotation = record([(20, 30, 60, 60, 1)])
-    transform = TrainTransform((80, 120), augment_of(), max_boxes=1, seed=0)
-    first, second = (transform(np.array([image_id, 0]), encoded, annotation)[0] for image_id in (1, 2))
-    assert not np.array_equal(first, second)
-
-
-def test_an_image_without_objects_is_a_sample():
-    transform = TrainTransform((80, 120), augment_of(crop_prob=1, flip_prob=1), max_boxes=3, seed=0)
-    image, boxes_yxyx, labels = transform(*record([]))
-    assert image.shape == (80, 120, 3) and not boxes_yxyx.any() and not labels.any()
-
-
-def test_negative_image_ids_are_taken():
-    _, encoded, annotation = record([(20, 30, 60, 60, 1)])
-    transform = TrainTransform((80, 120), augment_of(), max_boxes=1, seed=0)
-    assert transform(np.array([-5, 0]), encoded, annotation)[0].shape == (80, 120, 3)
-
-
 # --- validation ---
 
 
@@ -226,7 +152,7 @@ def test_validation_gives_every_image_once_in_order(shapes_records, shapes_coco)
         assert original_size.dtype == np.int32 and (original_size == 96).all() and original_size.shape[1:] == (2,)
         for index, id_ in enumerate(image_id):
             encoded = (shapes_coco / "val2017" / names.pop(id_)).read_bytes()
-            assert np.array_equal(image[index], resize(decode_image(encoded), (48, 64)))
+            assert np.array_equal(image[index], cv2.resize(decode_image(encoded), (64, 48)))
     assert names == {}
     assert [int(id_) for batch in epoch for id_ in batch[1]] == [11, 12, 13, 14]
 
@@ -286,8 +212,9 @@ def test_an_only_shard_is_found(tmp_path):
     writer = FileWriter(str(tmp_path / "train" / "coco"), shard_num=1)
     schema = {"img_id": {"type": "int64", "shape": [1]}, "image": {"type": "bytes"}}
     writer.add_schema({**schema, "annotation": {"type": "float32", "shape": [-1, 5]}}, "objects")
-    img_id, encoded, annotation = record([(20, 30, 60, 70, 3)])
-    writer.write_raw_data([{"img_id": img_id[:1], "image": encoded.tobytes(), "annotation": annotation}])
+    image = cv2.imencode(".png", np.zeros((80, 120, 3), np.uint8))[1].tobytes()
+    annotation = np.float32([[20, 30, 60, 70, 3]])
+    writer.write_raw_data([{"img_id": np.array([7]), "image": image, "annotation": annotation}])
     writer.commit()
     assert batches(configure(tmp_path, batch_size=1))[0][0][2].tolist() == [[3]]
 

@@ -1,9 +1,9 @@
-"""Decoding: colours in RGB, pixels as stored, and no image taken for one that is none."""
+"""Decoding: colours in RGB, pixels as stored, reduced exactly, and no image taken for one that is none."""
 
 import cv2
 import numpy as np
 import pytest
-from ssd.data.images import decode_image, is_truncated_jpeg
+from ssd.data.images import check_image, decode_image, is_truncated_jpeg, read_size
 
 
 def encode(image, extension=".jpg"):
@@ -41,11 +41,6 @@ def test_pixels_are_rgb():
     assert image[0].tolist() == [[0, 0, 255], [255, 0, 0], [0, 0, 0]]
 
 
-def test_bytes_and_arrays_of_them_decode_alike():
-    encoded = encode(noise())
-    assert np.array_equal(decode_image(encoded), decode_image(np.frombuffer(encoded, np.uint8)))
-
-
 @pytest.mark.parametrize(
     "stored", [np.full((4, 5), 77, np.uint8), np.full((4, 5, 4), 77, np.uint8), np.full((4, 5, 3), 77 << 8, np.uint16)]
 )
@@ -68,6 +63,82 @@ def test_exif_orientation_is_ignored():
 def test_what_is_no_image_is_refused(encoded):
     with pytest.raises(ValueError):
         decode_image(encoded)
+
+
+# --- reduced ---
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp"])
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+@pytest.mark.parametrize("height, width", [(64, 96), (65, 103), (3, 5)])
+def test_a_reduced_pixel_is_the_mean_of_its_square(height, width, reduction, extension):
+    ramp = np.mgrid[:height, :width].sum(axis=0) * 1.2
+    encoded = encode(np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8), extension)
+    full, image = decode_image(encoded), decode_image(encoded, reduction)
+    rows, columns = -(-height // reduction), -(-width // reduction)
+    assert image.shape == (rows, columns, 3) and image.dtype == np.uint8
+    padded = np.pad(full, [(0, rows * reduction - height), (0, columns * reduction - width), (0, 0)], mode="edge")
+    means = padded.reshape(rows, reduction, columns, reduction, 3).mean(axis=(1, 3))
+    whole = np.s_[: height // reduction, : width // reduction]
+    np.testing.assert_allclose(image[whole], means[whole], atol=3)  # JPEG is not exact
+    np.testing.assert_allclose(image, means, atol=12)  # how the last squares are filled is the codec's affair
+
+
+def test_exif_orientation_is_ignored_in_reduced_images():
+    assert decode_image(with_exif(encode(noise(40, 60)), orientation(6)), 2).shape == (20, 30, 3)
+
+
+# --- size ---
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("height, width", [(1, 1), (40, 60), (65, 3), (300, 517)])
+def test_the_size_is_that_of_the_pixels(height, width, extension):
+    encoded = encode(noise(height, width), extension)
+    assert read_size(encoded) == check_image(encoded) == decode_image(encoded).shape[:2] == (height, width)
+
+
+def test_the_size_of_a_jpeg_is_its_own_not_its_thumbnail_s():
+    turned = with_exif(with_exif(encode(noise(40, 60)), encode(noise(4, 4))), orientation(6))
+    assert read_size(turned) == (40, 60)
+    progressive = cv2.imencode(".jpg", noise(41, 61), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert read_size(progressive) == (41, 61)
+
+
+def test_fill_bytes_before_a_marker_are_skipped():
+    whole = encode(noise(40, 60))
+    assert read_size(whole[:2] + b"\xff\xff\xff" + whole[2:]) == (40, 60)
+
+
+@pytest.mark.parametrize("encoded", [b"", b"no image", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", encode(noise())[:100]])
+def test_the_size_of_no_image_is_refused(encoded):
+    for function in (read_size, check_image):
+        with pytest.raises(ValueError):
+            function(encoded)
+
+
+# --- wholeness ---
+
+
+def test_a_damaged_png_is_refused():
+    whole = encode(noise(), ".png")
+    check_image(whole + b"behind the end")
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (whole[:-1], whole[: len(whole) // 2], whole[:-12], bytes(flipped)):
+        with pytest.raises(ValueError, match="a PNG that is damaged or ends too early"):
+            check_image(damaged)
+
+
+@pytest.mark.parametrize("extension", [".bmp", ".webp"])
+def test_other_formats_are_decoded_to_know(extension):
+    with pytest.raises(ValueError):
+        check_image(encode(noise(), extension)[:60])
+
+
+def test_a_cut_jpeg_is_refused():
+    with pytest.raises(ValueError, match="ends too early"):
+        check_image(encode(noise())[:-2])
 
 
 def test_a_whole_jpeg_is_not_truncated():

@@ -1,172 +1,160 @@
-"""Laws of augmentation: boxes go where pixels go, crops keep their promise, and neutral factors change nothing."""
+"""Laws of pixels: what is shown is the patch, what is beyond the image is filled, and neutral factors change nothing."""
 
+import colorsys
+
+import cv2
 import numpy as np
 import pytest
-from ssd.boxes.ops import pairwise_iou
-from ssd.data.transforms import adjust_color, flip, pad_objects, random_crop, resize
+from ssd.data.transforms import FILL, color_matrices, mean_grey, resize, show_patch
 
-GREY, RED, GREEN = (100, 100, 100), (255, 0, 0), (0, 255, 0)
-
-
-def draw(height, width, rectangles):
-    """A grey image with {colour: (y0, x0, y1, x1)} drawn into it."""
-    image = np.full((height, width, 3), GREY, np.uint8)
-    for colour, (y0, x0, y1, x1) in rectangles.items():
-        image[y0:y1, x0:x1] = colour
-    return image
+GREY, RED = (100, 100, 100), (255, 0, 0)
 
 
-def find(image, colour):
-    """boxes_yxyx, (4,) pixels, of the pixels that are nearer to a colour than to grey."""
-    pixels = image.astype(int)
-    near = np.abs(pixels - colour).sum(axis=2) < np.abs(pixels - GREY).sum(axis=2)
-    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
-    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
+def noise(height=20, width=30):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def position_image(height, width):
-    """An image whose pixels tell where they are: red is y, green is x; so a patch tells where it was cut."""
-    image = np.zeros((height, width, 3), np.uint8)
-    image[..., 0], image[..., 1] = np.mgrid[:height, :width]
-    return image
+def shown(image, patch, size, reduction=1, **how):
+    out = np.full((*size, 3), 7, np.uint8)
+    show_patch(image, np.array(patch), reduction, out, **how)
+    return out
 
 
-# --- crop ---
+def colors(brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0):
+    return color_matrices(np.array([[brightness, contrast, saturation, hue]]))[0]
 
 
-def test_boxes_follow_a_crop():
-    rectangles = {RED: (10, 20, 60, 80), GREEN: (50, 90, 90, 140)}
-    image, boxes = draw(100, 160, rectangles), np.float32(list(rectangles.values()))
-    kept = {1: 0, 2: 0}
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        patch, patch_boxes, labels = random_crop(image, boxes, np.int32([1, 2]), 0.1, rng)
-        assert patch.shape != image.shape and len(labels) > 0
-        for box, label in zip(patch_boxes, labels):
-            assert box.tolist() == find(patch, {1: RED, 2: GREEN}[label]).tolist()
-            kept[int(label)] += 1
-    assert min(kept.values()) > 10  # both were seen, so both were checked
+def adjusted(image, **factors):
+    image = np.uint8(image)
+    return shown(image, [0, 0, *image.shape[:2]], image.shape[:2], colors=colors(**factors))
 
 
-@pytest.mark.parametrize("min_iou", [0.1, 0.3, 0.5, 0.7, 0.9])
-def test_a_crop_keeps_its_promise(min_iou):
-    image = position_image(120, 200)
-    boxes = np.float32([[10, 10, 110, 190], [20, 30, 60, 70], [70, 120, 110, 180]])
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    labels = np.int32([1, 2, 3])
-    crops = 0
-    for seed in range(100):
-        patch, patch_boxes, patch_labels = random_crop(image, boxes, labels, min_iou, np.random.default_rng(seed))
-        if patch.shape == image.shape:
-            continue
-        crops += 1
-        height, width = patch.shape[:2]
-        y0, x0 = patch[0, 0, :2].astype(int)
-        assert 0.5 <= height / width <= 2 and height >= 0.3 * 120 - 1 and width >= 0.3 * 200 - 1
-        where = np.array([[y0, x0, y0 + height, x0 + width]])
-        inside = ((centres > where[:, :2]) & (centres < where[:, 2:])).all(axis=1)
-        assert patch_labels.tolist() == labels[inside].tolist()
-        assert pairwise_iou(where, boxes)[0, inside].max() >= min_iou
-        limits = np.array([height, width] * 2)
-        np.testing.assert_array_equal(patch_boxes, np.clip(boxes[inside] - [y0, x0, y0, x0], 0, limits))
-    assert crops > 20
+# --- the patch ---
 
 
-def test_crops_differ_and_repeat_with_their_generator():
-    image, boxes, labels = position_image(100, 100), np.float32([[10, 10, 90, 90]]), np.int32([1])
-    patches = [random_crop(image, boxes, labels, 0.3, np.random.default_rng(seed))[0] for seed in (0, 1, 2, 0)]
-    assert np.array_equal(patches[0], patches[3])
-    assert len({patch.shape for patch in patches[:3]}) == 3
+def test_a_patch_of_its_own_size_is_cut_out():
+    image = noise()
+    assert np.array_equal(shown(image, [3, 5, 13, 25], (10, 20)), image[3:13, 5:25])
 
 
-def test_a_crop_without_objects_is_the_whole_image():
-    image, boxes, labels = position_image(40, 50), np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
-    patch, patch_boxes, patch_labels = random_crop(image, boxes, labels, 0.1, np.random.default_rng(0))
-    assert np.array_equal(patch, image) and patch_boxes.shape == (0, 4) and patch_labels.shape == (0,)
+def test_a_patch_of_a_reduced_image_is_in_pixels_of_the_full_one():
+    image = noise()
+    assert np.array_equal(shown(image, [8, 4, 48, 84], (10, 20), reduction=4), image[2:12, 1:21])
 
 
-def test_a_crop_that_cannot_be_is_the_whole_image():
-    image, boxes, labels = position_image(100, 100), np.float32([[50, 50, 55, 55]]), np.int32([4])
-    # 5x5 pixels are at most 25/900 of a patch
-    patch, patch_boxes, patch_labels = random_crop(image, boxes, labels, 0.9, np.random.default_rng(0))
-    assert np.array_equal(patch, image) and np.array_equal(patch_boxes, boxes) and patch_labels.tolist() == [4]
+def test_mirroring_by_hand():
+    image = noise(2, 3)
+    assert np.array_equal(shown(image, [0, 0, 2, 3], (2, 3), mirrored=True), image[:, ::-1])
 
 
-def test_the_smallest_image_can_be_cropped():
-    image, boxes = np.zeros((1, 1, 3), np.uint8), np.float32([[0, 0, 1, 1]])
-    for seed in range(5):
-        with np.errstate(all="raise"):
-            patch, _, labels = random_crop(image, boxes, np.int32([1]), 0.1, np.random.default_rng(seed))
-        assert patch.size > 0 and len(labels) == 1
+def test_what_is_beyond_the_image_is_filled():
+    image = noise(4, 6)
+    out = shown(image, [-2, -1, 7, 9], (9, 10))
+    assert np.array_equal(out[2:6, 1:7], image)
+    outside = np.ones((9, 10), bool)
+    outside[2:6, 1:7] = False
+    assert (out[outside] == FILL).all()
 
 
-# --- flip and resize ---
+@pytest.mark.parametrize("patch", [[1, 2, 4, 6], [-2, -3, 5, 4], [3, 5, 9, 9]])
+@pytest.mark.parametrize("size", [(3, 4), (7, 7), (30, 40), (1, 1)])
+def test_a_patch_is_a_cut_of_the_filled_plane(patch, size):
+    """Whatever order the steps are taken in."""
+    image = noise(4, 6)
+    plane = np.full((24, 26, 3), FILL, np.uint8)
+    plane[10:14, 10:16] = image
+    y0, x0, y1, x1 = np.array(patch) + 10
+    expected = cv2.resize(plane[y0:y1, x0:x1], size[::-1])
+    assert np.array_equal(shown(image, patch, size), expected)
+    assert np.array_equal(shown(image, patch, size, mirrored=True), expected[:, ::-1])
 
 
-def test_flip_by_hand():
-    # 3..8 from the left of 20 is 12..17 from it in the mirror.
-    image, boxes = flip(draw(10, 20, {RED: (1, 3, 5, 8)}), np.float32([[1, 3, 5, 8]]))
-    assert boxes.tolist() == [[1, 12, 5, 17]] == [find(image, RED).tolist()]
+@pytest.mark.parametrize("size", [(10, 15), (20, 30), (60, 90)])
+def test_colours_change_in_the_image_alone(size):
+    image = np.full((20, 30, 3), GREY, np.uint8)
+    darker = colors(brightness=0.5)
+    assert (shown(image, [0, 0, 20, 30], size, colors=darker) == 50).all()
+    out = shown(image, [0, -30, 20, 30], size, colors=darker)
+    assert (out[:, : size[1] // 2 - 1] == FILL).all() and (out[:, size[1] // 2 + 1 :] == 50).all()
 
 
-def test_flipping_twice_changes_nothing():
-    image, boxes = position_image(30, 40), np.float32([[1.5, 2.5, 20, 30], [0, 0, 30, 40]])
-    twice = flip(*flip(image, boxes))
-    assert np.array_equal(twice[0], image) and np.array_equal(twice[1], boxes)
-    assert flip(image, boxes[:0])[1].shape == (0, 4)
+def test_showing_leaves_the_image_as_it_is():
+    image = noise()
+    before = image.copy()
+    for size in ((5, 5), (50, 50)):
+        shown(image, [0, 0, 20, 30], size, colors=colors(brightness=1.2, hue=0.1), mirrored=True)
+    assert np.array_equal(image, before)
 
 
 @pytest.mark.parametrize("size", [(90, 40), (45, 80), (200, 300)])
 def test_resize_takes_height_and_width(size):
-    image = resize(draw(90, 80, {RED: (30, 20, 60, 50)}), size)
-    assert image.shape == (*size, 3)
-    scale = np.array([size[0] / 90, size[1] / 80] * 2)
-    np.testing.assert_allclose(find(image, RED), np.array([30, 20, 60, 50]) * scale, atol=1)
+    image = np.full((90, 80, 3), GREY, np.uint8)
+    image[30:60, 20:50] = RED
+    out = np.empty((*size, 3), np.uint8)
+    resize(image, out)
+    rows, columns = (np.flatnonzero((out[..., 0] > 180).any(axis=axis)) for axis in (1, 0))
+    found = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
+    np.testing.assert_allclose(found, np.array([30, 20, 60, 50]) * ([size[0] / 90, size[1] / 80] * 2), atol=1)
 
 
 # --- colour ---
 
 
-def test_factors_of_one_change_nothing():
-    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    assert np.array_equal(adjust_color(image, 1, 1, 1), image)
+def test_a_batch_of_matrices_is_each_of_them():
+    factors = np.random.default_rng(0).random((5, 4))
+    for matrix, row in zip(color_matrices(factors), factors, strict=True):
+        assert matrix.shape == (3, 4) and matrix.dtype == np.float32
+        assert np.array_equal(matrix, color_matrices(row[None])[0])
+
+
+def test_mean_grey_by_hand():
+    image = np.full((33, 5, 3), 90, np.uint8)
+    image[16] = (255, 0, 0)  # of rows 0, 16 and 32
+    assert abs(mean_grey(image) - (90 + 0.299 * 255 + 90) / 3) < 1e-9
+
+
+def test_neutral_factors_change_nothing():
+    assert np.array_equal(adjusted(noise()), noise())
 
 
 def test_brightness_multiplies():
-    image = np.uint8([[[50, 100, 200]]])
-    assert adjust_color(image, 1.2, 1, 1).tolist() == [[[60, 120, 240]]]
-    assert adjust_color(image, 2, 1, 1).tolist() == [[[100, 200, 255]]]  # and stops at white
+    assert adjusted([[[50, 100, 200]]], brightness=1.2).tolist() == [[[60, 120, 240]]]
+    assert adjusted([[[50, 100, 200]]], brightness=2).tolist() == [[[100, 200, 255]]]  # and stops at white
 
 
 def test_contrast_is_about_the_mean_grey():
-    image = np.uint8([[[100] * 3, [200] * 3]])  # mean 150
-    assert adjust_color(image, 1, 0.5, 1)[0, :, 0].tolist() == [125, 175]
-    assert adjust_color(image, 1, 1.2, 1)[0, :, 0].tolist() == [90, 210]
-    assert adjust_color(image, 0.5, 0, 1)[0, :, 0].tolist() == [75, 75]  # the mean of the darkened image
+    image = [[[100] * 3, [200] * 3]]  # mean 150
+    assert adjusted(image, contrast=0.5)[0, :, 0].tolist() == [125, 175]
+    assert adjusted(image, contrast=1.2)[0, :, 0].tolist() == [90, 210]
+    assert adjusted(image, brightness=0.5, contrast=0)[0, :, 0].tolist() == [75, 75]  # the mean of the darkened image
 
 
 def test_saturation_is_a_distance_from_grey():
-    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    grey = adjust_color(image, 1, 1, 0)
+    grey = adjusted(noise(), saturation=0)
     assert (grey == grey[..., :1]).all()
     # 0.299 red + 0.587 green + 0.114 blue, ITU-R BT.601
-    np.testing.assert_allclose(grey[..., 0], image @ [0.299, 0.587, 0.114], atol=1)
-    half = adjust_color(image, 1, 1, 0.5).astype(float)
-    np.testing.assert_allclose(half, (image.astype(float) + grey) / 2, atol=1)
+    np.testing.assert_allclose(grey[..., 0], noise() @ [0.299, 0.587, 0.114], atol=1)
+    half = adjusted(noise(), saturation=0.5).astype(float)
+    np.testing.assert_allclose(half, (noise().astype(float) + grey) / 2, atol=1)
 
 
-# --- padding ---
+def test_hue_leaves_greys_and_luma():
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    np.testing.assert_allclose(adjusted(greys, hue=0.3).astype(int), greys, atol=1)
+    pale = (noise() // 4 + 96).astype(np.uint8)  # far from where colours are cut off
+    turned = adjusted(pale, hue=0.2)
+    np.testing.assert_allclose(turned @ [0.299, 0.587, 0.114], pale @ [0.299, 0.587, 0.114], atol=1)
+    assert np.abs(turned.astype(int) - pale).max() > 20
 
 
-def test_padding_by_hand():
-    boxes, labels = pad_objects(np.float32([[0.1, 0.2, 0.3, 0.4]]), np.int32([5]), 3)
-    assert boxes.dtype == np.float32 and labels.dtype == np.int32
-    np.testing.assert_array_equal(boxes, np.float32([[0.1, 0.2, 0.3, 0.4], [0, 0, 0, 0], [0, 0, 0, 0]]))
-    assert labels.tolist() == [5, 0, 0]
+def test_a_whole_turn_of_hue_is_none():
+    np.testing.assert_allclose(adjusted(noise(), hue=1).astype(int), noise(), atol=1)
 
 
-def test_padding_of_nothing_and_of_a_full_row():
-    boxes, labels = pad_objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int32), 2)
-    assert boxes.tolist() == [[0] * 4] * 2 and labels.tolist() == [0, 0]
-    boxes, labels = pad_objects(np.ones((2, 4), np.float32), np.int32([1, 2]), 2)
-    assert boxes.tolist() == [[1] * 4] * 2 and labels.tolist() == [1, 2]
+@pytest.mark.parametrize("hue", [-0.1, -0.05, 0.05, 0.1])
+def test_hue_turns_as_the_colour_wheel_does(hue):
+    """Red towards green and green towards blue for a positive turn, by about as much as HSV's hue."""
+    for color in ([180, 100, 100], [100, 180, 100], [100, 100, 180], [160, 160, 90]):
+        before, after = (colorsys.rgb_to_hsv(*pixel / 255)[0] for pixel in (np.array(color), adjusted([[color]], hue=hue)[0, 0]))
+        turn = (after - before + 0.5) % 1 - 0.5
+        assert np.sign(turn) == np.sign(hue) and 0.4 * abs(hue) < abs(turn) < 2 * abs(hue)

@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("kind", choices=["coco"], help="form of the annotations")
     parser.add_argument("--data_path", type=Path, required=True, help="folder of the annotated images")
     parser.add_argument("--out_path", type=Path, required=True, help="folder to write")
-    parser.add_argument("--num_workers", type=int, default=min(8, os.cpu_count()), help="processes that read images")
+    parser.add_argument("--num_workers", type=int, default=min(8, os.cpu_count()), help="threads that read images")
     parser.add_argument("--overwrite", action="store_true", help="replace the shards that are there")
     return parser.parse_args()
 

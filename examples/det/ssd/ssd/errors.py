@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 
 
@@ -11,7 +12,10 @@ class UserError(ValueError):
 
 
 def exit_cleanly(main):
-    """Make a command's `main()` end a UserError as one line on stderr and exit code 2, and Ctrl-C as exit code 130."""
+    """Make a command's `main()` end a UserError as one line on stderr and exit code 2, and Ctrl-C as exit code 130.
+
+    An error in one of MindSpore's data threads reaches us as a RuntimeError that quotes its traceback.
+    """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
@@ -19,6 +23,12 @@ def exit_cleanly(main):
             return main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except RuntimeError as error:
+            quoted = re.search(r"^(?:\w+\.)*UserError: (.*)$", str(error), re.MULTILINE)
+            if not quoted:
+                raise
+            print(f"error: {quoted[1]}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

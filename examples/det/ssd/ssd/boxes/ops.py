@@ -44,10 +44,11 @@ def clip_boxes(boxes_yxyx: np.ndarray, height: float, width: float) -> np.ndarra
 def pairwise_iou(boxes_yxyx: np.ndarray, others_yxyx: np.ndarray) -> np.ndarray:
     """Intersection over union of every box with every other box, 0 where both are empty.
 
-    boxes_yxyx: (N, 4); others_yxyx: (A, 4) -> (N, A)
+    boxes_yxyx: (…, N, 4); others_yxyx: (…, A, 4) -> (…, N, A)
     """
-    low = np.maximum(boxes_yxyx[:, None, :2], others_yxyx[None, :, :2])  # (N, A, 2)
-    high = np.minimum(boxes_yxyx[:, None, 2:], others_yxyx[None, :, 2:])
-    intersection = np.prod(np.maximum(high - low, 0), axis=-1)
-    union = box_area(boxes_yxyx)[:, None] + box_area(others_yxyx)[None] - intersection
+    boxes, others = boxes_yxyx[..., :, None, :], others_yxyx[..., None, :, :]
+    sides = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2])
+    sides = np.maximum(sides, 0)  # (…, N, A, 2)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = box_area(boxes) + box_area(others) - intersection
     return intersection / np.maximum(union, np.finfo(np.float32).tiny)

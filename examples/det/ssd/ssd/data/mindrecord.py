@@ -8,17 +8,16 @@ padding. MindCV's example has the same columns with int32 ids and rounded int32 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import re
 import shutil
-import signal
 import tempfile
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterator
 
 import numpy as np
+from mindspore.mindrecord import FileWriter
 
 from ..errors import UserError
 from ..progress import Progress
@@ -33,7 +32,7 @@ SCHEMA = {
 }
 SHARDS = 8
 # MindRecord deals the rows of one call out over the shards, so a call must be much more than SHARDS.
-ROWS_PER_WRITE = 64
+ROWS_PER_WRITE = 256
 READ_AHEAD = 256  # images in flight between the readers and the writer
 
 
@@ -111,9 +110,6 @@ def _work_folder(out_path: Path) -> Iterator[Path]:
 
 
 def _write_split(split: CocoSplit, folder: Path, num_workers: int) -> SplitInfo:
-    # Imported here, because the reader processes import this module and need no MindSpore.
-    from mindspore.mindrecord import FileWriter
-
     folder.mkdir()
     writer = FileWriter(str(folder / "coco"), shard_num=SHARDS)
     writer.add_schema(SCHEMA, "objects of COCO images")
@@ -147,11 +143,8 @@ def _write_split(split: CocoSplit, folder: Path, num_workers: int) -> SplitInfo:
 
 
 def _read_records(images: list[CocoImage], num_workers: int) -> Iterator[Record]:
-    """Records in the order of `images`, read by processes that stay at most READ_AHEAD images ahead of the writer."""
-    # spawn: forking a process in which MindSpore's threads already run can hang
-    context = multiprocessing.get_context("spawn")
-    # The readers ignore SIGINT: Ctrl-C is ours.
-    with ProcessPoolExecutor(num_workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    """Records in the order of `images`, read by threads that stay at most READ_AHEAD images ahead of the writer."""
+    with ThreadPoolExecutor(num_workers) as pool:
         waiting: deque = deque()
         try:
             for image in images:

@@ -1,4 +1,4 @@
-"""One annotated image to what its record holds. Runs in create_data.py's reader processes, so it loads no MindSpore."""
+"""One annotated image to what its record holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ..boxes.ops import clip_boxes
 from ..errors import UserError
 from .coco import CocoImage
-from .images import decode_image, is_truncated_jpeg
+from .images import check_image
 
 # Objects thinner than this after clipping, in pixels, cannot be localised and would have offsets without bound.
 MIN_SIDE = 1.0
@@ -30,16 +30,13 @@ def read_record(image: CocoImage) -> Record:
     """Read and check an image, clip its boxes to it and drop degenerate ones. Raises UserError that names the file."""
     try:
         encoded = image.path.read_bytes()
-        pixels = decode_image(encoded)
-        if is_truncated_jpeg(encoded):
-            raise ValueError("a JPEG that ends too early")
+        height, width = check_image(encoded)
     except OSError as error:
         raise UserError(f"{image.path}: got {error.strerror.lower()}, expected an image; mend or remove it") from None
     except ValueError as error:
         raise UserError(
             f"{image.path}: got {error}, expected a whole image; mend it or remove it from the annotations"
         ) from None
-    height, width = pixels.shape[:2]
     if image.size is not None and image.size != (height, width):
         raise UserError(
             f"{image.path}: got {width}x{height} stored pixels, expected {image.size[1]}x{image.size[0]} as annotated; "

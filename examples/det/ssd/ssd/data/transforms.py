@@ -1,79 +1,72 @@
-"""Augmentation and resizing in uint8 on the host. Boxes follow the pixels; all randomness is the given generator's."""
+"""What is done to pixels, in uint8 on the host: colours, cutting out, mirroring, resizing."""
 
 from __future__ import annotations
-
-from typing import Sequence
 
 import cv2
 import numpy as np
 
-from ..boxes.ops import clip_boxes, pairwise_iou
+FILL = (124, 116, 104)  # what is beyond the image: the mean colour of ImageNet, RGB, which the network sees as zeros
+GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB, ITU-R BT.601
+# RGB to NTSC's axes of colour I and Q, which are zero for greys, and back; and the same with a quarter turn between.
+_TO_IQ = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_FROM_IQ = np.linalg.inv(np.vstack([GREY, _TO_IQ]))[:, 1:]
+_COLOR = _FROM_IQ @ _TO_IQ
+_TURNED_COLOR = _FROM_IQ @ [[0, 1], [-1, 0]] @ _TO_IQ
 
-# Patches of a crop: side as a share of the image's, height over width, and how many are tried (SSD paper, section 2.2;
-# the smallest share is 0.3 as in its published code).
-CROP_SIDES = (0.3, 1.0)
-CROP_RATIOS = (0.5, 2.0)
-CROP_TRIALS = 50
 
+def show_patch(
+    image: np.ndarray,
+    patch: np.ndarray,
+    reduction: int,
+    out: np.ndarray,
+    colors: np.ndarray | None = None,
+    mirrored: bool = False,
+) -> None:
+    """Draw a patch of an image into `out`.
 
-def random_crop(
-    image: np.ndarray, boxes_yxyx: np.ndarray, labels: np.ndarray, min_iou: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut out a patch that overlaps at least one of the objects whose centre it holds by IoU >= min_iou.
-
-    image: (H, W, 3); boxes_yxyx: (M, 4) pixels; labels: (M,) -> the same of the patch, with the objects whose centre is
-    in it, clipped to it. All is returned unchanged if there is no object or none of the tried patches will do.
+    image: (ceil(H / reduction), ceil(W / reduction), 3) uint8 RGB; patch: (4,) int64, yxyx pixels of the unreduced image,
+    multiples of `reduction`, which may reach beyond it; out: (height, width, 3) uint8; colors: (3, 4) of color_matrices,
+    applied to what is image in the patch; mirrored: left to right
     """
-    if len(boxes_yxyx) == 0:
-        return image, boxes_yxyx, labels
+    y0, x0, y1, x1 = (patch // reduction).tolist()
     height, width = image.shape[:2]
-    sides = rng.uniform(*CROP_SIDES, size=(CROP_TRIALS, 2)) * (height, width)
-    corners = rng.uniform(size=(CROP_TRIALS, 2)) * ((height, width) - sides)
-    patches = np.concatenate([corners, corners + sides], axis=1).astype(np.int64)  # yxyx, whole pixels
-    sides = patches[:, 2:] - patches[:, :2]
-    ratios = sides[:, 0] / np.maximum(sides[:, 1], 1)
-    centers = (boxes_yxyx[:, :2] + boxes_yxyx[:, 2:]) / 2
-    holds = ((patches[:, None, :2] < centers) & (centers < patches[:, None, 2:])).all(axis=2)  # (trials, M)
-    fits = (holds & (pairwise_iou(patches.astype(np.float32), boxes_yxyx) >= min_iou)).any(axis=1)
-    fits &= (ratios >= CROP_RATIOS[0]) & (ratios <= CROP_RATIOS[1])
-    if not fits.any():
-        return image, boxes_yxyx, labels
-    chosen = int(np.argmax(fits))
-    y0, x0, y1, x1 = patches[chosen]
-    kept = holds[chosen]
-    shifted = boxes_yxyx[kept] - np.array([y0, x0, y0, x0], dtype=boxes_yxyx.dtype)
-    return image[y0:y1, x0:x1], clip_boxes(shifted, y1 - y0, x1 - x0), labels[kept]
+    if colors is not None:
+        colors = colors * np.float32([1, 1, 1, mean_grey(image)])
+    region = image[max(y0, 0) : y1, max(x0, 0) : x1]
+    beyond = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
+    # Colours change where there are fewer pixels, before or after the resize, but what is filled in keeps its own.
+    early = any(beyond) or region.size < out.size
+    if colors is not None and early:
+        region = cv2.transform(region, colors)
+    if any(beyond):
+        region = cv2.copyMakeBorder(region, *beyond, cv2.BORDER_CONSTANT, value=FILL)
+    resize(region, out)
+    if colors is not None and not early:
+        cv2.transform(out, colors, dst=out)
+    if mirrored:
+        cv2.flip(out, 1, dst=out)
 
 
-def flip(image: np.ndarray, boxes_yxyx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror left to right. image: (H, W, 3); boxes_yxyx: (M, 4) pixels"""
-    y0, x0, y1, x1 = np.moveaxis(boxes_yxyx, -1, 0)
-    width = image.shape[1]
-    return cv2.flip(image, 1), np.stack([y0, width - x1, y1, width - x0], axis=-1)
+def color_matrices(factors: np.ndarray) -> np.ndarray:
+    """Photometric distortion as one affine map of colours, a tenth of the cost of going to HSV and back.
 
-
-def adjust_color(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:
-    """Brightness, contrast about the mean grey, then saturation, by factors; 1 changes nothing.
-
-    image: (H, W, 3) uint8 RGB
+    factors: (B, 4) brightness, contrast, saturation, of which 1 changes nothing, and hue: a turn about the grey axis
+    that keeps the luma, in turns, red towards green -> (B, 3, 4) float32, RGB and the image's mean grey to RGB
     """
-    mean = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean() * brightness
-    values = np.arange(256) * (brightness * contrast) + (1 - contrast) * mean
-    image = cv2.LUT(image, np.clip(np.rint(values), 0, 255).astype(np.uint8))
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(image, saturation, grey, 1 - saturation, 0)
+    brightness, contrast, saturation, hue = factors.T[:, :, None, None]
+    # A colour is its luma and two axes of colour, which the saturation scales and the hue turns.
+    colors = np.cos(2 * np.pi * hue) * _COLOR + np.sin(2 * np.pi * hue) * _TURNED_COLOR
+    matrices = np.empty((len(factors), 3, 4), dtype=np.float32)
+    matrices[:, :, :3] = brightness * contrast * (GREY + saturation * colors)
+    matrices[:, :, 3:] = brightness * (1 - contrast)
+    return matrices
 
 
-def resize(image: np.ndarray, image_size: Sequence[int]) -> np.ndarray:
-    """image: (H, W, 3) -> (*image_size, 3), stretched, bilinear as published"""
-    height, width = image_size
-    return cv2.resize(image, (width, height))
+def mean_grey(image: np.ndarray) -> float:
+    """The mean luma of every 16th row, which is enough. image: (H, W, 3) uint8 RGB -> 0..255"""
+    return float(GREY @ cv2.mean(image[::16])[:3])
 
 
-def pad_objects(boxes_yxyx: np.ndarray, labels: np.ndarray, max_boxes: int) -> tuple[np.ndarray, np.ndarray]:
-    """boxes_yxyx: (M, 4); labels: (M,), M <= max_boxes -> (max_boxes, 4) float32 and (max_boxes,) int32, zero padded"""
-    boxes = np.zeros((max_boxes, 4), dtype=np.float32)
-    boxes[: len(boxes_yxyx)] = boxes_yxyx
-    padded = np.zeros(max_boxes, dtype=np.int32)
-    padded[: len(labels)] = labels
-    return boxes, padded
+def resize(image: np.ndarray, out: np.ndarray) -> None:
+    """Draw an image into `out`, stretched, bilinear as published. image: (…, …, 3) uint8; out: (H, W, 3) uint8"""
+    cv2.resize(image, out.shape[1::-1], dst=out)
