@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-from ssd.data.images import check_image, decode_image, is_truncated_jpeg, read_size
+from ssd.data import images
+from ssd.data.images import check_image, decode_image, decode_with_opencv, is_truncated_jpeg, read_size
 
 
 def encode(image, extension=".jpg"):
@@ -63,6 +64,37 @@ def test_exif_orientation_is_ignored():
 def test_what_is_no_image_is_refused(encoded):
     with pytest.raises(ValueError):
         decode_image(encoded)
+
+
+# --- by simplejpeg ---
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+@pytest.mark.parametrize("height, width", [(64, 96), (65, 103), (1, 1), (7, 300)])
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("sampling", [cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, None])
+def test_simplejpeg_and_opencv_decode_alike(height, width, reduction, progressive, sampling):
+    assert images.simplejpeg is not None  # it is among the requirements
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    options += [] if sampling is None else [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    image = cv2.GaussianBlur(noise(height, width), (5, 5), 2)
+    encoded = cv2.imencode(".jpg", image[..., 0] if sampling is None else image, options)[1].tobytes()
+    assert np.array_equal(decode_image(encoded, reduction), decode_with_opencv(encoded, reduction))
+
+
+def test_opencv_decodes_what_simplejpeg_does_not():
+    encoded = encode(noise())
+    harmed = encoded[:-2] + b"\x00" * 9 + encoded[-2:]  # bytes too many before the end marker
+    with pytest.raises(ValueError):
+        images.simplejpeg.decode_jpeg(harmed)
+    assert np.array_equal(decode_image(harmed), decode_image(encoded))
+
+
+def test_without_simplejpeg_opencv_decodes(monkeypatch):
+    encoded = encode(noise())
+    expected = decode_image(encoded, 2)
+    monkeypatch.setattr(images, "simplejpeg", None)
+    assert np.array_equal(decode_image(encoded, 2), expected)
 
 
 # --- reduced ---

@@ -46,9 +46,11 @@ def pairwise_iou(boxes_yxyx: np.ndarray, others_yxyx: np.ndarray) -> np.ndarray:
 
     boxes_yxyx: (…, N, 4); others_yxyx: (…, A, 4) -> (…, N, A)
     """
-    boxes, others = boxes_yxyx[..., :, None, :], others_yxyx[..., None, :, :]
-    sides = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2])
-    sides = np.maximum(sides, 0)  # (…, N, A, 2)
-    intersection = sides[..., 0] * sides[..., 1]
-    union = box_area(boxes) + box_area(others) - intersection
+    # Coordinate by coordinate: NumPy is several times slower along a last axis of two.
+    y0, x0, y1, x1 = np.ascontiguousarray(np.moveaxis(boxes_yxyx, -1, 0))[..., None]  # (…, N, 1)
+    v0, u0, v1, u1 = np.ascontiguousarray(np.moveaxis(others_yxyx, -1, 0))[..., None, :]  # (…, 1, A)
+    heights = np.maximum(np.minimum(y1, v1) - np.maximum(y0, v0), 0)
+    widths = np.maximum(np.minimum(x1, u1) - np.maximum(x0, u0), 0)
+    intersection = heights * widths
+    union = box_area(boxes_yxyx)[..., None] + box_area(others_yxyx)[..., None, :] - intersection
     return intersection / np.maximum(union, np.finfo(np.float32).tiny)

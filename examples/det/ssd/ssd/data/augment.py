@@ -61,9 +61,9 @@ def random_crop(
 
 def holds_center(patches: np.ndarray, boxes_yxyx: np.ndarray) -> np.ndarray:
     """Which patches hold the centre of which objects. patches: (…, P, 4); boxes_yxyx: (…, M, 4) -> (…, P, M) bool"""
-    centers = (boxes_yxyx[..., None, :, :2] + boxes_yxyx[..., None, :, 2:]) / 2
-    holds = (patches[..., :, None, :2] < centers) & (centers < patches[..., :, None, 2:])
-    return holds[..., 0] & holds[..., 1]
+    y0, x0, y1, x1 = np.ascontiguousarray(np.moveaxis(patches, -1, 0))[..., None]  # (…, P, 1)
+    y, x = np.moveaxis(boxes_yxyx[..., :2] + boxes_yxyx[..., 2:], -1, 0)[..., None, :] / 2  # (…, 1, M)
+    return (y0 < y) & (y < y1) & (x0 < x) & (x < x1)
 
 
 def choose_reduction(sides: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:

@@ -46,12 +46,17 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
     return data.batch(
         cfg.batch_size,
         drop_remainder=cfg.drop_remainder and is_train,
-        num_parallel_workers=max(1, min(cfg.num_parallel_workers, len(os.sched_getaffinity(0)) // world)),
+        num_parallel_workers=worker_count(cfg, world),
         per_batch_map=make_batch,
         input_columns=columns,
         output_columns=outputs,
         python_multiprocessing=False,
     )
+
+
+def worker_count(cfg, world: int = 1) -> int:
+    """Threads that prepare the data of one device: what the recipe says, and at most its share of the cores."""
+    return max(1, min(cfg.num_parallel_workers, len(os.sched_getaffinity(0)) // world))
 
 
 def find_shard(folder: Path, split: str) -> str:
