@@ -21,6 +21,14 @@ def pytest_unconfigure():
     gc.collect()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory):
+    """Commands that tests run keep compiled graphs for one another, and none in the user's own cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shapes_coco(tmp_path_factory):
     """A COCO-format folder of drawn shapes: 10 training and 4 validation images of 96x96. Tests leave it as it is."""

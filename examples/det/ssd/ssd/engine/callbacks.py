@@ -1,10 +1,12 @@
-"""What happens around the steps of training: the log, the checkpoints, the evaluations. Rank 0 alone has them."""
+"""What happens around the steps of training: the log, the checkpoints, the evaluations. Rank 0 alone has them,
+but for KeepGraphs."""
 
 from __future__ import annotations
 
 import sys
 import time
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 from mindspore.train import Callback
@@ -102,6 +104,26 @@ class EvalWhileTrain(Callback):
             f"{' (best)' if is_best else ''}",
             flush=True,
         )
+
+
+class KeepGraphs(Callback):
+    """Keep graphs as soon as they have run: training is more often killed than finished. Comes after other callbacks.
+
+    keep: what compile_cache gives
+    """
+
+    def __init__(self, keep: Callable[[], None]):
+        super().__init__()
+        self.keep = keep
+        self.has_run = False
+
+    def on_train_step_end(self, run_context):
+        if not self.has_run:
+            self.has_run = True
+            self.keep()
+
+    def on_train_epoch_end(self, run_context):
+        self.keep()  # an evaluation compiles a graph of its own
 
 
 def set_aside_earlier(folder: Path) -> Path | None:

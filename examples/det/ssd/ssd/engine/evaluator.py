@@ -20,6 +20,7 @@ from ..models.detector import create_detector
 from ..models.postprocess import Detections
 from ..progress import Progress
 from .checkpoint import find_checkpoint, load_weights
+from .compile_cache import compile_cache
 from .predictor import create_inference_net, create_selector, detect
 from .runtime import set_up_runtime
 from .train_step import to_mixed_precision
@@ -107,12 +108,13 @@ def evaluate(cfg) -> tuple[dict[str, float], str]:
             f"ckpt_path: got nothing, and no checkpoint in {cfg.ckpt_save_dir}, expected a detector; "
             "train one or set --ckpt_path"
         )
-    set_up_runtime(cfg)
+    runtime = set_up_runtime(cfg)
     dataset = create_dataset(cfg, "val")
     detector = create_detector(cfg)
     load_weights(detector, path)
     evaluation = Evaluation(cfg, to_mixed_precision(detector, cfg.amp_level), create_anchors(cfg), dataset)
-    evaluator, metrics, table = evaluation()
+    with compile_cache(cfg, "eval", runtime):
+        evaluator, metrics, table = evaluation()
     about = {
         "checkpoint": str(path),
         "images": len(evaluator.truth.imgs),

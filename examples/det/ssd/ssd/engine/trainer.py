@@ -9,8 +9,9 @@ from mindspore.train import Model
 from ..boxes.anchors import create_anchors
 from ..data.dataset import create_dataset
 from ..models.detector import create_detector
-from .callbacks import CheckpointSaver, EvalWhileTrain, TrainLog, set_aside_earlier
+from .callbacks import CheckpointSaver, EvalWhileTrain, KeepGraphs, TrainLog, set_aside_earlier
 from .checkpoint import find_checkpoint, load_backbone
+from .compile_cache import compile_cache
 from .evaluator import Evaluation
 from .runtime import set_up_runtime
 from .schedule import create_schedule
@@ -51,6 +52,8 @@ def train(cfg) -> None:
             flush=True,
         )
     model = Model(create_train_step(cfg, detector, anchors, schedule))
-    model.train(cfg.epoch_size, dataset, callbacks=callbacks, dataset_sink_mode=cfg.dataset_sink_mode)
+    with compile_cache(cfg, "train", runtime) as keep:
+        callbacks.append(KeepGraphs(keep))
+        model.train(cfg.epoch_size, dataset, callbacks=callbacks, dataset_sink_mode=cfg.dataset_sink_mode)
     if runtime.is_main:
         print(f"checkpoints are in {folder}; eval.py takes {find_checkpoint(folder)} if --ckpt_path is empty")
