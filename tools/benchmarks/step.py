@@ -1,5 +1,5 @@
 """The training step: its time, that of the kernels in it, and how long its graph takes to compile the first time and
-the second. Each run is a process of its own, `python -m benchmarks.step CONFIG OVERRIDES STEPS OUT`."""
+the second. Each run is a process of its own, time_step.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 
 from . import Case, ratio
+from .time_step import WARM_UP
 
-WARM_UP = 2  # steps after compilation that are not counted
+SCRIPT = Path(__file__).with_name("time_step.py")
 KERNELS = ("convolution", "batch_normalization")
 
 
@@ -23,13 +24,14 @@ def measure_step(config: str, overrides: dict, repeats: int, steps: int) -> list
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:
             cold = run(config, overrides, steps, XDG_CACHE_HOME=cache)
-            warm = run(config, overrides, steps, XDG_CACHE_HOME=cache, ONEDNN_VERBOSE="1")
+            warm = run(config, overrides, steps, XDG_CACHE_HOME=cache)
+            timed = run(config, overrides, steps, XDG_CACHE_HOME=cache, ONEDNN_VERBOSE="1")
         first.runs.append(cold["compile_s"])
         second.runs.append(warm["compile_s"])
-        step.runs.append(cold["step_ms"])
-        watched.runs.append(warm["step_ms"])
-        kernels.runs.append(sum(warm["kernels_ms"].get(name, 0.0) for name in KERNELS))
-        kernels.more = {"by_kind": warm["kernels_ms"], "what": "convolutions and batch norms, as oneDNN reports"}
+        step.runs += [cold["step_ms"], warm["step_ms"]]
+        watched.runs.append(timed["step_ms"])
+        kernels.runs.append(sum(timed["kernels_ms"].get(name, 0.0) for name in KERNELS))
+        kernels.more = {"by_kind": timed["kernels_ms"], "what": "convolutions and batch norms, as oneDNN reports"}
     second.more["of_first"] = ratio(second, first)
     cases = [step, first, second]
     if kernels.runs[-1]:
@@ -45,7 +47,7 @@ def run(config: str, overrides: dict, steps: int, **environment: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
         result = subprocess.run(
-            [sys.executable, "-m", "benchmarks.step", config, json.dumps(overrides), str(steps), str(out)],
+            [sys.executable, str(SCRIPT), config, json.dumps(overrides), str(steps), str(out)],
             env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdout=subprocess.PIPE,
             text=True,
@@ -68,28 +70,3 @@ def kernel_times(verbose: str, steps: int) -> dict[str, float]:
         kind = row[row.index("exec") + 2]
         times[kind] = times.get(kind, 0.0) + float(row[-1]) / steps
     return {kind: round(time, 3) for kind, time in sorted(times.items(), key=lambda item: -item[1])}
-
-
-def main(config: str, overrides: str, steps: str, out: str) -> None:
-    """One process: compile, warm up, time."""
-    from ssd.config import load_config
-
-    cfg = load_config(config, json.loads(overrides))
-    from .network import create_step, made_up_batch, time_calls
-
-    step, batch = create_step(cfg), made_up_batch(cfg)
-
-    def call():
-        step(*batch).asnumpy()
-
-    (compiling,) = time_calls(call, 1)
-    time_calls(call, WARM_UP)
-    seconds = time_calls(call, int(steps))
-    median = sorted(seconds)[len(seconds) // 2]
-    figures = {"compile_s": compiling - median, "step_ms": 1e3 * median}
-    figures |= {"batch_size": cfg.batch_size, "image_size": list(cfg.image_size)}
-    Path(out).write_text(json.dumps(figures))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

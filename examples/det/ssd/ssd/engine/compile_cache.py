@@ -23,6 +23,8 @@ from .graph_key import PACKAGE, graph_key
 ENABLE, PATH = "MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"  # MindSpore reads them whenever it compiles
 PRIVATE = "ssd-mindcv-graphs-"  # how names of private folders start
 
+COMMANDS = (PACKAGE.parent, PACKAGE.parents[3] / "tools" / "benchmarks")  # where scripts lie that each run one program
+
 _used = False  # MindSpore neither starts its numbers anew nor takes a second folder in one process
 
 
@@ -69,12 +71,12 @@ def cache_folder() -> Path | None:
 
 
 def _is_our_command() -> bool:
-    """Whether this process is train.py or one of its neighbours, each of which runs one program.
+    """Whether this process is train.py or another script of COMMANDS.
 
     In a notebook or a test other graphs would shift MindSpore's numbers, and `python -c` it cannot start with a cache.
     """
     script = Path(sys.argv[0]).resolve()
-    return script.is_file() and script.parent == PACKAGE.parent
+    return script.is_file() and script.parent in COMMANDS
 
 
 def drop_leftovers(folder: Path) -> None:
