@@ -65,8 +65,8 @@ def test_a_patch_is_a_cut_of_the_filled_plane(patch, size):
     plane[10:14, 10:16] = image
     y0, x0, y1, x1 = np.array(patch) + 10
     expected = cv2.resize(plane[y0:y1, x0:x1], size[::-1])
-    assert np.array_equal(shown(image, patch, size), expected)
-    assert np.array_equal(shown(image, patch, size, mirrored=True), expected[:, ::-1])
+    np.testing.assert_allclose(shown(image, patch, size).astype(int), expected, atol=1)
+    assert np.array_equal(shown(image, patch, size, mirrored=True), shown(image, patch, size)[:, ::-1])
 
 
 @pytest.mark.parametrize("size", [(10, 15), (20, 30), (60, 90)])
@@ -91,10 +91,19 @@ def test_resize_takes_height_and_width(size):
     image = np.full((90, 80, 3), GREY, np.uint8)
     image[30:60, 20:50] = RED
     out = np.empty((*size, 3), np.uint8)
-    resize(image, out)
+    resize(image, out, exact=True)
     rows, columns = (np.flatnonzero((out[..., 0] > 180).any(axis=axis)) for axis in (1, 0))
     found = np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
     np.testing.assert_allclose(found, np.array([30, 20, 60, 50]) * ([size[0] / 90, size[1] / 80] * 2), atol=1)
+
+
+def test_an_exact_resize_is_opencv_s_own_whatever_was_done_before():
+    image, out = noise(47, 61), np.empty((30, 40, 3), np.uint8)
+    expected = cv2.resize(image, (40, 30))
+    resize(image, out, exact=False)
+    np.testing.assert_allclose(out.astype(int), expected, atol=1)
+    resize(image, out, exact=True)
+    assert np.array_equal(out, expected)
 
 
 # --- colour ---
@@ -108,9 +117,11 @@ def test_a_batch_of_matrices_is_each_of_them():
 
 
 def test_mean_grey_by_hand():
-    image = np.full((33, 5, 3), 90, np.uint8)
-    image[16] = (255, 0, 0)  # of rows 0, 16 and 32
-    assert abs(mean_grey(image) - (90 + 0.299 * 255 + 90) / 3) < 1e-9
+    image = np.full((64, 32, 3), 90, np.uint8)
+    image[:16] = (255, 0, 0)  # a quarter
+    assert abs(mean_grey(image) - (0.25 * 0.299 * 255 + 0.75 * 90)) < 1e-9
+    gradient = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None], (200, 300, 3))
+    assert abs(mean_grey(gradient) - 99.5) < 7  # half a step of the grid
 
 
 def test_neutral_factors_change_nothing():

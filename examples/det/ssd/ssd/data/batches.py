@@ -105,7 +105,7 @@ class EvalBatch:
             with named(img_id):
                 image = decode_image(encoded.tobytes())
             sizes[row] = image.shape[:2]
-            resize(image, pixels[row])
+            resize(image, pixels[row], exact=True)
         return pixels, np.concatenate(img_ids).astype(np.int64), sizes
 
 

@@ -40,7 +40,7 @@ def show_patch(
         region = cv2.transform(region, colors)
     if any(beyond):
         region = cv2.copyMakeBorder(region, *beyond, cv2.BORDER_CONSTANT, value=FILL)
-    resize(region, out)
+    resize(region, out, exact=False)
     if colors is not None and not early:
         cv2.transform(out, colors, dst=out)
     if mirrored:
@@ -63,10 +63,13 @@ def color_matrices(factors: np.ndarray) -> np.ndarray:
 
 
 def mean_grey(image: np.ndarray) -> float:
-    """The mean luma of every 16th row, which is enough. image: (H, W, 3) uint8 RGB -> 0..255"""
-    return float(GREY @ cv2.mean(image[::16])[:3])
+    """The mean luma of a grid of 16 x 16 pixels, which is near that of all. image: (H, W, 3) uint8 RGB -> 0..255"""
+    grid = cv2.resize(image, (16, 16), interpolation=cv2.INTER_NEAREST)
+    return float(GREY @ cv2.mean(grid)[:3])
 
 
-def resize(image: np.ndarray, out: np.ndarray) -> None:
-    """Draw an image into `out`, stretched, bilinear as published. image: (…, …, 3) uint8; out: (H, W, 3) uint8"""
+def resize(image: np.ndarray, out: np.ndarray, exact: bool) -> None:
+    """Draw an image into `out`, stretched, bilinear as published. image: (…, …, 3) uint8; out: (H, W, 3) uint8; exact:
+    the same on every machine; else, where OpenCV has Intel's library, half the time and values that differ by one"""
+    cv2.ipp.setUseIPP_NotExact(not exact)  # concerns this thread alone
     cv2.resize(image, out.shape[1::-1], dst=out)
