@@ -168,9 +168,13 @@ def test_other_formats_are_decoded_to_know(extension):
         check_image(encode(noise(), extension)[:60])
 
 
-def test_a_cut_jpeg_is_refused():
-    with pytest.raises(ValueError, match="ends too early"):
-        check_image(encode(noise())[:-2])
+@pytest.mark.parametrize("thumbnail", [b"", encode(noise(4, 4))], ids=["plain", "with thumbnail"])
+def test_a_jpeg_cut_anywhere_is_refused(thumbnail):
+    whole = with_exif(encode(noise(8, 9)), thumbnail)
+    assert check_image(whole) == (8, 9)
+    for length in range(len(whole)):
+        with pytest.raises(ValueError):
+            check_image(whole[:length])
 
 
 def test_a_whole_jpeg_is_not_truncated():

@@ -66,8 +66,7 @@ def measure_infer(cfg, repeats: int, steps: int) -> list[Case]:
         )
 
         def predict():
-            outputs = [output.asnumpy() for output in net(batch)]
-            return outputs
+            return [output.asnumpy() for output in net(batch)]
 
         def select(outputs):
             for boxes, scores, labels in zip(*outputs):

@@ -10,8 +10,6 @@ import argparse
 import os
 from pathlib import Path
 
-from ssd.data.coco import read_coco
-from ssd.data.mindrecord import convert
 from ssd.errors import exit_cleanly
 
 
@@ -27,7 +25,11 @@ def parse_args() -> argparse.Namespace:
 
 @exit_cleanly
 def main() -> None:
-    args = parse_args()
+    args = parse_args()  # before MindSpore loads, so that a mistake is told at once
+
+    from ssd.data.coco import read_coco
+    from ssd.data.mindrecord import convert
+
     train, val = (
         read_coco(args.data_path / "annotations" / f"instances_{split}.json", args.data_path / split)
         for split in ("train2017", "val2017")

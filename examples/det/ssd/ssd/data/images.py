@@ -21,6 +21,7 @@ _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2
 REDUCTIONS = (1, *_REDUCED)
 # The markers that carry a JPEG's size: SOF0 … SOF15 less DHT, JPG and DAC, which share their range.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN = 0xDA
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 
 
@@ -62,10 +63,12 @@ def _decode_with_simplejpeg(encoded: bytes, reduction: int) -> np.ndarray:
 
 def read_size(encoded: bytes) -> tuple[int, int]:
     """(height, width) of the stored pixels, from the header where that is JPEG's or PNG's. Raises ValueError."""
-    try:
-        size = _size_in_header(encoded)
-    except (struct.error, IndexError):  # a header that ends too early, or is none
-        size = (0, 0)
+    size = (0, 0)
+    with contextlib.suppress(struct.error, IndexError, ValueError):  # a header that ends too early
+        if encoded.startswith(_PNG):  # length and name of the first chunk, then its content
+            size = struct.unpack_from(">II", encoded, 16)[::-1]
+        elif encoded.startswith(_JPEG):
+            size, _ = _read_jpeg_header(encoded)
     return size if min(size) > 0 else decode_image(encoded).shape[:2]
 
 
@@ -86,25 +89,31 @@ def check_image(encoded: bytes) -> tuple[int, int]:
 
 def is_truncated_jpeg(encoded: bytes) -> bool:
     """Whether a JPEG has no end marker behind its pixels. Decoders fill what some such files lack with grey."""
-    start_of_scan, end_of_image = encoded.rfind(b"\xff\xda"), encoded.rfind(b"\xff\xd9")
-    return encoded.startswith(_JPEG) and end_of_image < start_of_scan
+    if not encoded.startswith(_JPEG):
+        return False
+    try:
+        _, start_of_scan = _read_jpeg_header(encoded)
+    except (struct.error, IndexError, ValueError):
+        return True
+    return encoded.rfind(b"\xff\xd9") < start_of_scan
 
 
-def _size_in_header(encoded: bytes) -> tuple[int, int]:
-    """(height, width), or zeros where the header does not tell. Raises struct.error or IndexError."""
-    if encoded.startswith(_PNG):  # length and name of the first chunk, then its content
-        width, height = struct.unpack_from(">II", encoded, 16)
-        return height, width
-    position = 2
-    while encoded.startswith(_JPEG) and encoded[position] == 0xFF:
+def _read_jpeg_header(encoded: bytes) -> tuple[tuple[int, int], int]:
+    """(height, width), zeros if they do not come, and where the pixels start. Thumbnails lie inside of segments and are
+    passed over. Raises struct.error, IndexError or ValueError where the file ends before its pixels."""
+    size, position = (0, 0), 2
+    while True:
+        position = encoded.index(b"\xff", position)  # decoders pass over bytes that do not belong there, too
         marker = encoded[position + 1]
-        if marker in _START_OF_FRAME:  # length of the segment (2 bytes), bits a sample (1), height, width
-            return struct.unpack_from(">HH", encoded, position + 5)
-        if marker == 0xFF:  # fill byte
+        if marker in (0x00, 0xFF):  # no marker, fill byte
             position += 1
-        else:
-            position += 2 + struct.unpack_from(">H", encoded, position + 2)[0]
-    return 0, 0
+            continue
+        if marker == _START_OF_SCAN:
+            return size, position
+        (length,) = struct.unpack_from(">H", encoded, position + 2)
+        if marker in _START_OF_FRAME:  # length, bits a sample (1 byte), height, width
+            size = struct.unpack_from(">HH", encoded, position + 5)
+        position += 2 + length
 
 
 def _is_whole_png(encoded: bytes) -> bool:

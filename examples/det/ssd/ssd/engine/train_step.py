@@ -35,10 +35,11 @@ class CPUTrainStep(TrainStep):
 
     def get_overflow_status(self, status: Tensor, compute_output: tuple[Tensor, ...]) -> Tensor:
         """compute_output: the gradients, equal on all devices -> scalar bool. A sum is finite only if its terms are."""
-        total = 0.0
+        # One sum, because a kernel launch for each of hundreds of gradients costs more than their bytes.
+        values = ()
         for gradient in compute_output:
-            total += gradient.sum()
-        return ops.logical_not(ops.isfinite(total))
+            values += (gradient.reshape(-1),)
+        return ops.logical_not(ops.isfinite(ops.concat(values).sum()))
 
 
 def create_train_step(cfg, detector: nn.Cell, anchors, schedule: np.ndarray) -> TrainStep:
