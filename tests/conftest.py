@@ -56,7 +56,10 @@ def load_recipe():
     """load_recipe("ssd_mobilenetv2", lr=0.1) is the Config of a shipped recipe, for CPU and with COCO's classes."""
 
     def load(name, **overrides):
-        return load_config(ROOT / "examples" / "det" / "ssd" / f"{name}.yaml", {"device_target": "CPU", "data_dir": "/nowhere", **overrides})
+        return load_config(
+            ROOT / "examples" / "det" / "ssd" / f"{name}.yaml",
+            {"device_target": "CPU", "data_dir": "/nowhere", **overrides},
+        )
 
     return load
 

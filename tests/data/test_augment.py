@@ -13,7 +13,11 @@ def crop(canvas, boxes, min_iou, image_size=(300, 300), count=300, seed=0):
     """Many tries at one image: patches (N, 4) of those that found one."""
     boxes = np.reshape(boxes, (-1, 4)).astype(float)
     draws = np.random.default_rng(seed).random((count, CROP_TRIALS, 4))
-    many = np.broadcast_to(canvas, (count, 4)), np.broadcast_to(boxes, (count, *boxes.shape)), np.ones((count, len(boxes)))
+    many = (
+        np.broadcast_to(canvas, (count, 4)),
+        np.broadcast_to(boxes, (count, *boxes.shape)),
+        np.ones((count, len(boxes))),
+    )
     patches, found = random_crop(*many, np.full(count, min_iou), image_size, draws)
     assert patches.shape == (count, 4) and patches.dtype == np.int64 and found.shape == (count,)
     return patches[found]
@@ -87,7 +91,12 @@ def test_there_is_no_crop_without_objects():
     draws = np.random.default_rng(0).random((1, CROP_TRIALS, 4))
     for min_iou in (0.0, 0.1):  # padding lies in the corner of the image, which a larger canvas holds
         _, found = random_crop(
-            np.array([[-50, -50, 50, 50]]), np.zeros((1, 2, 4)), np.zeros((1, 2)), np.array([min_iou]), (300, 300), draws
+            np.array([[-50, -50, 50, 50]]),
+            np.zeros((1, 2, 4)),
+            np.zeros((1, 2)),
+            np.array([min_iou]),
+            (300, 300),
+            draws,
         )
         assert not found.any()
 

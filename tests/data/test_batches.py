@@ -1,4 +1,4 @@
-"""From a record to a sample: the rectangle is where the box says, probabilities are shares, luck is each image's own."""
+"""From records to batches: the rectangle is where the box says, probabilities are shares, luck is each image's own."""
 
 import types
 
@@ -80,7 +80,7 @@ def test_augmented_places_are_many():
 
 @pytest.mark.parametrize("zoom_out_prob", [0, 1])
 def test_a_crop_overlaps_an_object_as_promised(zoom_out_prob):
-    """The share of the patch that an only object's box covers is at most its IoU with the patch, and that is promised."""
+    """What an only object's box covers of the patch is at least its IoU with the patch, and that is promised."""
     sample = sampler(crop_prob=1, crop_min_iou=(0.5,), zoom_out_prob=zoom_out_prob, zoom_out_max=1.5)
     drawn, cropped = record([(10, 20, 70, 100, 1)]), 0
     for epoch in range(100):
@@ -149,7 +149,10 @@ def test_colours_vary_both_ways_and_within_their_range():
 def test_luck_is_that_of_the_seed_the_image_and_the_epoch():
     drawn = record([(20, 30, 60, 60, 1)])
     first = sampler(**EVERYTHING)(1, 0, *drawn)
-    for other in (sampler(seed=1, **EVERYTHING)(1, 0, *drawn), *(sampler(**EVERYTHING)(*key, *drawn) for key in ((2, 0), (1, 1), (-1, 0)))):
+    for other in (
+        sampler(seed=1, **EVERYTHING)(1, 0, *drawn),
+        *(sampler(**EVERYTHING)(*key, *drawn) for key in ((2, 0), (1, 1), (-1, 0))),
+    ):
         assert not np.array_equal(first[0], other[0])
     sample = sampler(**EVERYTHING)
     sample(5, 3, *drawn)  # what was done before does not matter
@@ -160,7 +163,11 @@ def test_luck_is_that_of_the_seed_the_image_and_the_epoch():
 
 
 def test_a_batch_is_its_samples():
-    records = [record([(20, 30, 60, 60, 1), (5, 5, 40, 40, 2)]), record([]), record([(0, 0, 30, 30, 3)], 33, 45, ".jpg")]
+    records = [
+        record([(20, 30, 60, 60, 1), (5, 5, 40, 40, 2)]),
+        record([]),
+        record([(0, 0, 30, 30, 3)], 33, 45, ".jpg"),
+    ]
     batch = TrainBatch((48, 64), Augment(**EVERYTHING), max_boxes=3, seed=0)
     image, boxes_yxyx, labels = batch(*rows_of(*records), info(4))
     assert image.shape == (3, 48, 64, 3) and image.dtype == np.uint8
@@ -188,6 +195,9 @@ def test_evaluation_shows_all_of_each_image():
 
 def test_an_image_that_does_not_decode_is_named():
     ids, images, annotations = rows_of(record([]), (b"no image", np.zeros((1, 5), np.float32)))
-    for make in (lambda: TrainBatch((48, 64), Augment(), 3, 0)(ids, images, annotations, info(0)), lambda: EvalBatch((48, 64))(ids, images, info(0))):
+    for make in (
+        lambda: TrainBatch((48, 64), Augment(), 3, 0)(ids, images, annotations, info(0)),
+        lambda: EvalBatch((48, 64))(ids, images, info(0)),
+    ):
         with pytest.raises(UserError, match="image 1 of the shards: got bytes that do not decode, expected a whole"):
             make()

@@ -81,7 +81,10 @@ def test_without_augmentation_images_and_boxes_are_those_of_the_files(shapes_rec
 def test_the_same_seed_gives_the_same_batches_for_any_number_of_workers(shapes_records, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(2))  # so that two are two where they may be
     first, again, other = (
-        batches(configure(shapes_records, seed=seed, num_parallel_workers=workers, **{"augment.zoom_out_prob": 0.5}), epochs=4)
+        batches(
+            configure(shapes_records, seed=seed, num_parallel_workers=workers, **{"augment.zoom_out_prob": 0.5}),
+            epochs=4,
+        )
         for seed, workers in ((3, 1), (3, 2), (4, 1))
     )
     assert not equal(first[0], other[0])

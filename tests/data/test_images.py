@@ -142,7 +142,9 @@ def test_fill_bytes_before_a_marker_are_skipped():
     assert read_size(whole[:2] + b"\xff\xff\xff" + whole[2:]) == (40, 60)
 
 
-@pytest.mark.parametrize("encoded", [b"", b"no image", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", encode(noise())[:100]])
+@pytest.mark.parametrize(
+    "encoded", [b"", b"no image", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", encode(noise())[:100]]
+)
 def test_the_size_of_no_image_is_refused(encoded):
     for function in (read_size, check_image):
         with pytest.raises(ValueError):

@@ -1,4 +1,4 @@
-"""Laws of pixels: what is shown is the patch, what is beyond the image is filled, and neutral factors change nothing."""
+"""Laws of pixels: what is shown is the patch, what is beyond the image is filled, neutral factors change nothing."""
 
 import colorsys
 
@@ -166,6 +166,8 @@ def test_a_whole_turn_of_hue_is_none():
 def test_hue_turns_as_the_colour_wheel_does(hue):
     """Red towards green and green towards blue for a positive turn, by about as much as HSV's hue."""
     for color in ([180, 100, 100], [100, 180, 100], [100, 100, 180], [160, 160, 90]):
-        before, after = (colorsys.rgb_to_hsv(*pixel / 255)[0] for pixel in (np.array(color), adjusted([[color]], hue=hue)[0, 0]))
+        before, after = (
+            colorsys.rgb_to_hsv(*pixel / 255)[0] for pixel in (np.array(color), adjusted([[color]], hue=hue)[0, 0])
+        )
         turn = (after - before + 0.5) % 1 - 0.5
         assert np.sign(turn) == np.sign(hue) and 0.4 * abs(hue) < abs(turn) < 2 * abs(hue)

@@ -1,5 +1,5 @@
-"""create_data.py beside a plain copy of the same files, both from files the system has not in memory, both until the disk
-has what was written."""
+"""create_data.py beside a plain copy of the same files, both from files that the system has not in memory, both until
+the disk has what was written."""
 
 from __future__ import annotations
 

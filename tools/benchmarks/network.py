@@ -96,4 +96,11 @@ def measure_eval(cfg, repeats: int) -> list[Case]:
     evaluator, _, _ = evaluation()  # compiles
     images = len(evaluator.truth.imgs)
     settings = {"batch_size": cfg.batch_size, "image_size": list(cfg.image_size), "images": images}
-    return [Case("evaluation", "images/s", [images / seconds for seconds in time_calls(evaluation, repeats)], settings=settings)]
+    return [
+        Case(
+            "evaluation",
+            "images/s",
+            [images / seconds for seconds in time_calls(evaluation, repeats)],
+            settings=settings,
+        )
+    ]

@@ -19,7 +19,11 @@ KERNELS = ("convolution", "batch_normalization")
 
 def measure_step(config: str, overrides: dict, repeats: int, steps: int) -> list[Case]:
     """Cases step, kernels (on CPU), first start and second start. Raises subprocess.CalledProcessError."""
-    step, watched, kernels = Case("training step", "ms"), Case("training step, kernels timed", "ms"), Case("kernels", "ms")
+    step, watched, kernels = (
+        Case("training step", "ms"),
+        Case("training step, kernels timed", "ms"),
+        Case("kernels", "ms"),
+    )
     first, second = Case("compilation, first start", "s"), Case("compilation, second start", "s")
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:

@@ -34,7 +34,9 @@ class Augment(_Section):
     crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="constraints, one drawn for each crop"
     )
-    zoom_out_prob: float = Field(0.0, ge=0, le=1, description="share of images shrunk on a larger canvas before the crop")
+    zoom_out_prob: float = Field(
+        0.0, ge=0, le=1, description="share of images shrunk on a larger canvas before the crop"
+    )
     zoom_out_max: float = Field(4.0, ge=1, le=16, description="longest canvas side over the image's")
     flip_prob: float = Field(0.5, ge=0, le=1, description="share of images flipped left to right")
     color_prob: float = Field(1.0, ge=0, le=1, description="share of images with jittered colours")

@@ -42,8 +42,8 @@ def random_crop(
     """Patches that overlap at least one of the objects whose centre they hold by IoU >= min_iou.
 
     canvases: patches (B, 4); boxes_yxyx: (B, M, 4) pixels; labels: (B, M), 0 = padding; min_iou: (B,); image_size: the
-    network's; draws: (B, CROP_TRIALS, 4) -> patches (B, 4) int64; whether there is one (B,): none fits where there is no
-    object or none of the tried patches will do
+    network's; draws: (B, CROP_TRIALS, 4) -> patches (B, 4) int64; whether there is one (B,): none fits where there is
+    no object or none of the tried patches will do
     """
     start, extent = canvases[:, None, :2], (canvases[:, 2:] - canvases[:, :2])[:, None]
     sides = (CROP_SIDES[0] + (CROP_SIDES[1] - CROP_SIDES[0]) * draws[..., :2]) * extent  # (B, trials, 2)

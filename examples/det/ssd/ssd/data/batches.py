@@ -32,7 +32,8 @@ class TrainBatch:
         self.color_ranges = np.array([augment.brightness, augment.contrast, augment.saturation, augment.hue])
 
     def __call__(self, img_ids: list, images: list, annotations: list, batch_info):
-        """img_ids: (1,) each; images: bytes of files; annotations: (M, 5) each, class 0 = padding; batch_info: BatchInfo
+        """img_ids: (1,) each; images: bytes of files; annotations: (M, 5) each, class 0 = padding; batch_info:
+        MindSpore's BatchInfo
         -> image (B, H, W, 3) uint8 RGB; boxes_yxyx (B, M, 4) float32, 0..1; labels (B, M) int32, 0 = padding"""
         epoch = batch_info.get_epoch_num()
         numbers = np.stack([self.draw(int(img_id[0]), epoch) for img_id in img_ids])

@@ -59,7 +59,7 @@ def read_coco(annotation_path: Path, image_dir: Path) -> CocoSplit:
         raise UserError(f"{annotation_path}: got {error}, expected JSON; mend the file") from None
     try:
         return _parse(content, annotation_path, image_dir)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
         what = f"no key {error}" if isinstance(error, KeyError) else str(error)
@@ -113,21 +113,21 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
 def _parse_objects(
     annotations: list[dict], path: Path, index_of: dict[int, int], class_of: dict[int, int]
 ) -> tuple[list[np.ndarray], list[int]]:
-    """index_of: {image id: index}; class_of: {category id: class} -> for each image its objects (M, 5) and how many crowd
-    regions it has. Raises UserError."""
+    """index_of: {image id: index}; class_of: {category id: class} -> for each image its objects (M, 5) and how many
+    crowd regions it has. Raises UserError."""
     crowds = [0] * len(index_of)
     kept, where, classes = [], [], []
     for annotation in annotations:
         index, class_index = index_of.get(annotation["image_id"]), class_of.get(annotation["category_id"])
         if index is None:
             raise UserError(
-                f"{path}: annotation {annotation.get('id')}: got image_id {annotation['image_id']!r}, expected the id of "
-                "an image in the file; mend the file"
+                f"{path}: annotation {annotation.get('id')}: got image_id {annotation['image_id']!r}, expected the id "
+                "of an image in the file; mend the file"
             )
         if class_index is None:
             raise UserError(
-                f"{path}: annotation {annotation.get('id')}: got category_id {annotation['category_id']!r}, expected one "
-                f"of {list(class_of)}; mend the file"
+                f"{path}: annotation {annotation.get('id')}: got category_id {annotation['category_id']!r}, expected "
+                f"one of {list(class_of)}; mend the file"
             )
         if annotation.get("iscrowd", 0):
             crowds[index] += 1
@@ -141,7 +141,7 @@ def _parse_objects(
     boxes = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
     for row in np.flatnonzero(~(np.abs(boxes) < 1e9).all(axis=1)):  # not a number, or beyond any image
         _refuse_box(kept[row], path)
-    # One array for all, dealt out in the order of the images: a small array for each object would take ten times as long.
+    # One array for all, dealt out in the order of the images: a small array for each object takes ten times as long.
     rows = np.concatenate([xywh_to_yxyx(boxes), np.array(classes, dtype=np.float64)[:, None]], axis=1)
     order = np.argsort(where, kind="stable")
     ends = np.cumsum(np.bincount(np.array(where, dtype=np.int64), minlength=len(index_of)))

@@ -24,9 +24,9 @@ def show_patch(
 ) -> None:
     """Draw a patch of an image into `out`.
 
-    image: (ceil(H / reduction), ceil(W / reduction), 3) uint8 RGB; patch: (4,) int64, yxyx pixels of the unreduced image,
-    multiples of `reduction`, which may reach beyond it; out: (height, width, 3) uint8; colors: (3, 4) of color_matrices,
-    applied to what is image in the patch; mirrored: left to right
+    image: (ceil(H / reduction), ceil(W / reduction), 3) uint8 RGB; patch: (4,) int64, yxyx pixels of the unreduced
+    image, multiples of `reduction`, which may reach beyond it; out: (height, width, 3) uint8; colors: (3, 4) of
+    color_matrices, applied to what is image in the patch; mirrored: left to right
     """
     y0, x0, y1, x1 = (patch // reduction).tolist()
     height, width = image.shape[:2]

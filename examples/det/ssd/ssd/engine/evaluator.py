@@ -70,7 +70,9 @@ class CocoEvaluator:
     def add(self, image_id: int, detections: Detections) -> None:
         """Take in one image's detections, in pixels of the original image. Raises UserError for an unknown image."""
         if image_id not in self.truth.imgs:
-            raise UserError(f"{self.path}: got no image {image_id}, expected all of the shards'; evaluate on their own file")
+            raise UserError(
+                f"{self.path}: got no image {image_id}, expected all of the shards'; evaluate on their own file"
+            )
         boxes_xywh = yxyx_to_xywh(detections.boxes_yxyx).tolist()
         for box, score, label in zip(boxes_xywh, detections.scores.tolist(), detections.labels.tolist()):
             self.results.append(
