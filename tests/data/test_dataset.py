@@ -5,10 +5,14 @@ import os
 import shutil
 
 import cv2
+import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import nn
 from mindspore.mindrecord import FileWriter
+from mindspore.train import Model
 from ssd.config import CONFIGS, load_config
+from ssd.data.batches import TrainBatch
 from ssd.data.dataset import create_dataset, max_boxes_of
 from ssd.data.images import decode_image
 from ssd.errors import UserError
@@ -98,6 +102,29 @@ def test_epochs_and_seeds_augment_the_same_image_differently(shapes_records):
     first, other = (batches(configure(shapes_records, seed=seed, shuffle=False), epochs=2) for seed in (3, 4))
     assert not np.array_equal(first[0][0][0][0], first[1][0][0][0])
     assert not np.array_equal(first[0][0][0][0], other[0][0][0][0])
+
+
+class OneWeight(nn.Cell):
+    """A network of one weight, for Model.train."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = ms.Parameter(ms.Tensor(1.0))
+
+    def construct(self, image, boxes_yxyx, labels):
+        return self.weight * boxes_yxyx.sum()
+
+
+def test_epochs_of_model_train_are_told_apart(shapes_records, monkeypatch):
+    epochs = []
+    draw = TrainBatch.draw
+    monkeypatch.setattr(
+        TrainBatch, "draw", lambda self, image_id, epoch: epochs.append(epoch) or draw(self, image_id, epoch)
+    )
+    network = OneWeight()
+    model = Model(nn.TrainOneStepCell(network, nn.SGD(network.trainable_params(), 1e-9)))
+    model.train(3, create_dataset(configure(shapes_records, batch_size=5), "train"), dataset_sink_mode=False)
+    assert sorted(epochs) == [0] * 10 + [1] * 10 + [2] * 10
 
 
 def test_shuffle_changes_the_order_between_epochs(shapes_records):
