@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 
 
 @dataclasses.dataclass
@@ -18,5 +19,4 @@ class Case:
 
 def ratio(case: Case, other: Case) -> float:
     """The median over runs of a case's figure over another's, run by run, because they were made in turn."""
-    ratios = sorted(own / its for own, its in zip(case.runs, other.runs, strict=True))
-    return round((ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2, 3)
+    return round(statistics.median(own / its for own, its in zip(case.runs, other.runs, strict=True)), 3)
