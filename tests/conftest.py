@@ -64,6 +64,14 @@ def load_recipe():
     return load
 
 
+@pytest.fixture(scope="session", autouse=True)
+def runtime(load_recipe):
+    """Graph mode and a seed, as commands have them, before the first test runs a graph: afterwards MindSpore refuses."""
+    from ssd.engine.runtime import set_up_runtime
+
+    set_up_runtime(load_recipe("ssd_mobilenetv2"))
+
+
 @pytest.fixture(scope="session")
 def reference():
     """A folder of published recipes and checkpoints, named by the environment variable SSD_REFERENCE; else skipped."""

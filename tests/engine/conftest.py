@@ -5,7 +5,6 @@ import pytest
 
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 from mindspore import Tensor
-from ssd.engine.runtime import set_up_runtime
 from ssd.models.detector import create_detector
 
 TINY = {
@@ -17,12 +16,6 @@ TINY = {
     "extra_layers": [{"out_channels": 16, "expand_ratio": 1, "stride": 2}],
     "num_classes": 4,
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def runtime(load_recipe):
-    """Graph mode and a seed, as commands have them."""
-    set_up_runtime(load_recipe("ssd_mobilenetv2"))
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,8 @@ import pytest
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 from mindspore import Tensor, nn
 from ssd.boxes.anchors import DefaultBoxes, create_anchors
-from ssd.engine.runtime import set_up_runtime
 from ssd.models.assigner import create_assigner
 from ssd.models.detector import create_detector
-
-
-@pytest.fixture(scope="session", autouse=True)
-def runtime(load_recipe):
-    """Graph mode, as commands have it."""
-    set_up_runtime(load_recipe("ssd_mobilenetv2"))
 
 
 @pytest.fixture(scope="session")
