@@ -10,7 +10,7 @@ from ssd.boxes.anchors import create_anchors
 from ssd.data.dataset import create_dataset
 from ssd.engine.checkpoint import load_weights
 from ssd.engine.evaluator import Evaluation
-from ssd.engine.predictor import create_inference_net, create_selector
+from ssd.engine.inference import create_inference_net, create_selector
 from ssd.engine.runtime import set_up_runtime
 from ssd.engine.schedule import create_schedule
 from ssd.engine.train_step import create_train_step, to_mixed_precision
@@ -69,8 +69,7 @@ def measure_infer(cfg, repeats: int, steps: int) -> list[Case]:
             return [output.asnumpy() for output in net(batch)]
 
         def select(outputs):
-            for boxes, scores, labels in zip(*outputs):
-                selector(boxes, scores, labels, *cfg.image_size)
+            selector(*outputs, np.tile(cfg.image_size, (len(outputs[0]), 1)))
 
         outputs = predict()  # compiles
         for _ in range(repeats):
@@ -93,8 +92,7 @@ def measure_eval(cfg, repeats: int) -> list[Case]:
         load_weights(detector, cfg.ckpt_path)
     detector = to_mixed_precision(detector, cfg.amp_level)
     evaluation = Evaluation(cfg, detector, create_anchors(cfg), create_dataset(cfg, "val"))
-    evaluator, _, _ = evaluation()  # compiles
-    images = len(evaluator.truth.imgs)
+    images = len(evaluation().image_ids)  # compiles
     settings = {"batch_size": cfg.batch_size, "image_size": list(cfg.image_size), "images": images}
     return [
         Case(

@@ -14,10 +14,11 @@ def main() -> None:
     cfg = parse_command_line(__doc__)  # before MindSpore loads, so that a mistake is told at once
 
     from ssd.engine.evaluator import evaluate
+    from ssd.engine.results import report_scores, write_results
 
-    metrics, table = evaluate(cfg)
-    print(table, end="")
-    print(f"mAP: {metrics['AP']:.4f}")
+    evaluated, checkpoint = evaluate(cfg)
+    print(report_scores(evaluated), end="")
+    write_results(cfg, evaluated, checkpoint)
 
 
 if __name__ == "__main__":

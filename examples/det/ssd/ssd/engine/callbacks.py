@@ -94,7 +94,7 @@ class EvalWhileTrain(Callback):
         epoch = run_context.original_args().cur_epoch_num
         if epoch != self.epochs and (epoch < self.start or (epoch - self.start) % self.interval):
             return
-        _, metrics, _ = self.evaluation()
+        metrics = self.evaluation().scores.metrics
         is_best = self.best is None or metrics["AP"] > self.best
         if is_best:
             self.best = metrics["AP"]

@@ -67,12 +67,17 @@ class DetectionSelector:
         self.max_detections = max_detections
 
     def __call__(
-        self, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray, height: int, width: int
-    ) -> Detections:
-        """boxes_yxyx: (T, 4) 0..1; scores: (T,); labels: (T,) of one image that is height x width pixels"""
+        self, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray, sizes: np.ndarray
+    ) -> list[Detections]:
+        """A batch. boxes_yxyx: (B, T, 4) 0..1; scores: (B, T); labels: (B, T); sizes: (B, 2) height and width of the
+        original images in pixels"""
+        boxes = boxes_yxyx * np.tile(np.asarray(sizes, dtype=np.float32), 2)[:, None]
+        return [self._select(*image) for image in zip(boxes, scores, labels)]
+
+    def _select(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> Detections:
+        """One image. boxes: (T, 4) pixels"""
         chosen = scores >= self.min_score
-        scores, labels = scores[chosen], labels[chosen]
-        boxes = boxes_yxyx[chosen] * np.array([height, width, height, width], dtype=np.float32)
+        boxes, scores, labels = boxes[chosen], scores[chosen], labels[chosen]
         if len(scores):
             # OpenCV reads x, y, width, height; IoU is the same with x and y exchanged.
             corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
