@@ -3,6 +3,7 @@
     python tools/benchmark.py data    --config RECIPE --data_dir D    loader, beside the decode-only limit
     python tools/benchmark.py step    --config RECIPE                 training step, beside its kernels; compilation
     python tools/benchmark.py infer   --config RECIPE                 network and NMS, from pixels to detections
+    python tools/benchmark.py nms                                     suppression, beside a NumPy loop over classes
     python tools/benchmark.py eval    --config RECIPE --data_dir D    the whole evaluation of a validation split
     python tools/benchmark.py convert --data_path COCO --images 5000  create_data.py, beside a copy of the same files
 
@@ -35,8 +36,8 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("what", choices=["data", "step", "eval", "infer", "convert"])
-    parser.add_argument("--config", help="recipe, a YAML file; all but convert need one")
+    parser.add_argument("what", choices=["data", "step", "infer", "nms", "eval", "convert"])
+    parser.add_argument("--config", help="recipe, a YAML file; all but nms and convert need one")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each case [5]")
     parser.add_argument("--steps", type=int, default=8, help="step, infer: steps in a run [8]")
     parser.add_argument("--data_path", type=Path, help="convert: folder of COCO form whose images are repeated")
@@ -93,6 +94,12 @@ def main() -> None:
         if rest or args.data_path is None:
             raise UserError("command line: convert takes --data_path, --images and --repeats; see --help")
         cases = measure_convert(args.data_path, args.images, args.repeats)
+    elif args.what == "nms":
+        from benchmarks.nms import measure_nms
+
+        if rest:
+            raise UserError("command line: nms takes --repeats alone; see --help")
+        cases = measure_nms(args.repeats)
     else:
         if args.config is None:
             raise UserError(f"command line: got no --config, expected a recipe; {args.what} needs one")

@@ -5,6 +5,7 @@ import pytest
 
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 from mindspore import Tensor
+from pets import OBJECTS, annotation, write_annotations
 from ssd.models.detector import create_detector
 
 TINY = {
@@ -47,3 +48,9 @@ def randomize():
         return cell
 
     return draw
+
+
+@pytest.fixture
+def truth(tmp_path):
+    """Three images with four objects; the third image has none."""
+    return write_annotations(tmp_path / "val.json", [annotation(i + 1, *row) for i, row in enumerate(OBJECTS)])

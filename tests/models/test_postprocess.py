@@ -1,9 +1,9 @@
-"""Decoding and top-k against NumPy, non-maximum suppression against the plain greedy algorithm."""
+"""Decoding and top-k against NumPy; which candidates become detections."""
 
 import numpy as np
 import pytest
 from ssd.boxes.coder import BoxCoder
-from ssd.boxes.ops import pairwise_iou
+from ssd.engine.inference import create_selector
 from ssd.models.postprocess import DecodeBoxes, DetectionSelector, TopCandidates, create_candidates
 
 B, K = 2, 5
@@ -11,24 +11,6 @@ B, K = 2, 5
 
 def sigmoid(logits):
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
-
-
-def greedy_nms(boxes, scores, labels, threshold):
-    """What is kept, best first: a box goes if a kept one of its class overlaps it by more than the threshold."""
-    kept = []
-    for index in np.argsort(-scores, kind="stable"):
-        same = [other for other in kept if labels[other] == labels[index]]
-        if not (pairwise_iou(boxes[index][None], boxes[same]) > threshold).any():
-            kept.append(index)
-    return kept
-
-
-def random_candidates(rng, count=120, classes=3):
-    """Boxes around few places, so that most overlap others, with different scores, best first."""
-    low = rng.uniform(0, 0.6, (8, 2))[rng.integers(8, size=count)] + rng.uniform(0, 0.1, (count, 2))
-    boxes = np.hstack([low, low + rng.uniform(0.1, 0.3, (count, 2))]).astype(np.float32)
-    scores = np.sort(rng.permutation(1000)[:count] / 1000)[::-1].astype(np.float32)
-    return boxes, scores, rng.integers(1, classes + 1, count).astype(np.int32)
 
 
 def candidates_of(*rows):
@@ -101,57 +83,70 @@ def test_recipes_choose_top_k(load_recipe, small_anchors, predictions, call):
 # --- on the host ---
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.6])
-@pytest.mark.parametrize("seed", range(5))
-def test_selection_is_greedy_nms_within_each_class(threshold, seed):
-    boxes, scores, labels = random_candidates(np.random.default_rng(seed))
-    good = scores >= 0.2
-    expected = greedy_nms(boxes[good] * np.float32([375, 500] * 2), scores[good], labels[good], threshold)
-    found = DetectionSelector(0.2, threshold, 1000)(boxes, scores, labels, height=375, width=500)
-    assert 3 < len(expected) < good.sum()
-    np.testing.assert_array_equal(found.scores, scores[good][expected])
-    np.testing.assert_array_equal(found.labels, labels[good][expected])
-    np.testing.assert_allclose(found.boxes_yxyx, boxes[good][expected] * (375, 500, 375, 500), rtol=1e-6)
+def select(selector, boxes, scores, labels, height, width):
+    """One image as a batch of one."""
+    (found,) = selector(boxes[None], scores[None], labels[None], np.array([[height, width]]))
+    return found
 
 
-def test_selection_does_not_rely_on_the_order_of_candidates(rng):
-    candidates = random_candidates(rng)
-    selector = DetectionSelector(0.2, 0.5, 20)
-    expected = selector(*candidates, 100, 100)
+def random_candidates(rng, count=120):
+    """A batch of three images with boxes around few places, so that many overlap, best first."""
+    low = rng.uniform(0, 0.6, (3, 8, 2))[:, rng.integers(8, size=count)] + rng.uniform(0, 0.1, (3, count, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0.1, 0.3, (3, count, 2))], axis=-1).astype(np.float32)
+    scores = np.sort(rng.uniform(0, 1, (3, count)).astype(np.float32))[:, ::-1]
+    return boxes, scores, rng.integers(1, 4, (3, count)).astype(np.int32)
+
+
+@pytest.mark.parametrize("nms", ["hard", "soft"])
+def test_a_batch_is_its_images(nms, rng):
+    selector = DetectionSelector(0.1, 0.5, 20, nms)
+    batch, sizes = random_candidates(rng), np.array([[100, 200], [300, 50], [7, 9]])
+    for row, found in enumerate(selector(*batch, sizes)):
+        alone = select(selector, *(values[row] for values in batch), *sizes[row])
+        assert 3 < len(found.scores) <= 20
+        for field in ("boxes_yxyx", "scores", "labels"):
+            np.testing.assert_array_equal(getattr(found, field), getattr(alone, field))
+
+
+@pytest.mark.parametrize("nms", ["hard", "soft"])
+def test_selection_does_not_rely_on_the_order_of_candidates(nms, rng):
+    candidates = [values[0] for values in random_candidates(rng)]
+    selector = DetectionSelector(0.2, 0.5, 20, nms)
+    expected = select(selector, *candidates, 100, 100)
     order = rng.permutation(len(candidates[0]))
-    found = selector(*(values[order] for values in candidates), 100, 100)
+    found = select(selector, *(values[order] for values in candidates), 100, 100)
     np.testing.assert_array_equal(found.scores, expected.scores)
     np.testing.assert_array_equal(found.boxes_yxyx, expected.boxes_yxyx)
 
 
-@pytest.mark.parametrize("threshold, kept", [(0.49, [0.9]), (0.5, [0.9, 0.8]), (0.51, [0.9, 0.8])])
-def test_an_overlap_equal_to_the_threshold_is_kept(threshold, kept):
+@pytest.mark.parametrize("nms, scores", [("hard", [0.9]), ("soft", [0.9, 0.8 * np.exp(-(0.5**2) / 0.5)])])
+def test_recipes_choose_the_suppression(nms, scores, load_recipe):
     whole_and_half = candidates_of((0, 0, 1, 1, 0.9, 1), (0, 0, 1, 0.5, 0.8, 1))
-    found = DetectionSelector(0.01, threshold, 10)(*whole_and_half, height=32, width=64)
-    assert found.scores.tolist() == pytest.approx(kept)
+    selector = create_selector(load_recipe("ssd_mobilenetv2", nms=nms, nms_threshold=0.4))
+    assert select(selector, *whole_and_half, 32, 64).scores.tolist() == pytest.approx(scores)
 
 
-def test_a_suppressed_box_suppresses_nothing():
-    # Each overlaps the next by 3/5; the first and the last, by 2/6, are apart.
-    chain = candidates_of((0, 0, 1, 0.4, 0.9, 1), (0, 0.1, 1, 0.5, 0.8, 1), (0, 0.2, 1, 0.6, 0.7, 1))
-    found = DetectionSelector(0.01, 0.5, 10)(*chain, 100, 100)
-    assert found.scores.tolist() == pytest.approx([0.9, 0.7])
+def test_soft_suppression_drops_what_falls_below_the_minimum():
+    same_place = candidates_of((0, 0, 1, 1, 0.9, 1), (0, 0, 1, 1, 0.8, 1), (0, 0, 1, 1, 0.7, 2))
+    found = select(DetectionSelector(0.2, 0.5, 10, "soft"), *same_place, 32, 64)  # 0.8 * exp(-2) is 0.108
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7]) and found.labels.tolist() == [1, 2]
 
 
-def test_classes_do_not_touch_one_another():
-    same_place = candidates_of(*[(0.2, 0.2, 0.6, 0.6, 0.9 - label / 10, label) for label in (1, 2, 3, 80)])
-    found = DetectionSelector(0.0, 0.1, 10)(same_place[0], np.float32([0.9, 0.8, 0.7, 0.6]), same_place[2], 640, 480)
-    assert found.labels.tolist() == [1, 2, 3, 80]
+@pytest.mark.parametrize("nms", ["hard", "soft"])
+def test_boxes_clipped_to_nothing_are_no_detections(nms):
+    outside = candidates_of((0, 0, 0, 1, 0.9, 1), (1, 0.2, 1, 0.2, 0.8, 1), (0.5, 0.5, 0.6, 0.6, 0.7, 1))
+    found = select(DetectionSelector(0.0, 0.5, 10, nms), *outside, 100, 100)
+    assert found.scores.tolist() == pytest.approx([0.7])
 
 
 def test_scores_below_the_minimum_are_dropped():
     apart = candidates_of((0, 0, 0.2, 0.2, 0.5, 1), (0.4, 0.4, 0.6, 0.6, 0.25, 1), (0.8, 0.8, 1, 1, 0.2499, 1))
-    assert DetectionSelector(0.25, 0.5, 10)(*apart, 10, 10).scores.tolist() == [0.5, 0.25]
+    assert select(DetectionSelector(0.25, 0.5, 10), *apart, 10, 10).scores.tolist() == [0.5, 0.25]
 
 
 def test_the_cap_keeps_the_best_of_all_classes():
     apart = candidates_of(*[(i / 10, 0, i / 10 + 0.05, 0.5, 0.9 - i / 20, 1 + i % 2) for i in range(10)])
-    found = DetectionSelector(0.01, 0.5, 3)(*apart, 100, 100)
+    found = select(DetectionSelector(0.01, 0.5, 3), *apart, 100, 100)
     assert found.scores.tolist() == pytest.approx([0.9, 0.85, 0.8])
     assert found.labels.tolist() == [1, 2, 1]
 
@@ -159,10 +154,10 @@ def test_the_cap_keeps_the_best_of_all_classes():
 @pytest.mark.parametrize("min_score", [0.9, 0.01])
 def test_nothing_found(min_score):
     nothing = candidates_of() if min_score < 0.9 else candidates_of((0, 0, 1, 1, 0.89, 1))
-    found = DetectionSelector(min_score, 0.5, 10)(*nothing, 100, 100)
+    found = select(DetectionSelector(min_score, 0.5, 10), *nothing, 100, 100)
     assert found.boxes_yxyx.shape == (0, 4) and found.scores.shape == found.labels.shape == (0,)
 
 
 def test_boxes_are_pixels_of_the_original_image():
-    found = DetectionSelector(0.01, 0.5, 10)(*candidates_of((0.25, 0.5, 0.75, 1, 0.9, 1)), height=480, width=640)
+    found = select(DetectionSelector(0.01, 0.5, 10), *candidates_of((0.25, 0.5, 0.75, 1, 0.9, 1)), 480, 640)
     assert found.boxes_yxyx.tolist() == [[120, 320, 360, 640]]  # y by the height, x by the width

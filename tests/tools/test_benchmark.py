@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from benchmarks import Case, data, ratio
+from benchmarks import Case, data, nms, ratio
 from benchmarks.convert import measure_convert, repeat_images
 from benchmarks.network import measure_eval, measure_infer
 from benchmarks.step import kernel_times
@@ -82,6 +83,22 @@ def test_inference_cases(load_recipe):
         assert 0 < network.runs[0] < whole.runs[0]
 
 
+def test_suppression_cases_do_the_same():
+    cases = nms.measure_nms(repeats=1)
+    assert [case.name for case in cases] == ["loop over classes", "hard NMS", "soft NMS"] * 2
+    assert min(case.runs[0] for case in cases) > 0
+    for places in (nms.ANCHORS, 40):
+        boxes, scores = nms.dense_scores(places)
+        assert ((scores >= nms.MIN_SCORE).sum(axis=1) == nms.BOXES).sum() == nms.IMAGES * nms.DENSE_CLASSES
+        selector = nms.DetectionSelector(nms.MIN_SCORE, nms.IOU_THRESHOLD, nms.MAX_DETECTIONS)
+        found = selector(*nms.candidates_of(boxes, scores), np.tile(nms.SIZE, (nms.IMAGES, 1)))
+        for image, detections in enumerate(found):
+            expected = nms.loop_over_classes(boxes[image], scores[image])
+            assert len(expected) > 20
+            assert detections.labels.tolist() == [label for label, _, _ in expected]
+            np.testing.assert_allclose(detections.boxes_yxyx, [box for _, _, box in expected], rtol=1e-5)
+
+
 def test_evaluation_case(load_recipe, shapes_records):
     (case,) = measure_eval(load_recipe("ssd_shapes", data_dir=str(shapes_records), **SMALL), repeats=2)
     assert len(case.runs) == 2 and min(case.runs) > 0 and case.settings["images"] == 4
@@ -116,6 +133,7 @@ def test_step_prints_a_line_a_case_with_what_it_depends_on():
     [
         (["data"], "--config"),
         (["convert"], "--data_path"),
+        (["nms", "--config", RECIPE, "--lr", "1"], "nms takes"),
         (["step", "--config", RECIPE, "--repeats", "0"], "below 1"),
         (["data", "--config", RECIPE, "--bacth_size", "8"], "'batch_size'"),
         (["data", "--config", RECIPE, "--data_dir", "absent"], "absent/train/coco0"),

@@ -122,9 +122,16 @@ class Config(_Section):
 
     min_score: float = Field(0.01, ge=0, lt=1, description="evaluation: detections below are dropped")
     display_score: float = Field(0.3, ge=0, le=1, description="pictures: detections below are not drawn")
-    nms_threshold: float = Field(0.6, gt=0, le=1, description="IoU above which the weaker box of a class is dropped")
+    nms: Literal["hard", "soft"] = Field("hard", description="hard drops overlapping boxes, soft lowers their scores")
+    nms_threshold: float = Field(
+        0.6, gt=0, le=1, description="hard: IoU above which the weaker box of a class is dropped"
+    )
+    soft_nms_sigma: float = Field(0.5, gt=0, description="soft: scores fall by exp(-IoU^2 / sigma)")
     pre_nms_top_k: int = Field(1000, gt=0, description="T, candidates an image that reach NMS")
     max_detections: int = Field(100, gt=0, description="detections kept in an image")
+    metric: Literal["coco", "voc"] = Field(
+        "coco", description="what mAP means: COCO's AP, or Pascal VOC's at IoU 0.5 by area"
+    )
 
     device_target: Literal["Ascend", "GPU", "CPU"] = Field(description="what the machine has, if not given")
     mode: Literal[0, 1] = Field(0, description="0 graph, 1 PyNative")

@@ -18,17 +18,25 @@ from .compile_cache import compile_cache
 from .inference import Stopwatch, create_inference_net, create_selector, detect
 from .runtime import set_up_runtime
 from .train_step import to_mixed_precision
+from .voc_metrics import VocScores, score_voc
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
     """What an evaluation found. image_ids: in the order of the shards, each once; evaluator: with the ground truth
-    (`truth`) and the detections of every image (`results`, COCO's format, pixels of the original image)"""
+    (`truth`) and the detections of every image (`results`, COCO's format, pixels of the original image);
+    voc: where the recipe asks for it"""
 
     evaluator: CocoEvaluator
     scores: Scores
     image_ids: list[int]
     stopwatch: Stopwatch
+    voc: VocScores | None = None
+
+    @property
+    def mean_ap(self) -> float:
+        """The figure that the recipe goes by, 0..1, or -1: COCO's AP, or VOC's by area."""
+        return self.voc.AP if self.voc else self.scores.metrics["AP"]
 
 
 def evaluate(cfg) -> tuple[Evaluated, Path]:
@@ -64,6 +72,7 @@ class Evaluation:
                 f"{cfg.data_dir}: got no {INFO_NAME} and no class names, expected one of them; give --classes"
             )
         self.classes = cfg.classes
+        self.metric = cfg.metric
         CocoEvaluator(self.annotation_path, self.classes)  # refuses what it cannot use before hours of training
 
     def __call__(self) -> Evaluated:
@@ -82,7 +91,10 @@ class Evaluation:
                 f"{self.annotation_path}: {absent} of its images are not in the shards and count as without detections",
                 file=sys.stderr,
             )
-        return Evaluated(evaluator, evaluator.summarize(), list(seen), stopwatch)
+        voc = None
+        if self.metric == "voc":
+            voc = score_voc(evaluator.truth, evaluator.results, dict(zip(self.classes[1:], evaluator.category_ids[1:])))
+        return Evaluated(evaluator, evaluator.summarize(), list(seen), stopwatch, voc)
 
 
 def annotation_path(folder: Path) -> Path:

@@ -36,7 +36,7 @@ def create_inference_net(cfg, detector: nn.Cell, anchors) -> DetectorWithCandida
 
 def create_selector(cfg) -> DetectionSelector:
     """cfg: Config"""
-    return DetectionSelector(cfg.min_score, cfg.nms_threshold, cfg.max_detections)
+    return DetectionSelector(cfg.min_score, cfg.nms_threshold, cfg.max_detections, cfg.nms, cfg.soft_nms_sigma)
 
 
 @dataclasses.dataclass

@@ -9,23 +9,38 @@ from pathlib import Path
 
 from .coco_metrics import ClassScores
 from .evaluator import Evaluated
+from .voc_metrics import VocScores
+
+# Recipe keys that decide on the figures of a checkpoint.
+SETTINGS = ("metric", "min_score", "nms", "nms_threshold", "soft_nms_sigma", "pre_nms_top_k", "max_detections")
 
 
 def report_scores(evaluated: Evaluated) -> str:
     """Lines for the user: pycocotools' table, the classes, the rate, and the mAP as the last."""
-    lines = [*evaluated.scores.table.splitlines(), "", *_class_table(evaluated.scores.per_class), "", _rate(evaluated)]
-    return "\n".join([*lines, f"mAP: {evaluated.scores.metrics['AP']:.4f}", ""])
+    lines = [*evaluated.scores.table.splitlines(), "", *_class_table(evaluated.scores.per_class), ""]
+    if evaluated.voc:
+        lines += [*_voc_table(evaluated.voc), ""]
+    return "\n".join([*lines, _rate(evaluated), f"mAP: {evaluated.mean_ap:.4f}", ""])
 
 
 def _class_table(per_class: list[ClassScores]) -> list[str]:
     width = max(len("class"), *(len(scores.name) for scores in per_class))
     lines = [f"{'class':<{width}}  objects  detections     AP   AP50   AP75  AR100"]
     for scores in per_class:
-        figures = "".join(
-            f"{'-' if value < 0 else f'{value:.3f}':>7}" for value in (scores.AP, scores.AP50, scores.AP75, scores.AR100)
-        )
+        figures = "".join(map(_figure, (scores.AP, scores.AP50, scores.AP75, scores.AR100)))
         lines.append(f"{scores.name:<{width}}  {scores.objects:>7}  {scores.detections:>10}{figures}")
     return lines
+
+
+def _voc_table(voc: VocScores) -> list[str]:
+    rows = {**voc.per_class, "mean": (voc.AP, voc.AP11)}
+    width = max(len("Pascal VOC, IoU 0.5"), *map(len, rows))
+    lines = [f"{'Pascal VOC, IoU 0.5':<{width}}   area  11-point"]
+    return lines + [f"{name:<{width}}{_figure(area)}{_figure(eleven):>10}" for name, (area, eleven) in rows.items()]
+
+
+def _figure(value: float) -> str:
+    return f"{'-' if value < 0 else f'{value:.3f}':>7}"
 
 
 def _rate(evaluated: Evaluated) -> str:
@@ -47,11 +62,11 @@ def write_results(cfg, evaluated: Evaluated, checkpoint: Path) -> None:
     about = {
         "checkpoint": str(checkpoint),
         "images": len(evaluated.evaluator.truth.imgs),
-        "min_score": cfg.min_score,
-        "nms_threshold": cfg.nms_threshold,
+        **{key: getattr(cfg, key) for key in SETTINGS},
         "images_per_second": evaluated.stopwatch.rates(),
     }
-    content = {"mAP": metrics["AP"], **metrics, **about}
+    voc = {"VOC_AP": evaluated.voc.AP, "VOC_AP11": evaluated.voc.AP11} if evaluated.voc else {}
+    content = {"mAP": evaluated.mean_ap, **metrics, **voc, **about}
     (folder / "metrics.json").write_text(json.dumps(content, indent=1) + "\n")
     with open(folder / "per_class.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(ClassScores)])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Sequence
 
-import cv2
 import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor, ops
+
+from ..boxes.nms import hard_nms, soft_nms
 
 
 class DecodeBoxes(nn.Cell):
@@ -59,12 +60,25 @@ class Detections:
 
 
 class DetectionSelector:
-    """Threshold, non-maximum suppression within each class by OpenCV, and the cap on detections of an image."""
+    """Threshold, non-maximum suppression within each class, and the cap on detections of an image.
 
-    def __init__(self, min_score: float, nms_threshold: float, max_detections: int):
+    nms: hard drops boxes that a better one overlaps by more than nms_threshold; soft lowers scores, and drops what falls
+    below min_score
+    """
+
+    def __init__(
+        self,
+        min_score: float,
+        nms_threshold: float,
+        max_detections: int,
+        nms: str = "hard",
+        soft_nms_sigma: float = 0.5,
+    ):
         self.min_score = min_score
         self.nms_threshold = nms_threshold
         self.max_detections = max_detections
+        self.nms = nms
+        self.soft_nms_sigma = soft_nms_sigma
 
     def __call__(
         self, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray, sizes: np.ndarray
@@ -72,20 +86,24 @@ class DetectionSelector:
         """A batch. boxes_yxyx: (B, T, 4) 0..1; scores: (B, T); labels: (B, T); sizes: (B, 2) height and width of the
         original images in pixels"""
         boxes = boxes_yxyx * np.tile(np.asarray(sizes, dtype=np.float32), 2)[:, None]
-        return [self._select(*image) for image in zip(boxes, scores, labels)]
+        # A box that was clipped to nothing lies outside of the image.
+        wanted = (scores >= self.min_score) & (boxes[..., 2:] > boxes[..., :2]).all(axis=-1)
+        if self.nms == "soft":
+            return self._soft(boxes, scores, labels, wanted)
+        found = []
+        for image in zip(boxes, scores, labels, wanted):
+            candidates = [values[image[-1]] for values in image[:-1]]
+            kept = hard_nms(*candidates, self.nms_threshold, self.max_detections)
+            found.append(Detections(*(values[kept] for values in candidates)))
+        return found
 
-    def _select(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> Detections:
-        """One image. boxes: (T, 4) pixels"""
-        chosen = scores >= self.min_score
-        boxes, scores, labels = boxes[chosen], scores[chosen], labels[chosen]
-        if len(scores):
-            # OpenCV reads x, y, width, height; IoU is the same with x and y exchanged.
-            corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
-            kept = cv2.dnn.NMSBoxesBatched(corner_and_size, scores, labels, 0.0, self.nms_threshold)
-            kept = np.asarray(kept, dtype=np.int64)
-            kept = kept[np.argsort(-scores[kept], kind="stable")][: self.max_detections]
-            boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
-        return Detections(boxes, scores, labels)
+    def _soft(self, boxes, scores, labels, wanted) -> list[Detections]:
+        indices, scores = soft_nms(boxes, scores * wanted, labels, self.soft_nms_sigma, self.max_detections)
+        found = []
+        for row, (index, score) in enumerate(zip(indices, scores)):
+            kept = (score >= self.min_score) & (score > 0)
+            found.append(Detections(boxes[row, index[kept]], score[kept], labels[row, index[kept]]))
+        return found
 
 
 def create_candidates(cfg, anchors) -> TopCandidates:
