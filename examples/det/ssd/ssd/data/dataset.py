@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Collection
 
 import cv2
 import mindspore.dataset as ds
@@ -52,6 +53,22 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
         output_columns=outputs,
         python_multiprocessing=False,
     )
+
+
+def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[int, bytes]:
+    """Encoded images out of the shards, by id; ids that are not in them are left out. Raises UserError without shards."""
+    shard = find_shard(folder, split)
+    ids = ds.MindDataset(shard, ["img_id"], shuffle=False)
+    wanted = set(image_ids)
+    places = {}  # by id, because a shard may hold an image twice
+    for place, (image_id,) in enumerate(ids.create_tuple_iterator(num_epochs=1, output_numpy=True)):
+        if int(image_id.item()) in wanted:
+            places[int(image_id.item())] = place
+    if not places:
+        return {}
+    chosen = ds.MindDataset(shard, ["img_id", "image"], sampler=ds.SubsetSampler(list(places.values())))
+    rows = chosen.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    return {int(image_id.item()): image.tobytes() for image_id, image in rows}
 
 
 def worker_count(cfg, world: int = 1) -> int:
