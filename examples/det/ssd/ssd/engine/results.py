@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .coco_metrics import ClassScores
 from .evaluator import Evaluated
+from .report.page import write_report
 from .voc_metrics import VocScores
 
 # Recipe keys that decide on the figures of a checkpoint.
@@ -54,7 +55,10 @@ def _rate(evaluated: Evaluated) -> str:
 
 
 def write_results(cfg, evaluated: Evaluated, checkpoint: Path) -> None:
-    """Write metrics.json, predictions.json (COCO's results format) and per_class.csv to output_dir. cfg: Config"""
+    """Write metrics.json, predictions.json (COCO's results format), per_class.csv and report.html to output_dir.
+
+    cfg: Config
+    """
     folder = Path(cfg.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "predictions.json").write_text(json.dumps(evaluated.evaluator.results))
@@ -72,3 +76,4 @@ def write_results(cfg, evaluated: Evaluated, checkpoint: Path) -> None:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(ClassScores)])
         writer.writeheader()
         writer.writerows(dataclasses.asdict(scores) for scores in evaluated.scores.per_class)
+    write_report(folder / "report.html", cfg, evaluated, checkpoint)
