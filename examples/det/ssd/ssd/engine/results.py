@@ -9,7 +9,6 @@ from pathlib import Path
 
 from .coco_metrics import ClassScores
 from .evaluator import Evaluated
-from .report.page import write_report
 from .voc_metrics import VocScores
 
 # Recipe keys that decide on the figures of a checkpoint.
@@ -59,6 +58,8 @@ def write_results(cfg, evaluated: Evaluated, checkpoint: Path) -> None:
 
     cfg: Config
     """
+    from .report.page import write_report  # here, so that the evaluation starts before matplotlib is loaded
+
     folder = Path(cfg.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "predictions.json").write_text(json.dumps(evaluated.evaluator.results))

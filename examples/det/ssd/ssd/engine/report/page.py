@@ -77,7 +77,8 @@ def _classes(evaluated: Evaluated) -> list[dict]:
         of_class = precision[:, :, coco.params.catIds.index(evaluated.evaluator.category_ids[label])]
         lines.append((list(_three_curves(of_class[:, :, None, 0]).values()), class_color(label)))
         by_size = [float(of_class[..., size].mean()) for size in (1, 2, 3)]
-        rows.append({"scores": scores, "color": charts.hex_color(class_color(label)), "by_size": by_size})
+        color = charts.hex_color(class_color(label))
+        rows.append({"scores": scores, "color": color, "by_size": by_size, "chart": None})
     with_objects = [index for index, row in enumerate(rows) if row["scores"].objects]
     drawn = charts.small_precision_recall_charts([lines[index] for index in with_objects])
     for index, chart in zip(with_objects, drawn):
