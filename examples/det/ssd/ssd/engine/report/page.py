@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from ...data.dataset import read_images
@@ -63,7 +64,7 @@ def write_report(path: Path, cfg, evaluated: Evaluated, checkpoint: Path) -> Non
         confusion=_confusion(matches, cfg.display_score),
         kinds=_kinds(matches, errors, cfg.display_score),
         groups=_gallery(cfg, evaluated, matches, errors),
-        recipe=cfg.model_dump(mode="json"),
+        recipe=yaml.safe_dump(cfg.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None),
     )
     path.write_text(page, encoding="utf-8")
 
