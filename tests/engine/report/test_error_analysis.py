@@ -118,7 +118,7 @@ def test_every_mistake_has_one_kind_and_hits_have_none(seed, random_rows, match_
 
 def test_the_order_of_detections_does_not_matter(random_rows, match_rows):
     objects, detections = random_rows(7)
-    detections = [(image, label, score + number / 1e4, box) for number, (image, label, score, box) in enumerate(detections)]
+    detections = [(image, label, score + i / 1e4, box) for i, (image, label, score, box) in enumerate(detections)]
     assert gains(match_rows(objects, detections)) == gains(match_rows(objects, detections[::-1]))
 
 

@@ -13,7 +13,13 @@ BOX, FAR = (10, 10, 40, 40), (60, 60, 30, 30)
 OFF = (30, 10, 40, 40)  # IoU 1/3 with BOX
 # Image 11 is perfect, 12 has a confident mistake, 13 finds nothing, 14 is empty.
 OBJECTS = [(11, CAT, BOX), (11, DOG, FAR), (12, CAT, BOX), (13, BIRD, BOX), (13, BIRD, FAR)]
-DETECTIONS = [(11, CAT, 0.9, BOX), (11, DOG, 0.8, FAR), (12, CAT, 0.7, BOX), (12, BIRD, 0.95, FAR), (13, BIRD, 0.2, BOX)]
+DETECTIONS = [
+    (11, CAT, 0.9, BOX),
+    (11, DOG, 0.8, FAR),
+    (12, CAT, 0.7, BOX),
+    (12, BIRD, 0.95, FAR),
+    (13, BIRD, 0.2, BOX),
+]
 
 
 def test_scores_of_images(match_rows):
@@ -71,10 +77,11 @@ def test_mistakes_in_words(detection, words, match_rows):
 
 
 def test_what_is_right_in_words(match_rows):
-    assert said(match_rows, OBJECTS, DETECTIONS) == ("F1 1.00: 2 of 2 objects found, 0 false", ["found: 1 × cat, 1 × dog"])
-    assert said(match_rows, OBJECTS, DETECTIONS, 1)[1] == ["bird 0.95 where nothing is annotated", "found: 1 × cat"]
-    assert said(match_rows, OBJECTS, DETECTIONS, 2) == ("F1 0.00: 0 of 2 objects found, 0 false", ["not found: 2 × bird"])
-    assert said(match_rows, OBJECTS, DETECTIONS, 3) == ("Nothing is annotated here, and nothing is detected", [])
+    perfect, mistaken, blind, empty = (said(match_rows, OBJECTS, DETECTIONS, image) for image in range(4))
+    assert perfect == ("F1 1.00: 2 of 2 objects found, 0 false", ["found: 1 × cat, 1 × dog"])
+    assert mistaken[1] == ["bird 0.95 where nothing is annotated", "found: 1 × cat"]
+    assert blind == ("F1 0.00: 0 of 2 objects found, 0 false", ["not found: 2 × bird"])
+    assert empty == ("Nothing is annotated here, and nothing is detected", [])
 
 
 def test_a_duplicate_in_words_and_three_mistakes_at_most(match_rows):
@@ -141,4 +148,4 @@ def test_an_object_that_is_not_found_has_its_name(match_rows):
     found = draw_match(match_rows([(11, CAT, BOX)], [(11, CAT, 0.9, BOX)]), 0, pixels, 0.3)
     missed = draw_match(match_rows([(11, CAT, BOX)], []), 0, pixels, 0.3)
     below = slice(50 * 5 + 1, None)
-    assert count(missed[below], (255, 255, 255)) > 100 and not found[below].any() 
+    assert count(missed[below], (255, 255, 255)) > 100 and not found[below].any()

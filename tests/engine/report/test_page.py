@@ -93,7 +93,8 @@ def test_a_report_says_what_was_found(report, evaluate_rows):
     assert "bird 0.95 where nothing is annotated" in page.text
     assert "dog 0.70 on what is annotated as cat (IoU 1.00)" in page.text
     assert re.search(r"class It fits an object of another class\..*? \+0\.165 0\.667 1 1 both", page.text)
-    assert "annotated ↓ detected → cat dog bird (not found) cat 1 1 0 0 dog 0 1 0 0 bird 0 0 0 1 (nothing) 0 0 1" in page.text
+    matrix = "cat dog bird (not found) cat 1 1 0 0 dog 0 1 0 0 bird 0 0 0 1 (nothing) 0 0 1"
+    assert f"annotated ↓ detected → {matrix}" in page.text
     assert len(page.images) == 4 + 3 + 4  # charts, a curve of each class, pictures
     assert [picture.shape for picture in page.pictures()] == [(480, 480, 3)] * 4
 
@@ -183,8 +184,8 @@ def test_a_report_is_the_same_each_time(report, evaluate_rows, tmp_path):
 
 
 def test_the_evaluation_starts_without_matplotlib_and_jinja():
-    code = "import ssd, sys; from ssd.engine import evaluator, results; print({'matplotlib', 'jinja2'} & set(sys.modules))"
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=CONFIGS.parent / "examples/det/ssd", capture_output=True, text=True, timeout=120
-    )
+    code = "import ssd, sys; from ssd.engine import evaluator, results; "
+    code += "print({'matplotlib', 'jinja2'} & set(sys.modules))"
+    folder = CONFIGS.parent / "examples" / "det" / "ssd"
+    run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
     assert run.stdout.strip() == "set()", run.stdout + run.stderr

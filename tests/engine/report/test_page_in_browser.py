@@ -33,7 +33,8 @@ def browser():
     """The system's Chromium. Without one the tests are skipped; where CI is set they fail."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no browser: none of {', '.join(BROWSERS)} is on the path")
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up(f"no browser: none of {', '.join(BROWSERS)} is on the path")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -92,10 +93,10 @@ def test_a_report_fits_and_loads(names, width, report, look):
     problems, page = look(report(names), width)
     assert problems == []
     assert page.evaluate("document.images.length") >= 4 + 4  # charts and pictures
-    assert page.evaluate("[...document.querySelectorAll('nav a')].every(link => document.querySelector(link.hash))")
+    assert page.evaluate("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
     assert page.evaluate("document.compatMode") == "CSS1Compat"  # the doctype comes first
-    smallest = page.evaluate("Math.min(...[...document.images].map(image => image.getBoundingClientRect().width))")
-    assert smallest > 120, "no picture is too small to be seen"
+    widths = page.evaluate("[...document.images].map(image => image.getBoundingClientRect().width)")
+    assert min(widths) > 120, "no picture is too small to be seen"
 
 
 def test_what_is_wrong_is_seen(look, tmp_path):

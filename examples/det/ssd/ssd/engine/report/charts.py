@@ -82,7 +82,8 @@ def score_chart(hits: np.ndarray, mistakes: np.ndarray, display_score: float) ->
             counts, _ = np.histogram(scores, bins)
             highest = max(highest, counts.max())
             axes.stairs(counts, bins, fill=True, color=color, alpha=0.25, baseline=0.5)
-            axes.stairs(counts, bins, color=color, linewidth=1.6, baseline=0.5, label=f"{name} positives: {len(scores):,}")
+            label = f"{name} positives: {len(scores):,}"
+            axes.stairs(counts, bins, color=color, linewidth=1.6, baseline=0.5, label=label)
         axes.set(yscale="log", ylim=(0.5, 8 * highest))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
         _mark(axes, display_score)

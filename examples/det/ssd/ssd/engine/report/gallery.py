@@ -34,8 +34,11 @@ def draw_image(
 
 
 def draw_match(matches: Matches, image: int, pixels: np.ndarray, min_score: float) -> np.ndarray:
-    """An image of the split as draw_image draws it, and objects that are not found with their names. Where there are
-    many detections, those that are right have no caption. image: its index; pixels: (H, W, 3) uint8 RGB, at full size"""
+    """An image of the split as draw_image draws it, and objects that are not found with their names.
+
+    Where there are many detections, those that are right have no caption.
+    image: its index; pixels: (H, W, 3) uint8 RGB, at full size
+    """
     pixels, scale = _resize(pixels)
     objects, found = matches.objects.of_image(image), matches.detections.of_image(image)
     boxes, labels = matches.objects.boxes_yxyx[objects] * scale, matches.objects.labels[objects]
@@ -70,7 +73,8 @@ def _resize(image: np.ndarray) -> tuple[np.ndarray, float]:
 @dataclasses.dataclass(frozen=True)
 class ImageScores:
     """Every image at one score. found, false, missed: (I,) hits, mistakes, objects without a hit;
-    f1: (I,) 0..1, 1 where there is nothing and nothing is detected; worst_mistake: (I,) highest score of a mistake, or 0
+    f1: (I,) 0..1, 1 where there is nothing and nothing is detected;
+    worst_mistake: (I,) highest score of a mistake, 0 if there is none
     """
 
     found: np.ndarray

@@ -37,7 +37,7 @@ class Matches:
     image_ids: (I,) rising; classes: K names by class index, background first
     detections: N boxes, in an image the best first; scores: (N,)
     objects: G annotated boxes; crowds: regions annotated as crowds, in which nothing is counted as wrong
-    counted: (N,) bool, False for what COCO ignores: detections in crowds, and all but the 100 best of an image and class
+    counted: (N,) bool, False for what COCO ignores: what lies in crowds, and all but an image's 100 best of a class
     found: (N,) index of the object that a detection is matched with, -1 if there is none
     """
 
@@ -106,7 +106,7 @@ def match_detections(evaluator: CocoEvaluator, coco: COCOeval) -> Matches:
 
 
 def _matched(coco: COCOeval, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """By the number of a detection: the annotation that it is matched with, 0 if there is none; whether it is counted."""
+    """By a detection's number: the annotation that it is matched with, 0 if there is none; whether it is counted."""
     found, counted = np.zeros(count, np.int64), np.zeros(count, bool)
     images, sizes = len(coco.params.imgIds), len(coco.params.areaRng)
     for category in range(len(coco.params.catIds)):

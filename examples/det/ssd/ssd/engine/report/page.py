@@ -19,7 +19,6 @@ from .confusion import confusion_matrix
 from .error_analysis import KINDS, MISSED, Errors, ap50_of, ap50_without, find_errors
 from .matches import Matches, match_detections
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
 MATRIX_CLASSES = 20  # more do not fit as a table, and become a heat map
 _CONFUSIONS = 20
 _PICTURE_BYTES = 250_000  # of each of 18, so that the page stays below 8 MB
@@ -42,14 +41,9 @@ FIGURES = (
 
 def write_report(path: Path, cfg, evaluated: Evaluated, checkpoint: Path) -> None:
     """Write what an evaluation found as one HTML file. cfg: Config; checkpoint: the file that was evaluated"""
-    import jinja2  # here, like matplotlib, so that commands start without it
-
     matches = match_detections(evaluated.evaluator, evaluated.scores.coco)
     errors = find_errors(matches)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["figure"] = lambda value: "–" if value < 0 else f"{value:.3f}"
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(
+    page = _template().render(
         cfg=cfg,
         checkpoint=checkpoint,
         evaluated=evaluated,
@@ -64,9 +58,24 @@ def write_report(path: Path, cfg, evaluated: Evaluated, checkpoint: Path) -> Non
         confusion=_confusion(matches, cfg.display_score),
         kinds=_kinds(matches, errors, cfg.display_score),
         groups=_gallery(cfg, evaluated, matches, errors),
-        recipe=yaml.safe_dump(cfg.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None),
+        recipe=yaml.safe_dump(cfg.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
     path.write_text(page, encoding="utf-8")
+
+
+def _template():
+    import jinja2  # here, like matplotlib, so that commands start without it
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = lambda value: "–" if value < 0 else f"{value:.3f}"
+    environment.filters["number"] = lambda value: f"{value:,}"
+    return environment.get_template("page.html.j2")
 
 
 def _classes(evaluated: Evaluated) -> list[dict]:
@@ -78,8 +87,9 @@ def _classes(evaluated: Evaluated) -> list[dict]:
         of_class = precision[:, :, coco.params.catIds.index(evaluated.evaluator.category_ids[label])]
         lines.append((list(_three_curves(of_class[:, :, None, 0]).values()), class_color(label)))
         by_size = [float(of_class[..., size].mean()) for size in (1, 2, 3)]
+        figures = [scores.AP, scores.AP50, scores.AP75, scores.AR100, *by_size]
         color = charts.hex_color(class_color(label))
-        rows.append({"scores": scores, "color": color, "by_size": by_size, "chart": None})
+        rows.append({"scores": scores, "color": color, "figures": figures, "chart": None})
     with_objects = [index for index, row in enumerate(rows) if row["scores"].objects]
     drawn = charts.small_precision_recall_charts([lines[index] for index in with_objects])
     for index, chart in zip(with_objects, drawn):
@@ -138,7 +148,8 @@ def _thresholds(matches: Matches, display_score: float) -> dict:
 
 
 def _confusion(matches: Matches, min_score: float) -> dict:
-    """The matrix with `nothing` last, as counts and shares of a row; the most frequent confusions; many classes: a chart"""
+    """The matrix with `nothing` last, as counts and as shares of a row, or a chart if there are many classes; and the
+    most frequent confusions"""
     counts = np.roll(confusion_matrix(matches, min_score), -1, axis=(0, 1))
     names = list(matches.classes[1:])
     sums = counts.sum(axis=1, keepdims=True)
@@ -146,18 +157,19 @@ def _confusion(matches: Matches, min_score: float) -> dict:
     off_diagonal = counts[:-1, :-1] * (1 - np.eye(len(names), dtype=np.int64))
     order = np.argsort(-off_diagonal, axis=None, kind="stable")[:_CONFUSIONS]
     frequent = [
-        {"annotated": names[row], "detected": names[column], "count": int(counts[row, column]), "share": shares[row, column]}
+        {"names": (names[row], names[column]), "count": int(counts[row, column]), "share": shares[row, column]}
         for row, column in zip(*np.unravel_index(order, off_diagonal.shape))
         if off_diagonal[row, column]
     ]
+    row_names = [*names, "(nothing)"]
+    rows = [
+        (name, list(zip(row.tolist(), share.tolist())))
+        for name, row, share in zip(row_names, counts, np.nan_to_num(shares))
+    ]
+    rows[-1][1].pop()  # nothing annotated and nothing detected cannot be counted
     is_large = len(names) > MATRIX_CLASSES
-    return {
-        "names": names,
-        "counts": counts.tolist(),
-        "shares": np.nan_to_num(shares).tolist(),
-        "frequent": frequent,
-        "chart": charts.heat_map(shares, [*names, "(nothing)"], [*names, "(not found)"]) if is_large else None,
-    }
+    chart = charts.heat_map(shares, row_names, [*names, "(not found)"]) if is_large else None
+    return {"names": names, "rows": rows, "frequent": frequent, "chart": chart}
 
 
 def _kinds(matches: Matches, errors: Errors, min_score: float) -> list[dict]:
