@@ -165,10 +165,10 @@ def test_an_object_is_fixed_once_by_the_best_detection(kind, label, box, match_r
 
 
 def test_an_object_that_is_found_is_not_fixed_again(match_rows):
-    matches = match_rows([(11, CAT, BOX)], [(11, CAT, 0.9, OFF), (11, CAT, 0.8, BOX)])
+    matches = match_rows(TWO_CATS, [(11, CAT, 0.9, OFF), (11, CAT, 0.8, BOX)])
     assert find_errors(matches).kinds.tolist() == ["localisation", ""]
-    assert ap50_of(matches) == pytest.approx(0.5)
-    assert ap50_without(matches, find_errors(matches), "localisation") == pytest.approx(1)  # the error goes
+    assert ap50_of(matches) == pytest.approx(51 / 202)
+    assert ap50_without(matches, find_errors(matches), "localisation") == pytest.approx(51 / 101)  # the error goes
 
 
 def test_without_any_detection_all_is_lost_to_missed_objects(match_rows):

@@ -148,6 +148,7 @@ def test_eighty_classes_have_a_heat_map_and_the_most_frequent_confusions(report,
     assert sum(image["alt"].startswith("Precision over recall of kind") for image in page.images) == len(with_objects)
 
 
+@pytest.mark.filterwarnings("error:Glyph")
 def test_class_names_may_hold_anything(report, evaluate_rows, capfd):
     names = ("<script>alert(1)</script>", "$x_{1$ & \"quoted\" 'name'", "公共汽车" * 12)
     for classes in (("background", *names), ("background", *names, *map(str, range(30)))):  # a table, a heat map

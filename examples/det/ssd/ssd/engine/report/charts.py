@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import logging
 import warnings
 from typing import TYPE_CHECKING, Iterator, Sequence
 
@@ -118,8 +119,8 @@ def heat_map(shares: np.ndarray, row_names: Sequence[str], column_names: Sequenc
         axes = figure.add_subplot()
         axes.grid(False)
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        axes.set_xticks(range(len(column_names)), column_names, rotation=90, fontsize=6)
-        axes.set_yticks(range(len(row_names)), row_names, fontsize=6)
+        axes.set_xticks(range(len(column_names)), column_names, rotation=90, fontsize=7.5)
+        axes.set_yticks(range(len(row_names)), row_names, fontsize=7.5)
         axes.tick_params(length=0)
         axes.set(xlabel="detected", ylabel="annotated")
         figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01, format=lambda value, _: f"{value:.0%}")
@@ -133,6 +134,8 @@ def hex_color(rgb: tuple[int, int, int]) -> str:
 @contextlib.contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Figure, list[str]]]:
     """A figure of this size in inches to draw on, and a list that holds its data URI when the block has ended."""
+    # Its first use on a machine takes seconds and says so, which is no news in an evaluation's output.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     import matplotlib
     from matplotlib.figure import Figure
 
