@@ -11,6 +11,7 @@ ALLOWED = {  # a module or a folder of them: what of the package it may import b
     "__init__": set(),
     "errors": set(),
     "progress": set(),
+    "interrupt": set(),
     "drawing": set(),
     "boxes": {"errors"},
     "data": {*LOWER, "progress"},
@@ -19,7 +20,7 @@ ALLOWED = {  # a module or a folder of them: what of the package it may import b
     "recipe_files": {"errors"},
     "config": {*LOWER, "data.info", "published", "recipe_files"},
     "command_line": {"config", "errors"},
-    "engine": {*LOWER, "data", "models", "progress", "config", "drawing"},
+    "engine": {*LOWER, "data", "models", "progress", "interrupt", "drawing", "config"},
 }
 WITH_MINDSPORE = ("models.", "engine.", "data.mindrecord", "data.dataset")
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}

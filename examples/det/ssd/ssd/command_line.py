@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from typing import Any, Optional
 
 import yaml
@@ -14,6 +15,16 @@ from .errors import UserError
 
 def parse_command_line(description: str, argv: list[str] | None = None) -> Config:
     """The Config of a recipe and its overrides. argv: sys.argv[1:] if None. Raises UserError."""
+    return parse_with_options(description, {}, argv)[0]
+
+
+def parse_with_options(
+    description: str, options: dict[str, dict], argv: list[str] | None = None
+) -> tuple[Config, argparse.Namespace]:
+    """The Config of a recipe and its overrides, and a script's own options, none of which is a recipe key.
+
+    options: {name: what ArgumentParser.add_argument takes for --name}; argv: sys.argv[1:] if None. Raises UserError.
+    """
     parser = argparse.ArgumentParser(
         description=description,
         epilog="recipe keys, each of which can be given as --key value:\n" + "\n".join(_describe(Config)),
@@ -21,8 +32,12 @@ def parse_command_line(description: str, argv: list[str] | None = None) -> Confi
         allow_abbrev=False,
     )
     parser.add_argument("-c", "--config", required=True, help="recipe, a YAML file")
+    for name, settings in options.items():
+        parser.add_argument(f"--{name}", **settings)
     args, rest = parser.parse_known_args(argv)
-    return load_config(args.config, parse_overrides(rest))
+    overrides = parse_overrides(rest)
+    _refuse_misspelt(overrides, options)
+    return load_config(args.config, overrides), args
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:
@@ -44,6 +59,17 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
         name = key[2:].replace("-", "_")
         overrides[name] = value if _is_text(name) else _read(value)
     return overrides
+
+
+def _refuse_misspelt(overrides: dict[str, Any], options: dict[str, dict]) -> None:
+    """Refuse a key that is none of Config, which tells about all others, but nearly an option of the script."""
+    for name in set(overrides) - set(Config.model_fields):
+        near = difflib.get_close_matches(name, [*Config.model_fields, *options], n=1)
+        if near and near[0] in options:
+            raise UserError(
+                f"command line: got unknown key '--{name}', expected an option or a recipe key; "
+                f"did you mean '--{near[0]}'?"
+            )
 
 
 def _is_text(name: str) -> bool:

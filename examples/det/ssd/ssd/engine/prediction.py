@@ -1,0 +1,64 @@
+"""What predict.py does: a checkpoint on images or a video, to drawn pictures and a list of detections."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+
+import cv2
+
+from ..data.dataset import worker_count
+from ..data.sources import Photo, Video
+from ..errors import UserError
+from ..interrupt import Interrupt
+from .compile_cache import compile_cache
+from .detection_list import DetectionList, category_ids
+from .photo_prediction import predict_photos
+from .predictor import Predictor
+from .video_prediction import predict_video
+
+
+def predict(cfg, source: list[Photo] | Video, output: Path) -> int:
+    """Predict, draw and list everything in `source`, and print a line about it.
+
+    cfg: Config; source: of open_source; output: folder
+    Detections of at least display_score are drawn, and listed in detections.json. -> how many files could not be read.
+    Raises UserError, and KeyboardInterrupt if Ctrl-C ended anything but a camera; what was done until then is written.
+    """
+    warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is told in our own words
+    cv2.setNumThreads(1)  # images are the unit of parallel work here
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output: got {output}: {error.strerror.lower()}, expected a folder to write to") from None
+    is_video, batch_size = isinstance(source, Video), choose_batch_size(cfg, source)
+    # As if nothing below display_score had been there: suppression goes from high scores to low ones.
+    predictor = Predictor(cfg.model_copy(update={"min_score": cfg.display_score}))
+    listed = DetectionList(predictor.classes, category_ids(cfg))
+    start, failed = time.monotonic(), 0
+    try:
+        # The recipe's own batch_size is in the key of the graphs, that of the batches has to be added.
+        with Interrupt() as interrupt, compile_cache(cfg, f"predict {batch_size}", predictor.runtime):
+            if is_video:
+                predict_video(predictor, source, output, listed, batch_size, worker_count(cfg), interrupt)
+            else:
+                failed = predict_photos(predictor, source, output, listed, batch_size, worker_count(cfg), interrupt)
+    finally:
+        listed.write(output / "detections.json")
+    seconds, unit = time.monotonic() - start, "frames" if is_video else "images"
+    print(
+        f"{listed.images} {unit}, {len(listed.rows)} detections of at least {cfg.display_score:g} in {seconds:.1f} s, "
+        f"{listed.images / seconds:.1f} {unit}/s: {output}",
+        flush=True,
+    )
+    if interrupt and not (is_video and source.live):
+        raise KeyboardInterrupt
+    return failed
+
+
+def choose_batch_size(cfg, source: list[Photo] | Video) -> int:
+    """batch_size, or as many images as there are; 1 for a camera, so that what it shows is drawn evenly and at once."""
+    if isinstance(source, Video):
+        return 1 if source.live else min(cfg.batch_size, source.total or cfg.batch_size)
+    return min(cfg.batch_size, len(source))

@@ -1,0 +1,100 @@
+"""Prediction on the frames of a video or a camera: the next are read and the last are drawn while the network runs."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..data.sources import Video
+from ..drawing import draw_detections
+from ..errors import UserError
+from ..progress import Progress
+from .detection_list import DetectionList
+from .predictor import Predictor
+
+
+def predict_video(
+    predictor: Predictor,
+    video: Video,
+    output: Path,
+    listed: DetectionList,
+    batch_size: int,
+    workers: int,
+    interrupt,
+) -> None:
+    """Write a video of the same rate and size with the detections of each frame drawn, and list them.
+
+    It ends with the source, or when `interrupt` is true. Frames are counted from 0, image ids from 1. Raises UserError.
+    """
+
+    def draw(frame: np.ndarray, detections) -> np.ndarray:
+        return draw_detections(frame, detections.boxes_yxyx, detections.scores, detections.labels, predictor.classes)
+
+    frames, count = iter(video), 0
+    # Where the end is not known, nothing can be said but the count, for which a terminal is needed.
+    shown = video.total is not None or sys.stderr.isatty()
+    with (
+        Progress(video.total, "predicting", "frames", shown) as progress,
+        DrawnVideo(output / video.drawn_name, video.rate) as drawn_video,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        upcoming = pool.submit(lambda: list(itertools.islice(frames, batch_size)))
+        while not interrupt and (batch := upcoming.result()):
+            upcoming = pool.submit(lambda: list(itertools.islice(frames, batch_size)))
+            found = predictor.detect(*zip(*pool.map(predictor.prepare, batch)), batch_size)
+            for drawn, detections in zip(pool.map(draw, batch, found), found):
+                drawn_video.write(drawn)
+                listed.add(count + 1, video.name, detections, frame=count)
+                count += 1
+            progress.update(len(batch))
+    if not count and not interrupt:
+        raise UserError(f"{video.name}: got no frame, expected a video that OpenCV can decode; check the file")
+    if video.total and count < video.total and not interrupt:
+        print(f"{video.name}: got {count} of the {video.total} frames it says it has", file=sys.stderr)
+
+
+class DrawnVideo:
+    """An .mp4 file that frames are written to. rate: frames a second
+
+    Of frames with an odd side the last row or column is left out, which its format cannot hold.
+    """
+
+    def __init__(self, path: Path, rate: float):
+        self.path, self.rate = path, rate
+        self.writer: cv2.VideoWriter | None = None
+        self.size: tuple[int, int] | None = None
+        self.count = 0
+
+    def write(self, frame: np.ndarray) -> None:
+        """frame: (H, W, 3) uint8 RGB, all of one size"""
+        size = frame.shape[1::-1]
+        if self.writer is None:
+            self.size = size
+            self.writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.rate, size)
+        if not self.writer.isOpened():
+            raise UserError(f"{self.path}: got a file that cannot be written, expected one in a folder of your own")
+        if size != self.size:  # OpenCV would leave the frame out and say nothing
+            raise UserError(
+                f"{self.path}: got a frame of {size[0]}x{size[1]} pixels after others of {self.size[0]}x{self.size[1]}, "
+                "expected a video of one size; cut it where its size changes"
+            )
+        self.writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self.count += 1
+
+    def __enter__(self) -> "DrawnVideo":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if self.writer is None:
+            return
+        self.writer.release()
+        written = cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT)
+        if kind is None and written != self.count:  # OpenCV does not tell that a disk is full
+            raise UserError(
+                f"{self.path}: got {written:.0f} of {self.count} frames on the disk, expected all; check the space left"
+            )
