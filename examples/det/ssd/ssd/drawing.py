@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import colorsys
 import functools
+import importlib.util
+import math
 from pathlib import Path
 from typing import Sequence
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 TRUTH_COLOR = (255, 255, 255)
 _GOLDEN = 0.6180339887  # steps of this part of a turn keep any number of hues apart
-_FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+_SMALLEST_TEXT = 8  # pixels; what is smaller cannot be read
+_MARGIN = 2  # pixels left and right of a caption's text
 
 
 def class_color(label: int) -> tuple[int, int, int]:
@@ -27,10 +29,11 @@ def draw_detections(
 ) -> np.ndarray:
     """Draw detections, the best on top -> a new image.
 
-    image: (H, W, 3) uint8 RGB; boxes_yxyx: (D, 4) pixels; scores: (D,); labels: (D,); classes: names by label
+    image: (H, W, 3) uint8 RGB; boxes_yxyx: (D, 4) pixels; scores: (D,); labels: (D,); classes: names by label, of
+    which those that no font of this machine can write are shown as `class 3`
     """
     order = np.argsort(scores, kind="stable")
-    captions = [(classes[labels[i]], f"{scores[i]:.2f}") for i in order]
+    captions = [(_legible(classes[labels[i]], labels[i]), f"{scores[i]:.2f}") for i in order]
     return draw_boxes(image, boxes_yxyx[order], captions, [class_color(int(labels[i])) for i in order])
 
 
@@ -38,7 +41,7 @@ def draw_truth(
     image: np.ndarray, boxes_yxyx: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None = None
 ) -> np.ndarray:
     """Draw annotated objects in white, named below their box if `classes` are given -> a new image."""
-    captions = [(classes[label],) if classes else () for label in labels]
+    captions = [(_legible(classes[label], label),) if classes else () for label in labels]
     return draw_boxes(image, boxes_yxyx, captions, [TRUTH_COLOR] * len(captions), below=True)
 
 
@@ -49,22 +52,42 @@ def draw_boxes(
     colors: Sequence[tuple[int, int, int]],
     below: bool = False,
 ) -> np.ndarray:
-    """Draw boxes with captions in the given order -> a new image.
+    """Draw boxes with captions in the given order, the captions above all boxes -> a new image.
 
-    captions: the words of each, the first of which matters most: where there is no room the others are left out, then
-    letters; below: captions go under their boxes
+    captions: the words of each, the first a name that is cut short where there is no room; below: captions go under
+    their boxes if they can
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    long_side = max(picture.size)
-    width = max(1, round(long_side / 400))
-    for box, words, color in zip(np.asarray(boxes_yxyx).tolist(), captions, colors):
-        x0, y0, x1, y1 = _inside(box, picture.size)
+    size = picture.size
+    mean_side = math.sqrt(size[0] * size[1])
+    width, edge = max(1, round(mean_side / 300)), round(mean_side / 1200 + 0.4)
+    corners = [_inside(box, size) for box in np.asarray(boxes_yxyx).tolist()]
+    for (x0, y0, x1, y1), color in zip(corners, colors):
         # A dark line around a coloured one is seen on bright and on dark images.
-        draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(0, 0, 0))
+        if edge:
+            draw.rectangle((x0 - edge, y0 - edge, x1 + edge, y1 + edge), outline=(0, 0, 0), width=edge)
         draw.rectangle((x0, y0, x1, y1), outline=color, width=width)
-        _draw_caption(draw, words, (x0, y0, x1, y1), color, picture.size, below)
-    return np.asarray(picture)
+    _draw_captions(draw, size, corners, captions, colors, below)
+    return np.array(picture)
+
+
+def _draw_captions(draw: ImageDraw.ImageDraw, size: tuple[int, int], corners, captions, colors, below: bool) -> None:
+    """Write what can be read: the last first, as long as they leave half of the picture and one another free."""
+    pixels = min(max(11, round(math.sqrt(size[0] * size[1]) / 42)), size[1] - 4)
+    room = min(size[0], max(size[0] // 3, 10 * pixels))
+    placed, free = [], size[0] * size[1] / 2
+    for box, words, color in reversed(list(zip(corners, captions, colors))):
+        font, text = _fit(words, pixels, room)
+        wide, high = _text_size(font, text) if text else (0, 0)
+        if not text or wide * high > free:
+            continue
+        place, hidden = _place(box, (wide, high), size, below, [other for other, *_ in placed])
+        if hidden <= wide * high / 2:
+            placed.append((place, font, text, color))
+            free -= wide * high
+    for place, font, text, color in reversed(placed):
+        _write(draw, place, font, text, color)
 
 
 def _inside(box_yxyx: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -76,48 +99,68 @@ def _inside(box_yxyx: Sequence[float], size: tuple[int, int]) -> tuple[int, int,
     return x0, y0, x1, y1
 
 
-def _draw_caption(draw: ImageDraw.ImageDraw, words, corners, color, size, below: bool) -> None:
-    width, height = size
-    x0, y0, x1, y1 = corners
-    pixels = min(max(11, round(max(size) / 50)), max(height - 2, 1))
-    font, text = _fit(words, pixels, width)
-    if not text:
-        return
-    text_width, text_height = _text_size(font, text)
-    x = min(x0, width - text_width)
-    outside, within = (y1 + 1, y1 - text_height) if below else (y0 - text_height, y0)
-    y = outside if 0 <= outside <= height - text_height else within
-    y = min(max(y, 0), height - text_height)
-    draw.rectangle((x, y, x + text_width - 1, y + text_height - 1), fill=color)
+def _place(corners, text_size, size, below: bool, others) -> tuple[tuple[int, int, int, int], int]:
+    """The rectangle x0, y0, x1, y1 of a caption: at its box, in the image, and where the fewest of its pixels, which
+    are given too, lie on `others`."""
+    (x0, y0, x1, y1), (wide, high), (width, height) = corners, text_size, size
+    above, top, bottom, under = y0 - high, y0, y1 + 1 - high, y1 + 1
+    rows = (under, bottom, above, top) if below else (above, top, under, bottom)
+    places = [(x, y) for y in rows for x in (x0, x1 + 1 - wide)]
+    inside = [(x, y) for x, y in places if 0 <= x <= width - wide and 0 <= y <= height - high]
+    # Of a box at the border, or one larger than the image but narrower than its name, the place is moved inwards.
+    inside = inside or [(min(max(x, 0), width - wide), min(max(y, 0), height - high)) for x, y in places]
+    rectangles = [(x, y, x + wide, y + high) for x, y in inside]
+    hidden = [sum(_overlap(rectangle, other) for other in others) for rectangle in rectangles]
+    return rectangles[hidden.index(min(hidden))], min(hidden)
+
+
+def _overlap(first, second) -> int:
+    """Pixels that two rectangles share."""
+    wide = min(first[2], second[2]) - max(first[0], second[0])
+    high = min(first[3], second[3]) - max(first[1], second[1])
+    return max(wide, 0) * max(high, 0)
+
+
+def _write(draw: ImageDraw.ImageDraw, place, font, text: str, color) -> None:
+    x0, y0, x1, y1 = place
+    draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
     brightness = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]  # luma of ITU-R BT.601
-    draw.text((x + 2, y + 1), text, font=font, fill=(0, 0, 0) if brightness > 140 else (255, 255, 255))
+    draw.text((x0 + _MARGIN, y0 + 1), text, font=font, fill=(0, 0, 0) if brightness > 140 else (255, 255, 255))
 
 
-def _fit(words: Sequence[str], pixels: int, width: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """The font, and as much of the words as has room in `width` pixels: all, the first, or some of its letters."""
-    font = _font(pixels, "".join(words))
-    texts = [" ".join(words[:count]) for count in range(len(words), 0, -1)]
-    first = words[0] if words else ""
-    texts += [first[:count] + "…" for count in range(len(first) - 1, 0, -1)]
-    for text in texts:
-        if _text_size(font, text)[0] <= width:
-            return font, text
-    return font, ""
+def _fit(words: Sequence[str], pixels: int, width: int) -> tuple[ImageFont.FreeTypeFont | None, str]:
+    """The font, and what of the words has room: all, the first of them cut short, it alone, or some of its letters."""
+    if not words or pixels < _SMALLEST_TEXT:
+        return None, ""
+    font = _load_font(_font_with(_letters("".join(words))) or _our_font(), pixels)
+    first = words[0]
+    texts = [" ".join(words)]
+    texts += [" ".join([first[:count] + "…", *words[1:]]) for count in range(len(first) - 1, 5, -1)]
+    texts += [first, *(first[:count] + "…" for count in range(len(first) - 1, 0, -1))]
+    return font, next((text for text in texts if _text_size(font, text)[0] <= width), "")
 
 
 def _text_size(font: ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
     """(width, height) in pixels of a caption with its margins."""
     ascent, descent = font.getmetrics()
-    return round(font.getlength(text)) + 4, ascent + descent + 2
+    return math.ceil(font.getlength(text)) + 2 * _MARGIN, ascent + descent + 2
 
 
-def _font(pixels: int, text: str) -> ImageFont.FreeTypeFont:
-    return _load_font(_font_with(frozenset(text) - frozenset(" ")), pixels)
+def _legible(name: str, label: int) -> str:
+    """A class name in one line; its number, if its letters are in no font."""
+    name = " ".join(name.split())
+    return name if name and _font_with(_letters(name)) else f"class {label}"
 
 
-@functools.lru_cache(maxsize=256)
-def _font_with(letters: frozenset[str]) -> str:
+def _letters(text: str) -> frozenset[str]:
+    return frozenset(text) - frozenset(" ")
+
+
+@functools.lru_cache(maxsize=1024)
+def _font_with(letters: frozenset[str]) -> str | None:
     """The first font that has all letters: ours, else one of the system, for class names in Chinese for example."""
+    if all("!" <= letter <= "~" for letter in letters):  # nothing to look for, and a second saved
+        return _our_font()
     from matplotlib import font_manager, ft2font
 
     def has_all(path: str) -> bool:
@@ -126,9 +169,18 @@ def _font_with(letters: frozenset[str]) -> str:
         except (OSError, RuntimeError):
             return False
 
-    if has_all(str(_FONT)):
-        return str(_FONT)
-    return next(filter(has_all, sorted({font.fname for font in font_manager.fontManager.ttflist})), str(_FONT))
+    if has_all(_our_font()):
+        return _our_font()
+    # The font of last resort has a sign for every letter, which only tells what kind of letter is missing.
+    paths = {font.fname for font in font_manager.fontManager.ttflist if "last resort" not in font.name.lower()}
+    return next(filter(has_all, sorted(paths)), None)
+
+
+@functools.lru_cache(maxsize=1)
+def _our_font() -> str:
+    """DejaVu Sans, which comes with matplotlib."""
+    (package,) = importlib.util.find_spec("matplotlib").submodule_search_locations
+    return str(Path(package) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
 @functools.lru_cache(maxsize=64)
