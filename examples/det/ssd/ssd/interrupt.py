@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 
+# A polite kill asks for the same. And MindSpore 2.10, once it has compiled a graph, has a handler of its own for
+# Ctrl-C, which sends this process a SIGTERM.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupt:
-    """`with Interrupt() as interrupt:` the first Ctrl-C makes `interrupt` true; a second one raises KeyboardInterrupt.
+    """`with Interrupt() as interrupt:` the first Ctrl-C makes `interrupt` true, a second one ends the process.
 
     For the main thread alone, where Python handles signals.
     """
@@ -19,13 +23,17 @@ class Interrupt:
         return self._heard
 
     def __enter__(self) -> "Interrupt":
-        self._before = signal.signal(signal.SIGINT, self._hear)
+        self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
         return self
 
     def __exit__(self, *error) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        self._restore()
 
     def _hear(self, *_) -> None:
         self._heard = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._restore()
         print("ending; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -47,7 +47,7 @@ def load_weights(net: nn.Cell, path) -> None:
             found[_our_name(name)] = value
     wanted = net.parameters_dict()
     _refuse_difference(found, wanted, path)
-    _copy(found, wanted, path)
+    _copy(found, wanted, path, net.head.num_classes)
 
 
 def load_backbone(net: nn.Cell, path) -> None:
@@ -78,7 +78,7 @@ def load_backbone(net: nn.Cell, path) -> None:
             f"{missing[0]!r} first, expected a checkpoint of the recipe's backbone; "
             "use that file, or an empty path to train from scratch"
         )
-    _copy(found, wanted, path)
+    _copy(found, wanted, path, net.head.num_classes)
 
 
 def read_checkpoint(path) -> dict[str, Parameter]:
@@ -130,13 +130,17 @@ def _refuse_difference(found: dict, wanted: dict, path) -> None:
         )
 
 
-def _copy(found: dict, wanted: dict, path) -> None:
+def _copy(found: dict, wanted: dict, path, num_classes: int) -> None:
     for name, value in found.items():
-        if value.shape != wanted[name].shape:
-            advice = "; it may have been trained on other classes" if name.startswith("head.cls") else ""
-            raise UserError(
-                f"{path}: {name}: got shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}; "
-                f"use the recipe it was trained with{advice}"
-            )
+        got, expected = tuple(value.shape), tuple(wanted[name].shape)
+        if got != expected:
+            advice = "use the recipe it was trained with"
+            # A class predictor has as many channels as anchors times classes.
+            if name.startswith("head.cls.") and got[1:] == expected[1:] and got[0] * num_classes % expected[0] == 0:
+                advice = (
+                    f"it was trained on other classes, {got[0] * num_classes // expected[0]} with background instead of "
+                    f"{num_classes}: set --data_dir to their data, or --classes to their names, background first"
+                )
+            raise UserError(f"{path}: {name}: got shape {got}, expected {expected}; {advice}")
     for name, value in found.items():
         wanted[name].set_data(value.astype(wanted[name].dtype) if value.dtype != wanted[name].dtype else value)

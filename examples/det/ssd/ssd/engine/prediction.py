@@ -28,13 +28,13 @@ def predict(cfg, source: list[Photo] | Video, output: Path) -> int:
     """
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is told in our own words
     cv2.setNumThreads(1)  # images are the unit of parallel work here
+    is_video, batch_size = isinstance(source, Video), choose_batch_size(cfg, source)
+    # As if nothing below display_score had been there: suppression goes from high scores to low ones.
+    predictor = Predictor(cfg.model_copy(update={"min_score": cfg.display_score}))
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output: got {output}: {error.strerror.lower()}, expected a folder to write to") from None
-    is_video, batch_size = isinstance(source, Video), choose_batch_size(cfg, source)
-    # As if nothing below display_score had been there: suppression goes from high scores to low ones.
-    predictor = Predictor(cfg.model_copy(update={"min_score": cfg.display_score}))
     listed = DetectionList(predictor.classes, category_ids(cfg))
     start, failed = time.monotonic(), 0
     try:
