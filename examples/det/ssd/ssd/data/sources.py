@@ -23,16 +23,12 @@ DEFAULT_RATE = 25.0  # frames a second of a source that tells none, as many came
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """An image file. name: its path below the folder that all given images have in common, with `/`"""
+    """An image file. name: its path below the folder that all given images have in common, with `/`; drawn_name: that
+    of its drawn picture, which no other has: JPEGs and PNGs keep their name, others become NAME.png"""
 
     path: Path
     name: str
-
-    @property
-    def drawn_name(self) -> str:
-        """What its drawn picture is called: JPEGs and PNGs keep their name, others become NAME.png, a name of its own."""
-        suffix = Path(self.name).suffix.lower()
-        return self.name if suffix in JPEG_SUFFIXES or suffix == ".png" else f"{self.name}.png"
+    drawn_name: str
 
 
 class Video:
@@ -89,7 +85,7 @@ def open_source(inputs: Sequence[str], output: Path) -> list[Photo] | Video:
         return video
     common = os.path.commonpath(roots)
     absolute = {os.path.abspath(path): path for path in paths}
-    photos = [Photo(absolute[path], Path(os.path.relpath(path, common)).as_posix()) for path in sorted(absolute)]
+    photos = _name({Path(os.path.relpath(path, common)).as_posix(): absolute[path] for path in sorted(absolute)})
     _refuse_overwriting({output / photo.drawn_name for photo in photos}, paths)
     return photos
 
@@ -111,16 +107,32 @@ def _find(word: str, output: Path) -> tuple[Path, list[Path]]:
             f"--input: got {word}, which does not exist, expected an image, a folder, a pattern, a video or the number "
             "of a camera; check the path"
         )
-    found = []
-    for match in map(Path, glob.glob(word, recursive=True)):
-        if match.is_dir():
-            found += [] if "**" in word else _search(match, output)  # which names what is in folders by itself
-        elif match.suffix.lower() in PHOTO_SUFFIXES | VIDEO_SUFFIXES:
-            found.append(match)
-    if not found:
-        raise UserError(f"--input: got {word}, which matches no image, expected a pattern of existing files; check it")
     magic = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
-    return Path(*path.parts[:magic]), found
+    root = Path(*path.parts[:magic])
+    return root, _match(word, root, output)
+
+
+def _match(pattern: str, root: Path, output: Path) -> list[Path]:
+    """Images that a pattern below `root` names, in folders that it names too; else videos. Not results in `output`."""
+    images, videos = [], []
+    for match in map(Path, glob.glob(pattern, recursive=True)):
+        if match.is_dir():
+            images += [] if "**" in pattern else _search(match, output)  # which names what is in folders by itself
+        elif _is_within(match, output) and not _is_within(root, output):
+            continue
+        elif match.suffix.lower() in PHOTO_SUFFIXES:
+            images.append(match)
+        elif match.suffix.lower() in VIDEO_SUFFIXES:
+            videos.append(match)
+    if not images and not videos:
+        raise UserError(
+            f"--input: got {pattern}, which matches no image, expected a pattern of existing files; check it"
+        )
+    return images or videos
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _search(folder: Path, output: Path) -> Iterator[Path]:
@@ -131,6 +143,20 @@ def _search(folder: Path, output: Path) -> Iterator[Path]:
         for name in names:
             if Path(name).suffix.lower() in PHOTO_SUFFIXES and not name.startswith("."):
                 yield Path(place) / name
+
+
+def _name(paths: dict[str, Path]) -> list[Photo]:
+    """Photos of {name: path}, in that order."""
+    taken = {name for name in paths if Path(name).suffix.lower() in JPEG_SUFFIXES | {".png"}}
+    photos = []
+    for name, path in paths.items():
+        drawn = name
+        if name not in taken:
+            while drawn == name or drawn in taken:
+                drawn += ".png"
+            taken.add(drawn)
+        photos.append(Photo(path, name, drawn))
+    return photos
 
 
 def _open_video(where: str | int, name: str) -> Video:
