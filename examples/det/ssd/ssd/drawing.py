@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import colorsys
 import functools
 import importlib.util
@@ -133,11 +134,21 @@ def _fit(words: Sequence[str], pixels: int, width: int) -> tuple[ImageFont.FreeT
     if not words or pixels < _SMALLEST_TEXT:
         return None, ""
     font = _load_font(_font_with(_letters("".join(words))) or _our_font(), pixels)
-    first = words[0]
-    texts = [" ".join(words)]
-    texts += [" ".join([first[:count] + "…", *words[1:]]) for count in range(len(first) - 1, 5, -1)]
-    texts += [first, *(first[:count] + "…" for count in range(len(first) - 1, 0, -1))]
-    return font, next((text for text in texts if _text_size(font, text)[0] <= width), "")
+    name, *rest = words
+    for shown, fewest in ((rest, 6), ([], 1)):
+
+        def wide(letters: int) -> int:
+            return _text_size(font, _shorten(name, letters, shown))[0]
+
+        whole = wide(len(name)) <= width
+        letters = len(name) if whole else bisect.bisect_right(range(len(name)), width, key=wide) - 1
+        if letters >= min(fewest, len(name)):
+            return font, _shorten(name, letters, shown)
+    return font, ""
+
+
+def _shorten(name: str, letters: int, rest: Sequence[str]) -> str:
+    return " ".join([name if letters == len(name) else f"{name[:letters]}…", *rest])
 
 
 def _text_size(font: ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
