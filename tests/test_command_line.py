@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import yaml
-from ssd.command_line import parse_command_line, parse_overrides
+from ssd.command_line import parse_command_line, parse_overrides, parse_with_options
 from ssd.config import CONFIGS
 from ssd.errors import UserError
 
@@ -92,7 +92,66 @@ def test_keys_are_not_abbreviated(tmp_path):
         parse_command_line("test", ["--config", str(recipe), "--conf", "b.yaml"])
 
 
-@pytest.mark.parametrize("name", ["train.py", "eval.py"])
+# --- a script's own options ---
+
+OPTIONS = {"input": {"required": True, "nargs": "+"}, "output": {}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["--input", "a.jpg", "b c.jpg", "--output", "out", "--lr", "0.2"],
+        ["--lr", "0.2", "--output=out", "--input", "a.jpg", "b c.jpg"],
+        ["--lr=0.2", "--input", "a.jpg", "b c.jpg", "--output", "out"],
+    ],
+)
+def test_a_script_s_options_stand_anywhere_among_the_keys(line, tmp_path):
+    start = ["--config", str(RECIPES / "ssd_mobilenetv2.yaml"), "--data_dir", str(tmp_path)]
+    for words in (start + line, line + start):
+        config, options = parse_with_options("test", OPTIONS, words)
+        assert config.lr == 0.2 and config.data_dir == str(tmp_path)
+        assert options.input == ["a.jpg", "b c.jpg"] and options.output == "out"
+
+
+def test_an_option_that_is_not_given_is_none(tmp_path):
+    line = ["--config", str(RECIPES / "ssd_mobilenetv2.yaml"), "--data_dir", str(tmp_path), "--input", "a"]
+    assert parse_with_options("test", OPTIONS, line)[1].output is None
+
+
+@pytest.mark.parametrize(
+    "key, told",
+    [
+        ("--ouput", "got unknown key '--ouput', expected an option or a recipe key; did you mean '--output'?"),
+        ("--outputs", "did you mean '--output'?"),
+        ("--output_dri", "'output_dir'"),  # nearer to a recipe key
+        ("--bacth_size", "'batch_size'"),
+        ("--augment.flip_prop", "'augment.flip_prob'"),
+    ],
+)
+def test_a_misspelt_option_names_its_neighbour(key, told, tmp_path):
+    line = ["--config", str(RECIPES / "ssd_mobilenetv2.yaml"), "--data_dir", str(tmp_path), "--input", "a", key, "1"]
+    with pytest.raises(UserError) as error:
+        parse_with_options("test", OPTIONS, line)
+    assert told in str(error.value)
+
+
+def test_published_keys_are_none_of_a_script_s_options(tmp_path):
+    """Keys of MindCV's example are no fields of Config, and still no misspelt options."""
+    line = ["--config", str(RECIPES / "ssd_mobilenetv2.yaml"), "--data_dir", str(tmp_path), "--input", "a"]
+    config, _ = parse_with_options("test", OPTIONS, [*line, "--num_ssd_boxes", "1917"])
+    assert config.image_size == (300, 300)
+
+
+def test_a_script_s_option_that_must_be_given_is_asked_for(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_with_options("test", OPTIONS, ["--config", str(RECIPES / "ssd_mobilenetv2.yaml")])
+    assert caught.value.code == 2 and "--input" in capsys.readouterr().err
+
+
+# --- help ---
+
+
+@pytest.mark.parametrize("name", ["train.py", "eval.py", "predict.py"])
 def test_help_names_every_kind_of_key(name, run_script):
     result = run_script(name, "--help")
     assert result.returncode == 0 and result.stderr == ""
@@ -101,7 +160,7 @@ def test_help_names_every_kind_of_key(name, run_script):
     assert "--augment " not in result.stdout  # its keys are there, a line for all of them would tell nothing
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "create_data"])
+@pytest.mark.parametrize("name", ["train", "eval", "create_data", "predict"])
 def test_help_needs_no_mindspore(name):
     """In seconds where MindSpore takes many, and on machines without it."""
     code = f"""

@@ -222,8 +222,18 @@ def test_a_stranger_is_not_taken_for_training_state(tiny_detector, content, tmp_
 
 def test_a_checkpoint_of_other_classes_is_refused(tiny_detector, tiny_recipe, tmp_path, randomize, values_of):
     save_checkpoint(create_detector(tiny_recipe(num_classes=5)), tmp_path / "a.ckpt")
-    told = "head.cls.0.3.weight: got shape (20, 96, 1, 1), expected (16, 96, 1, 1)", "trained on other classes"
+    told = (
+        "head.cls.0.3.weight: got shape (20, 96, 1, 1), expected (16, 96, 1, 1)",
+        "trained on other classes, 5 with background instead of 4: set --data_dir to their data, or --classes to their",
+    )
     expect_refusal(load_weights, randomize(tiny_detector, 3), tmp_path / "a.ckpt", values_of, *told)
+
+
+def test_a_class_predictor_of_other_anchors_is_no_matter_of_classes(tiny_detector, content, tmp_path, values_of):
+    name = "head.cls.0.3.weight"
+    path = write(tmp_path / "a.ckpt", {**content, name: content[name][:10]})
+    told = f"{name}: got shape (10, 96, 1, 1), expected (16, 96, 1, 1); use the recipe it was trained with"
+    expect_refusal(load_weights, tiny_detector, path, values_of, told)
 
 
 def test_another_shape_is_refused(tiny_detector, content, tmp_path, randomize, values_of):
