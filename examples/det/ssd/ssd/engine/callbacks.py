@@ -1,64 +1,95 @@
-"""What happens around the steps of training: the log, the checkpoints, the evaluations. Rank 0 alone has them,
-but for KeepGraphs."""
+"""What happens around the steps of training: records, checkpoints, evaluations. Rank 0 alone has them, but for
+KeepGraphs."""
 
 from __future__ import annotations
 
-import sys
+import os
 import time
 from pathlib import Path
 from typing import Callable
 
+import mindspore as ms
 import numpy as np
 from mindspore.train import Callback
 
-from ..progress import Progress
 from .checkpoint import save_checkpoint
-from .evaluator import Evaluation
+from .evaluator import Evaluated
+from .train_step import OUTPUTS
+from .training_log import EvalRecord, StepRecord, TrainingLog
 
 
-class TrainLog(Callback):
-    """A line with loss, learning rate and images/s every `interval` steps and after each epoch; a bar on a terminal.
+class RecordSteps(Callback):
+    """A record for the log every `interval` steps and at the end of each epoch. Comes after all other callbacks, whose
+    time would pass for that of the loader.
 
-    schedule: learning rate of every step; images_per_step: on all devices together
+    schedule: learning rate of every update; images_per_step: on all devices together
     """
 
-    def __init__(self, schedule: np.ndarray, epochs: int, images_per_step: int, interval: int):
+    def __init__(
+        self, log: TrainingLog, schedule: np.ndarray, images_per_step: int, interval: int, device_target: str
+    ):
         super().__init__()
+        self.log = log
         self.schedule = schedule
-        self.epochs = epochs
         self.images_per_step = images_per_step
         self.interval = interval
-        self.step_of_last_line = 0
-        self.bar = None
-
-    def on_train_begin(self, run_context):
-        self.bar = Progress(len(self.schedule), "training", "steps", enabled=sys.stderr.isatty())
-        self.time_of_last_line = time.monotonic()
+        self.device_target = device_target
+        self.last_step = self.skipped = 0
 
     def on_train_epoch_begin(self, run_context):
         # What passes between epochs, an evaluation for example, is not training.
-        self.time_of_last_line = time.monotonic()
+        self.last_time = self.idle_since = time.monotonic()
+        self.waited = 0.0
+
+    def on_train_step_begin(self, run_context):
+        self.waited += time.monotonic() - self.idle_since
 
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
         step = params.cur_step_num  # counts from 1; with sunk data this is called once an epoch
-        self.bar.update(step - self.bar.done)
         in_epoch = (step - 1) % params.batch_num + 1
-        if in_epoch % self.interval and in_epoch != params.batch_num:
-            return
-        loss = float(params.net_outputs.asnumpy())  # waits for the device
-        now = time.monotonic()
-        rate = (step - self.step_of_last_line) * self.images_per_step / max(now - self.time_of_last_line, 1e-9)
-        self.step_of_last_line, self.time_of_last_line = step, now
-        self.bar.bar.write(
-            f"epoch {params.cur_epoch_num}/{self.epochs} step {in_epoch}/{params.batch_num} loss {loss:.4f} "
-            f"lr {self.schedule[step - 1]:.6f} {rate:.1f} images/s",
-            file=sys.stdout,
-        )
-        sys.stdout.flush()
+        if in_epoch % self.interval == 0 or in_epoch == params.batch_num:
+            self.log.on_step(self._record(params))
+        elif step == 1:  # it compiled, and would make the first figures of speed meaningless
+            self.last_step, self.last_time, self.waited = step, time.monotonic(), 0.0
+        self.log.advance(params.cur_epoch_num, step)
+        self.idle_since = time.monotonic()
 
-    def on_train_end(self, run_context):
-        self.bar.bar.close()
+    def _record(self, params) -> StepRecord:
+        """params: MindSpore's, at the end of a step"""
+        outputs = dict(zip(OUTPUTS, params.net_outputs.asnumpy().tolist()))  # waits for the device
+        step, updates = params.cur_step_num, int(outputs["updates"])
+        skipped = step - 1 - updates + int(outputs["overflow"])
+        now = time.monotonic()
+        seconds = max(now - self.last_time, 1e-9)
+        record = StepRecord(
+            epoch=params.cur_epoch_num,
+            step=step,
+            loss=outputs["loss"],
+            box_loss=outputs["box_loss"],
+            class_loss=outputs["cls_loss"],
+            learning_rate=float(self.schedule[updates]),
+            gradient_norm=outputs["grad_norm"],
+            loss_scale=outputs["loss_scale"],
+            skipped_steps=skipped - self.skipped,
+            images_per_second=(step - self.last_step) * self.images_per_step / seconds,
+            data_wait=None if params.dataset_sink_mode else self.waited / seconds,
+            memory_mib=memory_in_use(self.device_target),
+        )
+        self.last_step, self.skipped, self.last_time, self.waited = step, skipped, now, 0.0
+        return record
+
+
+def memory_in_use(device_target: str) -> float | None:
+    """MiB that this process holds on CPU; on another device the most that MindSpore has allocated there; None if not
+    known."""
+    try:
+        if device_target != "CPU":
+            return ms.runtime.max_memory_allocated() / 2**20
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, RuntimeError, AttributeError):  # no /proc, no such device, a MindSpore without the function
+        return None
 
 
 class CheckpointSaver(Callback):
@@ -80,34 +111,48 @@ class CheckpointSaver(Callback):
 
 
 class EvalWhileTrain(Callback):
-    """Evaluate after epochs start, start + interval, … and the last, and keep the best detector as best.ckpt."""
+    """Evaluate after epochs start, start + interval, … and the last, and keep the best detector as best.ckpt.
 
-    def __init__(self, evaluation: Evaluation, detector, folder: Path, start: int, interval: int, epochs: int):
+    evaluation: gives what it found when it is called; draw: makes pictures of that, {name: (H, W, 3) uint8 RGB}
+    """
+
+    def __init__(
+        self,
+        evaluation: Callable[[], Evaluated],
+        draw: Callable[[Evaluated], dict[str, np.ndarray]],
+        log: TrainingLog,
+        detector,
+        folder: Path,
+        start: int,
+        interval: int,
+        epochs: int,
+    ):
         super().__init__()
         self.evaluation = evaluation
+        self.draw = draw
+        self.log = log
         self.detector = detector
         self.path = folder / "best.ckpt"
         self.start, self.interval, self.epochs = start, interval, epochs
-        self.best: float | None = None
+        self.best: EvalRecord | None = None
 
     def on_train_epoch_end(self, run_context):
-        epoch = run_context.original_args().cur_epoch_num
+        params = run_context.original_args()
+        epoch = params.cur_epoch_num
         if epoch != self.epochs and (epoch < self.start or (epoch - self.start) % self.interval):
             return
-        metrics = self.evaluation().scores.metrics
-        is_best = self.best is None or metrics["AP"] > self.best
+        evaluated = self.evaluation()
+        metrics = evaluated.scores.metrics
+        is_best = self.best is None or metrics["AP"] > self.best.metrics["AP"]
+        record = EvalRecord(epoch, params.cur_step_num, metrics, is_best, self.draw(evaluated))
         if is_best:
-            self.best = metrics["AP"]
             save_checkpoint(self.detector, self.path)
-        print(
-            f"epoch {epoch}/{self.epochs} mAP {metrics['AP']:.4f} AP50 {metrics['AP50']:.4f}"
-            f"{' (best)' if is_best else ''}",
-            flush=True,
-        )
+            self.best = record
+        self.log.on_evaluation(record)
 
 
 class KeepGraphs(Callback):
-    """Keep graphs as soon as they have run: training is more often killed than finished. Comes after other callbacks.
+    """Keep graphs as soon as they have run: training is more often killed than finished. Comes after evaluations.
 
     keep: what compile_cache gives
     """
@@ -124,21 +169,3 @@ class KeepGraphs(Callback):
 
     def on_train_epoch_end(self, run_context):
         self.keep()  # an evaluation compiles a graph of its own
-
-
-def set_aside_earlier(folder: Path) -> Path | None:
-    """Move the checkpoints of an earlier run to folder/earlier-N, so that this run neither loses nor picks them.
-
-    -> the folder they went to, None if there were none
-    """
-    earlier = [*folder.glob("ssd-*.ckpt"), *folder.glob("best.ckpt")]  # not what else a user keeps there
-    if not earlier:
-        return None
-    number = 1
-    while (folder / f"earlier-{number}").exists():
-        number += 1
-    target = folder / f"earlier-{number}"
-    target.mkdir()
-    for path in earlier:
-        path.rename(target / path.name)
-    return target

@@ -13,6 +13,26 @@ from ..models.layers import NormalizeImage
 from ..models.loss import create_loss
 
 
+_unscale = ops.MultitypeFuncGraph("unscale")
+_sum_of_squares = ops.MultitypeFuncGraph("sum_of_squares")
+
+
+@_unscale.register("Tensor", "Tensor")
+def _unscale_tensor(scale, gradient):
+    return gradient * ops.cast(ops.reciprocal(scale), gradient.dtype)
+
+
+@_sum_of_squares.register("Tensor")
+def _sum_of_squares_of_tensor(gradient):
+    return ops.cast(gradient, ms.float32).square().sum()
+
+
+# What a training step gives out, in this order. loss, box_loss, cls_loss: those of this device's batch; grad_norm: of all
+# gradients as one vector, unscaled, the mean of all devices; loss_scale: that of this step; overflow: 1 if the step was
+# left out, else 0; updates: of the weights before this step.
+OUTPUTS = ("loss", "box_loss", "cls_loss", "grad_norm", "loss_scale", "overflow", "updates")
+
+
 class DetectorWithLoss(nn.Cell):
     """Normalisation, detector, target assignment and loss."""
 
@@ -23,27 +43,70 @@ class DetectorWithLoss(nn.Cell):
         self.assigner = assigner
         self.loss = loss
 
-    def construct(self, image: Tensor, boxes_yxyx: Tensor, labels: Tensor) -> Tensor:
-        """image: (B, H, W, 3) uint8; boxes_yxyx: (B, M, 4) 0..1; labels: (B, M), 0 = padding -> scalar loss"""
+    def construct(self, image: Tensor, boxes_yxyx: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """image: (B, H, W, 3) uint8; boxes_yxyx: (B, M, 4) 0..1; labels: (B, M), 0 = padding
+        -> scalars: loss, box loss, class loss"""
         box_offsets, cls_logits = self.detector(self.normalize(image))
         target_offsets, target_labels = self.assigner(boxes_yxyx, labels)
         return self.loss(box_offsets, cls_logits, target_offsets, target_labels)
 
 
-class CPUTrainStep(TrainStep):
-    """MindCV's training step with an overflow check for CPU, which has no kernels for those of MindSpore."""
+class WatchedTrainStep(TrainStep):
+    """MindCV's training step, which also tells what it did.
 
-    def get_overflow_status(self, status: Tensor, compute_output: tuple[Tensor, ...]) -> Tensor:
-        """compute_output: the gradients, equal on all devices -> scalar bool. A sum is finite only if its terms are."""
+    network: gives out three scalars, the loss first; scale_sense: a cell that updates the loss scale. MindCV's average
+    of weights, clipping and accumulation are not taken over.
+    """
+
+    def __init__(self, network: nn.Cell, optimizer: nn.Optimizer, scale_sense: nn.Cell):
+        super().__init__(network, optimizer, scale_sense)
+
+    def construct(self, *inputs: Tensor) -> Tensor:
+        """inputs: those of the network -> (7,) float32, in the order of OUTPUTS"""
+        loss, box_loss, cls_loss = self.network(*inputs)
+        status, scale = self.start_overflow_check(loss, self.scale_sense)
+        filled = ops.ones_like(loss) * ops.cast(scale, loss.dtype)
+        sens = filled, ops.zeros_like(box_loss), ops.zeros_like(cls_loss)
+        gradients = self.grad(self.network, self.weights)(*inputs, sens)
+        gradients = self.hyper_map(ops.partial(_unscale, scale), gradients)
+        gradients = self.grad_reducer(gradients)
+        norm, overflow = self.gradient_norm(gradients), self.get_overflow_status(status, gradients)
+        # Before the loss scale and the optimiser change what is told here.
+        told = (loss, box_loss, cls_loss, norm, scale, overflow, self.optimizer.global_step)
+        outputs = ()
+        for value in told:
+            outputs += (ops.cast(value, ms.float32).reshape(()),)
+        outputs = ops.stack(outputs)
+        if not self.process_loss_scale(overflow):
+            outputs = ops.depend(outputs, self.optimizer(gradients))
+        return outputs
+
+    def gradient_norm(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """-> scalar float32, the L2 norm of all gradients as one vector"""
+        return ops.addn(self.hyper_map(_sum_of_squares, gradients)).sqrt()
+
+
+class CPUTrainStep(WatchedTrainStep):
+    """With an overflow check for CPU, which has no kernels for those of MindSpore."""
+
+    def gradient_norm(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """-> scalar float32, the L2 norm of all gradients as one vector"""
         # One sum, because a kernel launch for each of hundreds of gradients costs more than their bytes.
         values = ()
-        for gradient in compute_output:
+        for gradient in gradients:
             values += (gradient.reshape(-1),)
-        return ops.logical_not(ops.isfinite(ops.concat(values).sum()))
+        return ops.concat(values).square().sum().sqrt()
+
+    def get_overflow_status(self, status: Tensor, compute_output: tuple[Tensor, ...]) -> Tensor:
+        """compute_output: the gradients, equal on all devices -> scalar bool. A norm is finite only if all of them are.
+
+        It is infinite for finite gradients as well from 1.8e19 on, where squares end: no weights would outlive that step.
+        """
+        return ops.logical_not(ops.isfinite(self.gradient_norm(compute_output)))
 
 
-def create_train_step(cfg, detector: nn.Cell, anchors, schedule: np.ndarray) -> TrainStep:
-    """MindCV's training step with the published optimiser: momentum, weight decay on all but BatchNorm's
+def create_train_step(cfg, detector: nn.Cell, anchors, schedule: np.ndarray) -> WatchedTrainStep:
+    """The training step with the published optimiser: momentum, weight decay on all but BatchNorm's
     gamma and beta, which MindSpore's Momentum leaves out by their names.
 
     cfg: Config; anchors: boxes.anchors object; schedule: learning rate of every step. A step whose gradients overflow
@@ -56,7 +119,7 @@ def create_train_step(cfg, detector: nn.Cell, anchors, schedule: np.ndarray) -> 
         scale = nn.DynamicLossScaleUpdateCell(cfg.loss_scale, scale_factor=2, scale_window=2000)
     else:
         scale = nn.FixedLossScaleUpdateCell(cfg.loss_scale)
-    return (CPUTrainStep if cfg.device_target == "CPU" else TrainStep)(network, optimizer, scale)
+    return (CPUTrainStep if cfg.device_target == "CPU" else WatchedTrainStep)(network, optimizer, scale)
 
 
 def to_mixed_precision(detector: nn.Cell, amp_level: str) -> nn.Cell:

@@ -32,7 +32,8 @@ class SigmoidFocalLoss(nn.Cell):
 class SSDLoss(nn.Cell):
     """Focal loss of all anchors plus smooth L1 of the positive ones, over the number of positives in the batch.
 
-    A batch without any positive is divided by 1: its loss is that of its negatives, and finite.
+    A batch without any positive is divided by 1: its loss is that of its negatives, and finite. The two parts are given
+    out beside their sum; they are there to be looked at, and no gradients go through them.
     """
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0):
@@ -42,12 +43,15 @@ class SSDLoss(nn.Cell):
 
     def construct(
         self, box_offsets: Tensor, cls_logits: Tensor, target_offsets: Tensor, target_labels: Tensor
-    ) -> Tensor:
-        """box_offsets, target_offsets: (B, A, 4); cls_logits: (B, A, K); target_labels: (B, A) int -> scalar"""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """box_offsets, target_offsets: (B, A, 4); cls_logits: (B, A, K); target_labels: (B, A) int
+        -> scalars: the loss, its part of the boxes, its part of the classes"""
         is_positive = (target_labels > 0).astype("float32")
         box_loss = (self.box_loss(box_offsets, target_offsets).sum(axis=-1) * is_positive).sum()
         num_positives = ops.maximum(is_positive.sum(), 1.0)
-        return (self.cls_loss(cls_logits, target_labels) + box_loss) / num_positives
+        cls_loss = self.cls_loss(cls_logits, target_labels)
+        parts = ops.stop_gradient(box_loss / num_positives), ops.stop_gradient(cls_loss / num_positives)
+        return (cls_loss + box_loss) / num_positives, *parts
 
 
 def create_loss(cfg) -> SSDLoss:

@@ -1,0 +1,52 @@
+"""What a training says at its end: where the best detector is, and how to evaluate it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Sequence
+
+from .training_display import duration
+from .training_log import EVENTS_NAME, METRICS_NAME, EvalRecord
+
+
+def closing_words(folder: Path, epochs: int, seconds: float, best: EvalRecord | None, checkpoint: Path) -> str:
+    """One paragraph. folder: ckpt_save_dir; best: None if nothing was evaluated; checkpoint: what to evaluate"""
+    lines = [f"trained {epochs} epoch{'s' * (epochs > 1)} in {duration(seconds)}"]
+    if best is not None:
+        scores = f"AP {best.metrics['AP']:.4f}, AP50 {best.metrics['AP50']:.4f}"
+        lines.append(f"best: epoch {best.epoch} with {scores}, in {checkpoint}")
+    else:
+        lines.append(
+            f"newest checkpoint: {checkpoint}; --eval_while_train true would have evaluated between epochs and kept the "
+            "best"
+        )
+    lines.append(f"figures: {folder / METRICS_NAME}")
+    lines.append(f"charts: {shlex.join(['tensorboard', '--logdir', str(folder / EVENTS_NAME)])}")
+    command = evaluation_command(sys.argv, checkpoint)
+    if command:
+        lines.append(f"evaluation: {command}")
+    return "\n".join(lines)
+
+
+def evaluation_command(argv: Sequence[str], checkpoint: Path) -> str | None:
+    """The line for a shell that evaluates `checkpoint` as train.py was called; None if that is not what runs.
+
+    argv: sys.argv
+    """
+    script = Path(argv[0])
+    if script.name != "train.py":
+        return None
+    words, rest = [], list(argv[1:])
+    while rest:
+        word = rest.pop(0)
+        key, equals, _ = word.replace("-", "_").partition("=")
+        if key != "__ckpt_path":
+            words.append(word)
+        elif not equals:
+            del rest[:1]
+    # By the name under which Python was started: what is on the path here is also where the user types.
+    return shlex.join(
+        [sys.orig_argv[0], str(script.with_name("eval.py")), *words, "--ckpt_path", str(checkpoint)]
+    )
