@@ -1,5 +1,7 @@
 """What tests of the engine share: recipes without data, and a detector that compiles and learns in seconds."""
 
+import struct
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,21 @@ def randomize():
 def truth(tmp_path):
     """Three images with four objects; the third image has none."""
     return write_annotations(tmp_path / "val.json", [annotation(i + 1, *row) for i, row in enumerate(OBJECTS)])
+
+
+@pytest.fixture(scope="session")
+def read_events():
+    """read_events(folder) is the list of TensorBoard events in the only event file of a folder, which must be whole."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    def read(folder):
+        (path,) = folder.iterdir()
+        content, events = path.read_bytes(), []
+        while content:
+            (length,) = struct.unpack_from("<Q", content)  # then 4 bytes of checksum, the event, 4 bytes of checksum
+            assert len(content) >= length + 16
+            events.append(Event.FromString(content[12 : 12 + length]))
+            content = content[length + 16 :]
+        return events
+
+    return read

@@ -1,16 +1,17 @@
-"""Log, checkpoints and evaluations around training, with made-up steps and with a tiny model that MindSpore trains."""
+"""Records, checkpoints and evaluations around training, with made-up steps and with a tiny model that is trained."""
 
-import re
 from types import SimpleNamespace
 
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore.train import Model
 from ssd.engine import callbacks
-from ssd.engine.callbacks import CheckpointSaver, EvalWhileTrain, TrainLog, set_aside_earlier
+from ssd.engine.callbacks import CheckpointSaver, EvalWhileTrain, RecordSteps, memory_in_use
 from ssd.engine.checkpoint import read_checkpoint
+from ssd.engine.train_step import CPUTrainStep
+from ssd.engine.training_log import EvalRecord, StepRecord, TrainingLog
 
 
 def context(**values):
@@ -42,6 +43,34 @@ def net():
     return Tiny()
 
 
+class Notes:
+    """A sink that keeps what it is told."""
+
+    def __init__(self):
+        self.advanced, self.steps, self.evaluations, self.closed = [], [], [], False
+
+    def advance(self, epoch, step):
+        self.advanced.append((epoch, step))
+
+    def on_step(self, record):
+        self.steps.append(record)
+
+    def on_evaluation(self, record):
+        self.evaluations.append(record)
+
+    def close(self):
+        self.closed = True
+
+
+def evaluated(ap):
+    return SimpleNamespace(scores=SimpleNamespace(metrics={"AP": ap, "AP50": 0.5}))
+
+
+def draw(evaluated):
+    """In place of pictures, an array that tells of which evaluation it is."""
+    return {"11": np.array(evaluated.scores.metrics["AP"])}
+
+
 # --- checkpoints ---
 
 
@@ -65,49 +94,18 @@ def test_files_of_others_and_files_that_are_gone_do_not_matter(net, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "ssd-2.ckpt"]
 
 
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_earlier_checkpoints_are_set_aside(tmp_path):
-    for run in ("first", "second"):
-        (tmp_path / "best.ckpt").write_text(f"best of the {run} run")
-        (tmp_path / f"ssd-{run}.ckpt").write_text(run)
-        (tmp_path / "pretrained.ckpt").write_text("mine")
-        assert set_aside_earlier(tmp_path) == tmp_path / f"earlier-{1 if run == 'first' else 2}"
-    assert contents(tmp_path) == {
-        "pretrained.ckpt": "mine",
-        "earlier-1/best.ckpt": "best of the first run",
-        "earlier-1/ssd-first.ckpt": "first",
-        "earlier-2/best.ckpt": "best of the second run",
-        "earlier-2/ssd-second.ckpt": "second",
-    }
-
-
-def test_nothing_earlier_to_set_aside(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    assert set_aside_earlier(tmp_path) is None
-    assert set_aside_earlier(tmp_path / "nowhere") is None
-    assert contents(tmp_path) == {"notes.txt": "mine"} and not (tmp_path / "nowhere").exists()
-
-
 # --- evaluation ---
 
 
 def evaluate_epochs(net, folder, aps, **when):
-    """Run the callback over epochs 1, 2, …; the weight is the epoch -> {epoch: AP that it was given}"""
-    evaluated, rest = {}, list(aps)
+    """Run the callback over epochs 1, 2, … of 10 steps; the weight is the epoch -> the callback, its records"""
+    rest, notes = list(aps), Notes()
     when = {"start": 1, "interval": 1, "epochs": 99, **when}
-
-    def evaluation():
-        evaluated[epoch] = rest.pop(0)
-        return None, {"AP": evaluated[epoch], "AP50": 0.5}, "table"
-
-    callback = EvalWhileTrain(evaluation, net, folder, **when)
+    callback = EvalWhileTrain(lambda: evaluated(rest.pop(0)), draw, TrainingLog(notes), net, folder, **when)
     for epoch in range(1, min(len(aps), when["epochs"]) + 1):
         set_weight(net, epoch)
-        callback.on_train_epoch_end(context(cur_epoch_num=epoch))
-    return evaluated
+        callback.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch))
+    return callback, notes.evaluations
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,8 @@ def evaluate_epochs(net, folder, aps, **when):
     ],
 )
 def test_epochs_that_are_evaluated(when, epochs, net, tmp_path):
-    assert list(evaluate_epochs(net, tmp_path, [0.1] * 9, **when)) == epochs
+    _, records = evaluate_epochs(net, tmp_path, [0.1] * 9, **when)
+    assert [record.epoch for record in records] == epochs
 
 
 @pytest.mark.parametrize(
@@ -133,93 +132,170 @@ def test_epochs_that_are_evaluated(when, epochs, net, tmp_path):
     ],
 )
 def test_the_best_detector_is_kept(aps, best, net, tmp_path):
-    evaluate_epochs(net, tmp_path / "ckpt", aps)
+    callback, records = evaluate_epochs(net, tmp_path / "ckpt", aps)
+    assert callback.best.epoch == best and callback.best.metrics["AP"] == max(aps)
+    assert [record.epoch for record in records if record.is_best][-1] == best
     assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["best.ckpt"]
     assert saved_weight(tmp_path / "ckpt" / "best.ckpt") == best
 
 
-def test_evaluations_are_told(net, tmp_path, capsys):
-    evaluate_epochs(net, tmp_path, [0.25, 0.125], epochs=2)
-    assert capsys.readouterr().out.splitlines() == [
-        "epoch 1/2 mAP 0.2500 AP50 0.5000 (best)",
-        "epoch 2/2 mAP 0.1250 AP50 0.5000",
+def test_evaluations_are_recorded(net, tmp_path):
+    _, records = evaluate_epochs(net, tmp_path, [0.25, 0.125], epochs=2)
+    assert records == [
+        EvalRecord(1, 10, {"AP": 0.25, "AP50": 0.5}, True, {"11": np.array(0.25)}),
+        EvalRecord(2, 20, {"AP": 0.125, "AP50": 0.5}, False, {"11": np.array(0.125)}),
     ]
 
 
-# --- the log ---
+# --- records of steps ---
 
 
-def log_lines(monkeypatch, capsys, epochs, steps, interval, seconds_between=0):
-    """Lines of a training in which a step takes half a second and the time between epochs `seconds_between`."""
-    clock = [100.0]
-    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    schedule = np.arange(epochs * steps, dtype=np.float32) / 1000
-    log = TrainLog(schedule, epochs, images_per_step=16, interval=interval)
-    log.on_train_begin(context())
+def outputs(loss=1.0, box=0.25, norm=2.0, scale=1024.0, overflow=0.0, updates=0.0):
+    """What a training step gives out, in the order of train_step.OUTPUTS."""
+    return Tensor(np.array([loss, box, loss - box, norm, scale, overflow, updates], np.float32))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of seconds that only tests move: clock[0] += 1."""
+    now = [100.0]
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def records_of(clock, epochs, steps, interval, loader=0.125, step_seconds=0.375, between=0.0, overflows=()):
+    """A training with the given seconds a step, and 9 more for the first -> its records.
+
+    overflows: steps that left the weights as they were
+    """
+    notes, updates = Notes(), 0
+    schedule = np.arange(epochs * steps, dtype=np.float32) / 8
+    record = RecordSteps(TrainingLog(notes), schedule, images_per_step=16, interval=interval, device_target="CPU")
     for epoch in range(1, epochs + 1):
-        log.on_train_epoch_begin(context())
+        record.on_train_epoch_begin(context())
         for step in range((epoch - 1) * steps + 1, epoch * steps + 1):
-            clock[0] += 0.5
-            loss = Tensor(np.float32(100 - step))
-            log.on_train_step_end(context(cur_step_num=step, batch_num=steps, cur_epoch_num=epoch, net_outputs=loss))
-        clock[0] += seconds_between
-    log.on_train_end(context())
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    return captured.out.splitlines()
+            clock[0] += loader
+            record.on_train_step_begin(context())
+            clock[0] += step_seconds + 9 * (step == 1)
+            told = outputs(100 - step, updates=updates, overflow=step in overflows)
+            updates += step not in overflows
+            record.on_train_step_end(
+                context(
+                    cur_step_num=step, batch_num=steps, cur_epoch_num=epoch, net_outputs=told, dataset_sink_mode=False
+                )
+            )
+        clock[0] += between
+    assert notes.advanced == [(1 + step // steps, step + 1) for step in range(epochs * steps)]
+    return notes.steps
 
 
-def test_lines_of_the_log(monkeypatch, capsys):
-    assert log_lines(monkeypatch, capsys, epochs=2, steps=3, interval=2, seconds_between=60) == [
-        "epoch 1/2 step 2/3 loss 98.0000 lr 0.001000 32.0 images/s",
-        "epoch 1/2 step 3/3 loss 97.0000 lr 0.002000 32.0 images/s",
-        "epoch 2/2 step 2/3 loss 95.0000 lr 0.004000 32.0 images/s",  # 16 images in half a second, without the minute
-        "epoch 2/2 step 3/3 loss 94.0000 lr 0.005000 32.0 images/s",
-    ]
+def fields(records, *names):
+    return [tuple(getattr(record, name) for name in names) for record in records]
 
 
-def test_an_epoch_shorter_than_the_interval_has_a_line(monkeypatch, capsys):
-    lines = log_lines(monkeypatch, capsys, epochs=3, steps=2, interval=50)
-    assert [line.split(" loss")[0] for line in lines] == [f"epoch {epoch}/3 step 2/2" for epoch in (1, 2, 3)]
+def test_records_come_every_interval_and_at_the_end_of_an_epoch(clock):
+    records = records_of(clock, epochs=2, steps=5, interval=2)
+    expected = [(1, 2), (1, 4), (1, 5), (2, 7), (2, 9), (2, 10)]
+    assert fields(records, "epoch", "step") == expected
+    assert fields(records, "loss", "box_loss", "class_loss") == [(100 - s, 0.25, 99.75 - s) for _, s in expected]
+    assert fields(records, "learning_rate") == [((s - 1) / 8,) for _, s in expected]
+    assert fields(records, "gradient_norm", "loss_scale", "skipped_steps") == [(2.0, 1024.0, 0)] * 6
 
 
-def test_sunk_epochs_count_all_their_steps(monkeypatch, capsys):
-    clock = [0.0]
-    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    log = TrainLog(np.full(20, 0.5, np.float32), 2, images_per_step=8, interval=3)
-    log.on_train_begin(context())
+def test_an_epoch_shorter_than_the_interval_has_a_record(clock):
+    assert fields(records_of(clock, epochs=3, steps=2, interval=50), "step") == [(2,), (4,), (6,)]
+
+
+def test_speed_leaves_out_compilation_and_what_passes_between_epochs(clock):
+    records = records_of(clock, epochs=2, steps=3, interval=2, between=60)
+    # 16 images in half a second, a quarter of which the step waited for the loader.
+    assert fields(records, "images_per_second", "data_wait") == [(32.0, 0.25)] * 4
+
+
+def test_a_first_step_that_is_recorded_counts_itself(clock):
+    first, second = records_of(clock, epochs=1, steps=2, interval=1)
+    assert first.images_per_second == 16 / 9.5 and second.images_per_second == 32
+
+
+def test_a_slow_loader_shows(clock):
+    records = records_of(clock, epochs=1, steps=8, interval=4, loader=6, step_seconds=2)
+    assert fields(records, "images_per_second", "data_wait") == [(2.0, 0.75)] * 2
+
+
+def test_skipped_steps_are_counted_between_records_too(clock):
+    records = records_of(clock, epochs=1, steps=6, interval=2, overflows=(1, 2, 5))
+    # The schedule goes on with the updates: step 6 is the third of them.
+    assert fields(records, "step", "skipped_steps", "learning_rate") == [(2, 2, 0.0), (4, 0, 1 / 8), (6, 1, 2 / 8)]
+
+
+def test_sunk_epochs_count_all_their_steps(clock):
+    notes = Notes()
+    record = RecordSteps(TrainingLog(notes), np.full(20, 0.5, np.float32), 8, interval=3, device_target="CPU")
     for epoch in (1, 2):  # with sunk data there is one call an epoch
-        log.on_train_epoch_begin(context())
-        clock[0] += 4
-        loss = Tensor(np.float32(1))
-        log.on_train_step_end(context(cur_step_num=10 * epoch, batch_num=10, cur_epoch_num=epoch, net_outputs=loss))
-    expected = [f"epoch {epoch}/2 step 10/10 loss 1.0000 lr 0.500000 20.0 images/s" for epoch in (1, 2)]
-    assert capsys.readouterr().out.splitlines() == expected
+        record.on_train_epoch_begin(context())
+        clock[0] += 1
+        record.on_train_step_begin(context())
+        clock[0] += 3
+        values = {"cur_epoch_num": epoch, "net_outputs": outputs(updates=10 * epoch - 1), "dataset_sink_mode": True}
+        record.on_train_step_end(context(cur_step_num=10 * epoch, batch_num=10, **values))
+    expected = [(1, 10, 20.0, None, 0), (2, 20, 20.0, None, 0)]
+    assert fields(notes.steps, "epoch", "step", "images_per_second", "data_wait", "skipped_steps") == expected
+
+
+def test_memory_is_that_of_the_process():
+    before = memory_in_use("CPU")
+    block = np.ones(200 * 2**17)  # 200 MiB
+    assert 150 < memory_in_use("CPU") - before < 250
+    del block
+
+
+def test_memory_of_a_device_that_is_not_there_is_no_error():
+    assert memory_in_use("Ascend") in (None, 0)
 
 
 # --- under MindSpore's Model ---
 
 
-def test_all_of_them_in_a_training(net, tmp_path, capsys):
+class TinyWithParts(nn.Cell):
+    """Gives out what a detector with its loss does: the loss, and its two parts."""
+
+    def __init__(self, net):
+        super().__init__(auto_prefix=False)
+        self.net = net
+
+    def construct(self, x):
+        loss = self.net(x)
+        return loss, ops.stop_gradient(loss * 0.75), ops.stop_gradient(loss * 0.25)
+
+
+def test_all_of_them_in_a_training(net, tmp_path):
     inputs = np.array([[1, 3]] * 6, np.float32)
-    step = nn.TrainOneStepCell(net, nn.SGD(net.trainable_params(), 0.5))
-    seen = []
+    optimizer = nn.SGD(net.trainable_params(), 0.5)
+    step = CPUTrainStep(TinyWithParts(net), optimizer, nn.FixedLossScaleUpdateCell(8.0))
+    seen, notes = [], Notes()
 
     def evaluation():
         seen.append(net.weight.asnumpy().copy())
-        return None, {"AP": len(seen) / 10, "AP50": 0.5}, "table"
+        return evaluated(len(seen) / 10)
 
-    log = TrainLog(np.full(6, 0.5, np.float32), 2, images_per_step=2, interval=2)
-    others = [CheckpointSaver(tmp_path, keep=1), EvalWhileTrain(evaluation, net, tmp_path, 1, 1, 2)]
     data = ds.NumpySlicesDataset(inputs, shuffle=False).batch(2)
-    Model(step).train(2, data, callbacks=[log, *others], dataset_sink_mode=False)
+    with TrainingLog(notes) as log:
+        evaluating = EvalWhileTrain(evaluation, draw, log, net, tmp_path, 1, 1, 2)
+        recording = RecordSteps(log, np.full(6, 0.5, np.float32), images_per_step=2, interval=2, device_target="CPU")
+        callbacks = [CheckpointSaver(tmp_path, keep=1), evaluating, recording]
+        Model(step).train(2, data, callbacks=callbacks, dataset_sink_mode=False)
 
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
-    for line, epoch, step in zip(lines[:2] + lines[3:5], (1, 1, 2, 2), (2, 3, 2, 3)):
-        figures = r"loss -?\d+\.\d{4} lr 0\.500000 \d+\.\d images/s"
-        assert re.fullmatch(f"epoch {epoch}/2 step {step}/3 {figures}", line)
-    assert lines[2].startswith("epoch 1/2 mAP 0.1000") and lines[5].startswith("epoch 2/2 mAP 0.2000")
+    # Each step lowers the weights by half of their gradients, 1/2 and 3/2, and with them the loss by 5/4.
+    losses = {step: -1.25 * (step - 1) for step in range(1, 7)}
+    for record, (epoch, step) in zip(notes.steps, [(1, 2), (1, 3), (2, 5), (2, 6)], strict=True):
+        assert isinstance(record, StepRecord) and (record.epoch, record.step) == (epoch, step)
+        assert record.loss == losses[step]
+        assert (record.box_loss, record.class_loss) == (0.75 * losses[step], 0.25 * losses[step])
+        assert record.gradient_norm == pytest.approx(np.sqrt(0.5**2 + 1.5**2)) and record.loss_scale == 8
+        assert record.learning_rate == 0.5 and record.skipped_steps == 0
+        assert 0 <= record.data_wait <= 1 and record.images_per_second > 0 and record.memory_mib > 10
+    assert notes.advanced == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6)] and notes.closed
+    assert fields(notes.evaluations, "epoch", "step", "is_best") == [(1, 3, True), (2, 6, True)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "ssd-2.ckpt"]
     assert len(seen) == 2 and (seen[1] < seen[0]).all()
     for name in ("best.ckpt", "ssd-2.ckpt"):

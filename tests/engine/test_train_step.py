@@ -7,8 +7,9 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 from ssd.boxes.anchors import create_anchors
 from ssd.engine.checkpoint import load_weights, save_checkpoint
-from ssd.engine.predictor import create_inference_net, create_selector, detect
-from ssd.engine.train_step import CPUTrainStep, create_train_step
+from ssd.engine import inference as inference_module
+from ssd.engine.inference import Stopwatch, create_inference_net, create_selector
+from ssd.engine.train_step import OUTPUTS, CPUTrainStep, WatchedTrainStep, create_train_step
 from ssd.models.assigner import TargetAssigner
 from ssd.models.detector import create_detector
 from ssd.models.layers import NormalizeImage
@@ -43,8 +44,15 @@ class Trainer:
     def set_scale(self, scale):
         ops.assign(self.step.scale_sense, Tensor(scale, ms.float32))
 
+    def outputs(self, batch):
+        """Train a step -> {name of OUTPUTS: value}"""
+        values = self.step(*(Tensor(array) for array in batch)).asnumpy()
+        assert values.dtype == np.float32 and values.shape == (len(OUTPUTS),)
+        return dict(zip(OUTPUTS, values.tolist()))
+
     def train(self, batch, steps=1):
-        return [float(self.step(*(Tensor(array) for array in batch)).asnumpy()) for _ in range(steps)]
+        """-> the losses"""
+        return [self.outputs(batch)["loss"] for _ in range(steps)]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +97,10 @@ def weights(state, detector):
 def learned(state, detector):
     """The weights and their momentum."""
     return {name: state[name] for weight in weights(state, detector) for name in (weight, f"moments.{weight}")}
+
+
+def detect(net, selector, dataset):
+    return inference_module.detect(net, selector, dataset, Stopwatch())
 
 
 def changed(before, after):
@@ -159,15 +171,17 @@ def test_the_loss_is_that_of_the_recipe_and_the_batch(trainer, batch, pynative):
     outputs = trainer.detector(NormalizeImage()(image))
     anchors = trainer.anchors
     targets = TargetAssigner(anchors.boxes_cyxhw, anchors.boxes_yxyx, threshold=0.5)(boxes, labels)
-    expected = float(SSDLoss(alpha=0.75, gamma=2.0)(*outputs, *targets).asnumpy())
+    expected = float(SSDLoss(alpha=0.75, gamma=2.0)(*outputs, *targets)[0].asnumpy())
     ms.set_context(mode=ms.GRAPH_MODE)
     assert trainer.reset().train(batch) == [pytest.approx(expected, rel=1e-4)]
 
 
 def test_pynative_mode_computes_the_same(trainer, batch, pynative):
-    in_pynative_mode = trainer.train(batch, steps=2)
+    in_pynative_mode = [trainer.outputs(batch) for _ in range(2)]
     ms.set_context(mode=ms.GRAPH_MODE)
-    assert trainer.reset().train(batch, steps=2) == pytest.approx(in_pynative_mode, rel=1e-4)
+    trainer.reset()
+    for expected in in_pynative_mode:
+        assert trainer.outputs(batch) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["fixed", "dynamic"])
@@ -180,6 +194,76 @@ def test_a_checkpoint_of_the_training_step_holds_the_detector(kind, compiled, ba
     assert changed(values_of(trainer.detector), values_of(detector)) == []
 
 
+# --- what a step tells ---
+
+
+def test_the_parts_of_the_loss_add_up(trainer, batch):
+    told = trainer.outputs(batch)
+    assert told["box_loss"] > 0.1 and told["cls_loss"] > 0.1
+    assert told["box_loss"] + told["cls_loss"] == pytest.approx(told["loss"], rel=1e-6)
+
+
+def test_without_objects_the_loss_is_that_of_the_classes(trainer, batch):
+    image, boxes, labels = batch
+    told = trainer.outputs((image, boxes, np.zeros_like(labels)))
+    assert told["box_loss"] == 0 and told["cls_loss"] == told["loss"] > 0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_the_gradient_norm_is_that_of_the_gradients(scale, trainer, batch):
+    trainer.set_scale(scale)
+    told = trainer.outputs(batch)
+    squares = 0.0
+    # Momentum that began at zero is, after one step, the gradient and the weight decay.
+    for name, weight in weights(trainer.start, trainer.detector).items():
+        decay = 0 if name.endswith(("gamma", "beta")) else trainer.cfg.weight_decay
+        gradient = trainer.state()[f"moments.{name}"].astype(np.float64) - decay * weight
+        squares += np.sum(gradient**2)
+    assert told["grad_norm"] == pytest.approx(np.sqrt(squares), rel=1e-4)
+
+
+class WeightedSum(nn.Cell):
+    """Its gradients are its inputs. Gives out three scalars, as a detector with its loss does."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = Parameter(np.ones(2, np.float32), name="weight")
+
+    def construct(self, x):
+        total = (x * self.weight).sum()
+        return total, ops.stop_gradient(total / 4), ops.stop_gradient(total * 3 / 4)
+
+
+class Norm(nn.Cell):
+    """The gradient norm of a training step, of any arrays."""
+
+    def __init__(self, step_class):
+        super().__init__()
+        net = WeightedSum()
+        optimizer = nn.SGD(net.trainable_params(), learning_rate=0.5)
+        self.step = step_class(net, optimizer, nn.FixedLossScaleUpdateCell(1.0))
+
+    def construct(self, *gradients):
+        return self.step.gradient_norm(gradients)
+
+
+@pytest.mark.parametrize("step_class", [WatchedTrainStep, CPUTrainStep])
+def test_the_norm_is_that_of_all_gradients_as_one_vector(step_class):
+    norm, rng = Norm(step_class), np.random.default_rng(0)
+    gradients = [(rng.normal(0, 3, shape) * 10.0**i).astype(np.float32) for i, shape in enumerate([(5,), (2, 3), (1,)])]
+    expected = np.linalg.norm(np.concatenate([gradient.ravel() for gradient in gradients]).astype(np.float64))
+    assert float(norm(*map(Tensor, gradients)).asnumpy()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_norm_of_half_precision_does_not_overflow():
+    gradient = np.full(4, 300, np.float16)  # its squares are beyond float16
+    assert float(Norm(WatchedTrainStep)(Tensor(gradient)).asnumpy()) == 600
+
+
+def test_updates_are_counted(trainer, batch):
+    assert [trainer.outputs(batch)["updates"] for _ in range(3)] == [0, 1, 2]
+
+
 # --- overflow ---
 
 
@@ -189,9 +273,22 @@ def overflow(trainer, batch):
     trainer.set_scale(2.0**127)  # float32 ends at 2^128
     before = trainer.state()
     image, boxes, labels = batch
-    (loss,) = trainer.train((image, boxes, np.zeros_like(labels)))  # a sum over all anchors, divided by 1: far above 2
-    assert np.isfinite(loss)
+    told = trainer.outputs((image, boxes, np.zeros_like(labels)))  # a sum over all anchors, divided by 1: far above 2
+    assert np.isfinite(told["loss"])
+    assert told["overflow"] == 1 and not np.isfinite(told["grad_norm"])
+    assert told["loss_scale"] == 2.0**127 and told["updates"] == 1
     return before, trainer.state()
+
+
+@pytest.mark.parametrize("kind", ["fixed", "dynamic"])
+def test_steps_that_fit_are_told_from_those_that_overflow(kind, compiled, batch):
+    trainer = compiled[kind].reset()
+    assert trainer.outputs(batch)["overflow"] == 0
+    trainer.reset()
+    overflow(trainer, batch)
+    trainer.set_scale(1024.0)
+    told = trainer.outputs(batch)
+    assert (told["overflow"], told["loss_scale"], told["updates"]) == (0, 1024, 1)  # of three steps one was left out
 
 
 @pytest.mark.parametrize("kind", ["fixed", "dynamic"])
@@ -212,17 +309,6 @@ def test_an_overflow_halves_a_dynamic_scale_and_training_goes_on(dynamic, batch)
     assert set(changed(trained, dynamic.state())) == set(trained)
 
 
-class WeightedSum(nn.Cell):
-    """Its gradients are its inputs."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = Parameter(np.ones(2, np.float32), name="weight")
-
-    def construct(self, x):
-        return (x * self.weight).sum()
-
-
 @pytest.mark.parametrize(
     "gradients, overflows",
     [([1, -2], False), ([8, 1], True), ([8, -8], True), ([-8, 1], True), ([np.nan, 1], True)],
@@ -231,7 +317,8 @@ def test_infinities_of_either_sign_are_seen(gradients, overflows):
     net = WeightedSum()
     optimizer = nn.SGD(net.trainable_params(), learning_rate=0.5)
     step = CPUTrainStep(net, optimizer, nn.FixedLossScaleUpdateCell(2.0**126)).set_train()  # times 8: beyond float32
-    step(Tensor(np.array(gradients, np.float32)))
+    told = dict(zip(OUTPUTS, step(Tensor(np.array(gradients, np.float32))).asnumpy()))
+    assert told["overflow"] == overflows and np.isfinite(told["grad_norm"]) == (not overflows)
     expected = [1, 1] if overflows else [1 - 0.5 * 1, 1 + 0.5 * 2]
     assert net.weight.asnumpy().tolist() == expected
 

@@ -115,7 +115,16 @@ def test_background_is_a_class_like_any_other(focal, call):
 def test_loss_is_the_formula(seed, loss, call):
     inputs = random_inputs(np.random.default_rng(seed))
     assert (inputs[3] > 0).any()
-    assert call(loss, *inputs) == pytest.approx(ssd_loss(*inputs), rel=1e-5)
+    assert call(loss, *inputs)[0] == pytest.approx(ssd_loss(*inputs), rel=1e-5)
+
+
+def test_the_parts_are_those_of_the_formula(loss, call, rng):
+    offsets, logits, targets, labels = random_inputs(rng)
+    positive = labels > 0
+    total, box_loss, cls_loss = call(loss, offsets, logits, targets, labels)
+    assert box_loss == pytest.approx(smooth_l1(offsets[positive] - targets[positive]) / positive.sum(), rel=1e-5)
+    assert cls_loss == pytest.approx(focal_loss(logits, labels) / positive.sum(), rel=1e-5)
+    assert box_loss + cls_loss == pytest.approx(total, rel=1e-6)
 
 
 def test_box_loss_by_hand(loss, call, rng):
@@ -126,12 +135,12 @@ def test_box_loss_by_hand(loss, call, rng):
     offsets = targets + 77 * (labels == 0)[..., None].astype(np.float32)  # those of negatives do not
     offsets[0, 2] += [0.5, -1, 2, -3]  # 0.125 + 0.5 + 1.5 + 2.5
     offsets[1, 5] += [0, 0, 0, 0.5]  # 0.125
-    assert call(loss, offsets, logits, targets, labels) == pytest.approx((4.625 + 0.125) / 2, rel=1e-5)
+    assert call(loss, offsets, logits, targets, labels)[0] == pytest.approx((4.625 + 0.125) / 2, rel=1e-5)
 
 
 def test_loss_of_a_batch_without_objects_is_that_of_its_negatives(loss, focal, gradients, call, rng):
     offsets, logits, targets, labels = random_inputs(rng, share_of_positives=0)
-    found = call(loss, offsets, logits, np.zeros_like(targets), labels)
+    found, _, _ = call(loss, offsets, logits, np.zeros_like(targets), labels)
     assert found == pytest.approx(focal_loss(logits, labels), rel=1e-5)
     of_offsets, of_logits = gradients(offsets, logits, np.zeros_like(targets), labels)
     assert not of_offsets.any()
@@ -142,7 +151,7 @@ def test_positives_are_counted_over_the_batch(loss, call, rng):
     offsets, logits, targets, labels = random_inputs(rng)
     labels[0, :3], labels[1] = 1, 0  # three in one image and none in the other
     expected = ssd_loss(offsets, logits, targets, labels)
-    assert call(loss, offsets, logits, targets, labels) == pytest.approx(expected, rel=1e-5)
+    assert call(loss, offsets, logits, targets, labels)[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_gradients_are_those_of_the_formula(gradients, rng):
@@ -183,4 +192,4 @@ def test_gradients_are_finite_with_little_focus(gamma, call, rng):
 def test_recipes_choose_alpha_and_gamma(load_recipe, call, rng):
     inputs = random_inputs(rng, share_of_positives=0)
     loss = create_loss(load_recipe("ssd_mobilenetv2", alpha=0.6, gamma=1.0))
-    assert call(loss, *inputs) == pytest.approx(focal_loss(inputs[1], inputs[3], 0.6, 1.0), rel=1e-5)
+    assert call(loss, *inputs)[0] == pytest.approx(focal_loss(inputs[1], inputs[3], 0.6, 1.0), rel=1e-5)

@@ -85,7 +85,7 @@ def memory_in_use(device_target: str) -> float | None:
     known."""
     try:
         if device_target != "CPU":
-            return ms.runtime.max_memory_allocated() / 2**20
+            return ms.runtime.max_memory_allocated() / 2**20 or None
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
     except (OSError, RuntimeError, AttributeError):  # no /proc, no such device, a MindSpore without the function

@@ -1,0 +1,116 @@
+"""train.py as a user runs it: what it records, the command it ends with, and what an interruption leaves."""
+
+import csv
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from ssd.engine.coco_metrics import METRICS
+from ssd.engine.tensorboard import TAGS
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = "--warmup_epochs 0 --batch_size 2 --log_interval 2".split()
+
+
+def words_of(shapes_records, folder):
+    where = ["--data_dir", str(shapes_records), "--ckpt_save_dir", str(folder)]
+    return ["--config", "examples/det/ssd/ssd_shapes.yaml", *where, *SHORT]
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(run_script, shapes_records, tmp_path_factory):
+    """(CompletedProcess, ckpt_save_dir) of a training of 2 epochs of 3 steps, evaluated after each."""
+    folder = tmp_path_factory.mktemp("a folder") / "ckpt"
+    more = "--epoch_size 2 --steps_per_epoch 3 --eval_while_train true --display_score 0 --ckpt_path other.ckpt".split()
+    result = run_script("train.py", *words_of(shapes_records, folder), *more)
+    assert result.returncode == 0 and result.stderr == "", result.stdout + result.stderr
+    return result, folder
+
+
+def test_lines(trained):
+    lines = trained[0].stdout.splitlines()
+    figures = r"loss \d+\.\d{4} \(box \d+\.\d{4}, class \d+\.\d{4}\) lr \d\.\d{6} \d+\.\d images/s \d+ MiB"
+    for line, (epoch, step) in zip(lines[1:3] + lines[4:6], ((1, 2), (1, 3), (2, 2), (2, 3))):
+        assert re.fullmatch(rf"epoch {epoch}/2 step {step}/3 {figures}(, \d:\d\d:\d\d left)?", line)
+    for line, epoch in ((lines[3], 1), (lines[6], 2)):
+        assert re.match(rf"epoch {epoch}/2 mAP \d\.\d{{4}} AP50 \d\.\d{{4}}", line)
+    assert len(lines) == 12 and lines[7].startswith("trained 2 epochs in 0:0")
+
+
+def test_metrics_and_events_say_the_same(trained, read_events):
+    _, folder = trained
+    rows, events = rows_of(folder / "metrics.csv"), read_events(folder / "tensorboard")[1:]
+    expected = [("1", "2"), ("1", "3"), ("1", "3"), ("2", "5"), ("2", "6"), ("2", "6")]
+    assert [(row["epoch"], row["step"]) for row in rows] == expected
+    assert [event.step for event in events] == [2, 3, 3, 5, 6, 6]
+    for row, event in zip(rows, events):
+        values = {value.tag: value.simple_value for value in event.summary.value}
+        columns = {f"validation/{name}": name for name in METRICS} if row["AP"] else TAGS
+        assert set(columns) <= set(values)
+        for tag, column in columns.items():
+            assert float(row[column]) == pytest.approx(values[tag], rel=1e-6)
+    for row in (row for row in rows if row["loss"]):
+        assert float(row["box_loss"]) + float(row["class_loss"]) == pytest.approx(float(row["loss"]), rel=1e-5)
+        assert float(row["gradient_norm"]) > 0 and float(row["loss_scale"]) == 1024 and row["skipped_steps"] == "0"
+        assert 0 <= float(row["data_wait"]) < 1 and float(row["images_per_second"]) > 0
+        assert 100 < float(row["memory_mib"]) < 20000
+
+
+def test_the_same_images_are_drawn_after_each_evaluation(trained, read_events):
+    drawn = []
+    for event in read_events(trained[1] / "tensorboard"):
+        values = {value.tag: value.image for value in event.summary.value if value.tag.startswith("examples/")}
+        if values:
+            drawn.append(values)
+    assert [sorted(values) for values in drawn] == [[f"examples/{number}" for number in (11, 12, 13, 14)]] * 2
+    pictures = [
+        cv2.imdecode(np.frombuffer(values["examples/11"].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+        for values in drawn
+    ]
+    assert pictures[0].shape == pictures[1].shape == (96, 96, 3)
+    assert not np.array_equal(*pictures)  # another detector found something else
+
+
+def test_the_command_at_the_end_evaluates_the_best_detector(trained, tmp_path):
+    result, folder = trained
+    line = result.stdout.splitlines()[-1]
+    assert line.startswith("evaluation: ")
+    command = f"{line.removeprefix('evaluation: ')} --output_dir {shlex.quote(str(tmp_path))}"
+    found = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    best = max(float(row["AP"]) for row in rows_of(folder / "metrics.csv") if row["AP"])
+    assert found.stdout.splitlines()[-1] == f"mAP: {best:.4f}"
+    assert f"with AP {best:.4f}," in result.stdout and f"in {folder}/best.ckpt\n" in result.stdout
+
+
+def test_an_interrupted_training_leaves_whole_files(shapes_records, tmp_path, read_events):
+    words = [sys.executable, "examples/det/ssd/train.py", *words_of(shapes_records, tmp_path), "--epoch_size", "1000"]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 200
+        metrics = tmp_path / "metrics.csv"
+        while time.monotonic() < deadline and not (metrics.is_file() and len(metrics.read_text().splitlines()) > 2):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.2)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and err == "interrupted\n", err
+    rows, events = rows_of(metrics), read_events(tmp_path / "tensorboard")
+    assert len(rows) >= 2 and len(events) == 1 + len(rows)
+    assert [int(row["step"]) for row in rows] == [event.step for event in events[1:]]
+    assert len([line for line in out.splitlines() if " loss " in line]) == len(rows)
