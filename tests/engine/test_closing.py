@@ -29,7 +29,8 @@ def test_the_command_takes_the_arguments_of_training():
     "given", [["--ckpt_path", "old.ckpt"], ["--ckpt_path=old.ckpt"], ["--ckpt-path", ""], ["--ckpt-path="]]
 )
 def test_another_checkpoint_gives_way(given):
-    assert command("-c", "a.yaml", *given, "--lr", "1") == [EVAL, "-c", "a.yaml", "--lr", "1", "--ckpt_path", "ckpt/best.ckpt"]
+    expected = [EVAL, "-c", "a.yaml", "--lr", "1", "--ckpt_path", "ckpt/best.ckpt"]
+    assert command("-c", "a.yaml", *given, "--lr", "1") == expected
 
 
 def test_other_paths_of_checkpoints_stay():
@@ -68,8 +69,8 @@ def test_without_evaluations_the_newest_checkpoint_is_named(argv):
     words = closing_words(Path("ckpt"), 1, 59, None, Path("ckpt/ssd-1.ckpt")).splitlines()
     assert words[:2] == [
         "trained 1 epoch in 0:00:59",
-        "newest checkpoint: ckpt/ssd-1.ckpt; --eval_while_train true would have evaluated between epochs and kept the "
-        "best",
+        "newest checkpoint: ckpt/ssd-1.ckpt; --eval_while_train true would have evaluated between epochs and kept "
+        "the best",
     ]
     assert words[-1].endswith(f"{EVAL} -c a.yaml --ckpt_path ckpt/ssd-1.ckpt")
 

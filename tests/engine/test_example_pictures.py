@@ -12,7 +12,7 @@ from ssd.models.postprocess import Detections
 
 CLASSES = ("background", "cat", "dog")
 GREY = np.full((100, 200, 3), 128, np.uint8)
-OBJECTS = [(11, 90, [20, 30, 40, 50]), (12, 7, [100, 10, 60, 60]), (11, 55, [120, 10, 60, 60])]  # 55: class unknown here
+OBJECTS = [(11, 90, [20, 30, 40, 50]), (12, 7, [100, 10, 60, 60]), (11, 55, [120, 10, 60, 60])]  # 55: no class here
 
 
 @pytest.fixture

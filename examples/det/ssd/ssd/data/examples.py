@@ -15,7 +15,8 @@ from .images import decode_image
 def read_examples(folder: Path, split: str, count: int) -> list[tuple[int, np.ndarray]]:
     """The first `count` images of a split, fewer if it has no more, always the same: [(image id, pixels)].
 
-    folder: data_dir; split: train or val; count: 1 or more; pixels: (H, W, 3) uint8 RGB, in full size. Raises UserError.
+    folder: data_dir; split: train or val; count: 1 or more; pixels: (H, W, 3) uint8 RGB, in full size
+    Raises UserError.
     """
     data = ds.MindDataset(find_shard(folder, split), ["img_id", "image"], shuffle=False).take(count)
     examples = []

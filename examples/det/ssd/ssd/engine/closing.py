@@ -19,8 +19,8 @@ def closing_words(folder: Path, epochs: int, seconds: float, best: EvalRecord | 
         lines.append(f"best: epoch {best.epoch} with {scores}, in {checkpoint}")
     else:
         lines.append(
-            f"newest checkpoint: {checkpoint}; --eval_while_train true would have evaluated between epochs and kept the "
-            "best"
+            f"newest checkpoint: {checkpoint}; --eval_while_train true would have evaluated between epochs and kept "
+            "the best"
         )
     lines.append(f"figures: {folder / METRICS_NAME}")
     lines.append(f"charts: {shlex.join(['tensorboard', '--logdir', str(folder / EVENTS_NAME)])}")

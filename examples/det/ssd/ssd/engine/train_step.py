@@ -27,9 +27,9 @@ def _sum_of_squares_of_tensor(gradient):
     return ops.cast(gradient, ms.float32).square().sum()
 
 
-# What a training step gives out, in this order. loss, box_loss, cls_loss: those of this device's batch; grad_norm: of all
-# gradients as one vector, unscaled, the mean of all devices; loss_scale: that of this step; overflow: 1 if the step was
-# left out, else 0; updates: of the weights before this step.
+# What a training step gives out, in this order. loss, box_loss, cls_loss: those of this device's batch; grad_norm: L2
+# norm of all gradients as one vector, unscaled and averaged over the devices; loss_scale: that of this step; overflow: 1
+# if the step left the weights as they were, else 0; updates: of the weights before this step.
 OUTPUTS = ("loss", "box_loss", "cls_loss", "grad_norm", "loss_scale", "overflow", "updates")
 
 
@@ -100,7 +100,7 @@ class CPUTrainStep(WatchedTrainStep):
     def get_overflow_status(self, status: Tensor, compute_output: tuple[Tensor, ...]) -> Tensor:
         """compute_output: the gradients, equal on all devices -> scalar bool. A norm is finite only if all of them are.
 
-        It is infinite for finite gradients as well from 1.8e19 on, where squares end: no weights would outlive that step.
+        From 1.8e19 on, where squares end, it is infinite for finite gradients, too: no weights would outlive that step.
         """
         return ops.logical_not(ops.isfinite(self.gradient_norm(compute_output)))
 

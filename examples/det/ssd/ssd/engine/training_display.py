@@ -23,7 +23,11 @@ class TrainingDisplay:
         self.figures = ""
         self.first: tuple[int, float] | None = None  # step and time from which the time left is reckoned
         self.bar = tqdm(
-            total=steps, disable=not sys.stderr.isatty(), leave=False, bar_format="{percentage:3.0f}%|{bar:10}| {desc}"
+            desc=f"epoch 1/{epochs}, compiling",
+            total=steps,
+            disable=not sys.stderr.isatty(),
+            leave=False,
+            bar_format="{percentage:3.0f}%|{bar:10}| {desc}",
         )
 
     def advance(self, epoch: int, step: int) -> None:

@@ -125,8 +125,8 @@ def open_files(folder: Path) -> list:
         return [MetricsFile(folder / METRICS_NAME), TensorBoardEvents(folder / EVENTS_NAME)]
     except OSError as error:
         raise UserError(
-            f"ckpt_save_dir: got {folder}, where no file can be written ({error.strerror}), expected a folder of yours; "
-            "choose another"
+            f"ckpt_save_dir: got {folder}, where no file can be written ({error.strerror}), expected a folder of "
+            "yours; choose another"
         ) from None
 
 
