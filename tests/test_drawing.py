@@ -1,5 +1,8 @@
 """Drawing: what is drawn where, in which colour, with which words, and nothing beyond it."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ssd import drawing
@@ -232,11 +235,9 @@ def test_a_name_that_no_font_can_write_becomes_the_class_s_number(written, monke
 
 
 def test_a_font_that_has_the_letters_is_found(monkeypatch):
-    from types import SimpleNamespace
-
     from matplotlib import font_manager
 
-    symbols = str(next(path for path in font_manager.findSystemFonts(str(_fonts())) if path.endswith("STIXGeneral.ttf")))
+    symbols = str(Path(drawing._our_font()).with_name("STIXGeneral.ttf"))  # another that comes with matplotlib
     last_resort = SimpleNamespace(name="Last Resort High-Efficiency", fname="/nowhere/last.ttf")
     fonts = [last_resort, SimpleNamespace(name="broken", fname="/nowhere"), SimpleNamespace(name="x", fname=symbols)]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
@@ -244,12 +245,6 @@ def test_a_font_that_has_the_letters_is_found(monkeypatch):
     letter = next(letter for letter in _letters_of(symbols) if letter not in _letters_of(drawing._our_font()))
     assert drawing._font_with(frozenset(letter)) == symbols
     drawing._font_with.cache_clear()
-
-
-def _fonts():
-    from pathlib import Path
-
-    return Path(drawing._our_font()).parent
 
 
 def _letters_of(path):

@@ -11,7 +11,7 @@ from ssd.data.sources import DEFAULT_RATE, Video, open_source
 from ssd.drawing import draw_detections
 from ssd.engine.detection_list import DetectionList, category_ids
 from ssd.engine.photo_prediction import map_ahead, predict_photos
-from ssd.engine.prediction import choose_batch_size
+from ssd.engine.prediction import MOST_FRAMES, choose_batch_size
 from ssd.engine.video_prediction import DrawnVideo, predict_video
 from ssd.errors import UserError
 from ssd.models.postprocess import Detections
@@ -353,3 +353,6 @@ def test_batches_are_no_larger_than_what_there_is(tiny_recipe):
     assert choose_batch_size(cfg, Video(Capture(3), "a.mp4", live=False)) == 3
     assert choose_batch_size(cfg, Video(Capture(), "a.mp4", live=False)) == 4
     assert choose_batch_size(cfg, Video(Capture(), "camera0", live=True)) == 1
+    large = tiny_recipe(batch_size=64)
+    assert choose_batch_size(large, [None] * 99) == 64
+    assert choose_batch_size(large, Video(Capture(99), "a.mp4", live=False)) == MOST_FRAMES

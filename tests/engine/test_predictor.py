@@ -171,10 +171,11 @@ def test_three_lines_in_a_script_end_without_a_word(load_recipe, shapes_records,
     """MindSpore complains about networks that are alive when the interpreter ends; the script keeps one."""
     save_checkpoint(create_detector(load_recipe("ssd_shapes", data_dir=str(shapes_records))), tmp_path / "best.ckpt")
     script = tmp_path / "script.py"
+    recipe, checkpoint = str(SSD / "ssd_shapes.yaml"), str(tmp_path / "best.ckpt")
     script.write_text(
         f"""
 from ssd.engine.predictor import Predictor
-predictor = Predictor({str(SSD / "ssd_shapes.yaml")!r}, {str(tmp_path / "best.ckpt")!r}, data_dir={str(shapes_records)!r})
+predictor = Predictor({recipe!r}, {checkpoint!r}, data_dir={str(shapes_records)!r})
 detections = predictor({str(paths[0])!r})
 print(type(detections).__name__, detections.boxes_yxyx.shape[1])
 """

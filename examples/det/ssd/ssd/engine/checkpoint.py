@@ -138,8 +138,8 @@ def _copy(found: dict, wanted: dict, path, num_classes: int) -> None:
             # A class predictor has as many channels as anchors times classes.
             if name.startswith("head.cls.") and got[1:] == expected[1:] and got[0] * num_classes % expected[0] == 0:
                 advice = (
-                    f"it was trained on other classes, {got[0] * num_classes // expected[0]} with background instead of "
-                    f"{num_classes}: set --data_dir to their data, or --classes to their names, background first"
+                    f"it was trained on other classes, {got[0] * num_classes // expected[0]} with background instead "
+                    f"of {num_classes}: set --data_dir to their data, or --classes to their names, background first"
                 )
             raise UserError(f"{path}: {name}: got shape {got}, expected {expected}; {advice}")
     for name, value in found.items():

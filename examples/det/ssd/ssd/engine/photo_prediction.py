@@ -22,15 +22,9 @@ from .predictor import Predictor
 
 
 def predict_photos(
-    predictor: Predictor,
-    photos: list[Photo],
-    output: Path,
-    listed: DetectionList,
-    batch_size: int,
-    workers: int,
-    interrupt,
+    predictor: Predictor, photos: list[Photo], output: Path, listed: DetectionList, batch_size: int, workers: int, stop
 ) -> int:
-    """Draw the detections of every photo below `output` and list them, until `interrupt` is true.
+    """Draw the detections of every photo below `output` and list them, until `stop` is true.
 
     Files that cannot be read are told on stderr and passed over. -> how many they were. Raises UserError.
     """
@@ -47,8 +41,7 @@ def predict_photos(
         for number, (photo, found) in enumerate(zip(photos, reads), start=1):
             if isinstance(found, Exception):
                 failed += 1
-                reason = found.strerror.lower() if isinstance(found, OSError) and found.strerror else found
-                progress.bar.write(f"{photo.path}: got {reason}, expected a whole image; passed over", file=sys.stderr)
+                progress.bar.write(_tell(photo, found), file=sys.stderr)
                 progress.update()
             else:
                 batch.append((number, photo, *found))
@@ -62,11 +55,16 @@ def predict_photos(
             while drawings and (drawings[0].done() or len(drawings) > 2 * batch_size or number == len(photos)):
                 drawings.popleft().result()
                 progress.update()
-            if interrupt:
+            if stop:
                 break
         for drawing in drawings:
             drawing.result()
     return failed
+
+
+def _tell(photo: Photo, error: Exception) -> str:
+    reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
+    return f"{photo.path}: got {reason}, expected a whole image; passed over"
 
 
 def map_ahead(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:

@@ -18,6 +18,8 @@ from .photo_prediction import predict_photos
 from .predictor import Predictor
 from .video_prediction import predict_video
 
+MOST_FRAMES = 8  # in a batch: those of three batches are in memory at once, with 25 MB for each of a 4K video
+
 
 def predict(cfg, source: list[Photo] | Video, output: Path) -> int:
     """Predict, draw and list everything in `source`, and print a line about it.
@@ -58,7 +60,7 @@ def predict(cfg, source: list[Photo] | Video, output: Path) -> int:
 
 
 def choose_batch_size(cfg, source: list[Photo] | Video) -> int:
-    """batch_size, or as many images as there are; 1 for a camera, so that what it shows is drawn evenly and at once."""
+    """batch_size, or as many images as there are; less for a video, 1 for a camera, whose frames then come evenly."""
     if isinstance(source, Video):
-        return 1 if source.live else min(cfg.batch_size, source.total or cfg.batch_size)
+        return 1 if source.live else min(cfg.batch_size, source.total or cfg.batch_size, MOST_FRAMES)
     return min(cfg.batch_size, len(source))

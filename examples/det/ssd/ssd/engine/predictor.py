@@ -37,7 +37,10 @@ class Predictor:
 
     def __init__(self, config, checkpoint=None, **overrides):
         if isinstance(config, Config) and overrides:
-            raise UserError(f"Predictor: got a Config and {sorted(overrides)}, expected overrides of a recipe's path only")
+            raise UserError(
+                f"Predictor: got a Config and {sorted(overrides)}, expected overrides of a recipe's path only; "
+                "make the Config with them"
+            )
         cfg = config if isinstance(config, Config) else load_config(config, overrides)
         self.cfg = cfg
         self.checkpoint = _find_checkpoint(cfg, checkpoint)
@@ -80,7 +83,7 @@ class Predictor:
     def detect(
         self, prepared: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], batch_size: int
     ) -> list[Detections]:
-        """One batch of at most batch_size images, both of `prepare`; each batch_size compiles a graph when first used."""
+        """One batch of at most batch_size images, prepared; each batch_size compiles a graph when it is first used."""
         return self.selector(*run_batch(self._net[0], np.stack(prepared), batch_size), np.array(sizes))
 
 
@@ -116,7 +119,7 @@ def _as_pixels(image) -> np.ndarray:
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UserError(
-            f"Predictor: got an array of {image.dtype} and shape {image.shape}, expected uint8 and (H, W, 3), colours in "
-            "the order RGB and values 0 to 255; convert it, and give several images as a list"
+            f"Predictor: got an array of {image.dtype} and shape {image.shape}, expected uint8 and (H, W, 3), colours "
+            "in the order RGB and values 0 to 255; convert it, and give several images as a list"
         )
     return image

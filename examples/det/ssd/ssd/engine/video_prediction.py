@@ -19,17 +19,11 @@ from .predictor import Predictor
 
 
 def predict_video(
-    predictor: Predictor,
-    video: Video,
-    output: Path,
-    listed: DetectionList,
-    batch_size: int,
-    workers: int,
-    interrupt,
+    predictor: Predictor, video: Video, output: Path, listed: DetectionList, batch_size: int, workers: int, stop
 ) -> None:
     """Write a video of the same rate and size with the detections of each frame drawn, and list them.
 
-    It ends with the source, or when `interrupt` is true. Frames are counted from 0, image ids from 1. Raises UserError.
+    It ends with the source, or when `stop` is true. Frames are counted from 0, image ids from 1. Raises UserError.
     """
 
     def draw(frame: np.ndarray, detections) -> np.ndarray:
@@ -44,7 +38,7 @@ def predict_video(
         ThreadPoolExecutor(workers) as pool,
     ):
         upcoming = pool.submit(lambda: list(itertools.islice(frames, batch_size)))
-        while not interrupt and (batch := upcoming.result()):
+        while not stop and (batch := upcoming.result()):
             upcoming = pool.submit(lambda: list(itertools.islice(frames, batch_size)))
             found = predictor.detect(*zip(*pool.map(predictor.prepare, batch)), batch_size)
             for drawn, detections in zip(pool.map(draw, batch, found), found):
@@ -52,9 +46,9 @@ def predict_video(
                 listed.add(count + 1, video.name, detections, frame=count)
                 count += 1
             progress.update(len(batch))
-    if not count and not interrupt:
+    if not count and not stop:
         raise UserError(f"{video.name}: got no frame, expected a video that OpenCV can decode; check the file")
-    if video.total and count < video.total and not interrupt:
+    if video.total and count < video.total and not stop:
         print(f"{video.name}: got {count} of the {video.total} frames it says it has", file=sys.stderr)
 
 
@@ -80,8 +74,8 @@ class DrawnVideo:
             raise UserError(f"{self.path}: got a file that cannot be written, expected one in a folder of your own")
         if size != self.size:  # OpenCV would leave the frame out and say nothing
             raise UserError(
-                f"{self.path}: got a frame of {size[0]}x{size[1]} pixels after others of {self.size[0]}x{self.size[1]}, "
-                "expected a video of one size; cut it where its size changes"
+                f"{self.path}: got a frame of {size[0]}x{size[1]} pixels after others of {self.size[0]}x{self.size[1]}"
+                ", expected a video of one size; cut it where its size changes"
             )
         self.writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         self.count += 1
