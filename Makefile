@@ -1,5 +1,6 @@
 # make setup   .venv with the pinned dependencies
-# make demo    from drawn shapes to a trained, evaluated detector; DATA=<COCO folder> does it with your own images
+# make demo    from drawn shapes to a trained detector, its report and drawn predictions; DATA=<COCO folder> does it
+#              with your own images
 # make test    every test
 # All of them can be repeated.
 
@@ -34,6 +35,10 @@ endif
 	$(RUN) $(SSD)/create_data.py coco --data_path '$(DATA)' --out_path $(RECORDS) --overwrite
 	$(RUN) $(SSD)/train.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME)
 	$(RUN) $(SSD)/eval.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) --output_dir output/$(NAME)
+	find '$(DATA)/val2017' -type f | sort | sed -n 1,20p | xargs -d '\n' \
+	    $(RUN) $(SSD)/predict.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) \
+	    --output output/$(NAME)/predictions --input
+	@echo 'report: open output/$(NAME)/report.html; drawn images: output/$(NAME)/predictions; training: ckpt/$(NAME)/metrics.csv'
 
 test: setup
 	$(RUN) -m pytest

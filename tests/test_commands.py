@@ -61,7 +61,9 @@ def readme_commands():
 
 
 def test_readme_names_the_commands():
-    assert [line.split()[0] for line in readme_commands()] == ["python", "python", "msrun", "bash", "python", "python"]
+    assert [line.split()[0] for line in readme_commands()] == [
+        *("python", "python", "msrun", "bash", "python", "python", "python")
+    ]
 
 
 def test_readme_commands_train_and_evaluate_coco(clone):
@@ -69,15 +71,22 @@ def test_readme_commands_train_and_evaluate_coco(clone):
         words = shlex.split(line)
         if words[0] != "python":
             continue
-        extra = SHORT if "train.py" in line else ["--batch_size", "2"] if "eval.py" in line else []
+        extra = SHORT if "train.py" in line else [] if "create_data.py" in line else ["--batch_size", "2"]
         result = expect_clean(run(words + extra, clone))
     assert (clone / "data/coco/dataset.json").is_file()
     assert (clone / "ckpt/ssd_mobilenetv2/ssd-1.ckpt").is_file()
     # The last line of the README trains a second time: the first run's checkpoints are kept apart.
     assert (clone / "ckpt/ssd_mobilenetv2/earlier-1/ssd-1.ckpt").is_file()
-    assert re.search(r"epoch 1/1 step 2/2 loss \d+\.\d+ lr \d\.\d+ \d+\.\d images/s", result.stdout)
+    assert re.search(
+        r"epoch 1/1 step 2/2 loss \d+\.\d+ \(box \d+\.\d+, class \d+\.\d+\) lr \d\.\d+ \d+\.\d images/s \d+ MiB",
+        result.stdout,
+    )
     metrics = json.loads((clone / "output/ssd_mobilenetv2/metrics.json").read_text())
     assert 0 <= metrics["mAP"] <= 1 and metrics["images"] == 4
+    output = clone / "output/ssd_mobilenetv2"
+    assert "data:image/jpeg;base64," in (output / "report.html").read_text()
+    assert len(list(output.glob("predictions/*.jpg"))) == 4 and (output / "predictions/detections.json").is_file()
+    assert (clone / "ckpt/ssd_mobilenetv2/metrics.csv").is_file()
 
 
 def test_readme_eval_prints_table_then_map(clone):
@@ -90,6 +99,20 @@ def test_readme_eval_prints_table_then_map(clone):
     classes = json.loads((clone / "data/coco/dataset.json").read_text())["classes"][1:]
     assert [line.split()[0] for line in lines[13:20]] == ["class", *classes]
     assert re.fullmatch(r"mAP: \d\.\d{4}", lines[-1])
+
+
+def test_readme_python_runs(clone, shapes_coco):
+    """Runs after the training above, on what it left."""
+    if not (clone / "ckpt").exists():
+        pytest.skip("needs the training test")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (clone / "photo.jpg").write_bytes(next((shapes_coco / "val2017").iterdir()).read_bytes())
+    checkpoint = clone / "ckpt/ssd_mobilenetv2"
+    (checkpoint / "best.ckpt").write_bytes((checkpoint / "ssd-1.ckpt").read_bytes())
+    # The README's COCO has 80 classes, this data 6: a user's data_dir is where the recipe says.
+    code += "print(detections.boxes_yxyx.shape, predictor.classes[1])"
+    result = expect_clean(run(["python", "-c", code], clone, PYTHONPATH=SSD))
+    assert re.fullmatch(r"\(\d+, 4\) \w+\n", result.stdout)
 
 
 RECIPES = {
@@ -127,7 +150,7 @@ def test_msrun_trains_on_two_workers(clone, shapes_records, tmp_path):
     assert result.returncode == 0, logs
     assert "2 x CPU" in logs["worker_0.log"] and "step 2/2" in logs["worker_0.log"]
     assert "step" not in logs["worker_1.log"]  # rank 0 alone speaks, and writes
-    assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["ssd-1.ckpt"]
+    assert sorted(path.name for path in (tmp_path / "ckpt").iterdir()) == ["metrics.csv", "ssd-1.ckpt", "tensorboard"]
 
 
 def test_rank_table_launch_sets_the_published_environment(clone, tmp_path):

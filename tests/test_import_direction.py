@@ -22,7 +22,7 @@ ALLOWED = {  # a module or a folder of them: what of the package it may import b
     "command_line": {"config", "errors"},
     "engine": {*LOWER, "data", "models", "progress", "interrupt", "drawing", "config"},
 }
-WITH_MINDSPORE = ("models.", "engine.", "data.mindrecord", "data.dataset", "data.examples")
+WITH_MINDSPORE = ("models.", "engine.", "data.mindrecord", "data.dataset")
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 

@@ -63,12 +63,12 @@ class Notes:
 
 
 def evaluated(ap):
-    return SimpleNamespace(scores=SimpleNamespace(metrics={"AP": ap, "AP50": 0.5}))
+    return SimpleNamespace(mean_ap=ap, scores=SimpleNamespace(metrics={"AP50": 0.5}))
 
 
 def draw(evaluated):
     """In place of pictures, an array that tells of which evaluation it is."""
-    return {"11": np.array(evaluated.scores.metrics["AP"])}
+    return {"11": np.array(evaluated.mean_ap)}
 
 
 # --- checkpoints ---
@@ -133,7 +133,7 @@ def test_epochs_that_are_evaluated(when, epochs, net, tmp_path):
 )
 def test_the_best_detector_is_kept(aps, best, net, tmp_path):
     callback, records = evaluate_epochs(net, tmp_path / "ckpt", aps)
-    assert callback.best.epoch == best and callback.best.metrics["AP"] == max(aps)
+    assert callback.best.epoch == best and callback.best.metrics["mAP"] == max(aps)
     assert [record.epoch for record in records if record.is_best][-1] == best
     assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["best.ckpt"]
     assert saved_weight(tmp_path / "ckpt" / "best.ckpt") == best
@@ -142,8 +142,8 @@ def test_the_best_detector_is_kept(aps, best, net, tmp_path):
 def test_evaluations_are_recorded(net, tmp_path):
     _, records = evaluate_epochs(net, tmp_path, [0.25, 0.125], epochs=2)
     assert records == [
-        EvalRecord(1, 10, {"AP": 0.25, "AP50": 0.5}, True, {"11": np.array(0.25)}),
-        EvalRecord(2, 20, {"AP": 0.125, "AP50": 0.5}, False, {"11": np.array(0.125)}),
+        EvalRecord(1, 10, {"mAP": 0.25, "AP50": 0.5}, True, {"11": np.array(0.25)}),
+        EvalRecord(2, 20, {"mAP": 0.125, "AP50": 0.5}, False, {"11": np.array(0.125)}),
     ]
 
 

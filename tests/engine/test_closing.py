@@ -55,10 +55,10 @@ def argv(monkeypatch):
 
 
 def test_the_best_detector_is_named(argv):
-    best = EvalRecord(7, 70, {"AP": 0.40712, "AP50": 0.615}, True, {})
+    best = EvalRecord(7, 70, {"mAP": 0.40712, "AP50": 0.615}, True, {})
     assert closing_words(Path("my ckpt"), 20, 3725, best, Path("my ckpt/best.ckpt")).splitlines() == [
         "trained 20 epochs in 1:02:05",
-        "best: epoch 7 with AP 0.4071, AP50 0.6150, in my ckpt/best.ckpt",
+        "best: epoch 7 with mAP 0.4071, AP50 0.6150, in my ckpt/best.ckpt",
         "figures: my ckpt/metrics.csv",
         "charts: tensorboard --logdir 'my ckpt/tensorboard'",
         f"evaluation: {sys.orig_argv[0]} {EVAL} -c a.yaml --ckpt_path 'my ckpt/best.ckpt'",

@@ -172,14 +172,12 @@ def test_three_lines_in_a_script_end_without_a_word(load_recipe, shapes_records,
     save_checkpoint(create_detector(load_recipe("ssd_shapes", data_dir=str(shapes_records))), tmp_path / "best.ckpt")
     script = tmp_path / "script.py"
     recipe, checkpoint = str(SSD / "ssd_shapes.yaml"), str(tmp_path / "best.ckpt")
-    script.write_text(
-        f"""
+    script.write_text(f"""
 from ssd.engine.predictor import Predictor
 predictor = Predictor({recipe!r}, {checkpoint!r}, data_dir={str(shapes_records)!r})
 detections = predictor({str(paths[0])!r})
 print(type(detections).__name__, detections.boxes_yxyx.shape[1])
-"""
-    )
+""")
     environment = {**os.environ, "PYTHONPATH": str(SSD)}
     result = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
     assert (result.returncode, result.stdout, result.stderr) == (0, "Detections 4\n", "")

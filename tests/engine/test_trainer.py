@@ -59,7 +59,7 @@ def test_metrics_and_events_say_the_same(trained, read_events):
     assert [event.step for event in events] == [2, 3, 3, 5, 6, 6]
     for row, event in zip(rows, events):
         values = {value.tag: value.simple_value for value in event.summary.value}
-        columns = {f"validation/{name}": name for name in METRICS} if row["AP"] else TAGS
+        columns = {f"validation/{name}": name for name in ("mAP", *METRICS)} if row["AP"] else TAGS
         assert set(columns) <= set(values)
         for tag, column in columns.items():
             assert float(row[column]) == pytest.approx(values[tag], rel=1e-6)
@@ -92,9 +92,9 @@ def test_the_command_at_the_end_evaluates_the_best_detector(trained, tmp_path):
     command = f"{line.removeprefix('evaluation: ')} --output_dir {shlex.quote(str(tmp_path))}"
     found = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
-    best = max(float(row["AP"]) for row in rows_of(folder / "metrics.csv") if row["AP"])
+    best = max(float(row["mAP"]) for row in rows_of(folder / "metrics.csv") if row["AP"])
     assert found.stdout.splitlines()[-1] == f"mAP: {best:.4f}"
-    assert f"with AP {best:.4f}," in result.stdout and f"in {folder}/best.ckpt\n" in result.stdout
+    assert f"with mAP {best:.4f}," in result.stdout and f"in {folder}/best.ckpt\n" in result.stdout
 
 
 def test_an_interrupted_training_leaves_whole_files(shapes_records, tmp_path, read_events):

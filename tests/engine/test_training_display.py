@@ -78,8 +78,8 @@ def test_steps_are_told_within_their_epoch(capsys):
 
 def test_evaluations_are_told(capsys):
     display = TrainingDisplay(epochs=2, steps=20)
-    display.on_evaluation(EvalRecord(1, 10, {"AP": 0.25, "AP50": 0.5}, True, {}))
-    display.on_evaluation(EvalRecord(2, 20, {"AP": 0.125, "AP50": 0.5}, False, {}))
+    display.on_evaluation(EvalRecord(1, 10, {"mAP": 0.25, "AP50": 0.5}, True, {}))
+    display.on_evaluation(EvalRecord(2, 20, {"mAP": 0.125, "AP50": 0.5}, False, {}))
     expected = ["epoch 1/2 mAP 0.2500 AP50 0.5000 (best)", "epoch 2/2 mAP 0.1250 AP50 0.5000"]
     assert capsys.readouterr().out.splitlines() == expected
 

@@ -27,7 +27,7 @@ STEP = StepRecord(
     memory_mib=1000.0,
 )
 OVERFLOWN = dataclasses.replace(STEP, step=160, gradient_norm=math.inf, data_wait=None, memory_mib=None)
-FIGURES = {name: index / 16 for index, name in enumerate(METRICS)}
+FIGURES = {name: index / 16 for index, name in enumerate(("mAP", *METRICS))}
 PICTURE = np.zeros((40, 60, 3), np.uint8)
 PICTURE[:, :30], PICTURE[:, 30:] = (255, 0, 0), (0, 0, 255)  # red on the left, blue on the right
 EVALUATION = EvalRecord(2, 200, FIGURES, True, {"11": PICTURE, "12": PICTURE[:20, :30]})
@@ -82,10 +82,10 @@ def test_metrics_file(tmp_path):
     lines = (tmp_path / "metrics.csv").read_text().splitlines()  # before it is closed: a run may be killed
     assert lines == [
         "epoch,step,loss,box_loss,class_loss,learning_rate,gradient_norm,loss_scale,skipped_steps,images_per_second,"
-        "data_wait,memory_mib,AP,AP50,AP75,AP_small,AP_medium,AP_large,AR1,AR10,AR100,AR_small,AR_medium,AR_large",
-        "2,150,1.25,0.5,0.75,0.0125,3.5,1024,1,12.5,0.25,1000,,,,,,,,,,,,",
-        "2,200,,,,,,,,,,,0,0.0625,0.125,0.1875,0.25,0.3125,0.375,0.4375,0.5,0.5625,0.625,0.6875",
-        "2,160,1.25,0.5,0.75,0.0125,inf,1024,1,12.5,,,,,,,,,,,,,,",
+        "data_wait,memory_mib,mAP,AP,AP50,AP75,AP_small,AP_medium,AP_large,AR1,AR10,AR100,AR_small,AR_medium,AR_large",
+        "2,150,1.25,0.5,0.75,0.0125,3.5,1024,1,12.5,0.25,1000,,,,,,,,,,,,,",
+        "2,200,,,,,,,,,,,0,0.0625,0.125,0.1875,0.25,0.3125,0.375,0.4375,0.5,0.5625,0.625,0.6875,0.75",
+        "2,160,1.25,0.5,0.75,0.0125,inf,1024,1,12.5,,,,,,,,,,,,,,,",
     ]
     file.close()
     assert len(list(csv.DictReader(open(tmp_path / "metrics.csv")))) == 3

@@ -1,6 +1,7 @@
 """report.html: what it says, that it needs nothing else, and that it stands empty and odd evaluations."""
 
 import base64
+import dataclasses
 import io
 import re
 import subprocess
@@ -17,6 +18,7 @@ from ssd.data.dataset import create_dataset
 from ssd.engine.evaluator import Evaluation
 from ssd.engine.report.page import write_report
 from ssd.engine.results import write_results
+from ssd.engine.voc_metrics import VocScores
 from ssd.models.detector import create_detector
 
 CAT, DOG, BIRD = 1, 2, 3
@@ -159,6 +161,15 @@ def test_class_names_may_hold_anything(report, evaluate_rows, capfd):
             if image["src"].startswith("data:image/svg+xml;base64,"):
                 assert b"<script" not in base64.b64decode(image["src"].partition(",")[2])
     assert capfd.readouterr().err == ""  # no complaint about letters or formulas
+
+
+def test_other_metrics_and_suppression_are_named(report, evaluate_rows):
+    evaluated = evaluate_rows(OBJECTS, DETECTIONS)
+    assert "VOC" not in report(evaluated).text
+    voc = dataclasses.replace(evaluated, voc=VocScores({}, 0.625, 0.375))
+    page = report(voc, nms="soft", soft_nms_sigma=0.25)
+    assert "0.625 Pascal VOC's AP by area" in page.text and "0.375 Pascal VOC's AP over 11 points" in page.text
+    assert "scores fall by exp(-IoU² / 0.25)" in page.text and "IoU above" not in page.text
 
 
 def test_images_that_are_not_in_the_shards_are_not_shown(report, evaluate_rows):

@@ -60,10 +60,12 @@ class Config(_Section):
     data_dir: str = Field("./data/coco", description="folder written by create_data.py")
     backbone_ckpt_path: Optional[str] = Field(None, description="ImageNet weights of the backbone; empty: from scratch")
     ckpt_path: Optional[str] = Field(
-        None, description="detector to evaluate; empty: best, else newest, in ckpt_save_dir"
+        None, description="detector to evaluate or predict with; empty: best, else newest, in ckpt_save_dir"
     )
-    ckpt_save_dir: str = Field("./ckpt", description="where train.py writes checkpoints")
-    output_dir: str = Field("./output", description="where eval.py writes metrics.json and predictions.json")
+    ckpt_save_dir: str = Field("./ckpt", description="where train.py writes checkpoints, metrics.csv and events")
+    output_dir: str = Field(
+        "./output", description="where eval.py writes report.html and figures, and predict.py, in predictions/"
+    )
     dataset: Literal["coco"] = Field("coco", description="kind of shards under data_dir")
     classes: Optional[tuple[str, ...]] = Field(
         None, description="class names, background first; follow the data if not given"
@@ -121,7 +123,9 @@ class Config(_Section):
     eval_interval: int = Field(1, ge=1)
 
     min_score: float = Field(0.01, ge=0, lt=1, description="evaluation: detections below are dropped")
-    display_score: float = Field(0.3, ge=0, le=1, description="pictures: detections below are not drawn")
+    display_score: float = Field(
+        0.3, ge=0, le=1, description="detections below are not drawn, nor listed by predict.py"
+    )
     nms: Literal["hard", "soft"] = Field("hard", description="hard drops overlapping boxes, soft lowers their scores")
     nms_threshold: float = Field(
         0.6, gt=0, le=1, description="hard: IoU above which the weaker box of a class is dropped"

@@ -25,9 +25,7 @@ class RecordSteps(Callback):
     schedule: learning rate of every update; images_per_step: on all devices together
     """
 
-    def __init__(
-        self, log: TrainingLog, schedule: np.ndarray, images_per_step: int, interval: int, device_target: str
-    ):
+    def __init__(self, log: TrainingLog, schedule: np.ndarray, images_per_step: int, interval: int, device_target: str):
         super().__init__()
         self.log = log
         self.schedule = schedule
@@ -142,8 +140,8 @@ class EvalWhileTrain(Callback):
         if epoch != self.epochs and (epoch < self.start or (epoch - self.start) % self.interval):
             return
         evaluated = self.evaluation()
-        metrics = evaluated.scores.metrics
-        is_best = self.best is None or metrics["AP"] > self.best.metrics["AP"]
+        metrics = {"mAP": evaluated.mean_ap, **evaluated.scores.metrics}
+        is_best = self.best is None or metrics["mAP"] > self.best.metrics["mAP"]
         record = EvalRecord(epoch, params.cur_step_num, metrics, is_best, self.draw(evaluated))
         if is_best:
             save_checkpoint(self.detector, self.path)

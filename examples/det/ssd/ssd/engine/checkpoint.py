@@ -101,6 +101,20 @@ def save_checkpoint(net: nn.Cell, path: Path) -> None:
     os.replace(aside, path)
 
 
+def choose_checkpoint(cfg) -> Path:
+    """The checkpoint of a detector that a recipe means: ckpt_path, else the best or newest in ckpt_save_dir.
+
+    cfg: Config. Raises UserError if there is none.
+    """
+    path = Path(cfg.ckpt_path) if cfg.ckpt_path else find_checkpoint(Path(cfg.ckpt_save_dir))
+    if path is None:
+        raise UserError(
+            f"ckpt_path: got nothing, and no checkpoint in {cfg.ckpt_save_dir}, expected a detector; "
+            "train one or set --ckpt_path"
+        )
+    return path
+
+
 def find_checkpoint(folder: Path) -> Path | None:
     """The best checkpoint in a folder that train.py wrote, else the newest, None if there is none."""
     if (folder / "best.ckpt").is_file():

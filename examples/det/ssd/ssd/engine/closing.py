@@ -15,7 +15,7 @@ def closing_words(folder: Path, epochs: int, seconds: float, best: EvalRecord | 
     """One paragraph. folder: ckpt_save_dir; best: None if nothing was evaluated; checkpoint: what to evaluate"""
     lines = [f"trained {epochs} epoch{'s' * (epochs > 1)} in {duration(seconds)}"]
     if best is not None:
-        scores = f"AP {best.metrics['AP']:.4f}, AP50 {best.metrics['AP50']:.4f}"
+        scores = f"mAP {best.metrics['mAP']:.4f}, AP50 {best.metrics['AP50']:.4f}"
         lines.append(f"best: epoch {best.epoch} with {scores}, in {checkpoint}")
     else:
         lines.append(
@@ -47,6 +47,4 @@ def evaluation_command(argv: Sequence[str], checkpoint: Path) -> str | None:
         elif not equals:
             del rest[:1]
     # By the name under which Python was started: what is on the path here is also where the user types.
-    return shlex.join(
-        [sys.orig_argv[0], str(script.with_name("eval.py")), *words, "--ckpt_path", str(checkpoint)]
-    )
+    return shlex.join([sys.orig_argv[0], str(script.with_name("eval.py")), *words, "--ckpt_path", str(checkpoint)])

@@ -12,7 +12,7 @@ from ..data.info import INFO_NAME, read_info
 from ..errors import UserError
 from ..models.detector import create_detector
 from ..progress import Progress
-from .checkpoint import find_checkpoint, load_weights
+from .checkpoint import choose_checkpoint, load_weights
 from .coco_metrics import CocoEvaluator, Scores
 from .compile_cache import compile_cache
 from .inference import Stopwatch, create_inference_net, create_selector, detect
@@ -41,12 +41,7 @@ class Evaluated:
 
 def evaluate(cfg) -> tuple[Evaluated, Path]:
     """Score a checkpoint as a recipe says. cfg: Config -> what was found, the checkpoint. Raises UserError."""
-    path = Path(cfg.ckpt_path) if cfg.ckpt_path else find_checkpoint(Path(cfg.ckpt_save_dir))
-    if path is None:
-        raise UserError(
-            f"ckpt_path: got nothing, and no checkpoint in {cfg.ckpt_save_dir}, expected a detector; "
-            "train one or set --ckpt_path"
-        )
+    path = choose_checkpoint(cfg)
     runtime = set_up_runtime(cfg)
     dataset = create_dataset(cfg, "val")
     detector = create_detector(cfg)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Sequence
 
 import cv2
 import numpy as np
 
 from ..boxes.ops import xywh_to_yxyx
+from ..data.dataset import read_images
+from ..data.images import decode_image
 from ..drawing import draw_detections, draw_truth
 from .evaluator import Evaluated
 
@@ -17,17 +20,22 @@ LONG_SIDE = 640  # pixels; larger images are drawn smaller
 class ExamplePictures:
     """Draws evaluations on example images: objects in white, detections in the colours of their classes.
 
-    examples: of data.examples.read_examples; classes: names by label; min_score: detections below are not drawn
+    folder: data_dir; classes: names by label; min_score: detections below are not drawn; count: of images
     """
 
-    def __init__(self, examples: Sequence[tuple[int, np.ndarray]], classes: Sequence[str], min_score: float):
-        self.images = {image_id: _shrink(image) for image_id, image in examples}
+    def __init__(self, folder: Path, classes: Sequence[str], min_score: float, count: int = 4):
+        self.folder = folder
         self.classes = classes
         self.min_score = min_score
+        self.count = count
+        self.images: dict[int, tuple[np.ndarray, float]] = {}  # read when there are first detections to draw
 
     def __call__(self, evaluated: Evaluated) -> dict[str, np.ndarray]:
         """-> {image id: (H, W, 3) uint8 RGB}"""
-        evaluator = evaluated.evaluator
+        evaluator, first = evaluated.evaluator, evaluated.image_ids[: self.count]
+        if not self.images:
+            encoded = read_images(self.folder, "val", first)
+            self.images = {image_id: _shrink(decode_image(encoded[image_id])) for image_id in first}
         labels = {category_id: label for label, category_id in enumerate(evaluator.category_ids)}
         found = {image_id: [] for image_id in self.images}
         for result in evaluator.results:

@@ -17,7 +17,7 @@ from ..data.transforms import resize
 from ..errors import UserError
 from ..models.detector import create_detector
 from ..models.postprocess import Detections
-from .checkpoint import find_checkpoint, load_weights
+from .checkpoint import choose_checkpoint, load_weights
 from .inference import create_inference_net, create_selector, run_batch
 from .runtime import set_up_runtime
 from .train_step import to_mixed_precision
@@ -43,7 +43,7 @@ class Predictor:
             )
         cfg = config if isinstance(config, Config) else load_config(config, overrides)
         self.cfg = cfg
-        self.checkpoint = _find_checkpoint(cfg, checkpoint)
+        self.checkpoint = Path(checkpoint) if checkpoint else choose_checkpoint(cfg)
         self.runtime = set_up_runtime(cfg)
         detector = create_detector(cfg)
         load_weights(detector, self.checkpoint)
@@ -90,16 +90,6 @@ class Predictor:
 def _let_go(nets: list) -> None:
     nets.clear()
     gc.collect()
-
-
-def _find_checkpoint(cfg, given) -> Path:
-    path = Path(given or cfg.ckpt_path) if given or cfg.ckpt_path else find_checkpoint(Path(cfg.ckpt_save_dir))
-    if path is None:
-        raise UserError(
-            f"ckpt_path: got nothing, and no checkpoint in {cfg.ckpt_save_dir}, expected a detector; "
-            "train one or set --ckpt_path"
-        )
-    return path
 
 
 def _as_pixels(image) -> np.ndarray:

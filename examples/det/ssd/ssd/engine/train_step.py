@@ -12,7 +12,6 @@ from ..models.assigner import create_assigner
 from ..models.layers import NormalizeImage
 from ..models.loss import create_loss
 
-
 _unscale = ops.MultitypeFuncGraph("unscale")
 _sum_of_squares = ops.MultitypeFuncGraph("sum_of_squares")
 

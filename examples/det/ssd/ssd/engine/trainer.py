@@ -10,7 +10,6 @@ from mindspore.train import Model
 
 from ..boxes.anchors import create_anchors
 from ..data.dataset import create_dataset
-from ..data.examples import read_examples
 from ..models.detector import create_detector
 from .callbacks import CheckpointSaver, EvalWhileTrain, KeepGraphs, RecordSteps
 from .checkpoint import find_checkpoint, load_backbone
@@ -23,8 +22,6 @@ from .schedule import create_schedule
 from .train_step import create_train_step, to_mixed_precision
 from .training_display import TrainingDisplay
 from .training_log import TrainingLog, open_files, set_aside_earlier
-
-EXAMPLES = 4  # validation images that are drawn after each evaluation
 
 
 def train(cfg) -> None:
@@ -64,8 +61,7 @@ def train(cfg) -> None:
 def _create_evaluation(cfg, detector, anchors) -> tuple[Evaluation, ExamplePictures]:
     """What evaluates between epochs, and what draws it. Raises UserError."""
     evaluation = Evaluation(cfg, detector, anchors, create_dataset(cfg, "val"))
-    examples = read_examples(Path(cfg.data_dir), "val", EXAMPLES)
-    return evaluation, ExamplePictures(examples, cfg.classes, cfg.display_score)
+    return evaluation, ExamplePictures(Path(cfg.data_dir), cfg.classes, cfg.display_score)
 
 
 def _open_log(cfg, steps: int, images_per_step: int) -> TrainingLog:

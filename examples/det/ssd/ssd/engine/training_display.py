@@ -44,7 +44,7 @@ class TrainingDisplay:
             self._say(f"{self._place(record.epoch, record.step)} {self.figures}{self._left(record.step)}")
 
     def on_evaluation(self, record: EvalRecord) -> None:
-        ap, ap50 = record.metrics["AP"], record.metrics["AP50"]
+        ap, ap50 = record.metrics["mAP"], record.metrics["AP50"]
         best = " (best)" if record.is_best else ""
         self._say(f"epoch {record.epoch}/{self.epochs} mAP {ap:.4f} AP50 {ap50:.4f}{best}")
 

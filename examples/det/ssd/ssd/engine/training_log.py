@@ -46,8 +46,8 @@ class StepRecord:
 
 @dataclasses.dataclass(frozen=True)
 class EvalRecord:
-    """An evaluation after an epoch. step: the last of that epoch; metrics: {name of METRICS: 0..1, or -1};
-    is_best: whether no evaluation before had a better AP; pictures: {name: (H, W, 3) uint8 RGB}"""
+    """An evaluation after an epoch. step: the last of that epoch; metrics: {mAP, and names of METRICS: 0..1, or -1};
+    is_best: whether no evaluation before had as good a mAP; pictures: {name: (H, W, 3) uint8 RGB}"""
 
     epoch: int
     step: int
@@ -88,10 +88,10 @@ class TrainingLog:
 
 
 class MetricsFile:
-    """metrics.csv: a row for each StepRecord, and one for each evaluation with its twelve figures instead, empty where
+    """metrics.csv: a row for each StepRecord, and one for each evaluation with its figures instead, empty where
     the other kind has values. Each is on the disk as soon as it is written."""
 
-    COLUMNS = (*(field.name for field in dataclasses.fields(StepRecord)), *METRICS)
+    COLUMNS = (*(field.name for field in dataclasses.fields(StepRecord)), "mAP", *METRICS)
 
     def __init__(self, path: Path):
         self.file = open(path, "w", newline="", encoding="utf-8")
