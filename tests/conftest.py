@@ -66,7 +66,7 @@ def load_recipe():
 
 @pytest.fixture(scope="session", autouse=True)
 def runtime(load_recipe):
-    """Graph mode and a seed, as commands have them, before the first test runs a graph: afterwards MindSpore refuses."""
+    """Graph mode and a seed, as commands have them, before the first graph runs: afterwards MindSpore refuses."""
     from ssd.engine.runtime import set_up_runtime
 
     set_up_runtime(load_recipe("ssd_mobilenetv2"))

@@ -121,7 +121,7 @@ def test_events(tmp_path, read_events):
     assert {tag: value.simple_value for tag, value in values.items() if tag.startswith("validation/")} == {
         f"validation/{name}": figure for name, figure in FIGURES.items()
     }
-    assert set(values) == {f"validation/{name}" for name in METRICS} | {"examples/11", "examples/12"}
+    assert set(values) == {f"validation/{name}" for name in FIGURES} | {"examples/11", "examples/12"}
     writer.close()
     assert len(read_events(tmp_path)) == 3
 

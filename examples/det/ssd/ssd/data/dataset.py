@@ -56,7 +56,7 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
 
 
 def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[int, bytes]:
-    """Encoded images out of the shards, by id; ids that are not in them are left out. Raises UserError without shards."""
+    """Encoded images out of the shards, by id; ids they do not have are left out. Raises UserError without shards."""
     shard = find_shard(folder, split)
     ids = ds.MindDataset(shard, ["img_id"], shuffle=False)
     wanted = set(image_ids)

@@ -27,8 +27,8 @@ def _sum_of_squares_of_tensor(gradient):
 
 
 # What a training step gives out, in this order. loss, box_loss, cls_loss: those of this device's batch; grad_norm: L2
-# norm of all gradients as one vector, unscaled and averaged over the devices; loss_scale: that of this step; overflow: 1
-# if the step left the weights as they were, else 0; updates: of the weights before this step.
+# norm of all gradients as one vector, unscaled and averaged over the devices; loss_scale: that of this step; overflow:
+# 1 if the step left the weights as they were, else 0; updates: of the weights before this step.
 OUTPUTS = ("loss", "box_loss", "cls_loss", "grad_norm", "loss_scale", "overflow", "updates")
 
 

@@ -62,8 +62,8 @@ class Detections:
 class DetectionSelector:
     """Threshold, non-maximum suppression within each class, and the cap on detections of an image.
 
-    nms: hard drops boxes that a better one overlaps by more than nms_threshold; soft lowers scores, and drops what falls
-    below min_score
+    nms: hard drops boxes that a better one overlaps by more than nms_threshold; soft lowers scores, and drops what
+    falls below min_score
     """
 
     def __init__(
