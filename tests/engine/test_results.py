@@ -35,8 +35,10 @@ def with_voc(evaluated):
 
 
 @pytest.fixture
-def recipe(load_recipe, tmp_path):
-    return load_recipe("ssd_mobilenetv2", output_dir=str(tmp_path / "new" / "output"))
+def recipe(load_recipe, shapes_records, tmp_path):
+    """With shards that have images of the ids of `truth`, for the pictures of the report."""
+    folder = str(tmp_path / "new" / "output")
+    return load_recipe("ssd_mobilenetv2", data_dir=str(shapes_records), num_classes=None, output_dir=folder)
 
 
 def test_written_results_score_the_same_elsewhere(evaluated, recipe, truth):
@@ -54,6 +56,7 @@ def test_written_results_score_the_same_elsewhere(evaluated, recipe, truth):
     written = json.loads((folder / "metrics.json").read_text())
     assert written["mAP"] == metrics["AP"] and {name: written[name] for name in metrics} == metrics
     assert (written["checkpoint"], written["images"], written["nms"]) == ("ckpt/best.ckpt", 3, "hard")
+    assert "data:image/jpeg;base64," in (folder / "report.html").read_text()
     assert written["images_per_second"] == {"data": 6, "network": 4, "postprocessing": 12}
 
 
