@@ -96,7 +96,7 @@ kill_ranks() {
 end_ranks() { # ask with a signal, then kill
     local rank deadline=$((SECONDS + grace_seconds + 1)) # SECONDS may be about to step
     ((${#running[@]} > 0)) || return 0
-    say "SIG$1 to ${#running[@]} ranks; in $grace_seconds s those left are killed"
+    say "SIG$1 to ranks ${!running[*]}; in $grace_seconds s those left are killed"
     for rank in "${!running[@]}"; do
         kill "-$1" "${running[$rank]}" 2>/dev/null || true
     done

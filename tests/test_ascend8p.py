@@ -2,99 +2,10 @@
 
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-# Checks of the table are real. A rank writes what it was given. With STAY it stays, with a child, until a signal comes,
-# which the rank DEAF does not heed. The rank FAIL_RANK says thirty lines, and ends with code 7 when the others stay.
-STAND_IN = f"""#!/bin/bash
-[[ $1 != tools/rank_table.py ]] || exec "{sys.executable}" "$@"
-echo "device_num $DEVICE_NUM rank_size $RANK_SIZE device_id $DEVICE_ID rank_id $RANK_ID table $RANK_TABLE_FILE"
-printf '<%s>' "$@"; echo
-if [[ ${{FAIL_RANK-}} == "$RANK_ID" ]]; then
-    seq -f 'line %g' 30
-    until [[ $(cat train_rank*.log | grep -c child) == $((RANK_SIZE - 1)) ]]; do sleep 0.02; done
-    exit 7
-fi
-[[ -n ${{STAY-}} ]] || exit 0
-for name in INT TERM HUP; do
-    if [[ ${{DEAF-}} == "$RANK_ID" ]]; then
-        trap "echo heard $name" "$name"
-    else
-        trap "echo saved after $name; exit 0" "$name"
-    fi
-done
-sleep 300 &
-echo "process $$ child $!"
-while :; do wait; done
-"""
-
-
-class Launch:
-    """A folder that looks like the root of the repository, and runs of the script in it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.started = []
-        (folder / "bin").mkdir()
-        (folder / "bin" / "python").write_text(STAND_IN)
-        (folder / "bin" / "python").chmod(0o755)
-        for name in ("tools", "examples"):
-            (folder / name).symlink_to(ROOT / name)
-        # A copy, because the script works where it lies.
-        (folder / "ascend8p.sh").write_text((ROOT / "ascend8p.sh").read_text())
-
-    def write_table(self, *words, out="."):
-        command = [sys.executable, str(ROOT / "tools" / "rank_table.py"), "--out", str(self.folder / out), *words]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-
-    def start(self, *words, cwd=None, **settings):
-        ours = ("DEVICE_NUM", "RANK_SIZE", "RANK_TABLE_FILE", "SERVER_INDEX", "GRACE_SECONDS")
-        environment = {name: value for name, value in os.environ.items() if name not in ours}
-        environment["PATH"] = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        # A background pytest may ignore SIGINT, and what is ignored is inherited; a handler is not.
-        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-        process = subprocess.Popen(
-            ["bash", str(self.folder / "ascend8p.sh"), *words],
-            cwd=cwd or self.folder,
-            env=environment | settings,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # its process group is what Ctrl-C in a terminal reaches
-        )
-        signal.signal(signal.SIGINT, handler)
-        self.started.append(process)
-        return process
-
-    def run(self, *words, **settings):
-        """(code, stdout, stderr) of a whole run."""
-        process = self.start(*words, **settings)
-        said, complained = process.communicate(timeout=60)
-        return process.returncode, said, complained
-
-    def log(self, rank):
-        return (self.folder / f"train_rank{rank}.log").read_text()
-
-    def wait_for(self, ranks, text):
-        deadline = time.monotonic() + 30
-        for rank in ranks:
-            file = self.folder / f"train_rank{rank}.log"
-            while not (file.exists() and text in file.read_text()):
-                assert time.monotonic() < deadline, f"rank {rank} never said {text!r}"
-                time.sleep(0.02)
-
-    def processes(self, ranks):
-        """All processes of ranks that stay: themselves and their children."""
-        return [int(number) for rank in ranks for number in re.findall(r"(?:process|child) (\d+)", self.log(rank))]
+from launching import Launch, all_gone, is_alive, processes_of
 
 
 @pytest.fixture
@@ -103,16 +14,12 @@ def launch(tmp_path):
     yield launch
     for process in launch.started:  # what a failed test left
         if process.poll() is None:
-            process.terminate()
-            process.communicate(timeout=60)
-
-
-def is_alive(process):
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"  # dead, and its new parent, the system's first process, has not looked yet
+            process.kill()
+            process.communicate()
+    logs = "".join(file.read_text() for file in launch.folder.rglob("*.log"))
+    for process in processes_of(logs):
+        if is_alive(process):
+            os.kill(process, signal.SIGKILL)
 
 
 # --- what ranks are given ---
@@ -232,8 +139,8 @@ def test_the_first_failure_ends_all_and_gives_its_code_and_the_end_of_its_log(la
     lines = complained.splitlines()
     assert lines[0] == "error: rank 1 ended with code 7; the end of train_rank1.log:"
     assert lines[1:21] == [f"line {i}" for i in range(11, 31)]
-    assert len(lines) == 22 and lines[21].startswith("SIGTERM to 2 ranks; in 30 s")
-    assert len(launch.processes([0, 2])) == 4 and not any(map(is_alive, launch.processes([0, 2])))
+    assert lines[21:] == ["SIGTERM to ranks 0 2; in 30 s those left are killed"]
+    assert len(launch.processes([0, 2])) == 4 and all_gone(launch.processes([0, 2]))
 
 
 def test_a_rank_that_dies_of_a_signal_has_failed(launch):
@@ -246,7 +153,7 @@ def test_a_rank_that_dies_of_a_signal_has_failed(launch):
     assert complained.startswith("error: rank 1 ended with code 137; the end of train_rank1.log:\ndevice_num 2 ")
     assert "Killed" not in complained  # bash's own words
     assert launch.log(0).endswith("saved after TERM\n")
-    assert not any(map(is_alive, launch.processes([0, 1])))
+    assert all_gone(launch.processes([0, 1]))
 
 
 @pytest.mark.parametrize("name, code", [("INT", 130), ("TERM", 143), ("HUP", 129)])
@@ -258,10 +165,10 @@ def test_signals_reach_every_rank(name, code, launch):
     os.killpg(process.pid, signal.Signals[f"SIG{name}"])
     _, complained = process.communicate(timeout=60)
     assert process.returncode == code
-    assert complained == f"SIG{name} to 4 ranks; in 30 s those left are killed\n"
+    assert complained == f"SIG{name} to ranks 0 1 2 3; in 30 s those left are killed\n"
     for rank in range(4):
         assert launch.log(rank).count("saved after") == 1 and f"saved after {name}\n" in launch.log(rank)
-    assert not any(map(is_alive, launch.processes(range(4))))
+    assert all_gone(launch.processes(range(4)))
 
 
 def test_a_rank_that_does_not_leave_is_killed_after_the_grace(launch):
@@ -273,7 +180,7 @@ def test_a_rank_that_does_not_leave_is_killed_after_the_grace(launch):
     assert process.returncode == 143
     assert complained.splitlines()[1:] == ["rank 0 did not leave and was killed"]
     assert launch.log(0).endswith("heard TERM\n") and launch.log(1).endswith("saved after TERM\n")
-    assert not any(map(is_alive, launch.processes([0, 1])))
+    assert all_gone(launch.processes([0, 1]))
 
 
 def test_a_second_ctrl_c_kills_at_once(launch):
@@ -286,4 +193,4 @@ def test_a_second_ctrl_c_kills_at_once(launch):
     os.killpg(process.pid, signal.SIGINT)
     _, complained = process.communicate(timeout=60)
     assert process.returncode == 130 and complained.endswith("rank 1 did not leave and was killed\n")
-    assert not any(map(is_alive, launch.processes([0, 1])))
+    assert all_gone(launch.processes([0, 1]))

@@ -125,7 +125,7 @@ def choose_server(servers: list[Server], index: str) -> Server:
 
 def describe(servers: list[Server]) -> str:
     parts = [f"{server.server_id} ({' '.join(str(device) for _, device in server.devices)})" for server in servers]
-    return f"{sum(len(server.devices) for server in servers)} ranks, on the devices of {', '.join(parts)}"
+    return f"ranks 0 to {sum(len(server.devices) for server in servers) - 1}, on the devices of {', '.join(parts)}"
 
 
 def check_file(path: Path, ranks: int | None, index: str | None) -> str:
