@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make_shapes import make_shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 SSD = "examples/det/ssd"
@@ -153,36 +154,23 @@ def test_msrun_trains_on_two_workers(clone, shapes_records, tmp_path):
     assert sorted(path.name for path in (tmp_path / "ckpt").iterdir()) == ["metrics.csv", "ssd-1.ckpt", "tensorboard"]
 
 
-def test_rank_table_launch_sets_the_published_environment(clone, tmp_path):
-    stand_in = tmp_path / "bin" / "python"
-    stand_in.parent.mkdir()
-    stand_in.write_text(
-        '#!/bin/bash\necho "$DEVICE_NUM $RANK_SIZE $RANK_TABLE_FILE $DEVICE_ID $RANK_ID $*"\nexit ${FAIL:-0}\n'
-    )
-    stand_in.chmod(0o755)
-    table = tmp_path / "table.json"
-    table.write_text("{}")
-    script = tmp_path / "ascend8p.sh"  # a copy, because it works and logs where it lies
-    script.write_text((ROOT / "ascend8p.sh").read_text())
-    environment = {"PATH": f"{stand_in.parent}:{os.environ['PATH']}", "RANK_TABLE_FILE": str(table), "DEVICE_NUM": "2"}
-
-    def launch(**more):
-        return subprocess.run(
-            ["bash", str(script), "recipe.yaml", "--lr", "0.1"],
-            env={**os.environ, **environment, **more},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    assert launch().returncode == 0
-    for rank in range(2):
-        expected = f"2 2 {table} {rank} {rank} -u {SSD}/train.py --config recipe.yaml --lr 0.1\n"
-        assert (tmp_path / f"train_rank{rank}.log").read_text() == expected
-    failed = launch(FAIL="7")
-    assert failed.returncode == 7 and "ended with code 7" in failed.stderr
-    missing = launch(RANK_TABLE_FILE=str(tmp_path / "absent.json"))
-    assert missing.returncode == 2 and "absent.json" in missing.stderr
+def test_two_workers_evaluate_as_one_does(clone, tmp_path):
+    """Three images on two workers, one of which gets an image that the other has, too."""
+    make_shapes(tmp_path / "coco", train=2, val=3, size=96, seed=1)
+    words = ["python", f"{SSD}/create_data.py", "coco", "--data_path", str(tmp_path / "coco")]
+    expect_clean(run([*words, "--out_path", str(tmp_path / "records")], clone))
+    recipe = ["--config", f"{SSD}/ssd_shapes.yaml", "--data_dir", str(tmp_path / "records")]
+    recipe += ["--ckpt_save_dir", str(tmp_path / "ckpt"), "--batch_size", "2", "--min_score", "0"]
+    expect_clean(run(["python", f"{SSD}/train.py", *recipe, *SHORT, "--steps_per_epoch", "1"], clone))
+    evaluate = ["python", f"{SSD}/eval.py", *recipe, "--output_dir"]
+    expect_clean(run([*evaluate, str(tmp_path / "one")], clone))
+    msrun = "msrun --worker_num 2 --local_worker_num 2 --master_port 8139 --join=True".split()
+    result = run([*msrun, "--log_dir", str(tmp_path / "logs"), *evaluate, str(tmp_path / "two")], clone)
+    logs = {path.name: path.read_text() for path in (tmp_path / "logs").glob("worker_*.log")}
+    assert result.returncode == 0, logs
+    assert "mAP: " in logs["worker_0.log"] and "mAP: " not in logs["worker_1.log"]
+    one, two = (json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "two"))
+    assert one == two and {result["image_id"] for result in one} == {3, 4, 5}
 
 
 def expect_one_line(result, *parts):

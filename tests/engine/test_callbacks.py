@@ -1,5 +1,7 @@
 """Records, checkpoints and evaluations around training, with made-up steps and with a tiny model that is trained."""
 
+import dataclasses
+import json
 from types import SimpleNamespace
 
 import mindspore.dataset as ds
@@ -8,10 +10,11 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.train import Model
 from ssd.engine import callbacks
-from ssd.engine.callbacks import CheckpointSaver, EvalWhileTrain, RecordSteps, memory_in_use
-from ssd.engine.checkpoint import read_checkpoint
+from ssd.engine.callbacks import CheckpointSaver, EndWhenAsked, EvalWhileTrain, GoOn, RecordSteps, memory_in_use
+from ssd.engine.checkpoint import STATE_KEY, read_checkpoint
 from ssd.engine.train_step import CPUTrainStep
 from ssd.engine.training_log import EvalRecord, StepRecord, TrainingLog
+from ssd.engine.training_state import TrainingState
 
 
 def context(**values):
@@ -74,24 +77,71 @@ def draw(evaluated):
 # --- checkpoints ---
 
 
+START = TrainingState(step=0, steps_per_epoch=10, images_per_step=4, seed=7)
+
+
+def saver_of(folder, keep=9, every_steps=None, best=None, interrupt=False):
+    return CheckpointSaver(folder, keep, every_steps, START, lambda: best, interrupt)
+
+
+def state_of(path):
+    return TrainingState(**json.loads(read_checkpoint(path)[STATE_KEY]))
+
+
 @pytest.mark.parametrize("keep, kept", [(2, ["ssd-4.ckpt", "ssd-5.ckpt"]), (1, ["ssd-5.ckpt"])])
 def test_the_last_checkpoints_are_kept(keep, kept, net, tmp_path):
-    saver = CheckpointSaver(tmp_path / "ckpt", keep)
+    saver = saver_of(tmp_path / "ckpt", keep)
     for epoch in range(1, 6):
         set_weight(net, epoch)
-        saver.on_train_epoch_end(context(cur_epoch_num=epoch, train_network=net))
-        assert saved_weight(tmp_path / "ckpt" / f"ssd-{epoch}.ckpt") == epoch
-    assert sorted(path.name for path in (tmp_path / "ckpt").iterdir()) == kept
+        saver.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch, train_network=net))
+        for name in (f"ssd-{epoch}.ckpt", "last.ckpt"):
+            assert saved_weight(tmp_path / "ckpt" / name) == epoch
+            assert state_of(tmp_path / "ckpt" / name) == dataclasses.replace(START, step=10 * epoch)
+    assert sorted(path.name for path in (tmp_path / "ckpt").iterdir()) == ["last.ckpt", *kept]
 
 
 def test_files_of_others_and_files_that_are_gone_do_not_matter(net, tmp_path):
-    saver = CheckpointSaver(tmp_path, 1)
+    saver = saver_of(tmp_path, 1)
     (tmp_path / "best.ckpt").touch()
     for epoch in (1, 2):
-        saver.on_train_epoch_end(context(cur_epoch_num=epoch, train_network=net))
+        saver.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch, train_network=net))
         if epoch == 1:
             (tmp_path / "ssd-1.ckpt").unlink()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "ssd-2.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt", "ssd-2.ckpt"]
+
+
+def test_a_training_that_goes_on_counts_the_checkpoints_it_finds(net, tmp_path):
+    for first in (1, 3):
+        saver = saver_of(tmp_path, keep=2)
+        for epoch in (first, first + 1):
+            saver.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch, train_network=net))
+    assert sorted(path.name for path in tmp_path.glob("ssd-*")) == ["ssd-3.ckpt", "ssd-4.ckpt"]
+
+
+def test_the_last_is_saved_within_epochs(net, tmp_path):
+    saver, saved = saver_of(tmp_path, every_steps=4), []
+    for step in range(1, 21):
+        saver.on_train_step_end(context(cur_step_num=step, batch_num=10, train_network=net))
+        if (tmp_path / "last.ckpt").exists():
+            saved.append(step)
+            assert state_of(tmp_path / "last.ckpt").step == step
+            (tmp_path / "last.ckpt").unlink()
+    assert saved == [4, 8, 12, 16]  # at 20 the epoch ends, and saves by itself
+
+
+def test_the_best_evaluation_is_part_of_the_state(net, tmp_path):
+    best = EvalRecord(2, 20, {"mAP": 0.5}, True, {"11": np.zeros((1, 1, 3))})
+    saver_of(tmp_path, best=best).on_train_epoch_end(context(cur_epoch_num=3, cur_step_num=30, train_network=net))
+    assert state_of(tmp_path / "last.ckpt").best == {"epoch": 2, "step": 20, "metrics": {"mAP": 0.5}}
+
+
+def test_a_wish_to_end_is_granted_after_saving(net, tmp_path):
+    saver, step = saver_of(tmp_path, interrupt=True), context(cur_step_num=13, batch_num=10, train_network=net)
+    EndWhenAsked(saver).on_train_step_end(step)
+    saver.on_train_step_end(step)
+    with pytest.raises(KeyboardInterrupt):
+        EndWhenAsked(saver).on_train_step_end(step)
+    assert state_of(tmp_path / "last.ckpt").step == 13 and not list(tmp_path.glob("ssd-*"))
 
 
 # --- evaluation ---
@@ -282,7 +332,7 @@ def test_all_of_them_in_a_training(net, tmp_path):
     with TrainingLog(notes) as log:
         evaluating = EvalWhileTrain(evaluation, draw, log, net, tmp_path, 1, 1, 2)
         recording = RecordSteps(log, np.full(6, 0.5, np.float32), images_per_step=2, interval=2, device_target="CPU")
-        callbacks = [CheckpointSaver(tmp_path, keep=1), evaluating, recording]
+        callbacks = [GoOn(0), evaluating, saver_of(tmp_path, keep=1), recording]
         Model(step).train(2, data, callbacks=callbacks, dataset_sink_mode=False)
 
     # Each step lowers the weights by half of their gradients, 1/2 and 3/2, and with them the loss by 5/4.
@@ -296,7 +346,7 @@ def test_all_of_them_in_a_training(net, tmp_path):
         assert 0 <= record.data_wait <= 1 and record.images_per_second > 0 and record.memory_mib > 10
     assert notes.advanced == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6)] and notes.closed
     assert fields(notes.evaluations, "epoch", "step", "is_best") == [(1, 3, True), (2, 6, True)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "ssd-2.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt", "ssd-2.ckpt"]
     assert len(seen) == 2 and (seen[1] < seen[0]).all()
     for name in ("best.ckpt", "ssd-2.ckpt"):
         np.testing.assert_array_equal(read_checkpoint(tmp_path / name)["weight"].asnumpy(), seen[1])

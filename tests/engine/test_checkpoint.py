@@ -1,7 +1,9 @@
 """Checkpoints: what is saved comes back, MindCV's names find their place, a file that does not fit changes nothing."""
 
+import errno
 import os
 import re
+from pathlib import Path
 
 import mindcv
 import mindspore as ms
@@ -9,7 +11,15 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 from ssd.engine import checkpoint
-from ssd.engine.checkpoint import find_checkpoint, load_backbone, load_weights, save_checkpoint
+from ssd.engine.checkpoint import (
+    STATE_KEY,
+    find_checkpoint,
+    link_checkpoint,
+    load_backbone,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+)
 from ssd.engine.train_step import to_mixed_precision
 from ssd.errors import UserError
 from ssd.models.detector import create_detector
@@ -150,7 +160,7 @@ def test_saving_replaces_and_leaves_nothing_aside(tiny_detector, tmp_path, rando
 
 
 def test_an_interrupted_save_keeps_the_file_that_was_there(tiny_detector, tmp_path, monkeypatch):
-    def write_half(net, path):
+    def write_half(net, path, **options):
         with open(path, "wb") as file:
             file.write(b"half")
         raise KeyboardInterrupt
@@ -162,6 +172,42 @@ def test_an_interrupted_save_keeps_the_file_that_was_there(tiny_detector, tmp_pa
             save_checkpoint(tiny_detector, tmp_path / name)
     assert (tmp_path / "ssd-1.ckpt").read_bytes() == b"an earlier file"
     assert find_checkpoint(tmp_path) == tmp_path / "ssd-1.ckpt"  # the half of ssd-2.ckpt is no checkpoint
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(tiny_detector, tmp_path, monkeypatch):
+    def fill_disk(net, path, **options):
+        Path(path).with_suffix(".tmp").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    save_checkpoint(tiny_detector, tmp_path / "ssd-1.ckpt")
+    before = (tmp_path / "ssd-1.ckpt").read_bytes()
+    monkeypatch.setattr(checkpoint.ms, "save_checkpoint", fill_disk)
+    for name in ("ssd-1.ckpt", "ssd-2.ckpt"):
+        with pytest.raises(UserError, match=f"{name}: got no space left on device while writing, expected room"):
+            save_checkpoint(tiny_detector, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["ssd-1.ckpt"]
+    assert (tmp_path / "ssd-1.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["cut off", "a bit", "no checkpoint"])
+def test_damaged_checkpoints_are_refused_without_a_word_of_mindspores(damage, tiny_detector, tmp_path, capfd):
+    path = tmp_path / "ssd-1.ckpt"
+    save_checkpoint(tiny_detector, path, state='{"step": 1}')
+    assert read_checkpoint(path)[STATE_KEY] == '{"step": 1}'
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes({"cut off": content[:-1000], "a bit": content, "no checkpoint": b"weights"}[damage])
+    with pytest.raises(UserError, match="ssd-1.ckpt: got a file that is cut off, damaged or no checkpoint"):
+        read_checkpoint(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_link_is_another_name(tmp_path):
+    (tmp_path / "ssd-1.ckpt").write_bytes(b"one")
+    (tmp_path / "last.ckpt").write_bytes(b"none")
+    link_checkpoint(tmp_path / "ssd-1.ckpt", "last.ckpt")
+    assert (tmp_path / "last.ckpt").read_bytes() == b"one" and len(list(tmp_path.iterdir())) == 2
 
 
 # --- files of MindCV's example ---

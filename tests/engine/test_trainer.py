@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import cv2
+import mindspore as ms
 import numpy as np
 import pytest
 from ssd.engine.coco_metrics import METRICS
@@ -97,23 +98,80 @@ def test_the_command_at_the_end_evaluates_the_best_detector(trained, tmp_path):
     assert f"with mAP {best:.4f}," in result.stdout and f"in {folder}/best.ckpt\n" in result.stdout
 
 
-def test_an_interrupted_training_leaves_whole_files(shapes_records, tmp_path, read_events):
-    words = [sys.executable, "examples/det/ssd/train.py", *words_of(shapes_records, tmp_path), "--epoch_size", "1000"]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def parameters_of(path):
+    """All that is in a checkpoint, as bytes."""
+    content = ms.load_checkpoint(str(path))
+    return {name: value if isinstance(value, str) else value.asnumpy().tobytes() for name, value in content.items()}
+
+
+def stop(words, folder, number, after):
+    """Start train.py and send it a signal once metrics.csv has the step `after` -> (exit code, stderr)"""
+    command = [sys.executable, "examples/det/ssd/train.py", *words]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 200
-        metrics = tmp_path / "metrics.csv"
-        while time.monotonic() < deadline and not (metrics.is_file() and len(metrics.read_text().splitlines()) > 2):
+        metrics = folder / "metrics.csv"
+        while time.monotonic() < deadline:
+            if metrics.is_file() and any(row["step"] == str(after) for row in rows_of(metrics)):
+                break
             assert process.poll() is None, process.communicate()
-            time.sleep(0.2)
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        _, err = process.communicate(timeout=100)
+        return process.returncode, err
     finally:
         process.kill()
-    # While a graph runs, MindSpore answers Ctrl-C with a SIGTERM to its own process, which ends it on the spot.
-    assert (process.returncode, err) in ((130, "interrupted\n"), (-signal.SIGTERM, "")), (process.returncode, err)
-    rows, events = rows_of(metrics), read_events(tmp_path / "tensorboard")
-    steps, event_steps = [int(row["step"]) for row in rows], [event.step for event in events[1:]]
-    assert len(steps) >= 2 and steps[: len(event_steps)] == event_steps
-    lines = [line for line in out.splitlines() if " loss " in line]
-    assert len(lines) <= len(steps) + 1 and len(event_steps) >= len(steps) - 1  # one may have been under way
+
+
+def test_stopped_and_resumed_ends_like_one_never_stopped(run_script, shapes_records, tmp_path, read_events):
+    """By SIGKILL within an epoch, by Ctrl-C, and at its end for more epochs."""
+    more = (
+        "--epoch_size 4 --log_interval 1 --checkpoint_every_steps 2 --eval_while_train true --display_score 1".split()
+    )
+    whole = words_of(shapes_records, tmp_path / "whole") + more
+    assert run_script("train.py", *whole).returncode == 0
+    folder = tmp_path / "stopped"
+    words = words_of(shapes_records, folder) + more
+    assert stop(words, folder, signal.SIGKILL, after=8)[0] == -signal.SIGKILL  # of 5 steps in an epoch
+    code, err = stop([*words, "--resume"], folder, signal.SIGINT, after=12)
+    assert (code, err) == (130, "ending; Ctrl-C again ends at once\ninterrupted\n")
+    result = run_script("train.py", *words, "--resume", folder / "last.ckpt")
+    assert result.returncode == 0, result.stderr
+    assert re.search(rf"images, going on from {folder}/last.ckpt after step 1[2-9]", result.stdout)
+    for name in ("ssd-4.ckpt", "last.ckpt"):
+        one, other = parameters_of(tmp_path / "whole" / name), parameters_of(folder / name)
+        assert one == other and "moments.backbone.features.net.features_0.weight" in one
+    assert parameters_of(tmp_path / "whole" / "best.ckpt") == parameters_of(folder / "best.ckpt")
+    one, other = rows_of(tmp_path / "whole" / "metrics.csv"), rows_of(folder / "metrics.csv")
+    assert [row["step"] for row in one] == [row["step"] for row in other]
+    for name in ("loss", "learning_rate", "skipped_steps", "mAP", "AR100"):
+        assert [row[name] for row in one] == [row[name] for row in other]
+    assert not list(folder.glob("earlier-*")) and len(list((folder / "tensorboard").iterdir())) == 3
+    evaluation = result.stdout.splitlines()[-1]
+    assert evaluation.startswith("evaluation: ") and "--resume" not in evaluation
+
+
+def test_resume_refuses_what_is_not_the_same_course(run_script, shapes_records, trained, tmp_path):
+    _, folder = trained
+    words = [*words_of(shapes_records, folder), "--epoch_size", "3", "--steps_per_epoch", "3", "--resume"]
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    def refused(*more):
+        result = run_script("train.py", *words, *more)
+        assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+        return result.stderr
+
+    assert "got 7 as seed, expected 0 as in" in refused("--seed", "7")
+    assert "got 3 as images in a step on all devices, expected 2" in refused("--batch_size", "3")
+    assert "2 of 2 epochs done" in refused("--epoch_size", "2")
+    assert "got a checkpoint without the state of a training" in refused(folder / "best.ckpt")
+    cut = tmp_path / "ckpt"
+    cut.mkdir()
+    for number, name in enumerate(("ssd-1.ckpt", "ssd-2.ckpt", "last.ckpt")):
+        content = before[name] if name != "last.ckpt" else before[name][:-100]
+        (cut / name).write_bytes(content)
+        os.utime(cut / name, (1e9 + number, 1e9 + number))
+    message = refused("--ckpt_save_dir", cut)
+    assert f"{cut}/last.ckpt: got a file that is cut off" in message and f"--resume {cut}/ssd-2.ckpt" in message
+    assert "without a checkpoint of a training" in refused("--ckpt_save_dir", tmp_path / "nowhere")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before

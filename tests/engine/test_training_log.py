@@ -1,5 +1,6 @@
 """Where records go: metrics.csv, TensorBoard's events, and what happens to those of an earlier run."""
 
+import contextlib
 import csv
 import dataclasses
 import math
@@ -11,6 +12,7 @@ from ssd.engine.coco_metrics import METRICS
 from ssd.engine.tensorboard import TAGS, TensorBoardEvents
 from ssd.engine.training_log import EvalRecord, MetricsFile, StepRecord, TrainingLog, open_files, set_aside_earlier
 from ssd.errors import UserError
+from tensorboardX.proto.event_pb2 import SessionLog
 
 STEP = StepRecord(
     epoch=2,
@@ -89,6 +91,21 @@ def test_metrics_file(tmp_path):
     ]
     file.close()
     assert len(list(csv.DictReader(open(tmp_path / "metrics.csv")))) == 3
+
+
+def test_a_training_that_goes_on_keeps_its_rows(tmp_path):
+    path = tmp_path / "metrics.csv"
+    with contextlib.closing(MetricsFile(path)) as file:
+        file.on_step(STEP)
+        file.on_step(OVERFLOWN)  # step 160
+        file.on_evaluation(EVALUATION)  # step 200
+    whole = path.read_text().splitlines()
+    for done, kept in ((159, 2), (160, 3), (200, 4)):
+        path.write_text("\n".join(whole) + "\n" + whole[1][:7])  # a row that a kill cut off
+        with contextlib.closing(MetricsFile(path, done)):
+            assert path.read_text().splitlines() == whole[:kept]
+    MetricsFile(path).close()
+    assert path.read_text().splitlines() == whole[:1]
 
 
 # --- TensorBoard ---
@@ -192,3 +209,9 @@ def test_nothing_earlier_to_set_aside(tmp_path):
     assert set_aside_earlier(tmp_path) is None
     assert set_aside_earlier(tmp_path / "nowhere") is None
     assert contents(tmp_path) == {"notes.txt": "mine"} and not (tmp_path / "nowhere").exists()
+
+
+def test_events_of_a_training_that_goes_on(tmp_path, read_events):
+    TensorBoardEvents(tmp_path, 150).close()
+    first, start = read_events(tmp_path)
+    assert first.file_version and start.step == 151 and start.session_log.status == SessionLog.START

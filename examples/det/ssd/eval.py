@@ -1,6 +1,7 @@
 """Evaluate a detector by COCO's protocol on every validation image:
 
     python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
+    msrun --worker_num 8 python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
 
 where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
 """
@@ -16,9 +17,10 @@ def main() -> None:
     from ssd.engine.evaluator import evaluate
     from ssd.engine.results import report_scores, write_results
 
-    evaluated, checkpoint = evaluate(cfg)
-    print(report_scores(evaluated), end="")
-    write_results(cfg, evaluated, checkpoint)
+    evaluated, checkpoint, runtime = evaluate(cfg)
+    if runtime.is_main:
+        print(report_scores(evaluated), end="")
+        write_results(cfg, evaluated, checkpoint)
 
 
 if __name__ == "__main__":

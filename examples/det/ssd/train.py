@@ -1,22 +1,31 @@
 """Train a detector on one device, or under a launcher as one of several:
 
-    python examples/det/ssd/train.py --config RECIPE
+    python examples/det/ssd/train.py --config RECIPE [--resume]
     msrun --bind_core=True --worker_num 8 python examples/det/ssd/train.py --config RECIPE
 
 where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
 """
 
-from ssd.command_line import parse_command_line
+from ssd.command_line import parse_with_options
 from ssd.errors import exit_cleanly
+
+OPTIONS = {
+    "resume": {
+        "nargs": "?",
+        "const": "",
+        "metavar": "FILE",
+        "help": "go on from a checkpoint of train.py, the newest in ckpt_save_dir if no FILE is given",
+    },
+}
 
 
 @exit_cleanly
 def main() -> None:
-    cfg = parse_command_line(__doc__)  # before MindSpore loads, so that a mistake is told at once
+    cfg, options = parse_with_options(__doc__, OPTIONS)  # before MindSpore loads, so that a mistake is told at once
 
     from ssd.engine.trainer import train
 
-    train(cfg)
+    train(cfg, options.resume)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,9 @@ class Config(_Section):
     seed: int = Field(0, ge=0, lt=2**31, description="seeds initialisation, order and augmentation")
     steps_per_epoch: Optional[int] = Field(None, gt=0, description="shorten epochs to this many steps")
     log_interval: int = Field(50, gt=0, description="steps between log lines")
+    checkpoint_every_steps: Optional[int] = Field(
+        None, gt=0, description="save last.ckpt within epochs, too; not with sunk data"
+    )
     keep_checkpoint_max: int = Field(20, gt=0, description="how many epoch checkpoints stay")
     eval_while_train: bool = Field(False, description="evaluate between epochs and keep the best checkpoint")
     eval_start_epoch: int = Field(1, ge=1)

@@ -13,10 +13,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """`with Interrupt() as interrupt:` the first Ctrl-C makes `interrupt` true, a second one ends the process.
 
-    For the main thread alone, where Python handles signals.
+    told: whether the first one is answered by a line. For the main thread alone, where Python handles signals.
     """
 
-    def __init__(self):
+    def __init__(self, told: bool = True):
+        self._told = told
         self._heard = False
 
     def __bool__(self) -> bool:
@@ -32,7 +33,8 @@ class Interrupt:
     def _hear(self, *_) -> None:
         self._heard = True
         self._restore()
-        print("ending; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+        if self._told:
+            print("ending; Ctrl-C again ends at once", file=sys.stderr, flush=True)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

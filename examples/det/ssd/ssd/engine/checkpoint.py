@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
+import shutil
 from pathlib import Path
 
 import mindspore as ms
@@ -31,8 +34,10 @@ MINDCV_NAMES = [
 # What training leaves in a checkpoint beside the network: state of the optimiser and of the training step.
 TRAINING_STATE = re.compile(
     r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|"
-    r"scale_sense|updates|epoch_num|step_num)$"
+    r"scale_sense|updates|epoch_num|step_num|training_state)$"
 )
+STATE_KEY = "training_state"  # of TrainingState, as JSON
+BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
 
 
 def load_weights(net: nn.Cell, path) -> None:
@@ -86,19 +91,58 @@ def read_checkpoint(path) -> dict[str, Parameter]:
     if not Path(path).is_file():
         raise UserError(f"{path}: got no such file, expected a checkpoint; check the path")
     try:
-        return ms.load_checkpoint(str(path))
-    except (ValueError, RuntimeError) as error:
+        with quiet():
+            return ms.load_checkpoint(str(path), crc_check=True)  # where the file has checksums, as ours do
+    except (ValueError, RuntimeError):
         raise UserError(
-            f"{path}: got {str(error).splitlines()[0]}, expected a MindSpore checkpoint; check the file"
+            f"{path}: got a file that is cut off, damaged or no checkpoint, expected a whole MindSpore checkpoint; "
+            "use another"
         ) from None
 
 
-def save_checkpoint(net: nn.Cell, path: Path) -> None:
-    """Write all parameters of `net` aside and rename, so that `path` is never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save_checkpoint(net: nn.Cell, path: Path, state: str | None = None) -> None:
+    """Write all parameters of `net`, with checksums, aside and rename, so that `path` is never half a file.
+
+    state: of a training, as JSON. Raises UserError if the file cannot be written; what was there is still there.
+    """
     aside = path.with_name(f".unfinished-{path.name}")
-    ms.save_checkpoint(net, str(aside))
-    os.replace(aside, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with quiet():
+            ms.save_checkpoint(net, str(aside), append_dict={STATE_KEY: state} if state else None, crc_check=True)
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())  # a rename may reach the disk before what it names
+        os.replace(aside, path)
+    except (OSError, RuntimeError) as error:
+        for path_aside in (aside, aside.with_suffix(".tmp")):  # MindSpore writes to the latter first
+            path_aside.unlink(missing_ok=True)
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: got {reason.lower()} while writing, expected room for a checkpoint; earlier checkpoints are "
+            "whole: free some space and go on with --resume"
+        ) from None
+
+
+def link_checkpoint(path: Path, name: str) -> None:
+    """Make a checkpoint known by another name in its folder, too, without a second copy where links can be made."""
+    aside = path.with_name(f".unfinished-{name}")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(path, aside)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, aside)
+    os.replace(aside, path.with_name(name))
+
+
+@contextlib.contextmanager
+def quiet():
+    """Without MindSpore's own log of an error that we put in words."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def choose_checkpoint(cfg) -> Path:
@@ -116,10 +160,11 @@ def choose_checkpoint(cfg) -> Path:
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The best checkpoint in a folder that train.py wrote, else the newest, None if there is none."""
-    if (folder / "best.ckpt").is_file():
-        return folder / "best.ckpt"
-    return max(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
+    """The best checkpoint in a folder that train.py wrote, else that of its last epoch, else the last, else None."""
+    if (folder / BEST_NAME).is_file():
+        return folder / BEST_NAME
+    newest = max(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
+    return newest or (folder / LAST_NAME if (folder / LAST_NAME).is_file() else None)
 
 
 def _our_name(name: str) -> str:

@@ -42,9 +42,9 @@ def evaluation_command(argv: Sequence[str], checkpoint: Path) -> str | None:
     while rest:
         word = rest.pop(0)
         key, equals, _ = word.replace("-", "_").partition("=")
-        if key != "__ckpt_path":
+        if key not in ("__ckpt_path", "__resume"):
             words.append(word)
-        elif not equals:
+        elif not equals and rest and not rest[0].startswith("--"):
             del rest[:1]
     # By the name under which Python was started: what is on the path here is also where the user types.
     return shlex.join([sys.orig_argv[0], str(script.with_name("eval.py")), *words, "--ckpt_path", str(checkpoint)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from ..progress import Progress
 from .checkpoint import choose_checkpoint, load_weights
 from .coco_metrics import CocoEvaluator, Scores
 from .compile_cache import compile_cache
+from .gather import DetectionGatherer
 from .inference import Stopwatch, create_inference_net, create_selector, detect
-from .runtime import set_up_runtime
+from .runtime import Runtime, set_up_runtime
 from .train_step import to_mixed_precision
 from .voc_metrics import VocScores, score_voc
 
@@ -39,25 +41,32 @@ class Evaluated:
         return self.voc.AP if self.voc else self.scores.metrics["AP"]
 
 
-def evaluate(cfg) -> tuple[Evaluated, Path]:
-    """Score a checkpoint as a recipe says. cfg: Config -> what was found, the checkpoint. Raises UserError."""
+def evaluate(cfg) -> tuple[Evaluated, Path, Runtime]:
+    """Score a checkpoint as a recipe says; under a launcher, as one of its devices, each of which gets all that was
+    found. cfg: Config -> what was found, the checkpoint, this process. Raises UserError."""
     path = choose_checkpoint(cfg)
     runtime = set_up_runtime(cfg)
-    dataset = create_dataset(cfg, "val")
     detector = create_detector(cfg)
     load_weights(detector, path)
-    evaluation = Evaluation(cfg, to_mixed_precision(detector, cfg.amp_level), create_anchors(cfg), dataset)
+    evaluation = create_evaluation(cfg, to_mixed_precision(detector, cfg.amp_level), create_anchors(cfg), runtime)
     with compile_cache(cfg, "eval", runtime):
-        return evaluation(), path
+        return evaluation(), path, runtime
+
+
+def create_evaluation(cfg, detector, anchors, runtime: Runtime) -> Evaluation:
+    """The evaluation of a recipe, with this device's part of the validation images. cfg: Config. Raises UserError."""
+    dataset = create_dataset(cfg, "val", runtime.rank, runtime.world)
+    return Evaluation(cfg, detector, anchors, dataset, runtime)
 
 
 class Evaluation:
     """A recipe's detector scored on its validation split; can be called again as the detector learns.
 
-    cfg: Config; detector: SSD; anchors: boxes.anchors object; dataset: of create_dataset(cfg, "val")
+    cfg: Config; detector: SSD; anchors: boxes.anchors object; dataset: validation images of this device
+    All devices call it at the same time, each looks at its own images, and each gets the scores of all.
     """
 
-    def __init__(self, cfg, detector, anchors, dataset):
+    def __init__(self, cfg, detector, anchors, dataset, runtime: Runtime = Runtime()):
         self.net = create_inference_net(cfg, detector, anchors)
         self.selector = create_selector(cfg)
         self.dataset = dataset
@@ -68,20 +77,24 @@ class Evaluation:
             )
         self.classes = cfg.classes
         self.metric = cfg.metric
+        self.runtime = runtime
+        self.gather = DetectionGatherer(runtime.world)
         CocoEvaluator(self.annotation_path, self.classes)  # refuses what it cannot use before hours of training
 
     def __call__(self) -> Evaluated:
         evaluator = CocoEvaluator(self.annotation_path, self.classes)
         stopwatch = Stopwatch()
-        with Progress(len(evaluator.truth.imgs), "evaluating", "images") as progress:
-            seen: dict[int, None] = {}
-            for image_id, detections in detect(self.net, self.selector, self.dataset, stopwatch):
-                if image_id not in seen:
-                    seen[image_id] = None
-                    evaluator.add(image_id, detections)
-                    progress.update()
-        absent = len(evaluator.truth.imgs) - len(seen)
-        if absent:  # the shards of MindCV's example leave images out
+        mine = []
+        share = math.ceil(len(evaluator.truth.imgs) / self.runtime.world)
+        with Progress(share, "evaluating", "images", enabled=self.runtime.is_main) as progress:
+            for image in detect(self.net, self.selector, self.dataset, stopwatch):
+                mine.append(image)
+                progress.update()
+        found = self.gather(mine)
+        for image_id, detections in found:
+            evaluator.add(image_id, detections)
+        absent = len(evaluator.truth.imgs) - len(found)
+        if absent and self.runtime.is_main:  # the shards of MindCV's example leave images out
             print(
                 f"{self.annotation_path}: {absent} of its images are not in the shards and count as without detections",
                 file=sys.stderr,
@@ -89,7 +102,7 @@ class Evaluation:
         voc = None
         if self.metric == "voc":
             voc = score_voc(evaluator.truth, evaluator.results, dict(zip(self.classes[1:], evaluator.category_ids[1:])))
-        return Evaluated(evaluator, evaluator.summarize(), list(seen), stopwatch, voc)
+        return Evaluated(evaluator, evaluator.summarize(), [image_id for image_id, _ in found], stopwatch, voc)
 
 
 def annotation_path(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from .training_log import EvalRecord, StepRecord
@@ -35,8 +35,12 @@ class TensorBoardEvents:
     minute.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, done: int = 0):
+        """done: steps of a training that goes on; TensorBoard forgets what an earlier file has of later ones"""
         self.writer = EventsWriter(str(folder / "events"))
+        if done:
+            start = SessionLog(status=SessionLog.START)
+            self.writer.write_event(Event(wall_time=time.time(), step=done + 1, session_log=start))
         self.writer.flush()
 
     def on_step(self, record: StepRecord) -> None:

@@ -13,10 +13,11 @@ from .training_log import EvalRecord, StepRecord
 class TrainingDisplay:
     """A line on stdout for each record; with stderr on a terminal a bar there, too, with the newest figures.
 
-    If both are terminals, only the last line of each epoch stays above the bar. steps: of all epochs together
+    If both are terminals, only the last line of each epoch stays above the bar. steps: of all epochs together;
+    done: of a training that goes on
     """
 
-    def __init__(self, epochs: int, steps: int):
+    def __init__(self, epochs: int, steps: int, done: int = 0):
         self.epochs, self.steps = epochs, steps
         self.steps_per_epoch = steps // epochs
         self.all_lines = not (sys.stderr.isatty() and sys.stdout.isatty())
@@ -25,6 +26,7 @@ class TrainingDisplay:
         self.bar = tqdm(
             desc=f"epoch 1/{epochs}, compiling",
             total=steps,
+            initial=done,
             disable=not sys.stderr.isatty(),
             leave=False,
             bar_format="{percentage:3.0f}%|{bar:10}| {desc}",

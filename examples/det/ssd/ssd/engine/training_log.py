@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from .checkpoint import BEST_NAME, LAST_NAME
 from .coco_metrics import METRICS
 
 METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # in ckpt_save_dir
@@ -93,10 +94,17 @@ class MetricsFile:
 
     COLUMNS = (*(field.name for field in dataclasses.fields(StepRecord)), "mAP", *METRICS)
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, done: int = 0):
+        """done: steps of a training that goes on; rows of the file up to there are kept"""
+        kept = []
+        if done and path.is_file():
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if None not in row.values()]  # but for one that was cut off
+            kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= done]
         self.file = open(path, "w", newline="", encoding="utf-8")
-        self.writer = csv.DictWriter(self.file, self.COLUMNS, restval="", lineterminator="\n")
+        self.writer = csv.DictWriter(self.file, self.COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
         self.writer.writeheader()
+        self.writer.writerows(kept)
         self.file.flush()
 
     def on_step(self, record: StepRecord) -> None:
@@ -116,13 +124,16 @@ class MetricsFile:
         self.file.flush()
 
 
-def open_files(folder: Path) -> list:
-    """The sinks that write to a folder: metrics.csv and tensorboard/. Raises UserError if nothing can be written."""
+def open_files(folder: Path, done: int = 0) -> list:
+    """The sinks that write to a folder: metrics.csv and tensorboard/. done: steps of a training that goes on.
+
+    Raises UserError if nothing can be written.
+    """
     from .tensorboard import TensorBoardEvents
 
     try:
         (folder / EVENTS_NAME).mkdir(parents=True, exist_ok=True)
-        return [MetricsFile(folder / METRICS_NAME), TensorBoardEvents(folder / EVENTS_NAME)]
+        return [MetricsFile(folder / METRICS_NAME, done), TensorBoardEvents(folder / EVENTS_NAME, done)]
     except OSError as error:
         raise UserError(
             f"ckpt_save_dir: got {folder}, where no file can be written ({error.strerror}), expected a folder of "
@@ -136,7 +147,7 @@ def set_aside_earlier(folder: Path) -> Path | None:
 
     -> the folder they went to, None if there were none
     """
-    names = ("ssd-*.ckpt", "best.ckpt", METRICS_NAME, EVENTS_NAME)  # not what else a user keeps there
+    names = ("ssd-*.ckpt", BEST_NAME, LAST_NAME, METRICS_NAME, EVENTS_NAME)  # not what else a user keeps there
     earlier = [path for name in names for path in folder.glob(name)]
     if not earlier:
         return None
