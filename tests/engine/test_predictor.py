@@ -60,7 +60,7 @@ def expect_same(found, expected, tolerance=0.0):
 
 
 def test_it_finds_what_evaluation_finds(cfg, predictor, checkpoint, paths, shapes_coco):
-    evaluated, _ = evaluate(cfg.model_copy(update={"ckpt_path": str(checkpoint)}))
+    evaluated, *_ = evaluate(cfg.model_copy(update={"ckpt_path": str(checkpoint)}))
     truth = json.loads((shapes_coco / "annotations" / "instances_val2017.json").read_text())
     ids = {image["file_name"]: image["id"] for image in truth["images"]}
     categories = {category["id"]: category["name"] for category in truth["categories"]}

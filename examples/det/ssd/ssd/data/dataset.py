@@ -30,15 +30,11 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
     is_train = split == "train"
     columns = ["img_id", "image", "annotation"] if is_train else ["img_id", "image"]
     data = ds.MindDataset(shard, columns, shuffle=cfg.shuffle and is_train, num_shards=world, shard_id=rank)
-    num_images = _count_images(data, shard)
+    _count_images(data, shard)
     if is_train:
-        if num_images < cfg.batch_size and cfg.drop_remainder:
-            raise UserError(
-                f"{shard}: got {num_images} training images for a device, expected at least batch_size, "
-                f"{cfg.batch_size}; lower --batch_size"
-            )
-        if cfg.steps_per_epoch:
-            data = data.take(cfg.steps_per_epoch * cfg.batch_size)
+        steps = count_steps(cfg, shard, world)
+        if steps:
+            data = data.take(steps * cfg.batch_size)
         make_batch = TrainBatch(tuple(cfg.image_size), cfg.augment, max_boxes_of(folder), cfg.seed)
         outputs = ["image", "boxes_yxyx", "labels"]
     else:
@@ -53,6 +49,35 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
         output_columns=outputs,
         python_multiprocessing=False,
     )
+
+
+def count_steps(cfg, shard: str, world: int) -> int | None:
+    """Training steps in an epoch, as many for any number of devices that share a batch of one size; None for all that
+    there are. Raises UserError if there are too few images for a step."""
+    if not cfg.drop_remainder:
+        return cfg.steps_per_epoch
+    num_images = _count_images(ds.MindDataset(shard, ["img_id"], shuffle=False), shard)
+    steps = num_images // (cfg.batch_size * world)
+    if not steps:
+        raise UserError(
+            f"{shard}: got {num_images} training images for {world} x batch_size {cfg.batch_size}, expected at least "
+            "as many; lower --batch_size"
+        )
+    return min(steps, cfg.steps_per_epoch or steps)
+
+
+def image_ids_of_step(cfg, step: int, rank: int = 0, world: int = 1) -> list[int]:
+    """Which images a device had in a training step. step: from 1, over all epochs"""
+    ds.config.set_seed(cfg.seed)
+    shard = find_shard(Path(cfg.data_dir), "train")
+    data = ds.MindDataset(shard, ["img_id"], shuffle=cfg.shuffle, num_shards=world, shard_id=rank)
+    steps = count_steps(cfg, shard, world)
+    if steps:
+        data = data.take(steps * cfg.batch_size)
+    data = data.batch(cfg.batch_size, drop_remainder=cfg.drop_remainder)
+    data.set_init_step(step - 1)
+    (ids,) = next(data.create_tuple_iterator(num_epochs=cfg.epoch_size, output_numpy=True))
+    return [int(image_id) for image_id in ids.ravel()]
 
 
 def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[int, bytes]:
