@@ -18,7 +18,8 @@ ALLOWED = {  # a module or a folder of them: what of the package it may import b
     "models": LOWER,
     "published": {"errors"},
     "recipe_files": {"errors"},
-    "config": {*LOWER, "data.info", "published", "recipe_files"},
+    "recipe_keys": set(),
+    "config": {*LOWER, "data.info", "published", "recipe_files", "recipe_keys"},
     "command_line": {"config", "errors"},
     "engine": {*LOWER, "data", "models", "progress", "interrupt", "drawing", "config"},
 }

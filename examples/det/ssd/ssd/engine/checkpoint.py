@@ -34,22 +34,27 @@ MINDCV_NAMES = [
 # What training leaves in a checkpoint beside the network: state of the optimiser and of the training step.
 TRAINING_STATE = re.compile(
     r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|"
-    r"scale_sense|updates|epoch_num|step_num|training_state)$"
+    r"scale_sense|updates|skipped_updates|steps_since_bad_loss|accumulated\..*|accumulated_batches|"
+    r"epoch_num|step_num|training_state|evaluation)$"
 )
-STATE_KEY = "training_state"  # of TrainingState, as JSON
+AVERAGED = "ema."  # before the names of averaged weights
+STATE_KEY, EVALUATION_KEY = "training_state", "evaluation"  # of TrainingState, and of what best.ckpt is best at; JSON
 BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
 
 
-def load_weights(net: nn.Cell, path) -> None:
+def load_weights(net: nn.Cell, path, averaged: bool = True) -> None:
     """Load a detector's weights, ours or those of MindCV's example, into `net`.
 
+    averaged: take the averaged weights of a file that has them, instead of the others
     State of training in the file is passed over. Every other parameter of the file must find its place in `net`, and
     every parameter of `net` its value; else nothing is loaded. Raises UserError.
     """
     found = {}
-    for name, value in read_checkpoint(path).items():
-        if not TRAINING_STATE.match(name):
-            found[_our_name(name)] = value
+    content = {name: value for name, value in read_checkpoint(path).items() if not TRAINING_STATE.match(name)}
+    averages = {name.removeprefix(AVERAGED): value for name, value in content.items() if name.startswith(AVERAGED)}
+    for name, value in content.items():
+        if not name.startswith(AVERAGED):
+            found[_our_name(name)] = averages.get(name, value) if averaged else value
     wanted = net.parameters_dict()
     _refuse_difference(found, wanted, path)
     _copy(found, wanted, path, net.head.num_classes)
@@ -100,16 +105,16 @@ def read_checkpoint(path) -> dict[str, Parameter]:
         ) from None
 
 
-def save_checkpoint(net: nn.Cell, path: Path, state: str | None = None) -> None:
+def save_checkpoint(net: nn.Cell, path: Path, words: dict[str, str] | None = None) -> None:
     """Write all parameters of `net`, with checksums, aside and rename, so that `path` is never half a file.
 
-    state: of a training, as JSON. Raises UserError if the file cannot be written; what was there is still there.
+    words: kept beside them, by name. Raises UserError if the file cannot be written; what was there is still there.
     """
     aside = path.with_name(f".unfinished-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with quiet():
-            ms.save_checkpoint(net, str(aside), append_dict={STATE_KEY: state} if state else None, crc_check=True)
+            ms.save_checkpoint(net, str(aside), append_dict=words, crc_check=True)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())  # a rename may reach the disk before what it names
         os.replace(aside, path)

@@ -11,9 +11,14 @@ from .training_display import duration
 from .training_log import EVENTS_NAME, METRICS_NAME, EvalRecord
 
 
-def closing_words(folder: Path, epochs: int, seconds: float, best: EvalRecord | None, checkpoint: Path) -> str:
-    """One paragraph. folder: ckpt_save_dir; best: None if nothing was evaluated; checkpoint: what to evaluate"""
+def closing_words(
+    folder: Path, epochs: int, is_early: bool, seconds: float, best: EvalRecord | None, checkpoint: Path
+) -> str:
+    """One paragraph. folder: ckpt_save_dir; epochs: how many were made; is_early: whether more would have followed,
+    had it become better; best: None if nothing was evaluated; checkpoint: what to evaluate"""
     lines = [f"trained {epochs} epoch{'s' * (epochs > 1)} in {duration(seconds)}"]
+    if is_early:
+        lines[0] += ", and ended early, because evaluations became no better (early_stop_patience)"
     if best is not None:
         scores = f"mAP {best.metrics['mAP']:.4f}, AP50 {best.metrics['AP50']:.4f}"
         lines.append(f"best: epoch {best.epoch} with {scores}, in {checkpoint}")

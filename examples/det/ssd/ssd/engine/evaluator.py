@@ -47,7 +47,7 @@ def evaluate(cfg) -> tuple[Evaluated, Path, Runtime]:
     path = choose_checkpoint(cfg)
     runtime = set_up_runtime(cfg)
     detector = create_detector(cfg)
-    load_weights(detector, path)
+    load_weights(detector, path, cfg.use_ema)
     evaluation = create_evaluation(cfg, to_mixed_precision(detector, cfg.amp_level), create_anchors(cfg), runtime)
     with compile_cache(cfg, "eval", runtime):
         return evaluation(), path, runtime

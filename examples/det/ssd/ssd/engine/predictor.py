@@ -46,7 +46,7 @@ class Predictor:
         self.checkpoint = Path(checkpoint) if checkpoint else choose_checkpoint(cfg)
         self.runtime = set_up_runtime(cfg)
         detector = create_detector(cfg)
-        load_weights(detector, self.checkpoint)
+        load_weights(detector, self.checkpoint, self.cfg.use_ema)
         net = create_inference_net(cfg, to_mixed_precision(detector, cfg.amp_level), create_anchors(cfg))
         net.set_train(False)
         self.selector = create_selector(cfg)

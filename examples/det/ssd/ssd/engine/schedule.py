@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import UserError
+
 
 def warmup_cosine(
     lr: float, lr_init: float, lr_end_rate: float, warmup_epochs: int, epoch_size: int, steps_per_epoch: int
@@ -20,6 +22,17 @@ def warmup_cosine(
     return np.where(step < warmup, rising, falling).astype(np.float32)
 
 
-def create_schedule(cfg, steps_per_epoch: int) -> np.ndarray:
-    """The learning rates of a recipe. cfg: Config."""
-    return warmup_cosine(cfg.lr, cfg.lr_init, cfg.lr_end_rate, cfg.warmup_epochs, cfg.epoch_size, steps_per_epoch)
+def create_schedule(cfg, steps_per_epoch: int, world: int = 1) -> np.ndarray:
+    """The learning rate of every update of a recipe. cfg: Config; steps_per_epoch: batches; world: number of devices.
+
+    An update of several batches has the rate of the last of them. Raises UserError if there is no update at all.
+    """
+    rates = warmup_cosine(cfg.lr, cfg.lr_init, cfg.lr_end_rate, cfg.warmup_epochs, cfg.epoch_size, steps_per_epoch)
+    if cfg.accumulate_steps > len(rates):
+        raise UserError(
+            f"accumulate_steps: got {cfg.accumulate_steps}, expected at most the {len(rates)} steps of the training; "
+            "lower it"
+        )
+    if cfg.lr_reference_batch:  # the linear rule of Goyal et al., 2017
+        rates = rates * np.float32(cfg.batch_size * world * cfg.accumulate_steps / cfg.lr_reference_batch)
+    return rates[cfg.accumulate_steps - 1 :: cfg.accumulate_steps]

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from pathlib import Path
 
-from mindspore.train import Model
+from mindspore.train import Callback, Model
 
 from ..boxes.anchors import create_anchors
-from ..data.dataset import create_dataset
+from ..data.dataset import create_dataset, image_ids_of_step
 from ..interrupt import Interrupt
 from ..models.detector import create_detector
-from .callbacks import CheckpointSaver, EndWhenAsked, EvalWhileTrain, GoOn, KeepGraphs, RecordSteps
+from .bad_loss import StopAtBadLoss
+from .batch_norm_statistics import ShareStatistics
+from .callbacks import GoOn, KeepGraphs, RecordSteps
 from .checkpoint import find_checkpoint, load_backbone
 from .closing import closing_words
 from .compile_cache import compile_cache
+from .earlier import set_aside_earlier, set_aside_later
+from .eval_while_train import EvalWhileTrain, averaged_weights, read_best
 from .evaluator import create_evaluation
 from .example_pictures import ExamplePictures
-from .runtime import set_up_runtime
+from .optimizer import freeze
+from .runtime import Runtime, set_up_runtime
+from .saving import CheckpointSaver, EndWhenAsked
 from .schedule import create_schedule
-from .train_step import create_train_step, to_mixed_precision
+from .train_step import WatchedTrainStep, create_train_step, to_mixed_precision
 from .training_display import TrainingDisplay
-from .training_log import EvalRecord, TrainingLog, open_files, set_aside_earlier
+from .training_log import TrainingLog, open_files
 from .training_state import TrainingState, find_resume, go_on
 
 
@@ -35,55 +42,74 @@ def train(cfg, resume: str | None = None) -> None:
     started = time.monotonic()
     runtime = set_up_runtime(cfg)
     dataset = create_dataset(cfg, "train", runtime.rank, runtime.world)
-    schedule = create_schedule(cfg, dataset.get_dataset_size())
+    schedule = create_schedule(cfg, dataset.get_dataset_size(), runtime.world)
     anchors = create_anchors(cfg)
     detector = create_detector(cfg)
     if cfg.backbone_ckpt_path and resume is None:
         load_backbone(detector, cfg.backbone_ckpt_path)
+    freeze(detector, cfg.freeze)
     detector = to_mixed_precision(detector, cfg.amp_level)
     step = create_train_step(cfg, detector, anchors, schedule)
     state = TrainingState(0, dataset.get_dataset_size(), cfg.batch_size * runtime.world, cfg.seed)
-    folder, path = Path(cfg.ckpt_save_dir), None
+    folder, path, best = Path(cfg.ckpt_save_dir), None, None
     if resume is not None:
         path = find_resume(folder, resume)
         state = go_on(step, state, path, cfg.epoch_size)
         dataset.set_init_step(state.step)
+        best = read_best(folder)
+        best = best if best and best.step <= state.step else None  # else it is of steps that are made again
 
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(told=runtime.is_main))
-        log = stack.enter_context(_open_log(cfg, len(schedule), state, path)) if runtime.is_main else None
-        evaluating = None
-        callbacks = [GoOn(state.step)]
-        if cfg.eval_while_train:
-            draw = ExamplePictures(Path(cfg.data_dir), cfg.classes, cfg.display_score)
-            when = cfg.eval_start_epoch, cfg.eval_interval, cfg.epoch_size
-            evaluation = create_evaluation(cfg, detector, anchors, runtime)
-            best = EvalRecord(**state.best, is_best=True, pictures={}) if state.best else None
-            evaluating = EvalWhileTrain(evaluation, draw, log, detector, folder, *when, best)
-            callbacks.append(evaluating)
+        log = stack.enter_context(_open_log(cfg, state, path)) if runtime.is_main else None
         keep = stack.enter_context(compile_cache(cfg, "train", runtime))
+        evaluating = None
+        if cfg.eval_while_train:
+            evaluation = create_evaluation(cfg, detector, anchors, runtime)
+            evaluating = _create_evaluating(cfg, evaluation, log, detector, step, best)
+        # Before those that evaluate, save and record come the ones that they build on.
+        callbacks = [GoOn(state.step), *_create_guards(cfg, step, runtime)]
+        callbacks += [evaluating] if evaluating else []
         callbacks.append(KeepGraphs(keep))
         if runtime.is_main:
-            keeping = cfg.keep_checkpoint_max, cfg.checkpoint_every_steps
-            best = (lambda: evaluating.best) if evaluating else (lambda: None)
-            saver = CheckpointSaver(folder, *keeping, state, best, interrupt)
-            skipped = state.step - int(step.optimizer.global_step.asnumpy().item())
-            recording = cfg.log_interval, cfg.device_target, state.step, skipped
+            saver = CheckpointSaver(folder, cfg.keep_checkpoint_max, cfg.checkpoint_every_steps, state, interrupt)
+            recording = cfg.log_interval, cfg.device_target, state.step, int(step.skipped.asnumpy())
             recorder = RecordSteps(log, schedule, state.images_per_step, *recording)
             callbacks += [saver, recorder, EndWhenAsked(saver)]
-        sink = cfg.dataset_sink_mode
-        Model(step).train(cfg.epoch_size, dataset, callbacks, sink, initial_epoch=state.epochs_done)
+        model = Model(step)
+        model.train(cfg.epoch_size, dataset, callbacks, cfg.dataset_sink_mode, initial_epoch=state.epochs_done)
     if runtime.is_main:
-        best = evaluating.best if evaluating else None
-        print(closing_words(folder, cfg.epoch_size, time.monotonic() - started, best, find_checkpoint(folder)))
+        best, ended = (evaluating.best, evaluating.ended_at) if evaluating else (None, None)
+        seconds = time.monotonic() - started
+        print(closing_words(folder, ended or cfg.epoch_size, bool(ended), seconds, best, find_checkpoint(folder)))
 
 
-def _open_log(cfg, steps: int, state: TrainingState, resumed: Path | None) -> TrainingLog:
+def _create_guards(cfg, step: WatchedTrainStep, runtime: Runtime) -> list[Callback]:
+    """What looks after a training on every device."""
+    image_ids = functools.partial(image_ids_of_step, cfg, rank=runtime.rank, world=runtime.world)
+    bad_loss = StopAtBadLoss(cfg.log_interval, cfg.checkpoint_every_steps, image_ids, runtime.rank)
+    return [bad_loss, *([ShareStatistics(step, runtime.world)] if runtime.world > 1 else [])]
+
+
+def _create_evaluating(cfg, evaluation, log, detector, step: WatchedTrainStep, best) -> EvalWhileTrain:
+    """Evaluation between epochs. log: None on all devices but the main one; best: so far"""
+    draw = ExamplePictures(Path(cfg.data_dir), cfg.classes, cfg.display_score)
+    average = functools.partial(averaged_weights, detector, step) if cfg.ema_decay else None
+    when = cfg.eval_start_epoch, cfg.eval_interval, cfg.epoch_size
+    more = {"average": average, "patience": cfg.early_stop_patience, "best": best}
+    return EvalWhileTrain(evaluation, draw, log, detector, Path(cfg.ckpt_save_dir), *when, **more)
+
+
+def _open_log(cfg, state: TrainingState, resumed: Path | None) -> TrainingLog:
     """Make room for this run, say what it is, and open what it is recorded in. Raises UserError."""
     folder = Path(cfg.ckpt_save_dir)
-    earlier = set_aside_earlier(folder) if resumed is None else None
-    if earlier:
-        print(f"{folder}: moved what an earlier run left to {earlier}")
+    if resumed is None:
+        moved, what = set_aside_earlier(folder), "what an earlier run left"
+    else:
+        moved = set_aside_later(folder, resumed, state.step, state.steps_per_epoch)
+        what = f"checkpoints from after step {state.step}"
+    if moved:
+        print(f"{folder}: moved {what} to {moved}")
     files = open_files(folder, state.step)
     origin = f"weights of {cfg.backbone_ckpt_path}" if cfg.backbone_ckpt_path else "backbone from scratch"
     print(
@@ -92,4 +118,5 @@ def _open_log(cfg, steps: int, state: TrainingState, resumed: Path | None) -> Tr
         f"images, {f'going on from {resumed} after step {state.step}' if resumed else origin}",
         flush=True,
     )
+    steps = cfg.epoch_size * state.steps_per_epoch
     return TrainingLog(TrainingDisplay(cfg.epoch_size, steps, state.step), *files)

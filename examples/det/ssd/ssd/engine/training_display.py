@@ -47,8 +47,10 @@ class TrainingDisplay:
 
     def on_evaluation(self, record: EvalRecord) -> None:
         ap, ap50 = record.metrics["mAP"], record.metrics["AP50"]
-        best = " (best)" if record.is_best else ""
-        self._say(f"epoch {record.epoch}/{self.epochs} mAP {ap:.4f} AP50 {ap50:.4f}{best}")
+        words = " (best)" if record.is_best else ""
+        if "mAP_raw" in record.metrics:
+            words += f", without averaging mAP {record.metrics['mAP_raw']:.4f}"
+        self._say(f"epoch {record.epoch}/{self.epochs} mAP {ap:.4f} AP50 {ap50:.4f}{words}")
 
     def close(self) -> None:
         self.bar.close()

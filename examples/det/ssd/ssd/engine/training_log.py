@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .checkpoint import BEST_NAME, LAST_NAME
 from .coco_metrics import METRICS
 
 METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # in ckpt_save_dir
@@ -23,8 +22,9 @@ class StepRecord:
     epoch, step: from 1; steps count through all epochs
     loss: box_loss + class_loss, of this device's batch
     learning_rate, loss_scale: those of this step
-    gradient_norm: L2 norm of all gradients as one vector, of all devices; not finite if they overflowed
-    skipped_steps: how many left the weights as they were since the record before, because gradients overflowed
+    gradient_norm: L2 norm of all gradients as one vector, of all devices, before clipping; not finite if they
+        overflowed; None in a step that only accumulates
+    skipped_steps: updates left out since the record before, because gradients overflowed
     images_per_second: on all devices together
     data_wait: share of the time, 0..1, in which the host waited for the loader; None with sunk data, which the device
         fetches by itself
@@ -37,7 +37,7 @@ class StepRecord:
     box_loss: float
     class_loss: float
     learning_rate: float
-    gradient_norm: float
+    gradient_norm: float | None
     loss_scale: float
     skipped_steps: int
     images_per_second: float
@@ -47,8 +47,8 @@ class StepRecord:
 
 @dataclasses.dataclass(frozen=True)
 class EvalRecord:
-    """An evaluation after an epoch. step: the last of that epoch; metrics: {mAP, and names of METRICS: 0..1, or -1};
-    is_best: whether no evaluation before had as good a mAP; pictures: {name: (H, W, 3) uint8 RGB}"""
+    """An evaluation after an epoch. step: the last of that epoch; metrics: {mAP, and names of METRICS: 0..1, or -1},
+    and mAP_raw where averaged weights were evaluated: that of the others; is_best: whether no evaluation before had as good a mAP; pictures: {name: (H, W, 3) uint8 RGB}"""
 
     epoch: int
     step: int
@@ -92,7 +92,7 @@ class MetricsFile:
     """metrics.csv: a row for each StepRecord, and one for each evaluation with its figures instead, empty where
     the other kind has values. Each is on the disk as soon as it is written."""
 
-    COLUMNS = (*(field.name for field in dataclasses.fields(StepRecord)), "mAP", *METRICS)
+    COLUMNS = (*(field.name for field in dataclasses.fields(StepRecord)), "mAP", "mAP_raw", *METRICS)
 
     def __init__(self, path: Path, done: int = 0):
         """done: steps of a training that goes on; rows of the file up to there are kept"""
@@ -139,23 +139,3 @@ def open_files(folder: Path, done: int = 0) -> list:
             f"ckpt_save_dir: got {folder}, where no file can be written ({error.strerror}), expected a folder of "
             "yours; choose another"
         ) from None
-
-
-def set_aside_earlier(folder: Path) -> Path | None:
-    """Move the checkpoints and figures of an earlier run to folder/earlier-N, so that this run neither loses nor picks
-    them.
-
-    -> the folder they went to, None if there were none
-    """
-    names = ("ssd-*.ckpt", BEST_NAME, LAST_NAME, METRICS_NAME, EVENTS_NAME)  # not what else a user keeps there
-    earlier = [path for name in names for path in folder.glob(name)]
-    if not earlier:
-        return None
-    number = 1
-    while (folder / f"earlier-{number}").exists():
-        number += 1
-    target = folder / f"earlier-{number}"
-    target.mkdir()
-    for path in earlier:
-        path.rename(target / path.name)
-    return target

@@ -11,20 +11,20 @@ import mindspore.nn as nn
 from ..errors import UserError
 from .checkpoint import LAST_NAME, STATE_KEY, read_checkpoint
 
-# Made anew from the recipe, so that a training can go on for more epochs than were planned.
-FROM_RECIPE = ("learning_rate",)
+# Not taken over: rates are made anew from the recipe, so that a training can go on for more epochs than were planned,
+# and a loss that was not finite is told again if it comes again.
+NOT_KEPT = ("learning_rate", "steps_since_bad_loss")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
     """step: how many were made, over all epochs; steps_per_epoch, images_per_step: on all devices together;
-    seed: of the recipe; best: figures of the best evaluation {epoch, step, metrics}, None if there was none"""
+    seed: of the recipe"""
 
     step: int
     steps_per_epoch: int
     images_per_step: int
     seed: int
-    best: dict | None = None
 
     @property
     def epochs_done(self) -> int:
@@ -70,7 +70,7 @@ def load_training(step: nn.Cell, path: Path) -> TrainingState:
             f"{path}: got a checkpoint without the state of a training, expected {LAST_NAME} or ssd-EPOCH.ckpt of "
             "train.py; start from its weights with another key, or train anew"
         )
-    wanted = {name: value for name, value in step.parameters_dict().items() if name not in FROM_RECIPE}
+    wanted = {name: value for name, value in step.parameters_dict().items() if name not in NOT_KEPT}
     for name, value in wanted.items():
         if name not in content or content[name].shape != value.shape:
             got = f"shape {tuple(content[name].shape)}" if name in content else "nothing"

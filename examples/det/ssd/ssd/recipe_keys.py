@@ -1,0 +1,150 @@
+"""What a recipe may say: Config, its sections, and what their values must be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Optional
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
+
+
+class Augment(_Section):
+    """Augmentation of training images."""
+
+    crop_prob: float = Field(5 / 6, ge=0, le=1, description="share of images cropped under an IoU constraint")
+    crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="constraints, one drawn for each crop"
+    )
+    zoom_out_prob: float = Field(
+        0.0, ge=0, le=1, description="share of images shrunk on a larger canvas before the crop"
+    )
+    zoom_out_max: float = Field(4.0, ge=1, le=16, description="longest canvas side over the image's")
+    flip_prob: float = Field(0.5, ge=0, le=1, description="share of images flipped left to right")
+    color_prob: float = Field(1.0, ge=0, le=1, description="share of images with jittered colours")
+    brightness: float = Field(0.4, ge=0, lt=1, description="factor drawn from 1 - x .. 1 + x")
+    contrast: float = Field(0.4, ge=0, lt=1, description="factor drawn from 1 - x .. 1 + x")
+    saturation: float = Field(0.4, ge=0, lt=1, description="factor drawn from 1 - x .. 1 + x")
+    hue: float = Field(0.05, ge=0, le=0.5, description="part of a turn drawn from -x .. x; 0.05 is SSD's 18 degrees")
+
+
+class ExtraLayer(_Section):
+    """One inverted residual block behind the backbone."""
+
+    out_channels: int = Field(gt=0)
+    expand_ratio: float = Field(gt=0, description="hidden channels over input channels")
+    stride: Literal[1, 2] = 2
+
+
+class Config(_Section):
+    """Everything a run needs. Each field is a recipe key; `description` is what --help shows."""
+
+    data_dir: str = Field("./data/coco", description="folder written by create_data.py")
+    backbone_ckpt_path: Optional[str] = Field(None, description="ImageNet weights of the backbone; empty: from scratch")
+    ckpt_path: Optional[str] = Field(
+        None, description="detector to evaluate or predict with; empty: best, else newest, in ckpt_save_dir"
+    )
+    ckpt_save_dir: str = Field("./ckpt", description="where train.py writes checkpoints, metrics.csv and events")
+    output_dir: str = Field(
+        "./output", description="where eval.py writes report.html and figures, and predict.py, in predictions/"
+    )
+    dataset: Literal["coco"] = Field("coco", description="kind of shards under data_dir")
+    classes: Optional[tuple[str, ...]] = Field(
+        None, description="class names, background first; follow the data if not given"
+    )
+    num_classes: int = Field(ge=2, description="K, background included; follows the data if not given")
+
+    backbone: str = Field(description="name of a MindCV model")
+    backbone_out_indices: tuple[int, ...] = Field(min_length=1, description="which of its feature maps are used")
+    backbone_channels: Optional[tuple[int, ...]] = Field(
+        None, description="channels of its levels; derived, checked if given"
+    )
+    extras_in_channels: Optional[tuple[PositiveInt, ...]] = Field(
+        None, min_length=1, description="channels that each level reads; derived, checked if given"
+    )
+    neck: Literal["extras", "fpn"] = Field("extras", description="what makes the feature levels")
+    head: Literal["separate", "shared"] = Field("separate", description="predictor weights a level, or one for all")
+    anchors: Literal["default", "grid"] = Field("default", description="SSD's default boxes or RetinaNet's grid")
+    image_size: tuple[PositiveInt, PositiveInt] = Field(description="input (height, width) in pixels")
+    steps: tuple[PositiveInt, ...] = Field(min_length=1, description="pixels between anchors, one a level")
+    min_scale: float = Field(0.2, gt=0, le=1, description="default box size of the first level, share of the image")
+    max_scale: float = Field(0.95, gt=0, le=1, description="default box size of the last level, share of the image")
+    aspect_ratios: tuple[tuple[PositiveFloat, ...], ...] = Field(
+        (), description="default box ratios besides 1, a list a level"
+    )
+    extra_layers: tuple[ExtraLayer, ...] = Field((), description="blocks of the neck `extras`")
+    fpn_channels: int = Field(256, gt=0, description="channels of every level of the neck `fpn`")
+    num_addition_layers: int = Field(4, ge=0, description="convolutions in the head `shared` before its predictors")
+
+    match_threshold: float = Field(0.5, gt=0, lt=1, description="IoU above which an anchor answers for an object")
+    prior_scaling: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.1, 0.2), description="factors of centre and size offsets"
+    )
+    alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of the positive term")
+    gamma: float = Field(2.0, ge=0, description="focal loss: how much easy examples are played down")
+
+    epoch_size: int = Field(500, gt=0, description="epochs")
+    batch_size: int = Field(32, gt=0, description="images on each device")
+    lr: float = Field(0.05, gt=0, description="highest learning rate")
+    lr_init: float = Field(0.001, ge=0, description="learning rate at the start of the warm-up")
+    lr_end_rate: float = Field(0.001, ge=0, description="learning rate at the end, as a share of lr")
+    lr_reference_batch: Optional[int] = Field(
+        None, gt=0, description="lr and lr_init are meant for this many images an update, and scaled to what it has"
+    )
+    warmup_epochs: int = Field(2, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.00015, ge=0, description="of all weights but BatchNorm's")
+    decay_bias: bool = Field(True, description="whether weight_decay holds for biases, too")
+    freeze: Optional[Literal["backbone", "backbone_batch_norm"]] = Field(
+        None, description="what keeps its weights and statistics: all of the backbone, or its BatchNorm"
+    )
+    clip_grad_norm: Optional[float] = Field(None, gt=0, description="longest gradient, all weights as one vector")
+    accumulate_steps: int = Field(1, gt=0, description="batches whose mean gradient makes an update")
+    ema_decay: Optional[float] = Field(
+        None, gt=0, lt=1, description="keep a moving average of the weights, too, and evaluate it; try 0.9998"
+    )
+    use_ema: bool = Field(True, description="take the averaged weights of a checkpoint that has them")
+    loss_scale: float = Field(1024.0, gt=0, description="fixed, or the start of a dynamic one")
+    loss_scale_type: Literal["fixed", "dynamic"] = "fixed"
+    augment: Augment = Augment()
+    shuffle: bool = True
+    drop_remainder: bool = Field(True, description="drop the last, smaller batch of a training epoch")
+    seed: int = Field(0, ge=0, lt=2**31, description="seeds initialisation, order and augmentation")
+    steps_per_epoch: Optional[int] = Field(None, gt=0, description="shorten epochs to this many steps")
+    log_interval: int = Field(50, gt=0, description="steps between log lines")
+    checkpoint_every_steps: Optional[int] = Field(
+        None, gt=0, description="save last.ckpt within epochs, too; not with sunk data"
+    )
+    keep_checkpoint_max: int = Field(20, gt=0, description="how many epoch checkpoints stay")
+    eval_while_train: bool = Field(False, description="evaluate between epochs and keep the best checkpoint")
+    eval_start_epoch: int = Field(1, ge=1)
+    eval_interval: int = Field(1, ge=1)
+    early_stop_patience: Optional[int] = Field(
+        None, gt=0, description="evaluations without a new best after which training ends"
+    )
+
+    min_score: float = Field(0.01, ge=0, lt=1, description="evaluation: detections below are dropped")
+    display_score: float = Field(
+        0.3, ge=0, le=1, description="detections below are not drawn, nor listed by predict.py"
+    )
+    nms: Literal["hard", "soft"] = Field("hard", description="hard drops overlapping boxes, soft lowers their scores")
+    nms_threshold: float = Field(
+        0.6, gt=0, le=1, description="hard: IoU above which the weaker box of a class is dropped"
+    )
+    soft_nms_sigma: float = Field(0.5, gt=0, description="soft: scores fall by exp(-IoU^2 / sigma)")
+    pre_nms_top_k: int = Field(1000, gt=0, description="T, candidates an image that reach NMS")
+    max_detections: int = Field(100, gt=0, description="detections kept in an image")
+    metric: Literal["coco", "voc"] = Field(
+        "coco", description="what mAP means: COCO's AP, or Pascal VOC's at IoU 0.5 by area"
+    )
+
+    device_target: Literal["Ascend", "GPU", "CPU"] = Field(description="what the machine has, if not given")
+    mode: Literal[0, 1] = Field(0, description="0 graph, 1 PyNative")
+    jit_level: Literal["O0", "O1", "O2"] = "O2"
+    amp_level: Literal["O0", "O1", "O2", "O3"] = "O0"
+    dataset_sink_mode: bool = False
+    num_parallel_workers: int = Field(
+        8, gt=0, description="threads that prepare data, at most the cores of the machine"
+    )
