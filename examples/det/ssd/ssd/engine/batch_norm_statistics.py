@@ -7,25 +7,25 @@ from mindspore import ParameterTuple, ops
 from mindspore.train import Callback
 
 
+_assign = ops.MultitypeFuncGraph("assign")
+
+
+@_assign.register("Tensor", "Tensor")
+def _assign_tensor(parameter, value):
+    return ops.assign(parameter, value)
+
+
 class _Average(nn.Cell):
     """Replace parameters by their mean over all devices."""
 
     def __init__(self, parameters, world: int):
         super().__init__(auto_prefix=False)
         self.parameters = ParameterTuple(parameters)
-        self.sizes = [parameter.size for parameter in parameters]
-        self.world = world
-        self.all_reduce = ops.AllReduce()
+        self.mean = nn.DistributedGradReducer(parameters, mean=True, degree=world)
+        self.hyper_map = ops.HyperMap()
 
     def construct(self):
-        values = ()
-        for parameter in self.parameters:
-            values += (parameter.reshape(-1),)
-        mean = self.all_reduce(ops.concat(values)) / self.world  # one message for all of them
-        parts = ops.split(mean, self.sizes)
-        for parameter, part in zip(self.parameters, parts):
-            ops.assign(parameter, part.reshape(parameter.shape))
-        return mean[0]
+        return self.hyper_map(_assign, self.parameters, self.mean(self.parameters))
 
 
 class ShareStatistics(Callback):
