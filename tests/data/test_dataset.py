@@ -12,8 +12,9 @@ from mindspore import nn
 from mindspore.mindrecord import FileWriter
 from mindspore.train import Model
 from ssd.config import CONFIGS, load_config
+from ssd.data import dataset as dataset_module
 from ssd.data.batches import TrainBatch
-from ssd.data.dataset import create_dataset, max_boxes_of
+from ssd.data.dataset import create_dataset, image_ids_of_step, max_boxes_of
 from ssd.data.images import decode_image
 from ssd.errors import UserError
 
@@ -159,8 +160,48 @@ def test_more_steps_than_there_are_change_nothing(shapes_records):
     assert len(batches(configure(shapes_records, steps_per_epoch=100))[0]) == 5
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_images_of_a_step_are_those_it_had(world, shapes_records, monkeypatch):
+    seen = []
+
+    class Noting(TrainBatch):
+        def __call__(self, img_ids, images, annotations, batch_info):
+            seen.append([int(img_id[0]) for img_id in img_ids])
+            return super().__call__(img_ids, images, annotations, batch_info)
+
+    monkeypatch.setattr(dataset_module, "TrainBatch", Noting)
+    cfg = configure(shapes_records, epoch_size=3, num_parallel_workers=1)
+    for rank in range(world):
+        seen.clear()
+        steps = 5 // world
+        assert [len(epoch) for epoch in batches(cfg, epochs=3, rank=rank, world=world)] == [steps] * 3
+        told = [image_ids_of_step(cfg, step, rank, world) for step in range(1, 3 * steps + 1)]
+        assert told == seen[: 3 * steps]
+        assert told[:steps] != told[steps : 2 * steps]  # shuffled anew
+
+
+def test_devices_share_out_the_batches_of_one(shapes_records):
+    """So that a training can go on with another number of them."""
+    alone, shared = (configure(shapes_records, batch_size=size) for size in (4, 2))
+    for step in (1, 2, 3, 4):  # of two epochs
+        together = [image_ids_of_step(shared, step, rank, world=2) for rank in (0, 1)]
+        assert sorted(sum(together, [])) == sorted(image_ids_of_step(alone, step))
+    sizes = [create_dataset(shared, "train", rank, 2).get_dataset_size() for rank in (0, 1)]
+    assert sizes == [2, 2] and create_dataset(alone, "train").get_dataset_size() == 2
+
+
+def test_steps_are_as_many_for_any_number_of_devices(shapes_records):
+    """Ten images on three devices are four each, enough for two batches of two; yet one device has one of six."""
+    sizes = [
+        create_dataset(configure(shapes_records, batch_size=6 // world), "train", rank, world).get_dataset_size()
+        for world in (1, 2, 3, 6)
+        for rank in range(world)
+    ]
+    assert sizes == [1] * 12
+
+
 def test_a_batch_larger_than_the_set_is_refused(shapes_records):
-    with pytest.raises(UserError, match="got 10 training images .* batch_size, 11; lower --batch_size"):
+    with pytest.raises(UserError, match="got 10 training images for 1 x batch_size 11, .*; lower --batch_size"):
         create_dataset(configure(shapes_records, batch_size=11), "train")
     with pytest.raises(UserError, match="got 5 training images for a device"):
         create_dataset(configure(shapes_records, batch_size=6), "train", rank=0, world=2)

@@ -1,208 +1,22 @@
-"""Records, checkpoints and evaluations around training, with made-up steps and with a tiny model that is trained."""
+"""Records of steps, with made-up steps; and all callbacks around a tiny model that is trained."""
 
-import dataclasses
-import json
 from types import SimpleNamespace
 
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 from mindspore.train import Model
 from ssd.engine import callbacks
-from ssd.engine.callbacks import CheckpointSaver, EndWhenAsked, EvalWhileTrain, GoOn, RecordSteps, memory_in_use
-from ssd.engine.checkpoint import STATE_KEY, read_checkpoint
+from ssd.engine.bad_loss import StopAtBadLoss
+from ssd.engine.callbacks import GoOn, RecordSteps, memory_in_use
+from ssd.engine.checkpoint import read_checkpoint
+from ssd.engine.eval_while_train import EvalWhileTrain
+from ssd.engine.saving import CheckpointSaver
 from ssd.engine.train_step import CPUTrainStep
-from ssd.engine.training_log import EvalRecord, StepRecord, TrainingLog
+from ssd.engine.training_log import StepRecord, TrainingLog
 from ssd.engine.training_state import TrainingState
-
-
-def context(**values):
-    """A run context as MindSpore hands it to callbacks."""
-    return SimpleNamespace(original_args=lambda: SimpleNamespace(**values))
-
-
-def set_weight(net, value):
-    net.weight.set_data(Tensor(np.full(net.weight.shape, value, np.float32)))
-
-
-def saved_weight(path):
-    return read_checkpoint(path)["weight"].asnumpy()[0, 0]
-
-
-class Tiny(nn.Cell):
-    """One weight for each of two inputs; what it puts out is its loss, which training lowers without end."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = Parameter(np.zeros((1, 2), np.float32), name="weight")
-
-    def construct(self, x):
-        return (x * self.weight).mean()
-
-
-@pytest.fixture
-def net():
-    return Tiny()
-
-
-class Notes:
-    """A sink that keeps what it is told."""
-
-    def __init__(self):
-        self.advanced, self.steps, self.evaluations, self.closed = [], [], [], False
-
-    def advance(self, epoch, step):
-        self.advanced.append((epoch, step))
-
-    def on_step(self, record):
-        self.steps.append(record)
-
-    def on_evaluation(self, record):
-        self.evaluations.append(record)
-
-    def close(self):
-        self.closed = True
-
-
-def evaluated(ap):
-    return SimpleNamespace(mean_ap=ap, scores=SimpleNamespace(metrics={"AP50": 0.5}))
-
-
-def draw(evaluated):
-    """In place of pictures, an array that tells of which evaluation it is."""
-    return {"11": np.array(evaluated.mean_ap)}
-
-
-# --- checkpoints ---
-
-
-START = TrainingState(step=0, steps_per_epoch=10, images_per_step=4, seed=7)
-
-
-def saver_of(folder, keep=9, every_steps=None, best=None, interrupt=False):
-    return CheckpointSaver(folder, keep, every_steps, START, lambda: best, interrupt)
-
-
-def state_of(path):
-    return TrainingState(**json.loads(read_checkpoint(path)[STATE_KEY]))
-
-
-@pytest.mark.parametrize("keep, kept", [(2, ["ssd-4.ckpt", "ssd-5.ckpt"]), (1, ["ssd-5.ckpt"])])
-def test_the_last_checkpoints_are_kept(keep, kept, net, tmp_path):
-    saver = saver_of(tmp_path / "ckpt", keep)
-    for epoch in range(1, 6):
-        set_weight(net, epoch)
-        saver.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch, train_network=net))
-        for name in (f"ssd-{epoch}.ckpt", "last.ckpt"):
-            assert saved_weight(tmp_path / "ckpt" / name) == epoch
-            assert state_of(tmp_path / "ckpt" / name) == dataclasses.replace(START, step=10 * epoch)
-    assert sorted(path.name for path in (tmp_path / "ckpt").iterdir()) == ["last.ckpt", *kept]
-
-
-def test_files_of_others_and_files_that_are_gone_do_not_matter(net, tmp_path):
-    saver = saver_of(tmp_path, 1)
-    (tmp_path / "best.ckpt").touch()
-    for epoch in (1, 2):
-        saver.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch, train_network=net))
-        if epoch == 1:
-            (tmp_path / "ssd-1.ckpt").unlink()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt", "ssd-2.ckpt"]
-
-
-def test_a_training_that_goes_on_counts_the_checkpoints_it_finds(net, tmp_path):
-    for first in (1, 3):
-        saver = saver_of(tmp_path, keep=2)
-        for epoch in (first, first + 1):
-            saver.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch, train_network=net))
-    assert sorted(path.name for path in tmp_path.glob("ssd-*")) == ["ssd-3.ckpt", "ssd-4.ckpt"]
-
-
-def test_the_last_is_saved_within_epochs(net, tmp_path):
-    saver, saved = saver_of(tmp_path, every_steps=4), []
-    for step in range(1, 21):
-        saver.on_train_step_end(context(cur_step_num=step, batch_num=10, train_network=net))
-        if (tmp_path / "last.ckpt").exists():
-            saved.append(step)
-            assert state_of(tmp_path / "last.ckpt").step == step
-            (tmp_path / "last.ckpt").unlink()
-    assert saved == [4, 8, 12, 16]  # at 20 the epoch ends, and saves by itself
-
-
-def test_the_best_evaluation_is_part_of_the_state(net, tmp_path):
-    best = EvalRecord(2, 20, {"mAP": 0.5}, True, {"11": np.zeros((1, 1, 3))})
-    saver_of(tmp_path, best=best).on_train_epoch_end(context(cur_epoch_num=3, cur_step_num=30, train_network=net))
-    assert state_of(tmp_path / "last.ckpt").best == {"epoch": 2, "step": 20, "metrics": {"mAP": 0.5}}
-
-
-def test_a_wish_to_end_is_granted_after_saving(net, tmp_path):
-    saver, step = saver_of(tmp_path, interrupt=True), context(cur_step_num=13, batch_num=10, train_network=net)
-    EndWhenAsked(saver).on_train_step_end(step)
-    saver.on_train_step_end(step)
-    with pytest.raises(KeyboardInterrupt):
-        EndWhenAsked(saver).on_train_step_end(step)
-    assert state_of(tmp_path / "last.ckpt").step == 13 and not list(tmp_path.glob("ssd-*"))
-
-
-# --- evaluation ---
-
-
-def evaluate_epochs(net, folder, aps, **when):
-    """Run the callback over epochs 1, 2, … of 10 steps; the weight is the epoch -> the callback, its records"""
-    rest, notes = list(aps), Notes()
-    when = {"start": 1, "interval": 1, "epochs": 99, **when}
-    callback = EvalWhileTrain(lambda: evaluated(rest.pop(0)), draw, TrainingLog(notes), net, folder, **when)
-    for epoch in range(1, min(len(aps), when["epochs"]) + 1):
-        set_weight(net, epoch)
-        callback.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch))
-    return callback, notes.evaluations
-
-
-@pytest.mark.parametrize(
-    "when, epochs",
-    [
-        ({"start": 1, "interval": 1, "epochs": 4}, [1, 2, 3, 4]),
-        ({"start": 2, "interval": 2, "epochs": 7}, [2, 4, 6, 7]),
-        ({"start": 3, "interval": 2, "epochs": 8}, [3, 5, 7, 8]),
-        ({"start": 9, "interval": 1, "epochs": 5}, [5]),
-    ],
-)
-def test_epochs_that_are_evaluated(when, epochs, net, tmp_path):
-    _, records = evaluate_epochs(net, tmp_path, [0.1] * 9, **when)
-    assert [record.epoch for record in records] == epochs
-
-
-@pytest.mark.parametrize(
-    "aps, best",
-    [
-        ([0.0, 0.0, 0.0], 1),  # any detector is better than none, and an equal one is no better
-        ([0.2, 0.5, 0.4], 2),
-        ([0.5, 0.2, 0.5], 1),
-        ([-1.0, 0.0], 2),  # -1: nothing to score
-    ],
-)
-def test_the_best_detector_is_kept(aps, best, net, tmp_path):
-    callback, records = evaluate_epochs(net, tmp_path / "ckpt", aps)
-    assert callback.best.epoch == best and callback.best.metrics["mAP"] == max(aps)
-    assert [record.epoch for record in records if record.is_best][-1] == best
-    assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["best.ckpt"]
-    assert saved_weight(tmp_path / "ckpt" / "best.ckpt") == best
-
-
-def test_evaluations_are_recorded(net, tmp_path):
-    _, records = evaluate_epochs(net, tmp_path, [0.25, 0.125], epochs=2)
-    assert records == [
-        EvalRecord(1, 10, {"mAP": 0.25, "AP50": 0.5}, True, {"11": np.array(0.25)}),
-        EvalRecord(2, 20, {"mAP": 0.125, "AP50": 0.5}, False, {"11": np.array(0.125)}),
-    ]
-
-
-# --- records of steps ---
-
-
-def outputs(loss=1.0, box=0.25, norm=2.0, scale=1024.0, overflow=0.0, updates=0.0):
-    """What a training step gives out, in the order of train_step.OUTPUTS."""
-    return Tensor(np.array([loss, box, loss - box, norm, scale, overflow, updates], np.float32))
+from stand_ins import Notes, Tiny, context, draw, evaluated, outputs
 
 
 @pytest.fixture
@@ -218,7 +32,7 @@ def records_of(clock, epochs, steps, interval, loader=0.125, step_seconds=0.375,
 
     overflows: steps that left the weights as they were
     """
-    notes, updates = Notes(), 0
+    notes, skipped = Notes(), 0
     schedule = np.arange(epochs * steps, dtype=np.float32) / 8
     record = RecordSteps(TrainingLog(notes), schedule, images_per_step=16, interval=interval, device_target="CPU")
     for epoch in range(1, epochs + 1):
@@ -227,8 +41,9 @@ def records_of(clock, epochs, steps, interval, loader=0.125, step_seconds=0.375,
             clock[0] += loader
             record.on_train_step_begin(context())
             clock[0] += step_seconds + 9 * (step == 1)
-            told = outputs(100 - step, updates=updates, overflow=step in overflows)
-            updates += step not in overflows
+            updates = step - 1 - skipped
+            skipped += step in overflows
+            told = outputs(loss=100 - step, cls_loss=99.75 - step, updates=updates, skipped=skipped)
             record.on_train_step_end(
                 context(
                     cur_step_num=step, batch_num=steps, cur_epoch_num=epoch, net_outputs=told, dataset_sink_mode=False
@@ -278,6 +93,30 @@ def test_skipped_steps_are_counted_between_records_too(clock):
     assert fields(records, "step", "skipped_steps", "learning_rate") == [(2, 2, 0.0), (4, 0, 1 / 8), (6, 1, 2 / 8)]
 
 
+def test_a_training_that_goes_on_tells_what_is_skipped_from_now_on(clock):
+    notes = Notes()
+    made = {"first_step": 7, "skipped": 3}
+    record = RecordSteps(TrainingLog(notes), np.arange(9) / 8, 8, interval=1, device_target="CPU", **made)
+    record.on_train_epoch_begin(context())
+    record.on_train_step_begin(context())
+    clock[0] += 2
+    told = {"net_outputs": outputs(updates=4, skipped=5), "dataset_sink_mode": False}
+    record.on_train_step_end(context(cur_step_num=9, batch_num=10, cur_epoch_num=1, **told))
+    assert fields(notes.steps, "skipped_steps", "images_per_second") == [(2, 8.0)]
+
+
+def test_steps_that_only_accumulate_have_no_gradient_norm_and_the_next_updates_rate(clock):
+    notes = Notes()
+    record = RecordSteps(TrainingLog(notes), np.array([0.5, 0.25]), 8, interval=1, device_target="CPU")
+    record.on_train_epoch_begin(context())
+    for step, norm, updates in ((1, 0, 0), (2, 3, 0), (3, 0, 1), (4, 3, 1), (5, 0, 2)):  # the fifth is one too many
+        record.on_train_step_begin(context())
+        told = {"net_outputs": outputs(grad_norm=norm, updates=updates), "dataset_sink_mode": False}
+        record.on_train_step_end(context(cur_step_num=step, batch_num=5, cur_epoch_num=1, **told))
+    expected = [(None, 0.5), (3, 0.5), (None, 0.25), (3, 0.25), (None, 0.25)]
+    assert fields(notes.steps, "gradient_norm", "learning_rate") == expected
+
+
 def test_sunk_epochs_count_all_their_steps(clock):
     notes = Notes()
     record = RecordSteps(TrainingLog(notes), np.full(20, 0.5, np.float32), 8, interval=3, device_target="CPU")
@@ -306,6 +145,11 @@ def test_memory_of_a_device_that_is_not_there_is_no_error():
 # --- under MindSpore's Model ---
 
 
+@pytest.fixture
+def net():
+    return Tiny()
+
+
 class TinyWithParts(nn.Cell):
     """Gives out what a detector with its loss does: the loss, and its two parts."""
 
@@ -332,7 +176,7 @@ def test_all_of_them_in_a_training(net, tmp_path):
     with TrainingLog(notes) as log:
         evaluating = EvalWhileTrain(evaluation, draw, log, net, tmp_path, 1, 1, 2)
         recording = RecordSteps(log, np.full(6, 0.5, np.float32), images_per_step=2, interval=2, device_target="CPU")
-        callbacks = [GoOn(0), evaluating, saver_of(tmp_path, keep=1), recording]
+        callbacks = [GoOn(0), StopAtBadLoss(2, None, lambda step: [], 0), evaluating, CheckpointSaver(tmp_path, 1, None, TrainingState(0, 3, 2, 0), False), recording]
         Model(step).train(2, data, callbacks=callbacks, dataset_sink_mode=False)
 
     # Each step lowers the weights by half of their gradients, 1/2 and 3/2, and with them the loss by 5/4.

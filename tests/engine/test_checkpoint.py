@@ -192,7 +192,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tiny_detector, tmp_path, 
 @pytest.mark.parametrize("damage", ["cut off", "a bit", "no checkpoint"])
 def test_damaged_checkpoints_are_refused_without_a_word_of_mindspores(damage, tiny_detector, tmp_path, capfd):
     path = tmp_path / "ssd-1.ckpt"
-    save_checkpoint(tiny_detector, path, state='{"step": 1}')
+    save_checkpoint(tiny_detector, path, words={"training_state": '{"step": 1}'})
     assert read_checkpoint(path)[STATE_KEY] == '{"step": 1}'
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -56,7 +56,7 @@ def argv(monkeypatch):
 
 def test_the_best_detector_is_named(argv):
     best = EvalRecord(7, 70, {"mAP": 0.40712, "AP50": 0.615}, True, {})
-    assert closing_words(Path("my ckpt"), 20, 3725, best, Path("my ckpt/best.ckpt")).splitlines() == [
+    assert closing_words(Path("my ckpt"), 20, False, 3725, best, Path("my ckpt/best.ckpt")).splitlines() == [
         "trained 20 epochs in 1:02:05",
         "best: epoch 7 with mAP 0.4071, AP50 0.6150, in my ckpt/best.ckpt",
         "figures: my ckpt/metrics.csv",
@@ -66,7 +66,7 @@ def test_the_best_detector_is_named(argv):
 
 
 def test_without_evaluations_the_newest_checkpoint_is_named(argv):
-    words = closing_words(Path("ckpt"), 1, 59, None, Path("ckpt/ssd-1.ckpt")).splitlines()
+    words = closing_words(Path("ckpt"), 1, False, 59, None, Path("ckpt/ssd-1.ckpt")).splitlines()
     assert words[:2] == [
         "trained 1 epoch in 0:00:59",
         "newest checkpoint: ckpt/ssd-1.ckpt; --eval_while_train true would have evaluated between epochs and kept "
@@ -75,7 +75,13 @@ def test_without_evaluations_the_newest_checkpoint_is_named(argv):
     assert words[-1].endswith(f"{EVAL} -c a.yaml --ckpt_path ckpt/ssd-1.ckpt")
 
 
+def test_an_early_end_is_told(argv):
+    best = EvalRecord(7, 70, {"mAP": 0.4, "AP50": 0.6}, True, {})
+    words = closing_words(Path("ckpt"), 9, True, 59, best, Path("ckpt/best.ckpt")).splitlines()
+    assert words[0].startswith("trained 9 epochs in 0:00:59, and ended early") and "early_stop_patience" in words[0]
+
+
 def test_outside_of_the_script_there_is_no_line_of_evaluation(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["notebook"])
-    words = closing_words(Path("ckpt"), 1, 59, None, Path("ckpt/ssd-1.ckpt")).splitlines()
+    words = closing_words(Path("ckpt"), 1, False, 59, None, Path("ckpt/ssd-1.ckpt")).splitlines()
     assert words[-1] == "charts: tensorboard --logdir ckpt/tensorboard"

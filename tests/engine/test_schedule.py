@@ -3,6 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
+from ssd.errors import UserError
 from ssd.engine.schedule import create_schedule, warmup_cosine
 
 
@@ -35,6 +36,28 @@ def test_recipes_say_all_of_it(load_recipe):
     values = {"lr": 0.4, "lr_init": 0.1, "lr_end_rate": 0.5, "warmup_epochs": 1, "epoch_size": 2}
     rates = create_schedule(load_recipe("ssd_mobilenetv2", **values), steps_per_epoch=2)
     assert rates == pytest.approx([0.1, 0.25, 0.4, 0.3], abs=1e-6)
+
+
+def test_the_rate_follows_the_images_of_an_update_if_the_recipe_says_so(load_recipe):
+    values = {"lr": 0.4, "lr_init": 0.1, "lr_end_rate": 0.5, "warmup_epochs": 1, "epoch_size": 2, "batch_size": 8}
+    expected = np.array([0.1, 0.25, 0.4, 0.3])
+    off = create_schedule(load_recipe("ssd_mobilenetv2", **values), steps_per_epoch=2, world=4)
+    assert off == pytest.approx(expected, abs=1e-6)
+    cfg = load_recipe("ssd_mobilenetv2", **values, lr_reference_batch=16)
+    assert create_schedule(cfg, 2, world=1) == pytest.approx(expected / 2, abs=1e-6)
+    assert create_schedule(cfg, 2, world=4) == pytest.approx(expected * 2, abs=1e-6)
+    cfg = load_recipe("ssd_mobilenetv2", **values, lr_reference_batch=16, accumulate_steps=2)
+    rates = create_schedule(cfg, 2, world=1)
+    assert rates == pytest.approx([0.25, 0.3], abs=1e-6) and rates.dtype == np.float32
+
+
+def test_an_update_of_several_batches_has_the_rate_of_the_last(load_recipe):
+    values = {"lr": 0.4, "lr_init": 0.1, "lr_end_rate": 0.5, "warmup_epochs": 1, "epoch_size": 2}
+    cfg = load_recipe("ssd_mobilenetv2", **values, accumulate_steps=3)
+    assert create_schedule(cfg, steps_per_epoch=2) == pytest.approx([0.4], abs=1e-6)  # the fourth makes no update
+    cfg = load_recipe("ssd_mobilenetv2", **values, accumulate_steps=5)
+    with pytest.raises(UserError, match="accumulate_steps: got 5, expected at most the 4 steps"):
+        create_schedule(cfg, steps_per_epoch=2)
 
 
 def test_equals_the_table_of_the_example(load_recipe, reference):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ssd.engine.coco_metrics import METRICS
 from ssd.engine.tensorboard import TAGS, TensorBoardEvents
-from ssd.engine.training_log import EvalRecord, MetricsFile, StepRecord, TrainingLog, open_files, set_aside_earlier
+from ssd.engine.training_log import EvalRecord, MetricsFile, StepRecord, TrainingLog, open_files
 from ssd.errors import UserError
 from tensorboardX.proto.event_pb2 import SessionLog
 
@@ -84,10 +84,10 @@ def test_metrics_file(tmp_path):
     lines = (tmp_path / "metrics.csv").read_text().splitlines()  # before it is closed: a run may be killed
     assert lines == [
         "epoch,step,loss,box_loss,class_loss,learning_rate,gradient_norm,loss_scale,skipped_steps,images_per_second,"
-        "data_wait,memory_mib,mAP,AP,AP50,AP75,AP_small,AP_medium,AP_large,AR1,AR10,AR100,AR_small,AR_medium,AR_large",
-        "2,150,1.25,0.5,0.75,0.0125,3.5,1024,1,12.5,0.25,1000,,,,,,,,,,,,,",
-        "2,200,,,,,,,,,,,0,0.0625,0.125,0.1875,0.25,0.3125,0.375,0.4375,0.5,0.5625,0.625,0.6875,0.75",
-        "2,160,1.25,0.5,0.75,0.0125,inf,1024,1,12.5,,,,,,,,,,,,,,,",
+        "data_wait,memory_mib,mAP,mAP_raw,AP,AP50,AP75,AP_small,AP_medium,AP_large,AR1,AR10,AR100,AR_small,AR_medium,AR_large",
+        "2,150,1.25,0.5,0.75,0.0125,3.5,1024,1,12.5,0.25,1000,,,,,,,,,,,,,,",
+        "2,200,,,,,,,,,,,0,,0.0625,0.125,0.1875,0.25,0.3125,0.375,0.4375,0.5,0.5625,0.625,0.6875,0.75",
+        "2,160,1.25,0.5,0.75,0.0125,inf,1024,1,12.5,,,,,,,,,,,,,,,,",
     ]
     file.close()
     assert len(list(csv.DictReader(open(tmp_path / "metrics.csv")))) == 3
@@ -176,39 +176,6 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="^ckpt_save_dir: got .*file/ckpt, where no file can be written"):
         open_files(tmp_path / "file" / "ckpt")
-
-
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_what_an_earlier_run_left_is_set_aside(tmp_path):
-    for run in ("first", "second"):
-        (tmp_path / "best.ckpt").write_text(f"best of the {run} run")
-        (tmp_path / f"ssd-{run}.ckpt").write_text(run)
-        (tmp_path / "metrics.csv").write_text(f"figures of the {run} run")
-        (tmp_path / "tensorboard").mkdir()
-        (tmp_path / "tensorboard" / "events").write_text(run)
-        (tmp_path / "pretrained.ckpt").write_text("mine")
-        assert set_aside_earlier(tmp_path) == tmp_path / f"earlier-{1 if run == 'first' else 2}"
-    assert contents(tmp_path) == {
-        "pretrained.ckpt": "mine",
-        "earlier-1/best.ckpt": "best of the first run",
-        "earlier-1/ssd-first.ckpt": "first",
-        "earlier-1/metrics.csv": "figures of the first run",
-        "earlier-1/tensorboard/events": "first",
-        "earlier-2/best.ckpt": "best of the second run",
-        "earlier-2/ssd-second.ckpt": "second",
-        "earlier-2/metrics.csv": "figures of the second run",
-        "earlier-2/tensorboard/events": "second",
-    }
-
-
-def test_nothing_earlier_to_set_aside(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    assert set_aside_earlier(tmp_path) is None
-    assert set_aside_earlier(tmp_path / "nowhere") is None
-    assert contents(tmp_path) == {"notes.txt": "mine"} and not (tmp_path / "nowhere").exists()
 
 
 def test_events_of_a_training_that_goes_on(tmp_path, read_events):
