@@ -203,7 +203,7 @@ def test_steps_are_as_many_for_any_number_of_devices(shapes_records):
 def test_a_batch_larger_than_the_set_is_refused(shapes_records):
     with pytest.raises(UserError, match="got 10 training images for 1 x batch_size 11, .*; lower --batch_size"):
         create_dataset(configure(shapes_records, batch_size=11), "train")
-    with pytest.raises(UserError, match="got 5 training images for a device"):
+    with pytest.raises(UserError, match="got 10 training images for 2 x batch_size 6"):
         create_dataset(configure(shapes_records, batch_size=6), "train", rank=0, world=2)
     (epoch,) = batches(configure(shapes_records, batch_size=11, drop_remainder=False))
     assert [len(batch[0]) for batch in epoch] == [10]
