@@ -124,3 +124,12 @@ def test_ids_of_annotations_do_not_matter(ids, tmp_path):
     rows = [annotation(number, *row) for number, row in zip(ids, OBJECTS)]
     evaluator = add_all_but(CocoEvaluator(write_annotations(tmp_path / "val.json", rows), CLASSES))
     assert evaluator.summarize().metrics["AP"] == pytest.approx(1)
+
+
+def test_annotations_need_neither_area_nor_crowd_flag(tmp_path):
+    """create_data.py takes such files, and pycocotools would end with a KeyError after the training."""
+    rows = [annotation(number, *row) for number, row in enumerate(OBJECTS, start=1)]
+    expected = add_all_but(CocoEvaluator(write_annotations(tmp_path / "whole.json", rows), CLASSES), left_out=[0])
+    bare = [{key: row[key] for key in ("id", "image_id", "category_id", "bbox")} for row in rows]
+    evaluator = add_all_but(CocoEvaluator(write_annotations(tmp_path / "val.json", bare), CLASSES), left_out=[0])
+    assert evaluator.summarize().metrics == expected.summarize().metrics

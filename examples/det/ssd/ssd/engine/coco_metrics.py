@@ -135,11 +135,16 @@ class CocoEvaluator:
 
 
 def _read_truth(path: Path) -> COCO:
-    """A COCO file, its annotations numbered from 1: pycocotools takes 0 for `no match`, and mixes up equal ids."""
+    """A COCO file, its annotations numbered from 1: pycocotools takes 0 for `no match`, and mixes up equal ids.
+
+    It also stops where `iscrowd` or `area` is not given: then they are no crowd, and the area of the box.
+    """
     truth = COCO()
     truth.dataset = json.loads(path.read_text(encoding="utf-8"))
     for number, annotation in enumerate(truth.dataset["annotations"], start=1):
         annotation["id"] = number
+        annotation.setdefault("iscrowd", 0)
+        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
     return truth
