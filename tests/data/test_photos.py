@@ -69,8 +69,7 @@ def test_grey_becomes_three_equal_channels(name, pixels, tmp_path):
     assert (image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all()
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix, channels", [("png", 1), ("png", 3), ("tif", 1), ("tif", 3), ("pgm", 1)])
 def test_of_sixteen_bits_the_high_byte_counts(suffix, channels, tmp_path):
     deep = np.random.default_rng(1).integers(0, 2**16, (9, 11, channels), dtype=np.uint16)
     assert cv2.imwrite(str(tmp_path / f"a.{suffix}"), deep[..., ::-1])

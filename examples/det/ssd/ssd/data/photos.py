@@ -48,8 +48,9 @@ def read_photo(path) -> np.ndarray:
 
 def _decode_with_pillow(encoded: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(encoded)) as stored:
+        is_deep_pgm = stored.format == "PPM" and stored.mode == "I"  # whose 16 bits Pillow keeps in 32
         picture = ImageOps.exif_transpose(stored)
-    if picture.mode in _DEEP_GREY:  # of which Pillow's own conversion makes white
+    if picture.mode in _DEEP_GREY or is_deep_pgm:  # of which Pillow's own conversion makes white
         grey = (np.asarray(picture) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if picture.mode in ("I", "F"):
