@@ -89,6 +89,17 @@ def test_earlier_results_are_not_found(folder):
     assert names([folder]) == sorted([*before, "output/predictions/b.jpg"])
 
 
+@pytest.mark.parametrize("place", ["results", "results/more"])
+def test_results_beside_the_images_are_not_found_by_a_pattern(place, folder):
+    before = names([f"{folder}/*"])
+    (folder / place).mkdir(parents=True)
+    (folder / place / "b.jpg").write_bytes(b"")
+    assert names([f"{folder}/*"], folder / "results") == before
+    assert names(sorted(folder.glob("[!c.]*")), folder / "results") == sorted([*before, "note.txt"])  # by the shell
+    assert names([f"{folder}/*/*"], folder / "results") == ["sub/a.jpeg", "sub/deep/c.bmp"]
+    assert names([folder / "results"], folder / "other")[0].endswith("b.jpg")
+
+
 def test_a_picture_has_a_name_of_its_own(tmp_path):
     drawn = {
         "a": "a.png.png",

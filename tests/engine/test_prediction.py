@@ -216,7 +216,7 @@ def read_video(path):
         frames.append(frame)
 
 
-@pytest.mark.parametrize("rate", [25.0, 29.97, 12.5])
+@pytest.mark.parametrize("rate", [25.0, 29.97, 12.5, 59.94005994])
 def test_a_video_keeps_its_frames_rate_and_size(rate, tmp_path):
     video = Video(Capture(10, rate, step=20), "clip.avi", live=False)
     predictor, listed = predict_frames(video, tmp_path / "output")
@@ -229,6 +229,20 @@ def test_a_video_keeps_its_frames_rate_and_size(rate, tmp_path):
         assert abs(frame[40:].mean() - 20 * number) < 12  # below the box, in the order of the source
         assert row["frame"] == number and row["image_id"] == number + 1 and row["file_name"] == "clip.avi"
         assert row["bbox"][2] == pytest.approx(64 * 20 * number / 255, abs=0.1)
+
+
+@pytest.mark.parametrize("rate, kept", [(90.123, 90.12), (239.6934, 239.69), (1000.06, 1000.1)])
+def test_high_rates_that_are_not_whole_are_written(rate, kept, tmp_path, capfd):
+    """MPEG-4 cannot hold 239693 / 1000, which OpenCV would ask for."""
+    predict_frames(Video(Capture(10, rate), "slow.mov", live=False), tmp_path / "output")
+    found, frames = read_video(tmp_path / "output" / "slow.mp4")
+    assert found == pytest.approx(kept, abs=1e-4) and len(frames) == 10
+    assert capfd.readouterr().err == ""
+
+
+def test_an_odd_side_is_one_pixel_less(tmp_path):
+    predict_frames(Video(Capture(3, size=(65, 49)), "odd.mp4", live=False), tmp_path / "output")
+    assert read_video(tmp_path / "output" / "odd.mp4")[1][0].shape == (48, 64, 3)
 
 
 def test_drawn_frames_have_their_colours(tmp_path):
@@ -292,6 +306,15 @@ def test_a_video_that_cannot_be_written_is_refused(tmp_path, capfd):
     with pytest.raises(UserError, match="a.mp4: got a file that cannot be written"):
         with DrawnVideo(tmp_path / "nowhere" / "a.mp4", 25.0) as video:
             video.write(np.zeros((48, 64, 3), np.uint8))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("size", [(8192, 16), (1, 1)])
+def test_a_size_that_mpeg4_has_not_is_refused_in_one_line(size, tmp_path, capfd):
+    with pytest.raises(UserError, match=f"2 to 8191 pixels a side, not {size[0]}x{size[1]}"):
+        with DrawnVideo(tmp_path / "a.mp4", 25.0) as video:
+            video.write(np.zeros((size[1], size[0], 3), np.uint8))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_full_disk_is_noticed(tmp_path):

@@ -69,7 +69,8 @@ def open_source(inputs: Sequence[str], output: Path) -> list[Photo] | Video:
     if len(inputs) == 1 and inputs[0].isdecimal() and len(inputs[0]) < 4 and not os.path.exists(inputs[0]):
         return _open_video(int(inputs[0]), f"camera{int(inputs[0])}")
     roots, paths = [], []
-    for word in inputs:
+    # The shell makes of photos/* the folder of earlier results in it, too.
+    for word in [word for word in inputs if os.path.realpath(word) != os.path.realpath(output)] or inputs:
         root, found = _find(word, output)
         roots.append(os.path.abspath(root))
         paths += found
@@ -116,10 +117,10 @@ def _match(pattern: str, root: Path, output: Path) -> list[Path]:
     """Images that a pattern below `root` names, in folders that it names too; else videos. Not results in `output`."""
     images, videos = [], []
     for match in map(Path, glob.glob(pattern, recursive=True)):
+        if _is_within(match, output) and not _is_within(root, output):
+            continue
         if match.is_dir():
             images += [] if "**" in pattern else _search(match, output)  # which names what is in folders by itself
-        elif _is_within(match, output) and not _is_within(root, output):
-            continue
         elif match.suffix.lower() in PHOTO_SUFFIXES:
             images.append(match)
         elif match.suffix.lower() in VIDEO_SUFFIXES:
@@ -160,7 +161,7 @@ def _name(paths: dict[str, Path]) -> list[Photo]:
 
 
 def _open_video(where: str | int, name: str) -> Video:
-    with _quiet():
+    with quiet():
         capture = cv2.VideoCapture(where)
     if not capture.isOpened():
         what = f"camera {where}" if isinstance(where, int) else where
@@ -172,7 +173,7 @@ def _open_video(where: str | int, name: str) -> Video:
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet():
     """Keep from the user what libraries write to stderr by themselves, where one line of ours says it."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..data.sources import Video
+from ..data.sources import Video, quiet
 from ..drawing import draw_detections
 from ..errors import UserError
 from ..progress import Progress
@@ -55,7 +55,8 @@ def predict_video(
 class DrawnVideo:
     """An .mp4 file that frames are written to. rate: frames a second
 
-    Of frames with an odd side the last row or column is left out, which its format cannot hold.
+    Of frames with an odd side the last row or column is left out, which OpenCV's writer cannot hold; rates above 65
+    have two decimals.
     """
 
     def __init__(self, path: Path, rate: float):
@@ -69,9 +70,14 @@ class DrawnVideo:
         size = frame.shape[1::-1]
         if self.writer is None:
             self.size = size
-            self.writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.rate, size)
+            with quiet():
+                codec, rate = cv2.VideoWriter_fourcc(*"mp4v"), rate_of_mpeg4(self.rate)
+                self.writer = cv2.VideoWriter(str(self.path), codec, rate, size)
         if not self.writer.isOpened():
-            raise UserError(f"{self.path}: got a file that cannot be written, expected one in a folder of your own")
+            raise UserError(
+                f"{self.path}: got a file that cannot be written, expected one in a folder of your own, and frames of "
+                f"2 to 8191 pixels a side, not {size[0]}x{size[1]}"
+            )
         if size != self.size:  # OpenCV would leave the frame out and say nothing
             raise UserError(
                 f"{self.path}: got a frame of {size[0]}x{size[1]} pixels after others of {self.size[0]}x{self.size[1]}"
@@ -92,3 +98,10 @@ class DrawnVideo:
             raise UserError(
                 f"{self.path}: got {written:.0f} of {self.count} frames on the disk, expected all; check the space left"
             )
+
+
+def rate_of_mpeg4(rate: float) -> float:
+    """Frames a second, rounded to what MPEG-4 can hold, as slow motion needs it: a fraction with a numerator of at most
+    65535. OpenCV's denominators are 1, 10, 100 and 1000."""
+    digits = [digits for digits in range(4) if rate * 10**digits <= 65535]
+    return round(rate, max(digits, default=0))
