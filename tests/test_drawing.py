@@ -156,7 +156,10 @@ def test_a_caption_contrasts_with_its_colour(label):
     assert luma.max() - luma.min() > 80
 
 
-@pytest.mark.parametrize("height, width", [(20, 20), (64, 48), (100, 1200), (1200, 100), (480, 640), (1500, 2000)])
+SIZES = [(20, 20), (64, 48), (15, 1000), (24, 40000), (100, 1200), (1200, 100), (480, 640), (1500, 2000)]
+
+
+@pytest.mark.parametrize("height, width", SIZES)
 @pytest.mark.parametrize("name", ["cat", "a name longer than every image is wide " * 8])
 def test_captions_stay_inside_and_can_be_read(height, width, name, written):
     rng = np.random.default_rng(0)

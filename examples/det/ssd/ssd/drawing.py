@@ -75,13 +75,13 @@ def draw_boxes(
 
 def _draw_captions(draw: ImageDraw.ImageDraw, size: tuple[int, int], corners, captions, colors, below: bool) -> None:
     """Write what can be read: the last first, as long as they leave half of the picture and one another free."""
-    pixels = min(max(11, round(math.sqrt(size[0] * size[1]) / 42)), size[1] - 4)
+    pixels = min(max(11, round(math.sqrt(size[0] * size[1]) / 42)), int(0.85 * (size[1] - 4)))
     room = min(size[0], max(size[0] // 3, 10 * pixels))
     placed, free = [], size[0] * size[1] / 2
     for box, words, color in reversed(list(zip(corners, captions, colors))):
         font, text = _fit(words, pixels, room)
         wide, high = _text_size(font, text) if text else (0, 0)
-        if not text or wide * high > free:
+        if not text or high > size[1] or wide * high > free:
             continue
         place, hidden = _place(box, (wide, high), size, below, [other for other, *_ in placed])
         if hidden <= wide * high / 2:
