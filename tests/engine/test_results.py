@@ -13,8 +13,9 @@ from pycocotools.cocoeval import COCOeval
 from ssd.engine.coco_metrics import CocoEvaluator
 from ssd.engine.evaluator import Evaluated
 from ssd.engine.inference import Stopwatch
-from ssd.engine.results import report_scores, write_results
+from ssd.engine.results import check_output, report_scores, write_results
 from ssd.engine.voc_metrics import score_voc
+from ssd.errors import UserError
 
 CHECKPOINT = Path("ckpt/best.ckpt")
 
@@ -82,8 +83,28 @@ def test_report_ends_with_the_map(evaluated):
     bird = evaluated.scores.per_class[2]
     assert lines[16].split() == ["bird", "1", "1", f"{bird.AP:.3f}", f"{bird.AP50:.3f}", f"{bird.AP75:.3f}", "1.000"]
     assert lines[-2].startswith("3 images in 5.0 s, 4.0 s of them the first batch")
-    assert lines[-2].endswith("images/s: data 6, network 4, postprocessing 12")
+    assert lines[-2].endswith("images/s: data 6.0, network 4.0, postprocessing 12")
     assert lines[-1] == f"mAP: {evaluated.scores.metrics['AP']:.4f}"
+
+
+def test_a_device_tells_its_share_of_the_images(evaluated):
+    evaluated.image_ids.extend([14, 15])
+    assert "\n3 images of the 5, this device's, in 5.0 s, " in report_scores(evaluated)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_and_after(evaluated, recipe, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "output"):
+        with pytest.raises(UserError, match=f"output_dir: got {folder}, but {tmp_path}/file is no folder, expected"):
+            check_output(folder)
+        with pytest.raises(UserError, match=f"output_dir: got {folder}, where {folder} cannot be written"):
+            write_results(recipe.model_copy(update={"output_dir": str(folder)}), evaluated, CHECKPOINT)
+    (tmp_path / "taken" / "metrics.json").mkdir(parents=True)
+    with pytest.raises(UserError, match="metrics.json cannot be written .is a directory., expected"):
+        write_results(recipe.model_copy(update={"output_dir": str(tmp_path / "taken")}), evaluated, CHECKPOINT)
+    for folder in (tmp_path, tmp_path / "not" / "yet", Path("not/yet")):
+        check_output(folder)
+        assert not folder.exists() or folder == tmp_path
 
 
 def test_figures_that_are_not_there_are_a_dash(truth):

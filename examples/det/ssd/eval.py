@@ -6,6 +6,8 @@
 where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
 """
 
+from pathlib import Path
+
 from ssd.command_line import parse_command_line
 from ssd.errors import exit_cleanly
 
@@ -15,8 +17,9 @@ def main() -> None:
     cfg = parse_command_line(__doc__)  # before MindSpore loads, so that a mistake is told at once
 
     from ssd.engine.evaluator import evaluate
-    from ssd.engine.results import report_scores, write_results
+    from ssd.engine.results import check_output, report_scores, write_results
 
+    check_output(Path(cfg.output_dir))
     evaluated, checkpoint, runtime = evaluate(cfg)
     if runtime.is_main:
         print(report_scores(evaluated), end="")

@@ -6,7 +6,8 @@ where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
 in data_dir if it is there, else of `classes`; without either COCO's 80.
 
 --output gets a drawn copy of each image, under its path below the folder that all images have in common (JPEGs as
-JPEG, others as PNG), or NAME.mp4 of a video, and detections.json: a list in COCO's results format with
+JPEG, others as PNG), or NAME.mp4 of a video (its rate and size, but an odd side is one pixel less), and
+detections.json: a list in COCO's results format with
     image_id         1, 2, … in the order of the files' paths, or of the frames
     category_id      as in the annotations that data_dir was made of, if it has a dataset.json; else the class index
     bbox, score      x, y, width, height in pixels of the upright image; 0..1

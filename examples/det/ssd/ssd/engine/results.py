@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 from pathlib import Path
 
+from ..errors import UserError
 from .coco_metrics import ClassScores
 from .evaluator import Evaluated
 from .voc_metrics import VocScores
@@ -44,24 +46,45 @@ def _figure(value: float) -> str:
 
 
 def _rate(evaluated: Evaluated) -> str:
-    watch = evaluated.stopwatch
+    watch, total = evaluated.stopwatch, len(evaluated.image_ids)
     seconds = watch.data + watch.first_network + watch.network + watch.postprocessing
-    parts = ", ".join(f"{name} {rate:.0f}" for name, rate in watch.rates().items())
+    parts = ", ".join(f"{name} {rate:.{0 if rate >= 10 else 1}f}" for name, rate in watch.rates().items())
+    share = "" if watch.images == total else f" of the {total}, this device's,"
     return (
-        f"{watch.images} images in {seconds:.1f} s, {watch.first_network:.1f} s of them the first batch, which "
+        f"{watch.images} images{share} in {seconds:.1f} s, {watch.first_network:.1f} s of them the first batch, which "
         f"compiles; images/s: {parts}"
     )
+
+
+def check_output(folder: Path) -> None:
+    """Raise UserError if results could not be written to a folder, which need not be there yet."""
+    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        what = "cannot be written to" if existing.is_dir() else "is no folder"
+        raise UserError(
+            f"output_dir: got {folder}, but {existing} {what}, expected a folder of yours; choose another"
+        )
 
 
 def write_results(cfg, evaluated: Evaluated, checkpoint: Path) -> None:
     """Write metrics.json, predictions.json (COCO's results format), per_class.csv and report.html to output_dir.
 
-    cfg: Config
+    cfg: Config; raises UserError if they cannot be written
     """
+    folder = Path(cfg.output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_files(folder, cfg, evaluated, checkpoint)
+    except OSError as error:
+        raise UserError(
+            f"output_dir: got {folder}, where {error.filename or 'a file'} cannot be written "
+            f"({(error.strerror or str(error)).lower()}), expected a folder of yours with space left; choose another"
+        ) from None
+
+
+def _write_files(folder: Path, cfg, evaluated: Evaluated, checkpoint: Path) -> None:
     from .report.page import write_report  # here, so that the evaluation starts before matplotlib is loaded
 
-    folder = Path(cfg.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "predictions.json").write_text(json.dumps(evaluated.evaluator.results))
     metrics = evaluated.scores.metrics
     about = {
