@@ -35,7 +35,8 @@ endif
 	$(RUN) $(SSD)/create_data.py coco --data_path '$(DATA)' --out_path $(RECORDS) --overwrite
 	$(RUN) $(SSD)/train.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME)
 	$(RUN) $(SSD)/eval.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) --output_dir output/$(NAME)
-	find '$(DATA)/val2017' -type f | sort | sed -n 1,20p | xargs -d '\n' \
+	find -L '$(DATA)/val2017' -type f ! -name '.*' -iregex '.*\.\(jpe?g\|png\|bmp\|webp\|tiff?\)' \
+	    | sort | sed -n 1,20p | xargs -d '\n' \
 	    $(RUN) $(SSD)/predict.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) \
 	    --output output/$(NAME)/predictions --input
 	@echo 'report: open output/$(NAME)/report.html; drawn images: output/$(NAME)/predictions; training: ckpt/$(NAME)/metrics.csv'
