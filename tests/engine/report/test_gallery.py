@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from ssd.drawing import class_color
 from ssd.engine.report.error_analysis import find_errors
-from ssd.engine.report.gallery import choose_images, describe, draw_image, draw_match, score_images
-from ssd.models.postprocess import Detections
+from ssd.engine.report.gallery import choose_images, describe, draw_match, score_images
 
 CAT, DOG, BIRD = 1, 2, 3
 CLASSES = ("background", "cat", "dog", "bird")
@@ -102,18 +101,15 @@ def count(image, color):
 @pytest.mark.parametrize(
     "size, drawn", [((96, 96), (480, 480)), ((30, 60), (240, 480)), ((600, 700), (600, 700)), ((800, 1600), (400, 800))]
 )
-def test_images_are_drawn_in_a_readable_size(size, drawn):
-    none = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
-    image = np.full((*size, 3), 128, np.uint8)
-    result = draw_image(image, np.zeros((0, 4)), np.zeros(0, np.int64), none, CLASSES)
+def test_images_are_drawn_in_a_readable_size(size, drawn, match_rows):
+    result = draw_match(match_rows([], []), 0, np.full((*size, 3), 128, np.uint8), 0.3)
     assert result.shape == (*drawn, 3) and result.dtype == np.uint8 and (result == 128).all()
 
 
-def test_boxes_are_drawn_where_they_are():
+def test_boxes_are_drawn_where_they_are(match_rows):
     image = np.zeros((96, 96, 3), np.uint8)
-    boxes = np.array([[50.0, 50, 90, 90]])
-    found = Detections(np.array([[20.0, 10, 40, 30]]), np.array([0.87]), np.array([DOG]))
-    result = draw_image(image, boxes, np.array([CAT]), found, CLASSES)
+    matches = match_rows([(11, CAT, (50, 50, 40, 40))], [(11, DOG, 0.87, (10, 20, 20, 20))])
+    result = draw_match(matches, 0, image, 0.3)
     assert image.max() == 0  # the given image is as it was
     scale = 480 / 96
     rows, columns = np.nonzero((result == class_color(DOG)).all(axis=-1))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import Sequence
 
 import cv2
 import numpy as np
 
-from ...drawing import class_color, draw_boxes, draw_detections, draw_truth
-from ...models.postprocess import Detections
+from ...drawing import class_color, draw_boxes, draw_truth
 from .error_analysis import BACKGROUND, BOTH, CLASS, DUPLICATE, Errors
 from .matches import Matches
 
@@ -19,25 +17,12 @@ CAPTIONS = 10  # where more boxes are drawn, those that are right have none
 _MISTAKES_TOLD = 3
 
 
-def draw_image(
-    image: np.ndarray, boxes_yxyx: np.ndarray, labels: np.ndarray, detections: Detections, classes: Sequence[str]
-) -> np.ndarray:
-    """An image with its annotated objects in white and its detections in the colours of their classes.
-
-    image: (H, W, 3) uint8 RGB; boxes_yxyx: (M, 4) objects, pixels of this image; labels: (M,); detections: all of them
-    are drawn; classes: names by label
-    -> (h, w, 3) uint8, resized so that captions can be read: the longer side has 480 to 800 pixels
-    """
-    image, scale = _resize(image)
-    image = draw_truth(image, boxes_yxyx * scale, labels)
-    return draw_detections(image, detections.boxes_yxyx * scale, detections.scores, detections.labels, classes)
-
-
 def draw_match(matches: Matches, image: int, pixels: np.ndarray, min_score: float) -> np.ndarray:
-    """An image of the split as draw_image draws it, and objects that are not found with their names.
+    """An image of the split with its annotated objects in white, named where they are not found, and its detections of
+    at least min_score in the colours of their classes; where these are many, those that are right have no caption.
 
-    Where there are many detections, those that are right have no caption.
     image: its index; pixels: (H, W, 3) uint8 RGB, at full size
+    -> (h, w, 3) uint8, resized so that captions can be read: the longer side has 480 to 800 pixels
     """
     pixels, scale = _resize(pixels)
     objects, found = matches.objects.of_image(image), matches.detections.of_image(image)
