@@ -33,6 +33,11 @@ def test_another_checkpoint_gives_way(given):
     assert command("-c", "a.yaml", *given, "--lr", "1") == expected
 
 
+def test_a_short_option_behind_resume_stays():
+    expected = [EVAL, "-c", "a.yaml", "--ckpt_path", "ckpt/best.ckpt"]
+    assert command("--resume", "-c", "a.yaml") == command("--resume", "last.ckpt", "-c", "a.yaml") == expected
+
+
 def test_other_paths_of_checkpoints_stay():
     words = ["-c", "a.yaml", "--backbone_ckpt_path", "", "--ckpt_save_dir=ckpt_path"]
     assert command(*words) == [EVAL, *words, "--ckpt_path", "ckpt/best.ckpt"]

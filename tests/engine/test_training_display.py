@@ -110,6 +110,12 @@ def test_a_bar_on_a_terminal(clock, monkeypatch):
     assert f"25%|██▌       | epoch 1/2 step 1/2 {FIGURES} 1000 MiB" in shown
 
 
+def test_a_bar_that_goes_on_starts_in_its_epoch(monkeypatch):
+    terminal = use_terminal(monkeypatch)
+    TrainingDisplay(epochs=4, steps=20, done=12).close()
+    assert "60%|██████    | epoch 3/4, compiling" in terminal.getvalue()
+
+
 def test_all_lines_go_to_a_file_beside_a_bar(monkeypatch):
     terminal, out = use_terminal(monkeypatch), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)

@@ -49,7 +49,7 @@ def evaluation_command(argv: Sequence[str], checkpoint: Path) -> str | None:
         key, equals, _ = word.replace("-", "_").partition("=")
         if key not in ("__ckpt_path", "__resume"):
             words.append(word)
-        elif not equals and rest and not rest[0].startswith("--"):
+        elif not equals and rest and not rest[0].startswith("-"):
             del rest[:1]
     # By the name under which Python was started: what is on the path here is also where the user types.
     return shlex.join([sys.orig_argv[0], str(script.with_name("eval.py")), *words, "--ckpt_path", str(checkpoint)])

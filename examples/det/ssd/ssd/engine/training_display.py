@@ -24,7 +24,7 @@ class TrainingDisplay:
         self.figures = ""
         self.first: tuple[int, float] | None = None  # step and time from which the time left is reckoned
         self.bar = tqdm(
-            desc=f"epoch 1/{epochs}, compiling",
+            desc=f"epoch {done // self.steps_per_epoch + 1}/{epochs}, compiling",
             total=steps,
             initial=done,
             disable=not sys.stderr.isatty(),
