@@ -1,6 +1,7 @@
 """What predict.py leaves behind, with a stand-in for the network: pictures, videos, lists, and how it ends early."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from ssd.data.images import decode_image
 from ssd.data.sources import DEFAULT_RATE, Video, open_source
 from ssd.drawing import draw_detections
+from ssd.engine import video_prediction
 from ssd.engine.detection_list import DetectionList, category_ids
 from ssd.engine.photo_prediction import map_ahead, predict_photos
 from ssd.engine.prediction import MOST_FRAMES, choose_batch_size
@@ -181,6 +183,14 @@ def test_work_is_done_ahead_but_not_far():
 # --- videos ---
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """[seconds]: the time by which a camera's frames are held, which stands still."""
+    now = [0.0]
+    monkeypatch.setattr(video_prediction, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
 class Capture:
     """Stands in for cv2.VideoCapture: frame i is grey of the value i * step; a camera if it has no end."""
 
@@ -264,6 +274,24 @@ def test_a_camera_goes_on_until_it_is_interrupted(tmp_path):
     rate, frames = read_video(tmp_path / "output" / "camera0.mp4")
     assert len(frames) == 6 and rate == DEFAULT_RATE
     assert [row["frame"] for row in listed.rows] == list(range(6))
+
+
+def test_a_camera_s_video_lasts_as_long_as_it_ran(clock, tmp_path):
+    """At 0.2 s a frame each frame of a camera of 30 a second stays for 6; time runs from when the first is done."""
+
+    class Slow(BrightBox):
+        def detect(self, *batch):
+            clock[0] += 0.2
+            return super().detect(*batch)
+
+    (tmp_path / "output").mkdir()
+    camera, listed = Video(Capture(rate=30.0, step=20), "camera0", live=True), DetectionList(CLASSES, ID_OF)
+    predict_video(Slow(), camera, tmp_path / "output", listed, 1, 2, After(5))
+    _, frames = read_video(tmp_path / "output" / "camera0.mp4")
+    assert len(frames) == 19 and [row["frame"] for row in listed.rows] == [0, 1, 6, 12, 18]
+    assert [row["image_id"] for row in listed.rows] == [1, 2, 3, 4, 5]
+    shown = [0] + 5 * [1] + 6 * [2] + 6 * [3] + [4]
+    assert all(abs(frame[40:].mean() - 20 * number) < 12 for number, frame in zip(shown, frames))
 
 
 def test_a_camera_that_goes_away_ends_it(tmp_path):

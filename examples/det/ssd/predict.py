@@ -12,7 +12,8 @@ detections.json: a list in COCO's results format with
     category_id      as in the annotations that data_dir was made of, if it has a dataset.json; else the class index
     bbox, score      x, y, width, height in pixels of the upright image; 0..1
     file_name        below the folder that all images have in common; of a video its own
-    frame            of a video only: 0, 1, …, so that frame / rate is its time
+    frame            of a video only: 0, 1, … in the drawn one, so that frame / rate is its time; a camera's frames last
+                     in it until the next is predicted
     category_name    the class
 Detections of a score below --display_score are left out of both.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,13 +24,15 @@ def predict_video(
 ) -> None:
     """Write a video of the same rate and size with the detections of each frame drawn, and list them.
 
-    It ends with the source, or when `stop` is true. Frames are counted from 0, image ids from 1. Raises UserError.
+    It ends with the source, or when `stop` is true. Frames are counted from 0, image ids from 1. A camera goes on while
+    the network runs: its frames stay in the video for as long as it took to come to the next, and count as many.
+    Raises UserError.
     """
 
     def draw(frame: np.ndarray, detections) -> np.ndarray:
         return draw_detections(frame, detections.boxes_yxyx, detections.scores, detections.labels, predictor.classes)
 
-    frames, count = iter(video), 0
+    frames, count, began = iter(video), 0, None
     # Where the end is not known, nothing can be said but the count, for which a terminal is needed.
     shown = video.total is not None or sys.stderr.isatty()
     with (
@@ -40,10 +43,13 @@ def predict_video(
         upcoming = pool.submit(lambda: list(itertools.islice(frames, batch_size)))
         while not stop and (batch := upcoming.result()):
             upcoming = pool.submit(lambda: list(itertools.islice(frames, batch_size)))
+            if video.live and began is not None:
+                drawn_video.hold(time.monotonic() - began)
             found = predictor.detect(*zip(*pool.map(predictor.prepare, batch)), batch_size)
+            began = time.monotonic() if began is None else began  # behind the first batch, which compiles
             for drawn, detections in zip(pool.map(draw, batch, found), found):
+                listed.add(count + 1, video.name, detections, frame=drawn_video.count)
                 drawn_video.write(drawn)
-                listed.add(count + 1, video.name, detections, frame=count)
                 count += 1
             progress.update(len(batch))
     if not count and not stop:
@@ -63,6 +69,7 @@ class DrawnVideo:
         self.path, self.rate = path, rate
         self.writer: cv2.VideoWriter | None = None
         self.size: tuple[int, int] | None = None
+        self.last: np.ndarray | None = None
         self.count = 0
 
     def write(self, frame: np.ndarray) -> None:
@@ -83,8 +90,15 @@ class DrawnVideo:
                 f"{self.path}: got a frame of {size[0]}x{size[1]} pixels after others of {self.size[0]}x{self.size[1]}"
                 ", expected a video of one size; cut it where its size changes"
             )
-        self.writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self.last = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        self.writer.write(self.last)
         self.count += 1
+
+    def hold(self, seconds: float) -> None:
+        """Repeat the last frame until the video has this length."""
+        while self.last is not None and self.count < round(seconds * self.rate):
+            self.writer.write(self.last)
+            self.count += 1
 
     def __enter__(self) -> "DrawnVideo":
         return self
