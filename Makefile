@@ -42,4 +42,4 @@ endif
 	@echo 'report: open output/$(NAME)/report.html; drawn images: output/$(NAME)/predictions; training: ckpt/$(NAME)/metrics.csv'
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile

@@ -25,7 +25,10 @@ def test_when_is_told_even_if_it_was_not_looked_at(first_bad, interval, every_st
     step, words = first_refusal(first_bad, interval, every_steps)
     epoch, in_epoch = (2, 3) if first_bad == 13 else (1, 10)
     assert step == looked
-    assert f"in epoch {epoch}, step {in_epoch} of 10, on rank 3 for images {100 * first_bad}, {100 * first_bad + 1}," in words
+    assert (
+        f"in epoch {epoch}, step {in_epoch} of 10, on rank 3 for images {100 * first_bad}, {100 * first_bad + 1},"
+        in words
+    )
 
 
 def test_finite_losses_go_on():

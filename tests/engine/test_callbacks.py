@@ -176,7 +176,13 @@ def test_all_of_them_in_a_training(net, tmp_path):
     with TrainingLog(notes) as log:
         evaluating = EvalWhileTrain(evaluation, draw, log, net, tmp_path, 1, 1, 2)
         recording = RecordSteps(log, np.full(6, 0.5, np.float32), images_per_step=2, interval=2, device_target="CPU")
-        callbacks = [GoOn(0), StopAtBadLoss(2, None, lambda step: [], 0), evaluating, CheckpointSaver(tmp_path, 1, None, TrainingState(0, 3, 2, 0), False), recording]
+        callbacks = [
+            GoOn(0),
+            StopAtBadLoss(2, None, lambda step: [], 0),
+            evaluating,
+            CheckpointSaver(tmp_path, 1, None, TrainingState(0, 3, 2, 0), False),
+            recording,
+        ]
         Model(step).train(2, data, callbacks=callbacks, dataset_sink_mode=False)
 
     # Each step lowers the weights by half of their gradients, 1/2 and 3/2, and with them the loss by 5/4.

@@ -126,3 +126,11 @@ def test_voc_is_printed_and_is_the_map(evaluated, recipe):
     written = json.loads((Path(recipe.output_dir) / "metrics.json").read_text())
     assert written["mAP"] == written["VOC_AP"] == voc.voc.AP and written["VOC_AP11"] == voc.voc.AP11
     assert written["AP"] == evaluated.scores.metrics["AP"]
+
+
+def test_voc_figures_of_classes_are_in_their_table(evaluated, recipe, tmp_path):
+    voc = with_voc(evaluated)
+    write_results(recipe.model_copy(update={"output_dir": str(tmp_path)}), voc, tmp_path / "best.ckpt")
+    with open(tmp_path / "per_class.csv", newline="") as file:
+        rows = {row["name"]: (float(row["VOC_AP"]), float(row["VOC_AP11"])) for row in csv.DictReader(file)}
+    assert rows == voc.voc.per_class

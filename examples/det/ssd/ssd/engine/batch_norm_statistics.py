@@ -6,7 +6,6 @@ import mindspore.nn as nn
 from mindspore import ParameterTuple, ops
 from mindspore.train import Callback
 
-
 _assign = ops.MultitypeFuncGraph("assign")
 
 

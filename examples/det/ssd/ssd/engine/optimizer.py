@@ -23,7 +23,10 @@ def group_by_decay(params: Sequence[Parameter], weight_decay: float, decay_bias:
     without = ("gamma", "beta") if decay_bias else ("gamma", "beta", "bias")
     spared = [parameter.name.split(".")[-1] in without for parameter in params]
     groups = [
-        {"params": [parameter for parameter, is_spared in zip(params, spared) if is_spared == spare], "weight_decay": rate}
+        {
+            "params": [parameter for parameter, is_spared in zip(params, spared) if is_spared == spare],
+            "weight_decay": rate,
+        }
         for spare, rate in ((False, weight_decay), (True, 0.0))
     ]
     return [group for group in groups if group["params"]]

@@ -61,9 +61,7 @@ def check_output(folder: Path) -> None:
     existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         what = "cannot be written to" if existing.is_dir() else "is no folder"
-        raise UserError(
-            f"output_dir: got {folder}, but {existing} {what}, expected a folder of yours; choose another"
-        )
+        raise UserError(f"output_dir: got {folder}, but {existing} {what}, expected a folder of yours; choose another")
 
 
 def write_results(cfg, evaluated: Evaluated, checkpoint: Path) -> None:
@@ -96,8 +94,11 @@ def _write_files(folder: Path, cfg, evaluated: Evaluated, checkpoint: Path) -> N
     voc = {"VOC_AP": evaluated.voc.AP, "VOC_AP11": evaluated.voc.AP11} if evaluated.voc else {}
     content = {"mAP": evaluated.mean_ap, **metrics, **voc, **about}
     (folder / "metrics.json").write_text(json.dumps(content, indent=1) + "\n")
+    rows = [dataclasses.asdict(scores) for scores in evaluated.scores.per_class]
+    if evaluated.voc:
+        rows = [{**row, **dict(zip(("VOC_AP", "VOC_AP11"), evaluated.voc.per_class[row["name"]]))} for row in rows]
     with open(folder / "per_class.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(ClassScores)])
+        writer = csv.DictWriter(file, rows[0])  # there is a class at least
         writer.writeheader()
-        writer.writerows(dataclasses.asdict(scores) for scores in evaluated.scores.per_class)
+        writer.writerows(rows)
     write_report(folder / "report.html", cfg, evaluated, checkpoint)

@@ -133,7 +133,9 @@ class WatchedTrainStep(TrainStep):
         if self.process_loss_scale(overflow):
             return ops.depend(norm, ops.assign_add(self.skipped, Tensor(1, ms.int32)))
         if self.clip_norm is not None:
-            gradients = self.hyper_map(ops.partial(_scaled, self.clip_norm / ops.clamp(norm, self.clip_norm)), gradients)
+            gradients = self.hyper_map(
+                ops.partial(_scaled, self.clip_norm / ops.clamp(norm, self.clip_norm)), gradients
+            )
         norm = ops.depend(norm, self.optimizer(gradients))
         if self.ema:
             norm = ops.depend(norm, self.ema_update())
