@@ -258,6 +258,12 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
         ("seed", -1),
         ("seed", 2**31),
         ("warmup_epochs", 500),
+        ("lr_reference_batch", 0),
+        ("freeze", "head"),
+        ("clip_grad_norm", 0),
+        ("accumulate_steps", 0),
+        ("ema_decay", 1),
+        ("early_stop_patience", 3),  # without eval_while_train
         ("shuffle", "perhaps"),
         ("classes", 5),
         ("num_classes", "many"),
@@ -272,6 +278,13 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
 )
 def test_wrong_values_are_refused_by_name(key, value, recipe):
     refused(recipe(), {key: value}, key)
+
+
+def test_sunk_data_and_saves_within_epochs_do_not_go_together(recipe):
+    values = {"checkpoint_every_steps": 100, "device_target": "Ascend"}
+    refused(recipe(), values, "checkpoint_every_steps: got 100 with dataset_sink_mode")
+    assert load_config(recipe(), {**values, "dataset_sink_mode": False}).checkpoint_every_steps == 100
+    assert load_config(recipe(), {**values, "device_target": "CPU"}).checkpoint_every_steps == 100
 
 
 def test_wrong_values_within_lists_are_refused_by_name(recipe):

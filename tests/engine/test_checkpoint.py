@@ -97,6 +97,8 @@ def training_state(values):
     moments = {f"moments.{name}": np.zeros_like(value) for name, value in values.items() if "moving" not in name}
     others = {"momentum": np.float32(0.9), "learning_rate": np.linspace(0, 1, 720, dtype=np.float32)}
     steps = {"global_step": np.array([720], np.int32), "scale_sense": np.float32(1024), "updates": np.float32(0)}
+    steps |= {"skipped_updates": np.int32(0), "steps_since_bad_loss": np.int32(0), "accumulated_batches": np.int32(1)}
+    moments |= {f"accumulated.{name}": np.zeros_like(value) for name, value in values.items() if "moving" not in name}
     dynamic = {"current_iterator_step": np.int32(1), "last_overflow_iterator_step": np.int32(0)}
     return {**moments, **others, **steps, **dynamic}
 
@@ -127,6 +129,15 @@ def test_what_is_saved_is_loaded(tiny_recipe, tmp_path, randomize, values_of):
     save_checkpoint(saved, tmp_path / "new" / "folder" / "ssd-1.ckpt")
     load_weights(loaded, tmp_path / "new" / "folder" / "ssd-1.ckpt")
     expect_equal(values_of(loaded), values_of(saved))
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_averaged_weights_are_taken_unless_the_others_are_asked_for(averaged, tiny_detector, tmp_path, values_of):
+    raw = {name: np.full_like(value, 1) for name, value in values_of(tiny_detector).items()}
+    averages = {f"ema.{name}": np.full_like(value, 2) for name, value in raw.items()}
+    write(tmp_path / "ssd-1.ckpt", {**raw, **averages, **training_state(raw)})
+    load_weights(tiny_detector, tmp_path / "ssd-1.ckpt", averaged)
+    assert {value.flat[0] for value in values_of(tiny_detector).values()} == {2 if averaged else 1}
 
 
 @pytest.mark.parametrize("amp_level", ["O2", "O3"])

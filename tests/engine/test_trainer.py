@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,9 +126,8 @@ def stop(words, folder, number, after):
 
 def test_stopped_and_resumed_ends_like_one_never_stopped(run_script, shapes_records, tmp_path, read_events):
     """By SIGKILL within an epoch, by Ctrl-C, and at its end for more epochs."""
-    more = (
-        "--epoch_size 4 --log_interval 1 --checkpoint_every_steps 2 --eval_while_train true --display_score 1".split()
-    )
+    more = "--epoch_size 4 --log_interval 1 --checkpoint_every_steps 2 --eval_while_train true --display_score 1".split()
+    more += "--ema_decay 0.9 --accumulate_steps 3 --loss_scale_type dynamic --clip_grad_norm 10".split()
     whole = words_of(shapes_records, tmp_path / "whole") + more
     assert run_script("train.py", *whole).returncode == 0
     folder = tmp_path / "stopped"
@@ -144,11 +144,36 @@ def test_stopped_and_resumed_ends_like_one_never_stopped(run_script, shapes_reco
     assert parameters_of(tmp_path / "whole" / "best.ckpt") == parameters_of(folder / "best.ckpt")
     one, other = rows_of(tmp_path / "whole" / "metrics.csv"), rows_of(folder / "metrics.csv")
     assert [row["step"] for row in one] == [row["step"] for row in other]
-    for name in ("loss", "learning_rate", "skipped_steps", "mAP", "AR100"):
+    for name in ("loss", "learning_rate", "skipped_steps", "mAP", "mAP_raw", "AR100"):
         assert [row[name] for row in one] == [row[name] for row in other]
     assert not list(folder.glob("earlier-*")) and len(list((folder / "tensorboard").iterdir())) == 3
     evaluation = result.stdout.splitlines()[-1]
     assert evaluation.startswith("evaluation: ") and "--resume" not in evaluation
+
+
+def test_going_on_from_an_older_checkpoint_loses_none(run_script, shapes_records, trained, tmp_path):
+    folder = tmp_path / "ckpt"
+    shutil.copytree(trained[1], folder)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.ckpt")}
+    words = [*words_of(shapes_records, folder), *"--epoch_size 2 --steps_per_epoch 3".split()]
+    result = run_script("train.py", *words, "--resume", folder / "ssd-1.ckpt")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{folder}: moved checkpoints from after step 3 to {folder}/earlier-1\n")
+    later = {path.name: path.read_bytes() for path in (folder / "earlier-1").iterdir()}
+    assert {"last.ckpt", "ssd-2.ckpt"} <= set(later) <= {"best.ckpt", "last.ckpt", "ssd-2.ckpt"}
+    assert {**before, **later} == before and before["ssd-1.ckpt"] == (folder / "ssd-1.ckpt").read_bytes()
+    assert parameters_of(folder / "ssd-2.ckpt") == parameters_of(folder / "earlier-1" / "ssd-2.ckpt")
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(run_script, shapes_records, tmp_path):
+    words = [*words_of(shapes_records, tmp_path / "ckpt"), *"--epoch_size 2 --lr 1e37 --log_interval 50".split()]
+    result = run_script("train.py", *words)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    found = re.match(
+        r"error: training: got a loss that is not finite in epoch 1, step ([2-5]) of 5, on rank 0 for images (\d+), (\d+), ",
+        result.stderr,
+    )
+    assert found and all(1 <= int(number) <= 10 for number in found.groups()[1:])
 
 
 def test_resume_refuses_what_is_not_the_same_course(run_script, shapes_records, trained, tmp_path):

@@ -80,7 +80,9 @@ def test_evaluations_are_told(capsys):
     display = TrainingDisplay(epochs=2, steps=20)
     display.on_evaluation(EvalRecord(1, 10, {"mAP": 0.25, "AP50": 0.5}, True, {}))
     display.on_evaluation(EvalRecord(2, 20, {"mAP": 0.125, "AP50": 0.5}, False, {}))
+    display.on_evaluation(EvalRecord(2, 20, {"mAP": 0.375, "mAP_raw": 0.125, "AP50": 0.5}, True, {}))
     expected = ["epoch 1/2 mAP 0.2500 AP50 0.5000 (best)", "epoch 2/2 mAP 0.1250 AP50 0.5000"]
+    expected.append("epoch 2/2 mAP 0.3750 AP50 0.5000 (best), without averaging mAP 0.1250")
     assert capsys.readouterr().out.splitlines() == expected
 
 

@@ -51,10 +51,11 @@ def load_weights(net: nn.Cell, path, averaged: bool = True) -> None:
     """
     found = {}
     content = {name: value for name, value in read_checkpoint(path).items() if not TRAINING_STATE.match(name)}
-    averages = {name.removeprefix(AVERAGED): value for name, value in content.items() if name.startswith(AVERAGED)}
     for name, value in content.items():
-        if not name.startswith(AVERAGED):
-            found[_our_name(name)] = averages.get(name, value) if averaged else value
+        raw = name.removeprefix(AVERAGED)
+        is_average = raw != name and raw in content
+        if not is_average:
+            found[_our_name(name)] = content.get(AVERAGED + name, value) if averaged else value
     wanted = net.parameters_dict()
     _refuse_difference(found, wanted, path)
     _copy(found, wanted, path, net.head.num_classes)
