@@ -12,6 +12,7 @@ ALLOWED = {  # a module or a folder of them: what of the package it may import b
     "errors": set(),
     "progress": set(),
     "interrupt": set(),
+    "launch": set(),
     "drawing": set(),
     "boxes": {"errors"},
     "data": {*LOWER, "progress"},

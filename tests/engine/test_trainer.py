@@ -126,7 +126,9 @@ def stop(words, folder, number, after):
 
 def test_stopped_and_resumed_ends_like_one_never_stopped(run_script, shapes_records, tmp_path, read_events):
     """By SIGKILL within an epoch, by Ctrl-C, and at its end for more epochs."""
-    more = "--epoch_size 4 --log_interval 1 --checkpoint_every_steps 2 --eval_while_train true --display_score 1".split()
+    more = (
+        "--epoch_size 4 --log_interval 1 --checkpoint_every_steps 2 --eval_while_train true --display_score 1".split()
+    )
     more += "--ema_decay 0.9 --accumulate_steps 3 --loss_scale_type dynamic --clip_grad_norm 10".split()
     whole = words_of(shapes_records, tmp_path / "whole") + more
     assert run_script("train.py", *whole).returncode == 0

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from ssd.command_line import parse_command_line
 from ssd.errors import exit_cleanly
+from ssd.launch import under_launcher
 
 
+@under_launcher
 @exit_cleanly
 def main() -> None:
     cfg = parse_command_line(__doc__)  # before MindSpore loads, so that a mistake is told at once

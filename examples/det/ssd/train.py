@@ -8,6 +8,7 @@ where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
 
 from ssd.command_line import parse_with_options
 from ssd.errors import exit_cleanly
+from ssd.launch import under_launcher
 
 OPTIONS = {
     "resume": {
@@ -19,6 +20,7 @@ OPTIONS = {
 }
 
 
+@under_launcher
 @exit_cleanly
 def main() -> None:
     cfg, options = parse_with_options(__doc__, OPTIONS)  # before MindSpore loads, so that a mistake is told at once

@@ -15,25 +15,22 @@ class CheckpointSaver(Callback):
     """Save all that a training needs to go on: after every epoch as ssd-EPOCH.ckpt, of which the last `keep` stay, and
     then and every `every_steps` steps as last.ckpt; and when the user wishes to end.
 
-    start: the state before the first step; interrupt: true when the user wishes to end; is_ending: whether that was
-    granted by a checkpoint
+    start: the state before the first step; ending: true, as a condition, at the end of the last step
     """
 
-    def __init__(self, folder: Path, keep: int, every_steps: int | None, start: TrainingState, interrupt):
+    def __init__(self, folder: Path, keep: int, every_steps: int | None, start: TrainingState, ending):
         super().__init__()
         self.folder = folder
         self.keep = keep
         self.every_steps = every_steps
         self.start = start
-        self.interrupt = interrupt
-        self.is_ending = False
+        self.ending = ending
         self.saved = sorted(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
 
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
-        if self.interrupt:
+        if self.ending:
             self._save(params, LAST_NAME)
-            self.is_ending = True
         elif self.every_steps and not params.cur_step_num % self.every_steps and params.cur_step_num % params.batch_num:
             self._save(params, LAST_NAME)
 
@@ -52,12 +49,15 @@ class CheckpointSaver(Callback):
 
 
 class EndWhenAsked(Callback):
-    """End the training by KeyboardInterrupt once its state is saved. Comes last, so that the step is recorded, too."""
+    """End the training by KeyboardInterrupt once its state is saved. Comes last, so that the step is recorded, too.
 
-    def __init__(self, saver: CheckpointSaver):
+    ending: true, as a condition, at the end of the last step
+    """
+
+    def __init__(self, ending):
         super().__init__()
-        self.saver = saver
+        self.ending = ending
 
     def on_train_step_end(self, run_context):
-        if self.saver.is_ending:
+        if self.ending:
             raise KeyboardInterrupt

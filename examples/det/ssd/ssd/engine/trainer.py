@@ -20,6 +20,7 @@ from .checkpoint import find_checkpoint, load_backbone
 from .closing import closing_words
 from .compile_cache import compile_cache
 from .earlier import set_aside_earlier, set_aside_later
+from .ending import EndTogether
 from .eval_while_train import EvalWhileTrain, averaged_weights, read_best
 from .evaluator import create_evaluation
 from .example_pictures import ExamplePictures
@@ -31,6 +32,9 @@ from .train_step import WatchedTrainStep, create_train_step, to_mixed_precision
 from .training_display import TrainingDisplay
 from .training_log import TrainingLog, open_files
 from .training_state import TrainingState, find_resume, go_on
+
+# After how many steps devices ask one another whether to end: to ask makes the host wait for an accelerator.
+STEPS_TO_AGREE = {"CPU": 1, "GPU": 10, "Ascend": 10}
 
 
 def train(cfg, resume: str | None = None) -> None:
@@ -68,14 +72,16 @@ def train(cfg, resume: str | None = None) -> None:
             evaluation = create_evaluation(cfg, detector, anchors, runtime)
             evaluating = _create_evaluating(cfg, evaluation, log, detector, step, best)
         # Before those that evaluate, save and record come the ones that they build on.
-        callbacks = [GoOn(state.step), *_create_guards(cfg, step, runtime)]
+        ending = EndTogether(interrupt, runtime.world, STEPS_TO_AGREE[cfg.device_target])
+        callbacks = [GoOn(state.step), ending, *_create_guards(cfg, step, runtime)]
         callbacks += [evaluating] if evaluating else []
         callbacks.append(KeepGraphs(keep))
         if runtime.is_main:
-            saver = CheckpointSaver(folder, cfg.keep_checkpoint_max, cfg.checkpoint_every_steps, state, interrupt)
+            saver = CheckpointSaver(folder, cfg.keep_checkpoint_max, cfg.checkpoint_every_steps, state, ending)
             recording = cfg.log_interval, cfg.device_target, state.step, int(step.skipped.asnumpy())
             recorder = RecordSteps(log, schedule, state.images_per_step, *recording)
-            callbacks += [saver, recorder, EndWhenAsked(saver)]
+            callbacks += [saver, recorder]
+        callbacks.append(EndWhenAsked(ending))
         model = Model(step)
         model.train(cfg.epoch_size, dataset, callbacks, cfg.dataset_sink_mode, initial_epoch=state.epochs_done)
     if runtime.is_main:

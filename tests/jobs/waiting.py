@@ -1,0 +1,32 @@
+"""A command under msrun that works without MindSpore, for tests of how jobs end. FAILING: the rank that fails."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"))
+
+from ssd.errors import UserError, exit_cleanly
+from ssd.interrupt import Interrupt
+from ssd.launch import under_launcher
+
+
+@under_launcher
+@exit_cleanly
+def main() -> None:
+    if os.environ["MS_ROLE"] == "MS_SCHED":
+        time.sleep(300)
+    print("working", flush=True)
+    if os.environ.get("FAILING") == os.environ["RANK_ID"]:
+        raise UserError("data_dir: got a folder that only the others can read, expected shards; mount it here")
+    with Interrupt(told=False) as interrupt:
+        for _ in range(3000):
+            time.sleep(0.1)
+            if interrupt:
+                print("saved", flush=True)
+                raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
