@@ -2,6 +2,7 @@
 # make demo    from drawn shapes to a trained detector, its report and drawn predictions; DATA=<COCO folder> does it
 #              with your own images
 # make test    every test
+# make soak    a training killed 20 times ends as one never killed: half an hour
 # All of them can be repeated.
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ DATA := data/shapes/coco
 endif
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo test
+.PHONY: setup demo test soak
 
 setup: $(VENV)/ready
 
@@ -43,3 +44,6 @@ endif
 
 test: setup
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+soak: setup
+	$(RUN) tools/soak.py
