@@ -234,6 +234,17 @@ def test_two_ranks_evaluate_as_one_process_does(never_stopped, records, tmp_path
     assert 0 < metrics["AP"] < 1
 
 
+def test_a_training_of_two_ranks_goes_on_alone(never_stopped, records, tmp_path):
+    """A batch of four for one instead of two each: the same images, though BatchNorm sees them together."""
+    words = [*map(str, recipe(records, tmp_path / "ckpt")), "--resume", str(never_stopped[1] / "ssd-5.ckpt")]
+    words[words.index("--batch_size") + 1] = "4"
+    result = subprocess.run([sys.executable, str(SSD / "train.py"), *words], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"on 1 x CPU: .* 4 steps of 4 images, going on from \S+/ssd-5.ckpt after step 20", result.stdout)
+    steps = [line.split(",")[1] for line in (tmp_path / "ckpt" / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == ["21", "22", "23", "24"] and (tmp_path / "ckpt" / "ssd-6.ckpt").is_file()
+
+
 def test_a_killed_rank_ends_a_training(records, tmp_path, start):
     job = start([SSD / "train.py", *recipe(records, tmp_path / "ckpt"), *EVALUATING])
     job.wait_for("epoch 1/6 step 1/4")

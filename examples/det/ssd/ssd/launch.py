@@ -64,9 +64,13 @@ class JobLog:
     FAILED, ASKED = b"Error: rank ", b"asked to end: rank "
 
     def __init__(self):
-        self.own = Path(os.readlink("/proc/self/fd/1"))
+        try:
+            self.own = Path(os.readlink("/proc/self/fd/1"))
+        except OSError:  # not Linux
+            self.own = Path("unknown")
         path = self.own.with_name("scheduler.log")
-        self.path = path if path.is_file() and _is_here(os.environ["MS_SCHED_HOST"]) else None
+        is_known = self.own.is_absolute() and path.is_file()  # and no pipe, or something left there on another host
+        self.path = path if is_known and _is_here(os.environ["MS_SCHED_HOST"]) else None
 
     def share(self) -> None:
         """Let this process, the scheduler, write behind what others have written."""
@@ -141,7 +145,7 @@ def _launcher_waits() -> bool:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except OSError:
         return False
-    return any(f"{one}={two}".startswith(("--join=True", "--join=1")) for one, two in zip(words, words[1:] + [""]))
+    return any(f"{one}={two}".lower().startswith("--join=true") for one, two in zip(words, words[1:] + [""]))
 
 
 def _end_tail(log: Path) -> None:
