@@ -2,7 +2,7 @@
 # make demo    from drawn shapes to a trained detector, its report and drawn predictions; DATA=<COCO folder> does it
 #              with your own images
 # make test    every test
-# make soak    a training killed 20 times ends as one never killed: half an hour
+# make soak    a training killed 20 times ends as one never killed: a quarter of an hour
 # All of them can be repeated.
 
 PYTHON ?= python3

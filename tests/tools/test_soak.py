@@ -36,4 +36,4 @@ def test_what_was_recorded_last_counts(tmp_path):
 
 def test_help_says_what_it_costs():
     result = subprocess.run([sys.executable, ROOT / "tools" / "soak.py", "--help"], capture_output=True, text=True)
-    assert result.returncode == 0 and re.search("half an hour", result.stdout)
+    assert result.returncode == 0 and re.search("quarter of an hour", result.stdout)
