@@ -17,8 +17,8 @@ def net():
     return Tiny()
 
 
-def saver_of(folder, keep=9, every_steps=None, interrupt=False):
-    return CheckpointSaver(folder, keep, every_steps, START, interrupt)
+def saver_of(folder, keep=9, every_steps=None, ending=False):
+    return CheckpointSaver(folder, keep, every_steps, START, ending)
 
 
 def state_of(path):
@@ -67,9 +67,9 @@ def test_the_last_is_saved_within_epochs(net, tmp_path):
 
 
 def test_a_wish_to_end_is_granted_after_saving(net, tmp_path):
-    saver, step = saver_of(tmp_path, interrupt=True), context(cur_step_num=13, batch_num=10, train_network=net)
-    EndWhenAsked(saver).on_train_step_end(step)
+    saver, step = saver_of(tmp_path, ending=True), context(cur_step_num=13, batch_num=10, train_network=net)
+    EndWhenAsked(False).on_train_step_end(step)
     saver.on_train_step_end(step)
     with pytest.raises(KeyboardInterrupt):
-        EndWhenAsked(saver).on_train_step_end(step)
+        EndWhenAsked(True).on_train_step_end(step)
     assert state_of(tmp_path / "last.ckpt").step == 13 and not list(tmp_path.glob("ssd-*"))
