@@ -101,7 +101,7 @@ def test_one_worker_works_alone(start):
     assert sorted(job.processes().values()) == ["MS_WORKER 0"] * 2 + ["msrun", "tail"]
     job.process.terminate()
     job.end(20)
-    assert job.log("worker_0") == "working\nsaved\ninterrupted\n" and job.log("scheduler") == ""
+    assert job.log("worker_0") == "working\nsaved\ninterrupted\n" and "working" not in job.log("scheduler")
 
 
 @pytest.fixture(scope="module")
