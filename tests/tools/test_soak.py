@@ -16,7 +16,9 @@ def write(folder, weight, step=4):
     folder.mkdir(parents=True)
     for name in ("last.ckpt", "best.ckpt"):
         words = {"training_state": f'{{"step": {step}}}'}
-        save_checkpoint([{"name": "weight", "data": Parameter(np.float32([weight]))}], str(folder / name), append_dict=words)
+        save_checkpoint(
+            [{"name": "weight", "data": Parameter(np.float32([weight]))}], str(folder / name), append_dict=words
+        )
 
 
 def test_trainings_are_compared_to_the_last_bit(tmp_path):
