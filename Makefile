@@ -43,7 +43,7 @@ endif
 	@echo 'report: open output/$(NAME)/report.html; drawn images: output/$(NAME)/predictions; training: ckpt/$(NAME)/metrics.csv'
 
 test: setup
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 soak: setup
 	$(RUN) tools/soak.py

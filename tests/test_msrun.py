@@ -215,6 +215,7 @@ def test_a_rank_killed_on_one_host_ends_the_other(hosts, records, tmp_path, star
     seconds = max(job.end(60) for job in jobs)
     assert [job.process.returncode for job in jobs] == [1, 1], f"{seconds} s\n" + "\n".join(job.logs() for job in jobs)
     assert "Error: rank 1 was ended by SIGKILL; its log is " in jobs[1].said()
+    assert "Error: rank 0 was ended by exit code 1, perhaps because one on another host was; its log" in jobs[0].said()
 
 
 def test_two_ranks_evaluate_as_one_process_does(never_stopped, records, tmp_path, start):

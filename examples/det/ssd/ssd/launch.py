@@ -123,8 +123,7 @@ def _stand_in_for(work: int, log: JobLog, is_scheduler: bool) -> int:
         if ended:
             code = os.waitstatus_to_exitcode(status)
             if code and not is_scheduler:
-                how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-                log.write(log.ASKED if asked or code == INTERRUPTED else log.FAILED, f"was ended by {how}")
+                log.write(log.ASKED if asked or code == INTERRUPTED else log.FAILED, _how_it_ended(code, log))
             if was_left:
                 _end_tail(log.own)
             return code if code >= 0 else 128 - code
@@ -137,6 +136,14 @@ def _stand_in_for(work: int, log: JobLog, is_scheduler: bool) -> int:
             was_left = True
             pass_on()
         time.sleep(POLL_SECONDS)
+
+
+def _how_it_ended(code: int, log: JobLog) -> str:
+    how = f"was ended by {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+    here = len(list(log.own.parent.glob("worker_*.log")))
+    if code == 1 and here < int(os.environ.get("MS_WORKER_NUM", 1)):  # an error of no user, such as MindSpore's
+        how += ", perhaps because one on another host was"
+    return how
 
 
 def _launcher_waits() -> bool:
@@ -185,7 +192,7 @@ def _work(main, log: JobLog) -> None:
     except BaseException:
         traceback.print_exc()
     if code == INTERRUPTED:  # the stand-in may be gone
-        log.write(log.ASKED, f"was ended by exit code {code}")
+        log.write(log.ASKED, _how_it_ended(code, log))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
