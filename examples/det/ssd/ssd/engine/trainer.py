@@ -7,6 +7,7 @@ import functools
 import time
 from pathlib import Path
 
+import mindspore.nn as nn
 from mindspore.train import Callback, Model
 
 from ..boxes.anchors import create_anchors
@@ -48,11 +49,7 @@ def train(cfg, resume: str | None = None) -> None:
     dataset = create_dataset(cfg, "train", runtime.rank, runtime.world)
     schedule = create_schedule(cfg, dataset.get_dataset_size(), runtime.world)
     anchors = create_anchors(cfg)
-    detector = create_detector(cfg)
-    if cfg.backbone_ckpt_path and resume is None:
-        load_backbone(detector, cfg.backbone_ckpt_path)
-    freeze(detector, cfg.freeze)
-    detector = to_mixed_precision(detector, cfg.amp_level)
+    detector = _create_learner(cfg, is_new=resume is None)
     step = create_train_step(cfg, detector, anchors, schedule)
     state = TrainingState(0, dataset.get_dataset_size(), cfg.batch_size * runtime.world, cfg.seed)
     folder, path, best = Path(cfg.ckpt_save_dir), None, None
@@ -88,6 +85,15 @@ def train(cfg, resume: str | None = None) -> None:
         best, ended = (evaluating.best, evaluating.ended_at) if evaluating else (None, None)
         seconds = time.monotonic() - started
         print(closing_words(folder, ended or cfg.epoch_size, bool(ended), seconds, best, find_checkpoint(folder)))
+
+
+def _create_learner(cfg, is_new: bool) -> nn.Cell:
+    """The detector as it is trained. is_new: false if all of its weights are loaded later"""
+    detector = create_detector(cfg)
+    if cfg.backbone_ckpt_path and is_new:
+        load_backbone(detector, cfg.backbone_ckpt_path)
+    freeze(detector, cfg.freeze)
+    return to_mixed_precision(detector, cfg.amp_level)
 
 
 def _create_guards(cfg, step: WatchedTrainStep, runtime: Runtime) -> list[Callback]:
