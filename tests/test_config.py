@@ -260,6 +260,18 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
         ("warmup_epochs", 500),
         ("lr_reference_batch", 0),
         ("freeze", "head"),
+        ("schedule", "linear"),
+        ("schedule", "steps"),  # without milestones
+        ("milestones", [5, 3]),
+        ("milestones", [0]),
+        ("lr_factor", 1),
+        ("loss", "softmax"),
+        ("negatives_per_positive", 0),
+        ("box_loss", "iou"),
+        ("prior_bias", 0),
+        ("head", "deep"),
+        ("backbone_max_stride", 0),
+        ("box_sizes", [20, 40]),  # one too few for two levels
         ("clip_grad_norm", 0),
         ("accumulate_steps", 0),
         ("ema_decay", 1),
@@ -296,6 +308,22 @@ def test_wrong_values_within_lists_are_refused_by_name(recipe):
 
 def test_both_numbers_of_levels_are_told(recipe):
     refused(recipe(), {"steps": [16, 32, 64]}, "got 2 lists in aspect_ratios, expected 3")
+
+
+def test_a_prior_goes_with_a_loss_that_has_one(recipe):
+    refused(recipe(), {"prior_bias": 0.01, "loss": "multibox"}, "prior_bias: got 0.01 with loss multibox")
+    assert load_config(recipe(), {"prior_bias": 0.01}).prior_bias == 0.01
+
+
+def test_box_sizes_are_those_of_default_boxes(recipe):
+    refused(recipe(), {"box_sizes": [9, 12, 16], "anchors": "grid"}, "box_sizes: got 3 sizes with anchors grid")
+    assert load_config(recipe(), {"box_sizes": [9, 12, 16]}).box_sizes == (9, 12, 16)
+
+
+def test_steps_need_rising_milestones(recipe):
+    refused(recipe(), {"schedule": "steps"}, "milestones: got [] with schedule steps")
+    refused(recipe(), {"schedule": "steps", "milestones": [3, 3]}, "milestones: got [3, 3]")
+    assert load_config(recipe(), {"schedule": "steps", "milestones": [3, 4]}).milestones == (3, 4)
 
 
 def test_warm_up_fits_into_training(recipe):

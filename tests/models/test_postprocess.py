@@ -75,6 +75,22 @@ def test_candidates_are_the_best_pairs_of_anchor_and_class(top_k, decode, predic
     assert labels.min() >= 1  # never background, which has the highest logits
 
 
+def test_scores_of_the_multibox_loss_are_a_softmax(predictions, small_anchors, load_recipe, call):
+    offsets, logits = predictions
+    logits = logits.copy()
+    logits[0, :, 0] += 100  # so sure of background that foreground is 0 in float32
+    cfg = load_recipe("ssd_mobilenetv2", loss="multibox", pre_nms_top_k=20)
+    boxes, scores, labels = call(create_candidates(cfg, small_anchors), offsets, logits)
+    shares = np.exp(logits.astype(np.float64) - logits.max(axis=2, keepdims=True))
+    shares = (shares / shares.sum(axis=2, keepdims=True))[..., 1:]
+    decoded = BoxCoder().decode(offsets, small_anchors.boxes_cyxhw)
+    for image in range(B):
+        anchors, classes = np.unravel_index(np.argsort(-shares[image], axis=None)[:20], shares[image].shape)
+        np.testing.assert_allclose(scores[image], shares[image, anchors, classes], rtol=1e-4, atol=1e-12)
+        np.testing.assert_array_equal(labels[image], classes + 1)
+        np.testing.assert_allclose(boxes[image], decoded[image, anchors], atol=1e-5)
+
+
 def test_recipes_choose_top_k(load_recipe, small_anchors, predictions, call):
     candidates = create_candidates(load_recipe("ssd_mobilenetv2", pre_nms_top_k=7), small_anchors)
     assert call(candidates, *predictions)[0].shape == (B, 7, 4)

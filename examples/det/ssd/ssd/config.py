@@ -97,6 +97,27 @@ def _check_together(config: Config, path) -> None:
             f"{path}: got {len(config.aspect_ratios)} lists in aspect_ratios, expected {levels}, "
             "one for each of `steps`"
         )
+    if config.box_sizes is not None and (config.anchors != "default" or len(config.box_sizes) != levels + 1):
+        raise UserError(
+            f"box_sizes: got {len(config.box_sizes)} sizes with anchors {config.anchors}, expected {levels + 1} for "
+            "default ones, one for each of `steps` and one beyond; correct or remove the key"
+        )
+    _check_training(config)
+
+
+def _check_training(config: Config) -> None:
+    """The part of `_check_together` on loss, schedule, saving and evaluation while training."""
+    if config.prior_bias is not None and config.loss != "focal":
+        raise UserError(
+            f"prior_bias: got {config.prior_bias} with loss {config.loss}, expected loss focal, the only one with "
+            "a probability for each class; remove the key"
+        )
+    milestones = list(config.milestones)
+    if milestones != sorted(set(milestones)) or (config.schedule == "steps" and not milestones):
+        raise UserError(
+            f"milestones: got {milestones} with schedule {config.schedule}, expected rising numbers of epochs, one at "
+            "least for steps; correct the key"
+        )
     if config.checkpoint_every_steps and config.dataset_sink_mode:
         raise UserError(
             f"checkpoint_every_steps: got {config.checkpoint_every_steps} with dataset_sink_mode, in which the host sees "

@@ -31,11 +31,12 @@ class Augment(_Section):
 
 
 class ExtraLayer(_Section):
-    """One inverted residual block behind the backbone."""
+    """One block behind the backbone: an inverted residual (neck `extras`) or 1x1 and 3x3 convolutions (neck `convs`)."""
 
     out_channels: int = Field(gt=0)
     expand_ratio: float = Field(gt=0, description="hidden channels over input channels")
     stride: Literal[1, 2] = 2
+    pad: bool = Field(True, description="neck `convs`: whether the 3x3 convolution pads; without, maps lose 2 locations")
 
 
 class Config(_Section):
@@ -64,17 +65,28 @@ class Config(_Section):
     extras_in_channels: Optional[tuple[PositiveInt, ...]] = Field(
         None, min_length=1, description="channels that each level reads; derived, checked if given"
     )
-    neck: Literal["extras", "fpn"] = Field("extras", description="what makes the feature levels")
-    head: Literal["separate", "shared"] = Field("separate", description="predictor weights a level, or one for all")
+    backbone_max_stride: Optional[int] = Field(
+        None, gt=0, description="input pixels between locations of its coarsest map; later stages have stride 1"
+    )
+    neck: Literal["extras", "convs", "fpn"] = Field(
+        "extras", description="what makes the feature levels: inverted residuals, plain convolutions, a pyramid"
+    )
+    head: Literal["separate", "plain", "shared"] = Field(
+        "separate", description="predictors: depthwise separable or one 3x3 convolution a level, or one for all levels"
+    )
     anchors: Literal["default", "grid"] = Field("default", description="SSD's default boxes or RetinaNet's grid")
     image_size: tuple[PositiveInt, PositiveInt] = Field(description="input (height, width) in pixels")
     steps: tuple[PositiveInt, ...] = Field(min_length=1, description="pixels between anchors, one a level")
     min_scale: float = Field(0.2, gt=0, le=1, description="default box size of the first level, share of the image")
     max_scale: float = Field(0.95, gt=0, le=1, description="default box size of the last level, share of the image")
+    box_sizes: Optional[tuple[PositiveFloat, ...]] = Field(
+        None, description="default box sizes in pixels instead, one a level and one beyond the last"
+    )
+    clip_default_boxes: bool = Field(False, description="limit centres and sides of default boxes to the image")
     aspect_ratios: tuple[tuple[PositiveFloat, ...], ...] = Field(
         (), description="default box ratios besides 1, a list a level"
     )
-    extra_layers: tuple[ExtraLayer, ...] = Field((), description="blocks of the neck `extras`")
+    extra_layers: tuple[ExtraLayer, ...] = Field((), description="blocks of the necks `extras` and `convs`")
     fpn_channels: int = Field(256, gt=0, description="channels of every level of the neck `fpn`")
     num_addition_layers: int = Field(4, ge=0, description="convolutions in the head `shared` before its predictors")
 
@@ -82,14 +94,25 @@ class Config(_Section):
     prior_scaling: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.1, 0.2), description="factors of centre and size offsets"
     )
+    loss: Literal["focal", "multibox"] = Field(
+        "focal", description="of the classes: sigmoid focal loss, or softmax with hard negative mining"
+    )
+    negatives_per_positive: int = Field(3, gt=0, description="multibox: hardest negatives that count in an image")
+    box_loss: Literal["smooth_l1", "giou", "ciou"] = Field("smooth_l1", description="of the boxes of positive anchors")
+    prior_bias: Optional[float] = Field(
+        None, gt=0, lt=1, description="focal: probability that fresh class predictors give each object class; try 0.01"
+    )
     alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of the positive term")
     gamma: float = Field(2.0, ge=0, description="focal loss: how much easy examples are played down")
 
     epoch_size: int = Field(500, gt=0, description="epochs")
     batch_size: int = Field(32, gt=0, description="images on each device")
+    schedule: Literal["cosine", "steps"] = Field("cosine", description="how the learning rate falls after the warm-up")
+    milestones: tuple[PositiveInt, ...] = Field((), description="steps: epochs after which the learning rate falls")
+    lr_factor: float = Field(0.1, gt=0, lt=1, description="steps: what the learning rate is multiplied by at each")
     lr: float = Field(0.05, gt=0, description="highest learning rate")
     lr_init: float = Field(0.001, ge=0, description="learning rate at the start of the warm-up")
-    lr_end_rate: float = Field(0.001, ge=0, description="learning rate at the end, as a share of lr")
+    lr_end_rate: float = Field(0.001, ge=0, description="cosine: learning rate at the end, as a share of lr")
     lr_reference_batch: Optional[int] = Field(
         None, gt=0, description="lr and lr_init are meant for this many images an update, and scaled to what it has"
     )

@@ -1,9 +1,13 @@
-"""The published training loss: sigmoid focal loss for the classes, smooth L1 for the boxes."""
+"""Training losses: the published one, of sigmoid focal loss, and the SSD paper's, with hard negative mining."""
 
 from __future__ import annotations
 
+from typing import Optional
+
 import mindspore.nn as nn
 from mindspore import Tensor, ops
+
+from .box_loss import SmoothL1, create_box_loss
 
 
 class SigmoidFocalLoss(nn.Cell):
@@ -30,16 +34,17 @@ class SigmoidFocalLoss(nn.Cell):
 
 
 class SSDLoss(nn.Cell):
-    """Focal loss of all anchors plus smooth L1 of the positive ones, over the number of positives in the batch.
+    """Focal loss of all anchors plus the box loss of the positive ones, over the number of positives in the batch.
 
     A batch without any positive is divided by 1: its loss is that of its negatives, and finite. The two parts are given
     out beside their sum; they are there to be looked at, and no gradients go through them.
+    box_loss: gives (B, A), smooth L1 if there is none
     """
 
-    def __init__(self, alpha: float = 0.25, gamma: float = 2.0):
+    def __init__(self, alpha: float = 0.25, gamma: float = 2.0, box_loss: Optional[nn.Cell] = None):
         super().__init__()
         self.cls_loss = SigmoidFocalLoss(alpha, gamma)
-        self.box_loss = nn.SmoothL1Loss(beta=1.0, reduction="none")
+        self.box_loss = box_loss or SmoothL1()
 
     def construct(
         self, box_offsets: Tensor, cls_logits: Tensor, target_offsets: Tensor, target_labels: Tensor
@@ -47,13 +52,54 @@ class SSDLoss(nn.Cell):
         """box_offsets, target_offsets: (B, A, 4); cls_logits: (B, A, K); target_labels: (B, A) int
         -> scalars: the loss, its part of the boxes, its part of the classes"""
         is_positive = (target_labels > 0).astype("float32")
-        box_loss = (self.box_loss(box_offsets, target_offsets).sum(axis=-1) * is_positive).sum()
+        box_loss = (self.box_loss(box_offsets, target_offsets) * is_positive).sum()
         num_positives = ops.maximum(is_positive.sum(), 1.0)
         cls_loss = self.cls_loss(cls_logits, target_labels)
         parts = ops.stop_gradient(box_loss / num_positives), ops.stop_gradient(cls_loss / num_positives)
         return (cls_loss + box_loss) / num_positives, *parts
 
 
-def create_loss(cfg) -> SSDLoss:
+class MultiboxLoss(nn.Cell):
+    """The SSD paper's loss (arXiv:1512.02325, equation 1 and "hard negative mining" in section 2.2).
+
+    Of each image the softmax cross-entropy of its positive anchors and of its negatives that are most wrong, up to
+    `negatives_per_positive` for each positive, and the box loss of the positives, over their number; the mean of the
+    batch's images. An image without positives has no negatives to count either: its loss is 0, as in NVIDIA's SSD300.
+    The parts are those of `SSDLoss`. box_loss: gives (B, A), smooth L1 if there is none
+    """
+
+    def __init__(self, negatives_per_positive: int = 3, box_loss: Optional[nn.Cell] = None):
+        super().__init__()
+        self.negatives_per_positive = negatives_per_positive
+        self.box_loss = box_loss or SmoothL1()
+
+    def construct(
+        self, box_offsets: Tensor, cls_logits: Tensor, target_offsets: Tensor, target_labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """box_offsets, target_offsets: (B, A, 4); cls_logits: (B, A, K); target_labels: (B, A) int
+        -> scalars: the loss, its part of the boxes, its part of the classes"""
+        is_positive = (target_labels > 0).astype("float32")
+        num_positives = is_positive.sum(axis=1)  # (B,)
+        box_loss = (self.box_loss(box_offsets, target_offsets) * is_positive).sum(axis=1)
+
+        is_target = ops.one_hot(target_labels, cls_logits.shape[-1], Tensor(1.0), Tensor(0.0))  # (B, A, K)
+        cross_entropy = -(ops.log_softmax(cls_logits, axis=-1) * is_target).sum(axis=-1)  # (B, A)
+        # The hardest first; positives, 0 here, come last. Sorting all keeps shapes static, and ties change no sum.
+        negatives = cross_entropy * (1 - is_positive)
+        _, order = ops.topk(ops.stop_gradient(negatives), negatives.shape[1])
+        negatives = ops.gather_elements(negatives, 1, order)  # NPUs may sort in float16, so its values are not used
+        wanted = (self.negatives_per_positive * num_positives).expand_dims(1)
+        is_hard = (ops.arange(negatives.shape[1]).astype("float32").expand_dims(0) < wanted).astype("float32")
+        cls_loss = (cross_entropy * is_positive).sum(axis=1) + (negatives * is_hard).sum(axis=1)
+
+        divisor = ops.maximum(num_positives, 1.0)
+        box_loss, cls_loss = (box_loss / divisor).mean(), (cls_loss / divisor).mean()
+        return box_loss + cls_loss, ops.stop_gradient(box_loss), ops.stop_gradient(cls_loss)
+
+
+def create_loss(cfg) -> SSDLoss | MultiboxLoss:
     """The loss of a recipe. cfg: Config."""
-    return SSDLoss(cfg.alpha, cfg.gamma)
+    box_loss = create_box_loss(cfg)
+    if cfg.loss == "multibox":
+        return MultiboxLoss(cfg.negatives_per_positive, box_loss)
+    return SSDLoss(cfg.alpha, cfg.gamma, box_loss)

@@ -31,22 +31,27 @@ class TopCandidates(nn.Cell):
     """The best-scored pairs of an anchor and a class, background left out.
 
     top_k: T, lowered to A * (K - 1) where there are no more
+    softmax: whether scores are the softmax over all classes, background included, else each class's sigmoid
     """
 
-    def __init__(self, decode: DecodeBoxes, top_k: int):
+    def __init__(self, decode: DecodeBoxes, top_k: int, softmax: bool = False):
         super().__init__()
         self.decode = decode
         self.top_k = top_k
+        self.softmax = softmax
 
     def construct(self, box_offsets: Tensor, cls_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """box_offsets: (B, A, 4); cls_logits: (B, A, K)
         -> boxes_yxyx (B, T, 4) 0..1; scores (B, T) 0..1, falling; labels (B, T) int32, 1..K-1"""
         foreground = cls_logits.shape[2] - 1
+        if self.softmax:
+            cls_logits = ops.log_softmax(cls_logits, axis=-1)
         logits = cls_logits[..., 1:].reshape(cls_logits.shape[0], -1)  # (B, A * (K - 1))
         best_logits, index = ops.topk(logits, min(self.top_k, logits.shape[1]))
         boxes = ops.gather(self.decode(box_offsets), index // foreground, 1, 1)
-        # The sigmoid keeps the order, so it is taken of the chosen ones alone.
-        return boxes, ops.sigmoid(best_logits), index % foreground + 1
+        # Sigmoid and exp keep the order, so they are taken of the chosen ones alone.
+        scores = ops.exp(best_logits) if self.softmax else ops.sigmoid(best_logits)
+        return boxes, scores, index % foreground + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,4 +113,5 @@ class DetectionSelector:
 
 def create_candidates(cfg, anchors) -> TopCandidates:
     """The post-processing of a recipe that runs in the graph. cfg: Config; anchors: boxes.anchors object."""
-    return TopCandidates(DecodeBoxes(anchors.boxes_cyxhw, cfg.prior_scaling), cfg.pre_nms_top_k)
+    decode = DecodeBoxes(anchors.boxes_cyxhw, cfg.prior_scaling)
+    return TopCandidates(decode, cfg.pre_nms_top_k, softmax=cfg.loss == "multibox")
