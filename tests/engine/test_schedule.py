@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from ssd.errors import UserError
-from ssd.engine.schedule import create_schedule, warmup_cosine
+from ssd.engine.schedule import create_schedule, warmup_cosine, warmup_steps
 
 
 def test_by_hand():
@@ -30,6 +30,34 @@ def test_without_warmup_it_starts_at_the_highest_rate():
 
 def test_a_single_step():
     assert warmup_cosine(1, 0.2, 0, warmup_epochs=0, epoch_size=1, steps_per_epoch=1).tolist() == [1]
+
+
+def test_steps_by_hand():
+    # Two steps of warm-up, then a fifth after epoch 2 and again after epoch 3.
+    rates = warmup_steps(
+        lr=1, lr_init=0.5, milestones=[2, 3], factor=0.2, warmup_epochs=1, epoch_size=4, steps_per_epoch=2
+    )
+    assert rates == pytest.approx([0.5, 0.75, 1, 1, 0.2, 0.2, 0.04, 0.04], abs=1e-7) and rates.dtype == np.float32
+
+
+def test_a_milestone_beyond_the_training_is_never_reached():
+    assert warmup_steps(1, 0.5, [1, 9], 0.1, 0, 2, steps_per_epoch=2) == pytest.approx([1, 1, 0.1, 0.1])
+
+
+def test_ssd300_falls_at_epochs_43_and_54_of_65(load_recipe):
+    rates = create_schedule(load_recipe("ssd_resnet50"), steps_per_epoch=10, world=8)
+    assert len(rates) == 650 and rates[0] == 0
+    # 2.6e-3 for each 32 images of an update, which has 8 x 32
+    assert rates[10:430] == pytest.approx(0.0208)
+    assert rates[430:540] == pytest.approx(0.00208)
+    assert rates[540:] == pytest.approx(0.000208)
+    assert create_schedule(load_recipe("ssd_resnet50"), 10)[10:430] == pytest.approx(0.0026)
+
+
+def test_recipes_choose_the_schedule(load_recipe):
+    values = {"lr": 0.4, "lr_init": 0.1, "lr_end_rate": 0.5, "warmup_epochs": 1, "epoch_size": 2}
+    steps = load_recipe("ssd_mobilenetv2", **values, schedule="steps", milestones=[1], lr_factor=0.25)
+    assert create_schedule(steps, steps_per_epoch=2) == pytest.approx([0.1, 0.25, 0.1, 0.1])
 
 
 def test_recipes_say_all_of_it(load_recipe):
