@@ -88,10 +88,93 @@ def test_published_numbers_of_anchors():
     assert grid.num_per_location == [6] * 5
 
 
+def test_sizes_in_pixels_by_hand():
+    anchors = DefaultBoxes((100, 200), [100], 0.2, 0.9, [[4]], box_sizes=[20, 45])
+    # 20 pixels are a fifth of the height and a tenth of the width; ratio 4 is 10 high and 40 wide; sqrt(20 * 45) = 30.
+    sizes = [[0.2, 0.1], [0.1, 0.2], [0.4, 0.05], [0.3, 0.15]]
+    expected = [[0.5, cx, h, w] for cx in (0.25, 0.75) for h, w in sizes]
+    np.testing.assert_allclose(anchors.boxes_cyxhw, expected, **CLOSE)
+
+
+def test_sizes_in_pixels_have_no_reduced_first_level():
+    anchors = DefaultBoxes((10, 10), [10], 0.2, 0.95, [[]], box_sizes=[4, 9])
+    np.testing.assert_allclose(anchors.boxes_cyxhw, [[0.5, 0.5, 0.4, 0.4], [0.5, 0.5, 0.6, 0.6]], **CLOSE)
+
+
+def test_clipping_limits_centres_and_sides_but_not_corners():
+    anchors = DefaultBoxes((100, 100), [80], 0.2, 0.9, [[4]], box_sizes=[80, 80], clip=True)
+    # Centres 40 and 120, of which the second is limited to 100; sides 80, and with ratio 4 40 and 160, limited to 100.
+    centres = [(0.4, 0.4), (0.4, 1), (1, 0.4), (1, 1)]
+    sizes = [(0.8, 0.8), (0.4, 1), (1, 0.4), (0.8, 0.8)]
+    expected = [[*centre, *size] for centre in centres for size in sizes]
+    np.testing.assert_allclose(anchors.boxes_cyxhw, expected, **CLOSE)
+    np.testing.assert_allclose(anchors.boxes_yxyx[13], [0.8, 0.5, 1.2, 1.5], **CLOSE)  # centre (1, 1), 0.4 by 1
+
+
+# Of NVIDIA's SSD300: map, step, (height, width) in pixels of the boxes at a location, by hand from the sizes 21, 45, 99,
+# 153, 207, 261, 315: s, s / sqrt 2 and s * sqrt 2, s / sqrt 3 and s * sqrt 3, and sqrt(s * next s).
+SSD300 = [
+    (38, 8, [(21, 21), (14.8492, 29.6985), (29.6985, 14.8492), (30.7409, 30.7409)]),
+    (
+        19,
+        16,
+        [(45, 45), (31.8198, 63.6396), (63.6396, 31.8198), (25.9808, 77.9423), (77.9423, 25.9808), (66.7458, 66.7458)],
+    ),
+    (
+        10,
+        32,
+        [
+            (99, 99),
+            (70.0036, 140.0071),
+            (140.0071, 70.0036),
+            (57.1577, 171.4730),
+            (171.4730, 57.1577),
+            (123.0732, 123.0732),
+        ],
+    ),
+    (
+        5,
+        64,
+        [
+            (153, 153),
+            (108.1873, 216.3747),
+            (216.3747, 108.1873),
+            (88.3346, 265.0038),
+            (265.0038, 88.3346),
+            (177.9635, 177.9635),
+        ],
+    ),
+    (3, 100, [(207, 207), (146.3711, 292.7422), (292.7422, 146.3711), (232.4371, 232.4371)]),
+    (1, 300, [(261, 261), (184.5549, 300), (300, 184.5549), (286.7315, 286.7315)]),  # 369 pixels are limited to 300
+]
+
+
+def test_the_8732_boxes_of_ssd300(load_recipe):
+    anchors = create_anchors(load_recipe("ssd_resnet50"))
+    assert len(anchors) == 8732  # 38² x 4 + (19² + 10² + 5²) x 6 + (3² + 1²) x 4
+    assert anchors.num_per_location == [4, 6, 6, 6, 4, 4]
+    assert anchors.feature_sizes == [(side, side) for side, _, _ in SSD300]
+    expected = [
+        [min((row + 0.5) * step, 300), min((col + 0.5) * step, 300), height, width]  # 9.5 * 32 = 304
+        for side, step, sizes in SSD300
+        for row in range(side)
+        for col in range(side)
+        for height, width in sizes
+    ]
+    np.testing.assert_allclose(anchors.boxes_cyxhw * 300, expected, rtol=0, atol=2e-4)
+
+
 @pytest.mark.parametrize("kind, expected", [("default", DefaultBoxes), ("grid", GridAnchors)])
 def test_create_anchors_takes_the_recipe_s_kind(kind, expected):
     cfg = SimpleNamespace(
-        anchors=kind, image_size=(8, 8), steps=(8,), min_scale=0.2, max_scale=0.95, aspect_ratios=((3.0,),)
+        anchors=kind,
+        image_size=(8, 8),
+        steps=(8,),
+        min_scale=0.2,
+        max_scale=0.95,
+        aspect_ratios=((3.0,),),
+        box_sizes=None,
+        clip_default_boxes=False,
     )
     anchors = create_anchors(cfg)
     assert type(anchors) is expected

@@ -6,7 +6,7 @@ Order is part of the published weights: level by level, rows of the feature map,
 from __future__ import annotations
 
 import math
-from typing import Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 
@@ -14,13 +14,18 @@ from .ops import cyxhw_to_yxyx
 
 
 class _Anchors:
-    """What both kinds share: `.boxes_cyxhw` and `.boxes_yxyx`, (A, 4) float32 in units of the image, not clipped to it;
+    """What both kinds share: `.boxes_cyxhw` and `.boxes_yxyx`, (A, 4) float32 in units of the image, not cut off at it;
     `.feature_sizes`, (height, width) of each level; `.num_per_location`, boxes at each location of each level."""
 
     def __init__(
-        self, image_size: Sequence[int], steps: Sequence[int], sizes_per_level: list[list[tuple[float, float]]]
+        self,
+        image_size: Sequence[int],
+        steps: Sequence[int],
+        sizes_per_level: list[list[tuple[float, float]]],
+        clip: bool = False,
     ):
-        """sizes_per_level: for each level the (height, width) of its boxes, in units of the image."""
+        """sizes_per_level: for each level the (height, width) of its boxes, in units of the image; clip: limit centres
+        and sizes to 0..1"""
         height, width = image_size
         self.feature_sizes = [(math.ceil(height / step), math.ceil(width / step)) for step in steps]
         self.num_per_location = [len(sizes) for sizes in sizes_per_level]
@@ -34,6 +39,8 @@ class _Anchors:
             boxes[..., 2:] = sizes
             levels.append(boxes.reshape(-1, 4))
         boxes_cyxhw = np.concatenate(levels)
+        if clip:
+            boxes_cyxhw = np.clip(boxes_cyxhw, 0, 1)
         # Rounded to float32 only here, so that corners are not the rounding of a rounding.
         self.boxes_cyxhw = boxes_cyxhw.astype(np.float32)
         self.boxes_yxyx = cyxhw_to_yxyx(boxes_cyxhw).astype(np.float32)
@@ -50,6 +57,8 @@ class DefaultBoxes(_Anchors):
     aspect_ratios: for each level the ratios besides 1, each of which gives a box and its transpose. Every level also
         has a square of its own scale and one of the geometric mean with the next level's, except a first level without
         ratios, which has a square of 0.1 and the two boxes of ratio 2 (the reduced lowest layer of TensorFlow's SSD).
+    box_sizes: sizes in pixels, one a level and one beyond the last, instead of min_scale and max_scale
+    clip: limit centres and sides (not corners) to the image, as NVIDIA's SSD300 does
     """
 
     def __init__(
@@ -59,21 +68,26 @@ class DefaultBoxes(_Anchors):
         min_scale: float,
         max_scale: float,
         aspect_ratios: Sequence[Sequence[float]],
+        box_sizes: Optional[Sequence[float]] = None,
+        clip: bool = False,
     ):
         last = max(len(steps) - 1, 1)
         scales = [min_scale + (max_scale - min_scale) / last * level for level in range(len(steps))] + [1.0]
+        height, width = 1, 1  # scales are shares of each side
+        if box_sizes is not None:
+            scales, (height, width) = list(box_sizes), image_size
         sizes_per_level = []
         for level, ratios in enumerate(aspect_ratios):
             scale, next_scale = scales[level], scales[level + 1]
-            if level == 0 and not ratios:
+            if level == 0 and not ratios and box_sizes is None:
                 sizes = [(0.1, 0.1), *self._pair(scale, 2.0)]
             else:
                 sizes = [(scale, scale)]
                 for ratio in ratios:
                     sizes += self._pair(scale, ratio)
                 sizes.append((math.sqrt(scale * next_scale),) * 2)
-            sizes_per_level.append(sizes)
-        super().__init__(image_size, steps, sizes_per_level)
+            sizes_per_level.append([(tall / height, wide / width) for tall, wide in sizes])
+        super().__init__(image_size, steps, sizes_per_level, clip)
 
     @staticmethod
     def _pair(scale: float, ratio: float) -> list[tuple[float, float]]:
@@ -114,4 +128,12 @@ def create_anchors(cfg) -> DefaultBoxes | GridAnchors:
     """The anchors of a recipe. cfg: Config."""
     if cfg.anchors == "grid":
         return GridAnchors(cfg.image_size, cfg.steps)
-    return DefaultBoxes(cfg.image_size, cfg.steps, cfg.min_scale, cfg.max_scale, cfg.aspect_ratios)
+    return DefaultBoxes(
+        cfg.image_size,
+        cfg.steps,
+        cfg.min_scale,
+        cfg.max_scale,
+        cfg.aspect_ratios,
+        cfg.box_sizes,
+        cfg.clip_default_boxes,
+    )
