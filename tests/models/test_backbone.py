@@ -47,6 +47,35 @@ def test_a_model_without_features_is_refused():
         Backbone("squeezenet1_0", [2])
 
 
+@pytest.mark.parametrize(
+    "name, out_indices, max_stride, strides",
+    [("resnet50", [2, 3], 8, [8, 8]), ("resnet18", [1, 4], 16, [4, 16]), ("mobilenet_v2_100", [13, 18], 16, [16, 16])],
+)
+def test_stages_beyond_the_largest_stride_keep_it(name, out_indices, max_stride, strides, call):
+    backbone = Backbone(name, out_indices, max_stride).set_train(False)
+    assert backbone.strides == strides
+    maps = call(backbone, np.zeros((1, 3, 65, 97), np.float32))
+    assert [level.shape[2:] for level in maps] == [(math.ceil(65 / one), math.ceil(97 / one)) for one in strides]
+
+
+def test_a_largest_stride_changes_strides_and_nothing_else(call, rng):
+    image = rng.normal(size=(1, 3, 64, 64)).astype(np.float32)
+    whole, limited = Backbone("resnet18", [2, 3]).set_train(False), Backbone("resnet18", [2, 3], 8).set_train(False)
+    assert whole.model_names == limited.model_names
+    for one, other in zip(whole.get_parameters(), limited.get_parameters()):
+        assert one.name == other.name and one.shape == other.shape
+        other.set_data(one.value())
+    (fine, coarse), (same, dense) = call(whole, image), call(limited, image)
+    np.testing.assert_allclose(same, fine, rtol=1e-5, atol=1e-5)
+    assert coarse.shape == (1, 256, 4, 4) and dense.shape == (1, 256, 8, 8)
+
+
+@pytest.mark.parametrize("max_stride", [3, 64])
+def test_a_largest_stride_that_no_stage_has_is_refused(max_stride):
+    with pytest.raises(UserError, match=rf"^backbone_max_stride: got {max_stride}, expected .* \[2, 4, 8, 16, 32\]$"):
+        Backbone("resnet18", [2, 3], max_stride)
+
+
 @pytest.mark.parametrize("out_indices", [[18, 13], [13, 13], [-1, 13], [13, 19]])
 def test_bad_out_indices_are_refused(out_indices):
     with pytest.raises(UserError) as error:

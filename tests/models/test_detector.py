@@ -25,8 +25,37 @@ def test_published_sizes(recipe, parameters, anchors, side, detectors, load_reci
     assert len(create_anchors(cfg)) == anchors
 
 
+def test_ssd300_by_hand(detectors, load_recipe):
+    """Learned parameters and BatchNorm statistics of each part, counted from the layers."""
+    detector, cfg = detectors("ssd_resnet50"), load_recipe("ssd_resnet50")
+    assert cfg.num_classes == 81
+    # ResNet-50 has 25,557,032 learned parameters; without the classifier's 2,049,000 and conv5's 14,964,736. A
+    # statistic for each gamma and beta: 64 + 3 x (64 + 64 + 256) + 256, and so on, 2 x 15,296 in all.
+    blocks = [(1024, 256, 512), (512, 256, 512), (512, 128, 256), (256, 128, 256), (256, 128, 256)]
+    extras = sum(read * middle + 9 * middle * made + 4 * (middle + made) for read, middle, made in blocks)
+    levels = zip([1024, 512, 512, 256, 256, 256], [4, 6, 6, 6, 4, 4])
+    head = sum((9 * wide + 1) * count * (4 + 81) for wide, count in levels)
+    parts = {"neck": extras, "head": head, "backbone": 25_557_032 - 2_049_000 - 14_964_736 + 2 * 15_296}
+    for name, expected in parts.items():
+        assert sum(parameter.size for parameter in getattr(detector, name).get_parameters()) == expected, name
+
+
+def test_the_prior_gives_each_object_class_its_probability(load_recipe):
+    for recipe in ("ssd_mobilenetv2", "ssd_resnet50_fpn", "ssd_resnet50"):
+        cfg = load_recipe(recipe, prior_bias=0.01, loss="focal", num_classes=3, backbone_ckpt_path="")
+        head = create_detector(cfg).head
+        biases = [cell.bias.asnumpy() for _, cell in head.cls.cells_and_names() if getattr(cell, "has_bias", False)]
+        assert len(biases) == (1 if recipe == "ssd_resnet50_fpn" else 6)
+        for bias in biases:
+            probability = 1 / (1 + np.exp(-bias.reshape(-1, 3)))
+            np.testing.assert_allclose(probability, np.tile([0.99, 0.01, 0.01], (len(bias) // 3, 1)), rtol=1e-5)
+        plain = create_detector(load_recipe(recipe, num_classes=3)).head
+        biases = [cell.bias.asnumpy() for _, cell in plain.cls.cells_and_names() if getattr(cell, "has_bias", False)]
+        assert max(np.abs(bias).max() for bias in biases) < 1  # off unless asked for
+
+
 @pytest.mark.parametrize(
-    "recipe, height, width", [(name, 300, 300) for name, *_ in PUBLISHED[:2]] + [("ssd_resnet50_fpn", 128, 192)]
+    "recipe, height, width", [(name, 300, 300) for name, *_ in PUBLISHED[:2]] + [("ssd_resnet50_fpn", 128, 192), ("ssd_resnet50", 300, 300)]
 )
 def test_a_prediction_for_every_anchor(recipe, height, width, detectors, load_recipe, call):
     anchors = create_anchors(load_recipe(recipe, image_size=[height, width]))

@@ -6,7 +6,7 @@ import pytest
 from mindspore import Tensor, nn
 from ssd.models.backbone import Backbone
 from ssd.models.layers import InvertedResidual
-from ssd.models.neck import FPN, ExtraLayers, create_neck
+from ssd.models.neck import FPN, ExtraConvs, ExtraLayers, create_neck
 
 SHRINK = 1 / np.sqrt(1 + 1e-3)  # what a fresh BatchNorm of the published epsilon makes of 1 in evaluation mode
 
@@ -64,6 +64,40 @@ def test_new_weights_have_a_deviation_of_a_fiftieth():
     for neck in (ExtraLayers([32, 64], [16, 32], [(64, 1, 2)]), FPN([32, 64], [8, 16], 32, 3)):
         for convolution in convolutions(neck):
             assert 0.017 < convolution.weight.asnumpy().std() < 0.022  # 0.0176 if cut off at two deviations
+
+
+# --- extra convolutions ---
+
+
+def test_extra_convolutions_by_shape(run):
+    neck = ExtraConvs([10], [8], [(8, 0.5, 2, True), (6, 0.25, 1, False), (4, 1, 1, True)])
+    assert neck.out_channels == [10, 8, 6, 4]
+    assert neck.feature_sizes((49, 80)) == [(7, 10), (4, 5), (2, 3), (2, 3)]
+    levels = run(neck, maps([10], [(7, 10)]))
+    assert [level.shape for level in levels] == [(1, 10, 7, 10), (1, 8, 4, 5), (1, 6, 2, 3), (1, 4, 2, 3)]
+    assert [layer.out_channels for layer in convolutions(neck)] == [5, 8, 2, 6, 6, 4]
+    assert not any(layer.has_bias for layer in convolutions(neck))
+
+
+def test_an_extra_block_by_hand(run):
+    neck = ExtraConvs([1], [8], [(1, 1, 2, True)])
+    for convolution in convolutions(neck):
+        set_weight(convolution.weight, 1)
+    level = np.array([[1, 2, 3], [4, 5, -6], [7, 8, 9]], np.float32)
+    shrink = 1 / np.sqrt(1 + 1e-5)
+    # ReLU makes 0 of -6; one location of padding on each side, kernels centred on the corners.
+    expected = np.array([[1 + 2 + 4 + 5, 2 + 3 + 5], [4 + 5 + 7 + 8, 5 + 8 + 9]]) * shrink**2
+    levels = run(neck, [level[None, None]])
+    np.testing.assert_array_equal(levels[0][0, 0], level)  # the backbone's map, as it is
+    np.testing.assert_allclose(levels[1][0, 0], expected, rtol=1e-5)
+
+
+def test_new_extra_convolutions_are_xavier_s():
+    neck = ExtraConvs([64], [8], [(64, 1, 2, True)])
+    for convolution, fan in zip(convolutions(neck), (64 + 64, 9 * (64 + 64))):
+        limit = np.sqrt(6 / fan)
+        largest = np.abs(convolution.weight.asnumpy()).max()
+        assert 0.95 * limit < largest <= limit
 
 
 # --- inverted residual ---

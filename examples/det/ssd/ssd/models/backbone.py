@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+import math
+from typing import Optional, Sequence
 
 import mindspore.nn as nn
 from mindcv.models import create_model, is_model, list_models
 from mindcv.models.features import FeatureExtractWrapper
-from mindspore import Tensor
+from mindspore import Tensor, ops
 
 from ..errors import UserError
 
@@ -16,11 +17,12 @@ class Backbone(nn.Cell):
     """The feature maps of a MindCV model at `out_indices`, from fine to coarse, with what they are.
 
     `.channels` and `.strides` (input pixels between locations) have an entry for each map; `.model_names` are those of
-    all parameters of the whole model, as they stand in its checkpoints.
-    Raises UserError if MindCV has no such model or the model has no such maps.
+    all parameters of the whole model, as they stand in its checkpoints. Stages behind the last map are left out.
+    max_stride: stages that would lead to more input pixels between locations have stride 1 instead; None for all as
+    they are. Raises UserError if MindCV has no such model, or the model has no such maps or stride.
     """
 
-    def __init__(self, name: str, out_indices: Sequence[int]):
+    def __init__(self, name: str, out_indices: Sequence[int], max_stride: Optional[int] = None):
         super().__init__()
         if not is_model(name):
             family = name.split("_")[0]
@@ -38,9 +40,46 @@ class Backbone(nn.Cell):
                 f"backbone_out_indices: got {list(out_indices)}, expected rising indices from 0 to {len(levels) - 1}"
             )
         self.channels = [levels[index]["chs"] for index in out_indices]
-        self.strides = [levels[index]["reduction"] for index in out_indices]
+        self.strides = [min(levels[index]["reduction"], max_stride or math.inf) for index in out_indices]
+        if max_stride is not None:
+            _limit_stride(model, levels, max_stride)
         self.features = FeatureExtractWrapper(model, out_indices=list(out_indices))
 
     def construct(self, image: Tensor) -> list[Tensor]:
         """image: (B, 3, H, W) -> maps (B, channels[i], ⌈H/strides[i]⌉, ⌈W/strides[i]⌉)"""
         return self.features(image)
+
+
+def _limit_stride(model: nn.Cell, levels: Sequence[dict], max_stride: int) -> None:
+    """Give stride 1 to the convolutions of the stages whose maps would have a larger stride than max_stride.
+
+    levels: the model's feature_info. Weights keep their shapes, so published ones load. Raises UserError.
+    """
+    if max_stride not in [level["reduction"] for level in levels]:
+        strides = sorted({level["reduction"] for level in levels})
+        raise UserError(f"backbone_max_stride: got {max_stride}, expected one of the backbone's strides, {strides}")
+    cells = dict(model.cells_and_names())
+    for level in levels:
+        if level["reduction"] <= max_stride:
+            continue
+        if level["name"] not in cells:
+            raise UserError(
+                f"backbone_max_stride: got {max_stride} for a backbone whose stages cannot be told apart, expected a "
+                "model such as resnet50; remove the key or take another backbone"
+            )
+        for _, cell in cells[level["name"]].cells_and_names():
+            if isinstance(cell, nn.Conv2d):
+                _set_stride_one(cell)
+
+
+def _set_stride_one(convolution: nn.Conv2d) -> None:
+    convolution.stride = (1, 1)
+    convolution.conv2d = ops.Conv2D(
+        out_channel=convolution.out_channels,
+        kernel_size=convolution.kernel_size,
+        pad_mode=convolution.pad_mode,
+        pad=convolution.padding,
+        stride=1,
+        dilation=convolution.dilation,
+        group=convolution.group,
+    )

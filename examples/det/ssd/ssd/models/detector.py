@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import mindspore.nn as nn
 from mindspore import Tensor
 
@@ -36,9 +34,9 @@ def create_detector(cfg) -> SSD:
     Raises UserError if the levels that the network makes are not those that the recipe's anchors stand on.
     """
     anchors = create_anchors(cfg)
-    backbone = Backbone(cfg.backbone, cfg.backbone_out_indices)
+    backbone = Backbone(cfg.backbone, cfg.backbone_out_indices, cfg.backbone_max_stride)
     neck = create_neck(cfg, backbone)
-    sizes = [tuple(math.ceil(side / stride) for side in cfg.image_size) for stride in neck.strides]
+    sizes = neck.feature_sizes(cfg.image_size)
     if sizes != anchors.feature_sizes:
         raise UserError(
             f"steps: got {list(cfg.steps)} for feature maps of {anchors.feature_sizes} locations, expected "

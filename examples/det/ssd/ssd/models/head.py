@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Sequence
 
 import mindspore.nn as nn
+import numpy as np
 from mindspore import Tensor, ops
 
-from .layers import ConvBNReLU6, batch_norm, initialize_convolutions
+from .layers import ConvBNReLU6, batch_norm, initialize_convolutions, initialize_xavier
 
 
 def _flatten(maps: tuple[Tensor, ...], values: int) -> Tensor:
@@ -17,6 +18,32 @@ def _flatten(maps: tuple[Tensor, ...], values: int) -> Tensor:
         # (B, Hi * Wi * anchors, values)
         rows += (ops.transpose(level, (0, 2, 3, 1)).reshape(level.shape[0], -1, values),)
     return ops.concat(rows, axis=1)
+
+
+def _convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, pad_mode="same", has_bias=True)
+
+
+class PlainSSDHead(nn.Cell):
+    """The SSD paper's head: a 3x3 convolution with bias for the boxes and one for the classes of each level."""
+
+    def __init__(self, in_channels: Sequence[int], num_anchors: Sequence[int], num_classes: int):
+        """in_channels, num_anchors: channels and anchors per location of each level; num_classes: K"""
+        super().__init__()
+        self.num_classes = num_classes
+        self.box = nn.CellList([_convolution(wide, 4 * count) for wide, count in zip(in_channels, num_anchors)])
+        self.cls = nn.CellList(
+            [_convolution(wide, num_classes * count) for wide, count in zip(in_channels, num_anchors)]
+        )
+        initialize_xavier(self)
+
+    def construct(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """levels: (B, in_channels[i], Hi, Wi) each -> box_offsets (B, A, 4), cls_logits (B, A, K)"""
+        boxes, classes = (), ()
+        for index, level in enumerate(levels):
+            boxes += (self.box[index](level),)
+            classes += (self.cls[index](level),)
+        return _flatten(boxes, 4), _flatten(classes, self.num_classes)
 
 
 class SSDHead(nn.Cell):
@@ -62,16 +89,13 @@ class SharedSSDHead(nn.Cell):
         self.num_classes = num_classes
         self.box_tower = self._tower(in_channels, num_levels, num_convs)
         self.cls_tower = self._tower(in_channels, num_levels, num_convs)
-        self.box = self._convolution(in_channels, 4 * num_anchors)
-        self.cls = self._convolution(in_channels, num_classes * num_anchors)
+        self.box = _convolution(in_channels, 4 * num_anchors)
+        self.cls = _convolution(in_channels, num_classes * num_anchors)
         initialize_convolutions(self)
 
     @staticmethod
-    def _convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
-        return nn.Conv2d(in_channels, out_channels, kernel_size=3, pad_mode="same", has_bias=True)
-
-    def _tower(self, channels: int, num_levels: int, num_convs: int) -> nn.CellList:
-        shared = [self._convolution(channels, channels) for _ in range(num_convs)]
+    def _tower(channels: int, num_levels: int, num_convs: int) -> nn.CellList:
+        shared = [_convolution(channels, channels) for _ in range(num_convs)]
         return nn.CellList(
             [
                 nn.SequentialCell([ConvBNReLU6(channels, channels, shared_conv=convolution) for convolution in shared])
@@ -88,8 +112,28 @@ class SharedSSDHead(nn.Cell):
         return _flatten(boxes, 4), _flatten(classes, self.num_classes)
 
 
-def create_head(cfg, in_channels: Sequence[int], num_anchors: Sequence[int]) -> SSDHead | SharedSSDHead:
+def set_prior_bias(head: nn.Cell, num_classes: int, prior: float) -> None:
+    """Let fresh class predictors give each object class about the probability `prior`, and background 1 - prior.
+
+    RetinaNet's start (arXiv:1708.02002, section 4.1). head: any of this file; num_classes: K
+    """
+    logits = np.full(num_classes, np.log(prior / (1 - prior)), np.float32)
+    logits[0] *= -1  # a class like any other here, and the target of most anchors
+    for _, cell in head.cls.cells_and_names():
+        if isinstance(cell, nn.Conv2d) and cell.has_bias:
+            cell.bias.set_data(Tensor(np.tile(logits, cell.out_channels // num_classes)))
+
+
+def create_head(
+    cfg, in_channels: Sequence[int], num_anchors: Sequence[int]
+) -> SSDHead | PlainSSDHead | SharedSSDHead:
     """The head of a recipe. cfg: Config; in_channels, num_anchors: of each level."""
     if cfg.head == "shared":
-        return SharedSSDHead(in_channels[0], num_anchors[0], cfg.num_classes, len(in_channels), cfg.num_addition_layers)
-    return SSDHead(in_channels, num_anchors, cfg.num_classes)
+        levels, convs = len(in_channels), cfg.num_addition_layers
+        head = SharedSSDHead(in_channels[0], num_anchors[0], cfg.num_classes, levels, convs)
+    else:
+        kind = PlainSSDHead if cfg.head == "plain" else SSDHead
+        head = kind(in_channels, num_anchors, cfg.num_classes)
+    if cfg.prior_bias is not None:
+        set_prior_bias(head, cfg.num_classes, cfg.prior_bias)
+    return head

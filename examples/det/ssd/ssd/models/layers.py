@@ -7,7 +7,7 @@ from typing import Optional
 import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor, ops
-from mindspore.common.initializer import TruncatedNormal, initializer
+from mindspore.common.initializer import TruncatedNormal, XavierUniform, initializer
 
 # Mean and deviation of ImageNet's RGB values, 0..255: what the backbones were trained with.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -76,6 +76,32 @@ class InvertedResidual(nn.Cell):
         if self.has_shortcut:
             out = out + x
         return self.relu6(out)
+
+
+class ReduceConv(nn.SequentialCell):
+    """The SSD paper's extra block with BatchNorm: 1x1 to fewer channels, then 3x3; both without bias, ReLU behind.
+
+    (B, in, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉), or of H - 2 and W - 2 if the 3x3 does not pad
+    """
+
+    def __init__(self, in_channels: int, hidden: int, out_channels: int, stride: int, pad: bool):
+        super().__init__(
+            nn.Conv2d(in_channels, hidden, kernel_size=1),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+            nn.Conv2d(hidden, out_channels, kernel_size=3, stride=stride, pad_mode="pad", padding=int(pad)),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+        )
+
+
+def initialize_xavier(cell: nn.Cell) -> None:
+    """Draw all convolution weights anew from Xavier's uniform distribution, as SSD's authors do; biases are 0."""
+    for _, child in cell.cells_and_names():
+        if isinstance(child, nn.Conv2d):
+            child.weight.set_data(initializer(XavierUniform(), child.weight.shape, child.weight.dtype))
+            if child.has_bias:
+                child.bias.set_data(initializer("zeros", child.bias.shape, child.bias.dtype))
 
 
 def initialize_convolutions(cell: nn.Cell) -> None:

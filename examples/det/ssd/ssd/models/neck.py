@@ -1,23 +1,33 @@
 """Necks: from the backbone's maps to the levels that the head reads.
 
-Each has `.out_channels` and `.strides`, an entry a level.
+Each has `.out_channels`, an entry a level, and tells the sizes of its levels.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Sequence
 
 import mindspore.nn as nn
 from mindspore import Tensor, ops
 
 from .backbone import Backbone
-from .layers import ConvBNReLU6, InvertedResidual, initialize_convolutions
+from .layers import ConvBNReLU6, InvertedResidual, ReduceConv, initialize_convolutions, initialize_xavier
 
 # Published: MobileNets expand the maps taken inside the network this many times, the width of MobileNetV2's own blocks.
 EXPANSION = 6
 
 
-class ExtraLayers(nn.Cell):
+class _StridedNeck(nn.Cell):
+    """A neck whose maps are rounded up at every stride. `.strides`: input pixels between locations of each level"""
+
+    def feature_sizes(self, image_size: Sequence[int]) -> list[tuple[int, int]]:
+        """image_size: (height, width) in pixels -> (height, width) of each level"""
+        height, width = image_size
+        return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in self.strides]
+
+
+class ExtraLayers(_StridedNeck):
     """SSDLite's neck: the backbone's maps, all but the last widened, then inverted residual blocks one after another.
 
     channels, strides: of the backbone's maps; extra_layers: (out_channels, expand_ratio, stride) of each block
@@ -60,7 +70,48 @@ class ExtraLayers(nn.Cell):
         return levels
 
 
-class FPN(nn.Cell):
+class ExtraConvs(nn.Cell):
+    """SSD's neck: the backbone's maps as they are, then blocks of a 1x1 and a 3x3 convolution one after another.
+
+    channels, strides: of the backbone's maps; extra_layers: (out_channels, expand_ratio, stride, pad) of each block,
+    expand_ratio being the channels between its convolutions over those it reads
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        extra_layers: Sequence[tuple[int, float, int, bool]],
+    ):
+        super().__init__()
+        self.out_channels = list(channels)
+        self.backbone_strides = list(strides)
+        self.shapes = [(stride, pad) for _, _, stride, pad in extra_layers]
+        blocks = []
+        for out_channels, expand_ratio, stride, pad in extra_layers:
+            hidden = int(round(self.out_channels[-1] * expand_ratio))
+            blocks.append(ReduceConv(self.out_channels[-1], hidden, out_channels, stride, pad))
+            self.out_channels.append(out_channels)
+        self.extras = nn.CellList(blocks)
+        initialize_xavier(self)
+
+    def feature_sizes(self, image_size: Sequence[int]) -> list[tuple[int, int]]:
+        """image_size: (height, width) in pixels -> (height, width) of each level"""
+        sizes = [tuple(math.ceil(side / stride) for side in image_size) for stride in self.backbone_strides]
+        for stride, pad in self.shapes:
+            sizes.append(tuple(math.ceil((side - 2 * (not pad)) / stride) for side in sizes[-1]))
+        return sizes
+
+    def construct(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
+        levels = ()
+        for level in maps:
+            levels += (level,)
+        for block in self.extras:
+            levels += (block(levels[-1]),)
+        return levels
+
+
+class FPN(_StridedNeck):
     """Feature pyramid (arXiv:1612.03144): a top-down pass over the backbone's maps, then strided convolutions below.
 
     channels, strides: of the backbone's maps; out_channels: of every level; num_levels: levels in all
@@ -91,9 +142,12 @@ class FPN(nn.Cell):
         return levels
 
 
-def create_neck(cfg, backbone: Backbone) -> ExtraLayers | FPN:
+def create_neck(cfg, backbone: Backbone) -> ExtraLayers | ExtraConvs | FPN:
     """The neck of a recipe. cfg: Config."""
     if cfg.neck == "fpn":
         return FPN(backbone.channels, backbone.strides, cfg.fpn_channels, len(cfg.steps))
+    if cfg.neck == "convs":
+        blocks = [(layer.out_channels, layer.expand_ratio, layer.stride, layer.pad) for layer in cfg.extra_layers]
+        return ExtraConvs(backbone.channels, backbone.strides, blocks)
     layers = [(layer.out_channels, layer.expand_ratio, layer.stride) for layer in cfg.extra_layers]
     return ExtraLayers(backbone.channels, backbone.strides, layers, hard_swish=cfg.backbone.startswith("mobilenet_v3"))
