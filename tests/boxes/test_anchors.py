@@ -111,8 +111,8 @@ def test_clipping_limits_centres_and_sides_but_not_corners():
     np.testing.assert_allclose(anchors.boxes_yxyx[13], [0.8, 0.5, 1.2, 1.5], **CLOSE)  # centre (1, 1), 0.4 by 1
 
 
-# Of NVIDIA's SSD300: map, step, (height, width) in pixels of the boxes at a location, by hand from the sizes 21, 45, 99,
-# 153, 207, 261, 315: s, s / sqrt 2 and s * sqrt 2, s / sqrt 3 and s * sqrt 3, and sqrt(s * next s).
+# Of NVIDIA's SSD300: map, step, (height, width) in pixels of the boxes at a location, by hand from the sizes 21, 45,
+# 99, 153, 207, 261, 315: s, s / sqrt 2 and s * sqrt 2, s / sqrt 3 and s * sqrt 3, and sqrt(s * next s).
 SSD300 = [
     (38, 8, [(21, 21), (14.8492, 29.6985), (29.6985, 14.8492), (30.7409, 30.7409)]),
     (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 from ssd.boxes.anchors import DefaultBoxes, GridAnchors
-from ssd.models.head import SharedSSDHead, SSDHead, create_head
+from ssd.models.head import PlainSSDHead, SharedSSDHead, SSDHead, create_head
 
 K = 3
 IMAGE_SIZE, STEPS = (64, 96), (16, 32)  # maps of 4x6 and 2x3 locations
@@ -30,6 +30,7 @@ def transparent(head):
 
 HEADS = {
     "separate": (lambda: SSDHead([24, 24], [6, 4], K), DefaultBoxes(IMAGE_SIZE, STEPS, 0.2, 0.9, [[2, 3], [2]])),
+    "plain": (lambda: PlainSSDHead([24, 24], [6, 4], K), DefaultBoxes(IMAGE_SIZE, STEPS, 0.2, 0.9, [[2, 3], [2]])),
     "shared": (lambda: SharedSSDHead(24, 6, K, num_levels=2, num_convs=1), GridAnchors(IMAGE_SIZE, STEPS)),
 }
 
@@ -83,6 +84,21 @@ def test_shared_head_has_batch_norms_of_each_level(call, on_levels):
     for output, expected in ((0, [False, True, False]), (1, [False, False, True])):
         changed = np.any(after[output] != before[output], axis=(0, 2)).reshape(3, -1)
         assert changed.any(axis=1).tolist() == expected
+
+
+def test_plain_head_is_one_convolution_a_level():
+    head = PlainSSDHead([8, 12], [3, 6], K)
+    shapes = {name: parameter.shape for name, parameter in head.parameters_dict().items()}
+    assert shapes == {
+        "box.0.weight": (12, 8, 3, 3),
+        "box.0.bias": (12,),
+        "box.1.weight": (24, 12, 3, 3),
+        "box.1.bias": (24,),
+        "cls.0.weight": (9, 8, 3, 3),
+        "cls.0.bias": (9,),
+        "cls.1.weight": (18, 12, 3, 3),
+        "cls.1.bias": (18,),
+    }
 
 
 def test_separate_head_has_predictors_of_each_level():

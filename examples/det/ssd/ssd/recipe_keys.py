@@ -31,12 +31,12 @@ class Augment(_Section):
 
 
 class ExtraLayer(_Section):
-    """One block behind the backbone: an inverted residual (neck `extras`) or 1x1 and 3x3 convolutions (neck `convs`)."""
+    """One block behind the backbone: an inverted residual (neck `extras`), or a 1x1 and a 3x3 convolution (`convs`)."""
 
     out_channels: int = Field(gt=0)
     expand_ratio: float = Field(gt=0, description="hidden channels over input channels")
     stride: Literal[1, 2] = 2
-    pad: bool = Field(True, description="neck `convs`: whether the 3x3 convolution pads; without, maps lose 2 locations")
+    pad: bool = Field(True, description="neck `convs`: whether the 3x3 convolution pads; if not, maps lose 2 locations")
 
 
 class Config(_Section):
