@@ -320,6 +320,12 @@ def test_box_sizes_are_those_of_default_boxes(recipe):
     assert load_config(recipe(), {"box_sizes": [9, 12, 16]}).box_sizes == (9, 12, 16)
 
 
+def test_only_plain_convolutions_go_without_padding(recipe):
+    path = recipe(extra_layers=[{"out_channels": 8, "expand_ratio": 1, "pad": False}])
+    refused(path, {}, "extra_layers: got pad false with neck extras, expected neck convs")
+    assert load_config(path, {"neck": "convs"}).extra_layers[0].pad is False
+
+
 def test_steps_need_rising_milestones(recipe):
     refused(recipe(), {"schedule": "steps"}, "milestones: got [] with schedule steps")
     refused(recipe(), {"schedule": "steps", "milestones": [3, 3]}, "milestones: got [3, 3]")

@@ -70,6 +70,11 @@ def test_a_largest_stride_changes_strides_and_nothing_else(call, rng):
     assert coarse.shape == (1, 256, 4, 4) and dense.shape == (1, 256, 8, 8)
 
 
+def test_stages_that_end_in_a_pooling_cannot_be_limited():
+    with pytest.raises(UserError, match="^backbone_max_stride: got 8 for a backbone whose stages have no strided"):
+        Backbone("resnest50", [2, 3], 8)
+
+
 @pytest.mark.parametrize("max_stride", [3, 64])
 def test_a_largest_stride_that_no_stage_has_is_refused(max_stride):
     with pytest.raises(UserError, match=rf"^backbone_max_stride: got {max_stride}, expected .* \[2, 4, 8, 16, 32\]$"):

@@ -13,8 +13,8 @@ KINDS = ("giou", "ciou")
 SIZE = (64, 128)
 
 
-def overlap_loss(kind, box, target):
-    """1 - GIoU or 1 - CIoU of two boxes y0, x0, y1, x1 in pixels."""
+def overlap_loss(kind, box, target, shape_of=None):
+    """1 - GIoU or 1 - CIoU of two boxes y0, x0, y1, x1 in pixels, CIoU's shape weighed as for the box `shape_of`."""
     area = (box[2] - box[0]) * (box[3] - box[1])
     target_area = (target[2] - target[0]) * (target[3] - target[1])
     sides = [max(min(box[i + 2], target[i + 2]) - max(box[i], target[i]), 0) for i in (0, 1)]
@@ -27,7 +27,18 @@ def overlap_loss(kind, box, target):
     angles = [math.atan((corners[3] - corners[1]) / (corners[2] - corners[0])) for corners in (target, box)]
     shape = 4 / math.pi**2 * (angles[0] - angles[1]) ** 2
     weight = shape / (1 - iou + shape) if shape else 0
+    if shape_of is not None:
+        weight = shape_weight(shape_of, target)
     return 1 - iou + distance / (hull[0] ** 2 + hull[1] ** 2) + weight * shape
+
+
+def shape_weight(box, target):
+    """v / (1 - IoU + v), CIoU's weight of v"""
+    (y0, x0, y1, x1), (v0, u0, v1, u1) = box, target
+    shared = max(min(y1, v1) - max(y0, v0), 0) * max(min(x1, u1) - max(x0, u0), 0)
+    iou = shared / ((y1 - y0) * (x1 - x0) + (v1 - v0) * (u1 - u0) - shared)
+    shape = (2 / math.pi * (math.atan2(u1 - u0, v1 - v0) - math.atan2(x1 - x0, y1 - y0))) ** 2
+    return shape / (1 - iou + shape)
 
 
 def decoded(offsets, anchors_cyxhw):
@@ -130,16 +141,18 @@ def test_absurd_offsets_stay_finite(kind, losses, offsets, call):
         assert np.isfinite(call(gradient, absurd, offsets[1])).all()
 
 
-def test_gradient_of_giou_is_that_of_the_formula(losses, offsets, small_anchors, call, rng):
-    found = call(Gradient(losses["giou"]), *offsets)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_those_of_the_formula(kind, losses, offsets, small_anchors, call, rng):
+    found = call(Gradient(losses[kind]), *offsets)
+    start = decoded(offsets[0], small_anchors.boxes_cyxhw)
+    wanted = decoded(offsets[1], small_anchors.boxes_cyxhw)
     for image, anchor, part in zip(rng.integers(2, size=60), rng.integers(80, size=60), rng.integers(4, size=60)):
-        one = slice(anchor, anchor + 1)
         sides = []
         for step in (1e-6, -1e-6):
-            moved = offsets[0][image : image + 1, one].astype(np.float64)
-            moved[0, 0, part] += step
-            target = offsets[1][image : image + 1, one]
-            sides.append(oracle("giou", moved, target, small_anchors.boxes_cyxhw[one]).item())
+            moved = offsets[0][image].astype(np.float64)
+            moved[anchor, part] += step
+            box = decoded(moved, small_anchors.boxes_cyxhw)[anchor]
+            sides.append(overlap_loss(kind, box, wanted[image, anchor], shape_of=start[image, anchor]))
         expected = (sides[0] - sides[1]) / 2e-6
         assert found[image, anchor, part] == pytest.approx(expected, rel=1e-3, abs=1e-4)
 

@@ -38,6 +38,7 @@ def test_ssd300_by_hand(detectors, load_recipe):
     parts = {"neck": extras, "head": head, "backbone": 25_557_032 - 2_049_000 - 14_964_736 + 2 * 15_296}
     for name, expected in parts.items():
         assert sum(parameter.size for parameter in getattr(detector, name).get_parameters()) == expected, name
+    assert sum(parts.values()) == 22_930_870
 
 
 def test_the_prior_gives_each_object_class_its_probability(load_recipe):

@@ -102,6 +102,11 @@ def _check_together(config: Config, path) -> None:
             f"box_sizes: got {len(config.box_sizes)} sizes with anchors {config.anchors}, expected {levels + 1} for "
             "default ones, one for each of `steps` and one beyond; correct or remove the key"
         )
+    if config.neck != "convs" and not all(layer.pad for layer in config.extra_layers):
+        raise UserError(
+            f"extra_layers: got pad false with neck {config.neck}, expected neck convs, the only one that can; "
+            "set the neck or remove pad"
+        )
     _check_training(config)
 
 

@@ -59,17 +59,18 @@ def _limit_stride(model: nn.Cell, levels: Sequence[dict], max_stride: int) -> No
         strides = sorted({level["reduction"] for level in levels})
         raise UserError(f"backbone_max_stride: got {max_stride}, expected one of the backbone's strides, {strides}")
     cells = dict(model.cells_and_names())
-    for level in levels:
+    for before, level in zip(levels, levels[1:]):
         if level["reduction"] <= max_stride:
             continue
-        if level["name"] not in cells:
+        stage = [cell for _, cell in cells[level["name"]].cells_and_names()] if level["name"] in cells else []
+        strided = [cell for cell in stage if isinstance(cell, nn.Conv2d) and cell.stride != (1, 1)]
+        if level["reduction"] > before["reduction"] and not strided:  # it has its stride elsewhere, in a pooling
             raise UserError(
-                f"backbone_max_stride: got {max_stride} for a backbone whose stages cannot be told apart, expected a "
-                "model such as resnet50; remove the key or take another backbone"
+                f"backbone_max_stride: got {max_stride} for a backbone whose stages have no strided convolutions of "
+                "their own, expected one such as resnet50; remove the key or take another backbone"
             )
-        for _, cell in cells[level["name"]].cells_and_names():
-            if isinstance(cell, nn.Conv2d):
-                _set_stride_one(cell)
+        for convolution in strided:
+            _set_stride_one(convolution)
 
 
 def _set_stride_one(convolution: nn.Conv2d) -> None:

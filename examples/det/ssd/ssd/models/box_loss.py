@@ -33,7 +33,8 @@ class OverlapLoss(nn.Cell):
     """1 - GIoU (arXiv:1902.09630) or 1 - CIoU (arXiv:1911.08287) of the predicted box with its target.
 
     kind: giou or ciou; anchors_cyxhw: (A, 4) float32, 0..1; image_size: (height, width), because CIoU's distances and
-    shapes are those in pixels; prior_scaling: of `BoxCoder`. Boxes are not clipped to the image.
+    shapes are those in pixels; prior_scaling: of `BoxCoder`. Boxes are not clipped to the image. The weight of CIoU's
+    shape term is taken as a constant, as its authors do.
     """
 
     def __init__(
