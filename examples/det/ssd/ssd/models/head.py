@@ -124,9 +124,7 @@ def set_prior_bias(head: nn.Cell, num_classes: int, prior: float) -> None:
             cell.bias.set_data(Tensor(np.tile(logits, cell.out_channels // num_classes)))
 
 
-def create_head(
-    cfg, in_channels: Sequence[int], num_anchors: Sequence[int]
-) -> SSDHead | PlainSSDHead | SharedSSDHead:
+def create_head(cfg, in_channels: Sequence[int], num_anchors: Sequence[int]) -> SSDHead | PlainSSDHead | SharedSSDHead:
     """The head of a recipe. cfg: Config; in_channels, num_anchors: of each level."""
     if cfg.head == "shared":
         levels, convs = len(in_channels), cfg.num_addition_layers
