@@ -1,9 +1,12 @@
 """Convert annotated images to MindRecord shards:
 
     python examples/det/ssd/create_data.py coco --data_path D --out_path O
+    python examples/det/ssd/create_data.py voc --data_path VOCdevkit --out_path O --train_split trainval --val_split VOC2007/test
+    python examples/det/ssd/create_data.py yolo --data_path D --out_path O --val_fraction 0.2
 
-D holds annotations/instances_train2017.json, annotations/instances_val2017.json, train2017/ and val2017/.
-O gets train/coco0 …, val/coco0 …, the validation annotations, and dataset.json; it is what recipes call `data_dir`.
+A report comes first: what is in the data, what is wrong with it, and with --config what a recipe makes of it.
+O gets train/coco0 …, val/coco0 …, the validation annotations, and dataset.json, from which recipes take the classes; it
+is what recipes call `data_dir`. docs/own-data.md says how each form lies on the disk.
 """
 
 import argparse
@@ -15,9 +18,16 @@ from ssd.errors import exit_cleanly
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["coco"], help="form of the annotations")
+    parser.add_argument("kind", choices=["coco", "voc", "yolo"], help="form of the annotations")
     parser.add_argument("--data_path", type=Path, required=True, help="folder of the annotated images")
     parser.add_argument("--out_path", type=Path, required=True, help="folder to write")
+    parser.add_argument("--train_split", nargs="+", metavar="NAME", help="splits to train on [train2017 or train]")
+    parser.add_argument("--val_split", nargs="+", metavar="NAME", help="splits to validate on [val2017, val or valid]")
+    parser.add_argument("--val_fraction", type=float, help="validate on this share of the training split instead")
+    parser.add_argument("--keep_empty", choices=["true", "false"], default="true", help="train on images without objects")
+    parser.add_argument("--names", type=Path, help="yolo: data.yaml or a list of class names, where it is not found")
+    parser.add_argument("--config", help="recipe whose anchors the report compares with the objects")
+    parser.add_argument("--report_only", action="store_true", help="write nothing")
     parser.add_argument("--num_workers", type=int, default=min(8, os.cpu_count()), help="threads that read images")
     parser.add_argument("--overwrite", action="store_true", help="replace the shards that are there")
     return parser.parse_args()
@@ -27,13 +37,22 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()  # before MindSpore loads, so that a mistake is told at once
 
-    from ssd.data.coco import read_coco
+    from ssd.boxes.anchors import create_anchors
+    from ssd.config import load_config
+    from ssd.data.forms import open_folder, read_splits
+    from ssd.data.report import Recipe, describe
+
+    # Not the recipe's own data_dir, which may hold a finished set with other classes.
+    cfg = load_config(args.config, {"data_dir": str(args.data_path)}) if args.config else None
+    folder = open_folder(args.kind, args.data_path, args.names)
+    train, val = read_splits(folder, args.train_split, args.val_split, args.val_fraction, args.keep_empty == "true")
+    recipe = Recipe(create_anchors(cfg).boxes_yxyx, cfg.image_size, cfg.match_threshold) if cfg else None
+    print(describe(train, val, recipe), flush=True)
+    if args.report_only:
+        return
+
     from ssd.data.mindrecord import convert
 
-    train, val = (
-        read_coco(args.data_path / "annotations" / f"instances_{split}.json", args.data_path / split)
-        for split in ("train2017", "val2017")
-    )
     info = convert(train, val, args.out_path, args.overwrite, max(args.num_workers, 1))
     for name, split in (("train", info.train), ("val", info.val)):
         print(

@@ -29,12 +29,18 @@ class CocoImage:
 
 @dataclasses.dataclass(frozen=True)
 class CocoSplit:
-    """One annotation file. classes: names, background first; category_ids: its ids in the order of classes[1:]."""
+    """One split. classes: names, background first; category_ids: the annotations' ids in the order of classes[1:].
+
+    annotation_path: its annotation file, or where annotations of another form were read from; content: those in COCO's
+    form, None where the file has it already; problems: {kind: what was passed over, one example each}
+    """
 
     annotation_path: Path
     classes: list[str]
     category_ids: list[int]
     images: list[CocoImage]
+    content: dict | None = None
+    problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 def read_coco(annotation_path: Path, image_dir: Path) -> CocoSplit:
@@ -43,20 +49,29 @@ def read_coco(annotation_path: Path, image_dir: Path) -> CocoSplit:
     Classes are the file's categories in the order of their ids, which for COCO is the published order.
     Raises UserError: a missing folder or file, a category, image or box that is impossible, an image that is not there.
     """
+    return parse_coco(load_coco(annotation_path), annotation_path, image_dir)
+
+
+def load_coco(annotation_path: Path) -> dict:
+    """What an annotation file holds, unchecked. Raises UserError if it is none, or no JSON."""
     if not annotation_path.is_file():
         raise UserError(f"{annotation_path}: got no such file, expected COCO annotations; check --data_path")
-    if not image_dir.is_dir():
-        raise UserError(
-            f"{image_dir}: got no such folder, expected the images of {annotation_path.name}; check --data_path"
-        )
     try:
-        content = json.loads(annotation_path.read_text(encoding="utf-8"))
+        return json.loads(annotation_path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"{annotation_path}: got {error.strerror.lower()}, expected COCO annotations; check the file"
         ) from None
     except ValueError as error:
         raise UserError(f"{annotation_path}: got {error}, expected JSON; mend the file") from None
+
+
+def parse_coco(content: dict, annotation_path: Path, image_dir: Path) -> CocoSplit:
+    """What COCO-form annotations say, checked. annotation_path: where they are from. Raises UserError as read_coco."""
+    if not image_dir.is_dir():
+        raise UserError(
+            f"{image_dir}: got no such folder, expected the images of {annotation_path.name}; check --data_path"
+        )
     try:
         return _parse(content, annotation_path, image_dir)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

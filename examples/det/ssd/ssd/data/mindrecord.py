@@ -8,6 +8,8 @@ padding. MindCV's example has the same columns with int32 ids and rounded int32 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import re
 import shutil
 import tempfile
@@ -31,13 +33,14 @@ SCHEMA = {
     "annotation": {"type": "float32", "shape": [-1, 5]},
 }
 SHARDS = 8
+VAL_ANNOTATIONS = "instances_val.json"  # of a split that has no annotation file of its own
 # MindRecord deals the rows of one call out over the shards, so a call must be much more than SHARDS.
 ROWS_PER_WRITE = 256
 READ_AHEAD = 256  # images in flight between the readers and the writer
 
 
 def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, num_workers: int) -> DatasetInfo:
-    """Write out_path/{train,val}/coco0 …, a copy of the validation annotations and dataset.json, all or nothing.
+    """Write out_path/{train,val}/coco0 …, the validation annotations in COCO's form and dataset.json, all or nothing.
 
     Everything is made in a folder aside and moved in place at the end, dataset.json last. Raises UserError.
     """
@@ -47,9 +50,9 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
             f"{train.annotation_path.name}, {dict(zip(train.category_ids, train.classes[1:]))}; make the lists equal"
         )
     _refuse_foreign(out_path)
-    annotations = Path("annotations") / val.annotation_path.name
+    annotations = Path("annotations") / (val.annotation_path.name if val.content is None else VAL_ANNOTATIONS)
     existing = [out_path / name for name in (INFO_NAME, "train", "val") if (out_path / name).exists()]
-    if (out_path / annotations).is_file() and sha256(out_path / annotations) != sha256(val.annotation_path):
+    if (out_path / annotations).is_file() and sha256(out_path / annotations) != _digest(val):
         existing.append(out_path / annotations)
     if existing and not overwrite:
         raise UserError(
@@ -62,7 +65,10 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
             raise UserError(f"{train.annotation_path}: got no boxes to train on, expected at least one; mend the file")
         val_info = _write_split(val, work / "val", num_workers)
         (work / "annotations").mkdir()
-        shutil.copyfile(val.annotation_path, work / annotations)
+        if val.content is None:
+            shutil.copyfile(val.annotation_path, work / annotations)
+        else:
+            (work / annotations).write_bytes(_encode(val.content))
         info = DatasetInfo(train.classes, train.category_ids, annotations.as_posix(), train_info, val_info)
         info.write(work / INFO_NAME)
         (out_path / INFO_NAME).unlink(missing_ok=True)  # from here on the old set no longer passes for a finished one
@@ -137,9 +143,20 @@ def _write_split(split: CocoSplit, folder: Path, num_workers: int) -> SplitInfo:
         dropped_boxes=dropped,
         crowd_boxes=crowd,
         source=split.annotation_path.name,
-        source_sha256=sha256(split.annotation_path),
+        source_sha256=_digest(split),
         shards={f"{folder.name}/{path.name}": path.stat().st_size for path in sorted(folder.iterdir())},
     )
+
+
+def _digest(split: CocoSplit) -> str:
+    """SHA-256 of a split's annotation file, or of the one that is written for it."""
+    if split.content is None:
+        return sha256(split.annotation_path)
+    return hashlib.sha256(_encode(split.content)).hexdigest()
+
+
+def _encode(content: dict) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
 def _read_records(images: list[CocoImage], num_workers: int) -> Iterator[Record]:

@@ -1,0 +1,193 @@
+"""Images with YOLO labels: boxes, polygons, where splits and names are looked for, and what is refused."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from ssd.data.forms import read_splits
+from ssd.data.yolo import TURNED, YoloFolder
+from ssd.errors import UserError
+
+
+def add(folder, name, labels=None, images="images", beside=False):
+    """Write an image of height 40 and width 80, and its labels if any: in `labels` where the image has `images`."""
+    path = folder / images / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((40, 80, 3), np.uint8))
+    label = path.with_suffix(".txt") if beside else folder / images.replace("images", "labels") / f"{name}.txt"
+    if labels is not None:
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(labels)
+    return label
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A training image with a box, a validation image without objects, and the names cat and dog."""
+    add(tmp_path, "a", "1 0.5 0.25 0.25 0.5\n", "images/train")
+    add(tmp_path, "b", images="images/val")
+    (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
+    return tmp_path
+
+
+def read(folder, names=None, **options):
+    return read_splits(YoloFolder(folder, names), **options)
+
+
+def names_of(split):
+    return [image.path.stem for image in split.images]
+
+
+def refused(folder, *parts, names=None, **options):
+    with pytest.raises(UserError) as caught:
+        read(folder, names, **options)
+    message = str(caught.value)
+    assert "\n" not in message and ": got " in message and ", expected " in message and "; " in message
+    for part in parts:
+        assert str(part) in message
+
+
+# --- what is read ---
+
+
+def test_centres_and_sizes_are_shares_of_the_image(folder):
+    train, val = read(folder)
+    assert train.images[0].objects.tolist() == [[0, 30, 20, 50, 2]]  # y0, x0, y1, x1 of 40x80: x 40 +- 10, y 10 +- 10
+    assert train.images[0].size == (40, 80)
+    assert train.content["annotations"][0]["bbox"] == [30, 0, 20, 20]
+    assert val.images[0].objects.shape == (0, 5)
+    assert train.classes == val.classes == ["background", "cat", "dog"] and train.category_ids == [1, 2]
+    assert [train.images[0].image_id, val.images[0].image_id] == [1, 2]
+
+
+def test_a_polygon_gives_the_box_around_it(folder):
+    add(folder, "a", "0 0.25 0.5 0.75 0.25 0.5 1.0\n", "images/train")
+    assert read(folder)[0].images[0].objects.tolist() == [[10, 20, 40, 60, 1]]
+
+
+def test_blank_lines_and_float_classes_are_taken(folder):
+    add(folder, "a", "\n0.0 0.5 0.5 1 1\n  \n1 0.5 0.5 1 1", "images/train")
+    assert read(folder)[0].images[0].objects[:, 4].tolist() == [1, 2]
+
+
+def test_labels_lie_beside_the_image_too(tmp_path):
+    add(tmp_path, "a", "0 0.5 0.5 1 1\n", "train", beside=True)
+    add(tmp_path, "b", "0 0.5 0.5 1 1\n", "valid/images", beside=True)
+    (tmp_path / "classes.txt").write_text("cat\n")
+    train, val = read(tmp_path)
+    assert len(train.images[0].objects) == len(val.images[0].objects) == 1
+
+
+@pytest.mark.parametrize("images", ["images/{}", "{}/images", "{}"])
+def test_splits_are_folders(images, tmp_path):
+    for name, split in (("a", "train"), ("b", "valid"), ("c", "test")):
+        add(tmp_path, name, "0 0.5 0.5 1 1\n", images.format(split), beside="images" not in images)
+    (tmp_path / "obj.names").write_text("cat\n")
+    train, val = read(tmp_path)
+    assert (names_of(train), names_of(val)) == (["a"], ["b"])
+    assert len(train.images[0].objects) == 1
+    train, val = read(tmp_path, train_splits=["train", "valid"], val_splits=["test"])
+    assert (names_of(train), names_of(val)) == (["a", "b"], ["c"])
+
+
+def test_splits_are_lists_of_files(tmp_path):
+    for name in "abc":
+        add(tmp_path, name, "0 0.5 0.5 1 1\n")
+    (tmp_path / "train.txt").write_text("./images/c.png\nimages/a.png\nimages/c.png\n")
+    (tmp_path / "val.txt").write_text(f"{tmp_path}/images/b.png\n")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    train, val = read(tmp_path)
+    assert (names_of(train), names_of(val)) == (["c", "a"], ["b"])
+    assert all(len(image.objects) == 1 for image in (*train.images, *val.images))
+    (tmp_path / "val.txt").write_text("images/d.png\n")
+    refused(tmp_path, "val.txt", "'images/d.png'")
+
+
+@pytest.mark.parametrize(
+    "settings", ["path: /nowhere\ntrain: left/images", "train: ../left/images", "path: left\ntrain: images"]
+)
+def test_splits_are_where_data_yaml_says(settings, tmp_path):
+    add(tmp_path, "a", "0 0.5 0.5 1 1\n", "left/images")
+    add(tmp_path, "b", images="val")
+    (tmp_path / "data.yaml").write_text(f"{settings}\nnames: {{0: cat}}\n")
+    train, _ = read(tmp_path)
+    assert names_of(train) == ["a"] and len(train.images[0].objects) == 1
+
+
+def test_a_share_of_all_images_is_held_out(tmp_path):
+    for number in range(10):
+        add(tmp_path, f"n{number}", "0 0.5 0.5 1 1\n")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    train, val = read(tmp_path, val_fraction=0.2)
+    assert (len(train.images), len(val.images)) == (8, 2)
+    assert {*names_of(train), *names_of(val)} == {f"n{number}" for number in range(10)}
+
+
+def test_names_are_text_in_any_language_and_order(folder):
+    (folder / "data.yaml").write_text("names: {1: 狗, 0: 7}\n", encoding="utf-8")
+    assert read(folder)[0].classes == ["background", "7", "狗"]
+    (folder / "mine.txt").write_text("Käfer \nsécheuse\n", encoding="utf-8")
+    assert read(folder, folder / "mine.txt")[0].classes == ["background", "Käfer", "sécheuse"]
+
+
+def test_boxes_without_extent_and_images_without_labels_are_told(folder):
+    path = add(folder, "a", "1 0.5 0.5 0 0.5\n0 0.5 0.5 1 1\n", "images/train")
+    train, val = read(folder)
+    assert train.problems == {"boxes without extent, left out": [f"{path}, line 1"]}
+    assert val.problems == {
+        "images without a label file, taken for empty": [str(folder / "images" / "val" / "b.png")]
+    }
+    add(folder, "b", "", "images/val")  # says that there is nothing
+    assert read(folder)[1].problems == {}
+
+
+def test_images_turned_by_exif_are_told(folder):
+    path = folder / "images" / "train" / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 40)).save(path, exif=exif)
+    add(folder, "turned", "0 0.5 0.5 1 1\n", "images/train")
+    train, _ = read(folder)
+    assert train.problems == {TURNED: [str(path)]} and train.images[1].size == (40, 80)
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    "line, part",
+    [
+        ("0 0.5 0.5 1", "class x y width height"),
+        ("0 0.5 0.5 1 1 0.9", "class x y width height"),
+        ("0 0.5 0.5 1 one", "class x y width height"),
+        ("0 0.5 0.5 1 nan", "class x y width height"),
+        ("2 0.5 0.5 1 1", "class 2, expected 0 to 1"),
+        ("-1 0.5 0.5 1 1", "class -1"),
+        ("0.5 0.5 0.5 1 1", "class 0.5"),
+        ("0 40 20 10 10", "shares of the image"),
+        ("0 0.5 -0.5 1 1", "shares of the image"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_file_and_line(line, part, folder):
+    path = add(folder, "a", f"1 0.5 0.25 0.25 0.5\n{line}\n", "images/train")
+    refused(folder, f"{path}: line 2", part)
+
+
+@pytest.mark.parametrize("text", ["names: [cat, cat]", "names: []", "names: {1: cat, 2: dog}", "names: 2", "[", "3"])
+def test_names_that_cannot_be_are_refused(text, folder):
+    (folder / "data.yaml").write_text(text)
+    refused(folder, "data.yaml", names=folder / "data.yaml")
+
+
+def test_missing_parts_are_named(folder):
+    refused(folder, "images/test", "--train_split", train_splits=["test"])
+    refused(folder, "absent.txt", "--names", names=folder / "absent.txt")
+    (folder / "data.yaml").unlink()
+    refused(folder, folder, "--names FILE")
+    refused(folder / "absent", "no such folder", "--data_path")
+
+
+def test_an_image_that_is_none_is_refused(folder):
+    path = folder / "images" / "train" / "a.png"
+    path.write_bytes(b"text")
+    refused(folder, path, "expected an image")
