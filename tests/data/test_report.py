@@ -126,8 +126,8 @@ def test_missed_objects_are_counted_and_explained():
     assert lines == [
         "50.0% of the objects to train on (2) are reached by no anchor at IoU 0.5; each of those learns by its single "
         "best anchor",
-        "of these, 50% are smaller than the smallest anchor (28 pixels of 200x200), against which a larger image_size or "
-        "a smaller min_scale helps",
+        "of these, 50% are smaller than the smallest anchor (28 pixels of 200x200), against which a larger image_size "
+        "or a smaller min_scale helps",
         "and 50% longer than the longest (width over height 1.00 to 2.00), against which more aspect_ratios help",
         "most often missed: dog 100%, 猫咪 100%",
     ]

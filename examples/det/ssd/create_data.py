@@ -1,7 +1,7 @@
 """Convert annotated images to MindRecord shards:
 
     python examples/det/ssd/create_data.py coco --data_path D --out_path O
-    python examples/det/ssd/create_data.py voc --data_path VOCdevkit --out_path O --train_split trainval --val_split VOC2007/test
+    python examples/det/ssd/create_data.py voc --data_path D --out_path O --train_split trainval --val_split 2007/test
     python examples/det/ssd/create_data.py yolo --data_path D --out_path O --val_fraction 0.2
 
 A report comes first: what is in the data, what is wrong with it, and with --config what a recipe makes of it.
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--train_split", nargs="+", metavar="NAME", help="splits to train on [train2017 or train]")
     parser.add_argument("--val_split", nargs="+", metavar="NAME", help="splits to validate on [val2017, val or valid]")
     parser.add_argument("--val_fraction", type=float, help="validate on this share of the training split instead")
-    parser.add_argument("--keep_empty", choices=["true", "false"], default="true", help="train on images without objects")
+    parser.add_argument("--keep_empty", choices=["true", "false"], default="true", help="images without objects train")
     parser.add_argument("--names", type=Path, help="yolo: data.yaml or a list of class names, where it is not found")
     parser.add_argument("--config", help="recipe whose anchors the report compares with the objects")
     parser.add_argument("--report_only", action="store_true", help="write nothing")

@@ -78,8 +78,8 @@ def _describe_split(split: CocoSplit, objects: _Objects) -> list[str]:
     counts = np.bincount(objects.image, minlength=len(split.images))
     crowds = sum(image.crowd_boxes for image in split.images)
     lines = [
-        f"{len(split.images)} images, {int((counts == 0).sum())} of them without objects; {len(objects.labels)} objects, "
-        f"{crowds} crowd regions and difficult objects beside them"
+        f"{len(split.images)} images, {int((counts == 0).sum())} of them without objects; {len(objects.labels)} "
+        f"objects, {crowds} crowd regions and difficult objects beside them"
     ]
     sizes = collections.Counter(image.size for image in split.images if image.size)
     if sizes:
@@ -108,7 +108,7 @@ def _class_table(train: CocoSplit, of_train: _Objects, of_val: _Objects) -> list
     names = train.classes
     counts = [np.bincount(objects.labels, minlength=len(names)) for objects in (of_train, of_val)]
     wide = max(map(_columns, [*names[1:], "class"]))
-    rows = [("class", "train", "val")] + [(names[k], str(counts[0][k]), str(counts[1][k])) for k in range(1, len(names))]
+    rows = [("class", "train", "val"), *((names[k], *(str(count[k]) for count in counts)) for k in range(1, len(names)))]
     return [name + " " * (wide - _columns(name)) + f"{first:>9}{second:>9}" for name, first, second in rows]
 
 
@@ -185,8 +185,8 @@ def _anchor_advice(train: CocoSplit, objects: _Objects, recipe: Recipe) -> list[
     missed = unreached(boxes, recipe)
     sampled = f" of {len(rows)} looked at" if len(rows) < len(usable) else ""
     lines = [
-        f"{missed.mean():.1%} of the objects to train on ({int(missed.sum())}{sampled}) are reached by no anchor at IoU "
-        f"{recipe.min_iou:g}; each of those learns by its single best anchor"
+        f"{missed.mean():.1%} of the objects to train on ({int(missed.sum())}{sampled}) are reached by no anchor at "
+        f"IoU {recipe.min_iou:g}; each of those learns by its single best anchor"
     ]
     if not missed.any():
         return lines
@@ -194,13 +194,13 @@ def _anchor_advice(train: CocoSplit, objects: _Objects, recipe: Recipe) -> list[
     root, ratio = np.sqrt(input_sides.prod(axis=1)), input_sides[:, 1] / input_sides[:, 0]
     anchor_sides = (recipe.anchors_yxyx[:, 2:] - recipe.anchors_yxyx[:, :2]) * recipe.image_size
     anchor_roots, anchor_ratios = np.sqrt(anchor_sides.prod(axis=1)), anchor_sides[:, 1] / anchor_sides[:, 0]
+    long = (ratio < anchor_ratios.min()) | (ratio > anchor_ratios.max())
     lines += [
         f"of these, {(root[missed] < anchor_roots.min()).mean():.0%} are smaller than the smallest anchor "
         f"({anchor_roots.min():.0f} pixels of {recipe.image_size[1]}x{recipe.image_size[0]}), against which a larger "
         "image_size or a smaller min_scale helps",
-        f"and {((ratio < anchor_ratios.min()) | (ratio > anchor_ratios.max()))[missed].mean():.0%} longer than the "
-        f"longest (width over height {anchor_ratios.min():.2f} to {anchor_ratios.max():.2f}), against which more "
-        "aspect_ratios help",
+        f"and {long[missed].mean():.0%} longer than the longest (width over height {anchor_ratios.min():.2f} to "
+        f"{anchor_ratios.max():.2f}), against which more aspect_ratios help",
     ]
     shares = [(missed[objects.labels[rows] == k].mean(), k) for k in np.unique(objects.labels[rows])]
     worst = [f"{train.classes[k]} {share:.0%}" for share, k in sorted(shares, key=lambda row: -row[0])[:5] if share >= 0.005]

@@ -28,10 +28,10 @@ class VocFolder:
     def __init__(self, path: Path):
         self.path = path
         folders = [path, *sorted(path.glob("*")), *sorted(path.glob("VOCdevkit/*"))]
-        self.years = [_Year(folder) for folder in folders if _subfolder(folder, "Annotations")]
+        self.years = [_Year(folder) for folder in folders if _annotation_dir(folder)]
         if not self.years:
             raise UserError(
-                f"{path}: got no folder Annotations in it or in its folders, expected Pascal VOC's form; "
+                f"{path}: got no folder Annotations with XML files in it or in its folders, expected Pascal VOC's form; "
                 "check --data_path"
             )
 
@@ -65,7 +65,8 @@ class VocFolder:
     def _lists(self, split: str) -> list[tuple["_Year", str]]:
         """Where a split of all years or, as YEAR/SPLIT, of one is listed."""
         folder, _, name = split.rpartition("/")
-        return [(year, name) for year in self.years if folder in ("", year.path.name, year.path.name.removeprefix("VOC"))]
+        wanted = [year for year in self.years if folder in ("", year.path.name, year.path.name.removeprefix("VOC"))]
+        return [(year, name) for year in wanted]
 
     def _find(self, splits: list[str] | None) -> list[tuple["_Year", str]]:
         """The years and names of a split's images, each once, in the order of the lists."""
@@ -89,7 +90,7 @@ class _Year:
 
     def __init__(self, path: Path):
         self.path = path
-        self.annotation_dir = _subfolder(path, "Annotations")
+        self.annotation_dir = _annotation_dir(path)
         self.annotations = {file.stem for file in self.annotation_dir.glob("*.xml")}
         self.image_dir = _subfolder(path, "JPEGImages") or _subfolder(path, "images")
         if self.image_dir is None:
@@ -147,7 +148,8 @@ class _Year:
         if stated.is_file():
             return stated
         raise UserError(
-            f"{self.image_dir / name}.jpg: got no such file, expected the image of {path}; add it or remove the XML file"
+            f"{self.image_dir / name}.jpg: got no such file, expected the image of {path}; add it, or remove the XML "
+            "file"
         )
 
 
@@ -193,8 +195,15 @@ def _number(element: ElementTree.Element | None, key: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _annotation_dir(folder: Path) -> Path | None:
+    """A year's folder of XML files."""
+    found = _subfolder(folder, "Annotations")  # as COCO calls its own
+    return found if found and next(found.glob("*.xml"), None) else None
+
+
 def _subfolder(folder: Path, name: str) -> Path | None:
     """folder/name, whatever the case of its letters."""
     if not folder.is_dir():
         return None
-    return next((path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower() and path.is_dir()), None)
+    found = [path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower() and path.is_dir()]
+    return found[0] if found else None

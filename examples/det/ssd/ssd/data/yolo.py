@@ -18,7 +18,7 @@ from .annotations import Annotations, is_turned, size_of_file
 from .photos import PHOTO_SUFFIXES
 
 LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
-TURNED = "images turned by EXIF, whose boxes are taken for those of the pixels as stored; save them upright if not"
+TURNED = "images turned by EXIF, whose boxes are taken to be of the pixels as stored; if not, save them upright"
 MAX_SHARE = 1.01  # what rounding may add to 1; more are pixels, not shares
 
 
@@ -96,7 +96,7 @@ class YoloFolder:
         stated = self.settings.get(split)
         places = [f"images/{split}", f"{split}/images", f"{split}.txt", split]
         if isinstance(stated, str):
-            # Such files are moved with their data: `path` is often of another machine, and Roboflow's `../` leads astray.
+            # Such files move with their data: `path` is often of another machine, and Roboflow's `../` leads astray.
             places = [os.path.join(str(self.settings.get("path") or "."), stated), stated, stated.lstrip("./"), *places]
         folders = [self.names_path.parent, self.path]
         tried = [folder / place for place in places for folder in folders]
@@ -148,8 +148,8 @@ class YoloFolder:
         shares = values[1:]
         if shares.max() > MAX_SHARE or shares.min() < 1 - MAX_SHARE:
             raise UserError(
-                f"{where}: got {' '.join(words)[:80]!r}, expected shares of the image from 0 to 1; divide pixels by its "
-                "width and height"
+                f"{where}: got {' '.join(words)[:80]!r}, expected shares of the image from 0 to 1; divide pixels by "
+                "its width and height"
             )
         if is_box:
             return int(values[0]), np.concatenate([shares[:2] - shares[2:] / 2, shares[2:]])
