@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ssd.boxes.anchors import create_anchors
+from ssd.data.anchor_reach import Recipe
 from ssd.data.coco import CocoImage, CocoSplit
-from ssd.data.report import FEW, Recipe, describe, unreached
+from ssd.data.report import FEW, describe
 
 CLASSES = ["background", "cat", "dog", "猫咪"]
 
@@ -77,6 +78,11 @@ def test_each_kind_of_problem_has_examples():
     ]
 
 
+def test_problems_found_elsewhere_come_first():
+    problems = describe(split(image("a.jpg", *GOOD)), split(), None, {"of images": ["x"], "of none": []})
+    assert "problems:\n  1 of images: x\n\nadvice" in problems
+
+
 def test_rounding_at_the_border_is_no_problem():
     assert report(split(image("a.jpg", *GOOD, [-1, 0, 50, 201, 1])), split())["problems"] == ["none found"]
 
@@ -108,13 +114,6 @@ def test_splits_without_objects_are_described():
 RECIPE = Recipe(np.array([[0.25, 0.25, 0.75, 0.75], [0, 0, 0.1, 0.2]]), (200, 200))
 
 
-def test_reach_is_iou_above_the_bound():
-    half = [0.25, 0.25, 0.75, 0.5]  # IoU of exactly 0.5 is not above
-    more = [0.25, 0.25, 0.75, 0.505]
-    assert unreached(np.array([half, more, [0.9, 0.9, 1, 1]]), RECIPE).tolist() == [True, False, True]
-    assert unreached(np.zeros((0, 4)), RECIPE).tolist() == []
-
-
 def test_missed_objects_are_counted_and_explained():
     objects = [
         [25, 50, 75, 150, 1],  # in an image of height 100 and width 200: the first anchor
@@ -122,13 +121,15 @@ def test_missed_objects_are_counted_and_explained():
         [90, 180, 94, 188, 2],  # 8x8 pixels of the input: small
         [80, 0, 85, 200, 3],  # 10x200: long
     ]
-    lines = report(split(image("a.jpg", *objects)), split(image("c.jpg", *GOOD)), RECIPE)["advice"][-4:]
+    lines = report(split(image("a.jpg", *objects)), split(image("c.jpg", *GOOD)), RECIPE)["advice"][-5:]
     assert lines == [
         "50.0% of the objects to train on (2) are reached by no anchor at IoU 0.5; each of those learns by its single "
         "best anchor",
-        "of these, 50% are smaller than the smallest anchor (28 pixels of 200x200), against which a larger image_size "
-        "or a smaller min_scale helps",
-        "and 50% longer than the longest (width over height 1.00 to 2.00), against which more aspect_ratios help",
+        # half of the second anchor's 20x40 pixels is the square of 20
+        "of these, 50% are too small for any: below 20 pixels a side once the image is 200x200; a larger image_size "
+        "or smaller anchors help",
+        "50% are too long for any: width over height below 0.44 or above 4.50; more aspect_ratios help",
+        "0% lie between the sizes and places of anchors, or are larger than all",
         "most often missed: dog 100%, 猫咪 100%",
     ]
 
@@ -151,4 +152,4 @@ def test_without_sizes_or_objects_no_anchors_are_compared(train):
 def test_many_objects_are_sampled():
     rows = [[25, 50, 75, 150, 1], [90, 190, 94, 194, 2]] * 3000
     (line,) = [row for row in report(split(image("a.jpg", *rows)), split(), RECIPE)["advice"] if "reached by no" in row]
-    assert line.startswith("50.0% of the objects to train on (2500 of 5000 looked at)")
+    assert line.startswith("50.0% of the objects to train on (1000 of 2000 looked at)")

@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--keep_empty", choices=["true", "false"], default="true", help="images without objects train")
     parser.add_argument("--names", type=Path, help="yolo: data.yaml or a list of class names, where it is not found")
     parser.add_argument("--config", help="recipe whose anchors the report compares with the objects")
-    parser.add_argument("--report_only", action="store_true", help="write nothing")
+    parser.add_argument("--report_only", action="store_true", help="read every image, and write nothing")
     parser.add_argument("--num_workers", type=int, default=min(8, os.cpu_count()), help="threads that read images")
     parser.add_argument("--overwrite", action="store_true", help="replace the shards that are there")
     return parser.parse_args()
@@ -39,21 +39,26 @@ def main() -> None:
 
     from ssd.boxes.anchors import create_anchors
     from ssd.config import load_config
+    from ssd.data.anchor_reach import Recipe
+    from ssd.data.file_check import check_images
     from ssd.data.forms import open_folder, read_splits
-    from ssd.data.report import Recipe, describe
+    from ssd.data.report import describe
 
     # Not the recipe's own data_dir, which may hold a finished set with other classes.
     cfg = load_config(args.config, {"data_dir": str(args.data_path)}) if args.config else None
     folder = open_folder(args.kind, args.data_path, args.names)
     train, val = read_splits(folder, args.train_split, args.val_split, args.val_fraction, args.keep_empty == "true")
     recipe = Recipe(create_anchors(cfg).boxes_yxyx, cfg.image_size, cfg.match_threshold) if cfg else None
-    print(describe(train, val, recipe), flush=True)
+    num_workers = max(args.num_workers, 1)
+    # A conversion looks at each image itself, and stops at the first that is broken.
+    broken = check_images(train, val, num_workers) if args.report_only else {}
+    print(describe(train, val, recipe, broken), flush=True)
     if args.report_only:
         return
 
     from ssd.data.mindrecord import convert
 
-    info = convert(train, val, args.out_path, args.overwrite, max(args.num_workers, 1))
+    info = convert(train, val, args.out_path, args.overwrite, num_workers)
     for name, split in (("train", info.train), ("val", info.val)):
         print(
             f"{args.out_path / name}: {split.images} images, {split.boxes} boxes, {split.max_boxes} at most in an "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 from ..errors import UserError
@@ -87,8 +88,8 @@ def hold_out(whole: Annotations, fraction: float) -> tuple[Annotations, Annotati
 
 def shared_images(train: CocoSplit, val: CocoSplit) -> list[str]:
     """Files that both splits name, which makes figures of the validation too good."""
-    counts = collections.Counter(image.path.resolve() for image in (*train.images, *val.images))
-    return [str(path) for path, count in counts.items() if count > 1]
+    counts = collections.Counter(os.path.normpath(image.path) for image in (*train.images, *val.images))
+    return [path for path, count in counts.items() if count > 1]
 
 
 def _usual(folder, names: tuple[str, ...]) -> list[str]:

@@ -8,25 +8,16 @@ import unicodedata
 
 import numpy as np
 
-from ..boxes.ops import box_area, pairwise_iou
+from ..boxes.ops import box_area
+from .anchor_reach import Recipe, explain, unreached
 from .coco import CocoSplit
 from .forms import shared_images
 from .records import MIN_SIDE
 
 EXAMPLES = 3  # of each kind of problem
 FEW = 20  # objects of a class to train on, below which the report says so
-SAMPLE = 5000  # objects whose anchors are looked for; more would take minutes and tell the same
+SAMPLE = 2000  # objects whose anchors are looked for; more would take minutes and tell the same
 SMALL, LARGE = 32**2, 96**2  # pixels: COCO's bounds between small, medium and large
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What of a recipe the advice needs. anchors_yxyx: (A, 4), 0..1; image_size: (height, width) in pixels; an anchor
-    reaches an object if their IoU is above min_iou"""
-
-    anchors_yxyx: np.ndarray
-    image_size: tuple[int, int]
-    min_iou: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,22 +37,17 @@ class _Objects:
         return self.boxes_yxyx[:, 2:] - self.boxes_yxyx[:, :2]
 
 
-def describe(train: CocoSplit, val: CocoSplit, recipe: Recipe | None = None) -> str:
-    """The report of two splits with equal classes."""
+def describe(
+    train: CocoSplit, val: CocoSplit, recipe: Recipe | None = None, more: dict[str, list[str]] | None = None
+) -> str:
+    """The report of two splits with equal classes. more: {kind of problem: where, one text each} found elsewhere"""
     of_train, of_val = _gather(train), _gather(val)
     lines = []
     for name, split, objects in (("train", train, of_train), ("val", val, of_val)):
         lines += [f"{name}: {line}" for line in _describe_split(split, objects)]
     lines += ["", *_class_table(train, of_train, of_val), "", "problems:"]
-    lines += _indent(_problems(train, val, of_train, of_val)) or ["  none found"]
+    lines += _indent(_problems(train, val, of_train, of_val, more or {})) or ["  none found"]
     return "\n".join([*lines, "", "advice:", *(_indent(_advice(train, of_train, of_val, recipe)) or ["  none"]), ""])
-
-
-def unreached(objects_yxyx: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """(N,) bool: objects that no anchor reaches. objects_yxyx: (N, 4), 0..1"""
-    parts = [objects_yxyx[start : start + 100] for start in range(0, len(objects_yxyx), 100)]
-    best = [pairwise_iou(part, recipe.anchors_yxyx).max(axis=1) for part in parts]
-    return np.concatenate([np.zeros(0), *best])[: len(objects_yxyx)] <= recipe.min_iou
 
 
 def _gather(split: CocoSplit) -> _Objects:
@@ -108,7 +94,8 @@ def _class_table(train: CocoSplit, of_train: _Objects, of_val: _Objects) -> list
     names = train.classes
     counts = [np.bincount(objects.labels, minlength=len(names)) for objects in (of_train, of_val)]
     wide = max(map(_columns, [*names[1:], "class"]))
-    rows = [("class", "train", "val"), *((names[k], *(str(count[k]) for count in counts)) for k in range(1, len(names)))]
+    rows = [("class", "train", "val")]
+    rows += [(names[k], str(counts[0][k]), str(counts[1][k])) for k in range(1, len(names))]
     return [name + " " * (wide - _columns(name)) + f"{first:>9}{second:>9}" for name, first, second in rows]
 
 
@@ -119,8 +106,10 @@ def _columns(text: str) -> int:
     )
 
 
-def _problems(train: CocoSplit, val: CocoSplit, of_train: _Objects, of_val: _Objects) -> list[str]:
-    found: dict[str, list[str]] = collections.defaultdict(list)
+def _problems(
+    train: CocoSplit, val: CocoSplit, of_train: _Objects, of_val: _Objects, more: dict[str, list[str]]
+) -> list[str]:
+    found: dict[str, list[str]] = collections.defaultdict(list, more)
     for split, objects in ((train, of_train), (val, of_val)):
         for kind, where in split.problems.items():
             found[kind] += where
@@ -132,8 +121,8 @@ def _problems(train: CocoSplit, val: CocoSplit, of_train: _Objects, of_val: _Obj
     lines = []
     for kind, where in found.items():
         if where:
-            more = f", and {len(where) - EXAMPLES} more" if len(where) > EXAMPLES else ""
-            lines.append(f"{len(where)} {kind}: {'; '.join(where[:EXAMPLES])}{more}")
+            rest = f", and {len(where) - EXAMPLES} more" if len(where) > EXAMPLES else ""
+            lines.append(f"{len(where)} {kind}: {'; '.join(where[:EXAMPLES])}{rest}")
     return lines
 
 
@@ -182,29 +171,18 @@ def _anchor_advice(train: CocoSplit, objects: _Objects, recipe: Recipe) -> list[
         return ["no anchors can be compared: the annotations give no image sizes, or no objects"]
     rows = usable[np.linspace(0, len(usable) - 1, min(len(usable), SAMPLE)).round().astype(int)]
     boxes = objects.boxes_yxyx[rows] / np.tile(objects.sizes[rows], 2)
-    missed = unreached(boxes, recipe)
+    missed, labels = unreached(boxes, recipe), objects.labels[rows]
     sampled = f" of {len(rows)} looked at" if len(rows) < len(usable) else ""
     lines = [
         f"{missed.mean():.1%} of the objects to train on ({int(missed.sum())}{sampled}) are reached by no anchor at "
         f"IoU {recipe.min_iou:g}; each of those learns by its single best anchor"
     ]
-    if not missed.any():
-        return lines
-    input_sides = (boxes[:, 2:] - boxes[:, :2]) * recipe.image_size
-    root, ratio = np.sqrt(input_sides.prod(axis=1)), input_sides[:, 1] / input_sides[:, 0]
-    anchor_sides = (recipe.anchors_yxyx[:, 2:] - recipe.anchors_yxyx[:, :2]) * recipe.image_size
-    anchor_roots, anchor_ratios = np.sqrt(anchor_sides.prod(axis=1)), anchor_sides[:, 1] / anchor_sides[:, 0]
-    long = (ratio < anchor_ratios.min()) | (ratio > anchor_ratios.max())
-    lines += [
-        f"of these, {(root[missed] < anchor_roots.min()).mean():.0%} are smaller than the smallest anchor "
-        f"({anchor_roots.min():.0f} pixels of {recipe.image_size[1]}x{recipe.image_size[0]}), against which a larger "
-        "image_size or a smaller min_scale helps",
-        f"and {long[missed].mean():.0%} longer than the longest (width over height {anchor_ratios.min():.2f} to "
-        f"{anchor_ratios.max():.2f}), against which more aspect_ratios help",
-    ]
-    shares = [(missed[objects.labels[rows] == k].mean(), k) for k in np.unique(objects.labels[rows])]
-    worst = [f"{train.classes[k]} {share:.0%}" for share, k in sorted(shares, key=lambda row: -row[0])[:5] if share >= 0.005]
-    return [*lines, f"most often missed: {', '.join(worst)}"]
+    if missed.any():
+        lines += explain(boxes[missed], recipe)
+        shares = sorted(((missed[labels == k].mean(), k) for k in np.unique(labels)), key=lambda row: -row[0])
+        worst = [f"{train.classes[k]} {share:.0%}" for share, k in shares[:5] if share >= 0.005]
+        lines.append(f"most often missed: {', '.join(worst)}")
+    return lines
 
 
 def _indent(lines: list[str]) -> list[str]:

@@ -31,8 +31,8 @@ class VocFolder:
         self.years = [_Year(folder) for folder in folders if _annotation_dir(folder)]
         if not self.years:
             raise UserError(
-                f"{path}: got no folder Annotations with XML files in it or in its folders, expected Pascal VOC's form; "
-                "check --data_path"
+                f"{path}: got no folder Annotations with XML files in it or in its folders, expected Pascal VOC's "
+                "form; check --data_path"
             )
 
     def has(self, split: str) -> bool:

@@ -23,7 +23,7 @@ MAX_SHARE = 1.01  # what rounding may add to 1; more are pixels, not shares
 
 
 class YoloFolder:
-    """A folder of images with YOLO labels. names_path: data.yaml with `names`, or a class name a line; searched if None.
+    """A folder of images with YOLO labels. names_path: data.yaml with `names`, or a name a line; searched if None.
 
     A split NAME is a folder images/NAME or NAME/images or NAME, a list NAME.txt of image files, or what data.yaml says.
     Labels lie beside their image, or in a folder `labels` where the image's path has `images`.
