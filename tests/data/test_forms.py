@@ -1,11 +1,11 @@
-"""From a folder of any form to two splits: the same set in each form, layouts of COCO files, what is held out."""
+"""From a folder of any form to two splits: the same set in each form, what is held out, what is left out."""
 
 import json
 
 import pytest
-from own_data import make_voc, make_yolo
-from ssd.data.forms import hold_out, open_folder, read_splits, shared_images
+from own_data import make_voc, make_yolo, write_coco
 from ssd.data.annotations import Annotations
+from ssd.data.forms import UNLISTED, hold_out, open_folder, read_splits, shared_images
 from ssd.data.info import check_files, read_info, sha256
 from ssd.errors import UserError
 
@@ -28,24 +28,6 @@ def by_name(split):
         image.path.name: sorted([split.classes[int(row[4])], *row[:4].round(3).tolist()] for row in image.objects)
         for image in split.images
     }
-
-
-def write(path, first_id, number, folder, **more):
-    """A COCO file of images first_id … and their files, each with a box of class 3 or 9 as wide as its id."""
-    ids = list(range(first_id, first_id + number))
-    folder.mkdir(parents=True, exist_ok=True)
-    for image_id in ids:
-        (folder / f"{path.stem}{image_id}.jpg").touch()
-    content = {
-        "images": [{"id": i, "file_name": f"{path.stem}{i}.jpg", "height": 50, "width": 40} for i in ids],
-        "annotations": [
-            {"id": 1, "image_id": i, "category_id": (3, 9)[i % 2], "bbox": [0, 0, i, 1], "iscrowd": 0} for i in ids
-        ],
-        "categories": [{"id": 3, "name": "猫"}, {"id": 9, "name": "dog"}],
-        **more,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
 
 
 # --- the forms agree ---
@@ -80,76 +62,18 @@ def test_other_forms_have_no_names_file(forms):
         open_folder("voc", forms["voc"], "a.txt")
 
 
-# --- COCO's layouts ---
-
-
-@pytest.mark.parametrize(
-    "annotations, images",
-    [
-        ("annotations/instances_{}.json", "{}"),
-        ("annotations/{}.json", "images/{}"),
-        ("{}/_annotations.coco.json", "{}"),
-        ("{}.json", "images"),
-        ("{}.json", "."),
-    ],
-)
-def test_layouts_of_coco_files(annotations, images, tmp_path):
-    for first_id, split in ((1, "train"), (11, "valid")):
-        write(tmp_path / annotations.format(split), first_id, 3, tmp_path / images.format(split))
-    train, val = read("coco", tmp_path)
-    assert [image.image_id for image in train.images] == [1, 2, 3]
-    assert [image.image_id for image in val.images] == [11, 12, 13]
-    assert val.annotation_path == tmp_path / annotations.format("valid") and val.content is None
-    assert train.classes == ["background", "猫", "dog"] and train.category_ids == [3, 9]
-
-
-def test_splits_by_name_and_by_file(tmp_path):
-    write(tmp_path / "boxes" / "part1.json", 5, 2, tmp_path / "images")
-    write(tmp_path / "annotations" / "instances_night.json", 5, 3, tmp_path / "night")
-    train, val = read("coco", tmp_path, ["boxes/part1.json"], ["night"])
-    assert (len(train.images), len(val.images)) == (2, 3)
-
-
-def test_several_files_are_one_split_and_their_ids_may_clash(tmp_path):
-    write(tmp_path / "a.json", 5, 2, tmp_path / "a")
-    write(tmp_path / "b.json", 6, 2, tmp_path / "b")
-    write(tmp_path / "val.json", 6, 2, tmp_path / "val")
-    train, val = read("coco", tmp_path, ["a", "b"])
-    assert [image.image_id for image in train.images] == [1, 2, 3, 4]
-    assert [image.path for image in train.images] == [
-        tmp_path / name for name in ("a/a5.jpg", "a/a6.jpg", "b/b6.jpg", "b/b7.jpg")
-    ]
-    assert [image.objects[:, 3].tolist() for image in train.images] == [[5], [6], [6], [7]]  # as wide as the first id
-    assert [row["id"] for row in train.content["annotations"]] == [1, 2, 3, 4]
-    assert val.content is None
-
-
-def test_several_files_with_other_categories_are_refused(tmp_path):
-    write(tmp_path / "a.json", 5, 2, tmp_path / "a")
-    write(tmp_path / "b.json", 6, 2, tmp_path / "b", categories=[{"id": 3, "name": "cow"}, {"id": 9, "name": "dog"}])
-    with pytest.raises(UserError, match="b.json: got categories .*'cow'.*a.json.*'猫'"):
-        read("coco", tmp_path, ["a", "b"], ["a"])
-
-
-def test_a_missing_split_is_named_as_coco_has_it(tmp_path):
-    with pytest.raises(UserError, match="annotations/instances_train2017.json: got no such file"):
-        read("coco", tmp_path)
-    with pytest.raises(UserError, match="annotations/instances_night.json: got no such file"):
-        read("coco", tmp_path, ["night"])
-
-
 # --- what is held out ---
 
 
 def test_a_share_of_the_only_file(tmp_path):
-    write(tmp_path / "all.json", 1, 10, tmp_path / "images")
+    write_coco(tmp_path / "all.json", 1, 10, tmp_path / "images")
     train, val = read("coco", tmp_path, val_fraction=0.3)
     assert (len(train.images), len(val.images)) == (7, 3)
     for split in (train, val):
         assert all(image.objects[:, 3].tolist() == [image.image_id] for image in split.images)
         assert {row["image_id"] for row in split.content["annotations"]} == {i.image_id for i in split.images}
     assert train.classes == val.classes
-    write(tmp_path / "more.json", 1, 10, tmp_path / "images")
+    write_coco(tmp_path / "more.json", 1, 10, tmp_path / "images")
     with pytest.raises(UserError, match="got 2 annotation files .all.json, more.json.*--train_split"):
         read("coco", tmp_path, val_fraction=0.3)
     assert len(read("coco", tmp_path, ["more"], val_fraction=0.5)[1].images) == 5
@@ -198,7 +122,7 @@ def test_a_share_and_a_validation_split_are_refused(forms):
 
 def test_empty_images_are_kept_unless_told(tmp_path):
     for split in ("train", "val"):
-        write(tmp_path / f"{split}.json", 1, 3, tmp_path / split)
+        write_coco(tmp_path / f"{split}.json", 1, 3, tmp_path / split)
         content = json.loads((tmp_path / f"{split}.json").read_text())
         content["annotations"][1]["iscrowd"] = 1  # nothing to learn in image 2
         (tmp_path / f"{split}.json").write_text(json.dumps(content))
@@ -213,3 +137,14 @@ def test_images_in_both_splits_are_found(forms):
     train, val = read("voc", forms["voc"], ["train", "val"], ["VOC2012/val"])
     assert shared_images(train, val) == [str(image.path) for image in val.images]
     assert shared_images(*read("voc", forms["voc"])) == []
+
+
+def test_images_that_neither_split_has_are_told(tmp_path):
+    for split in ("train", "val"):
+        write_coco(tmp_path / f"{split}.json", 1, 3, tmp_path / "images")
+    assert read("coco", tmp_path)[0].problems == {}
+    for name in ("later.PNG", "notes.txt"):
+        (tmp_path / "images" / name).touch()
+    expected = {UNLISTED: [str(tmp_path / "images" / "later.PNG")]}
+    assert read("coco", tmp_path)[0].problems == expected
+    assert read("coco", tmp_path, keep_empty=False)[0].problems == expected  # not those it was told to leave out

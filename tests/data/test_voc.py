@@ -172,3 +172,9 @@ def test_missing_parts_are_named(tmp_path):
 def test_a_set_without_any_object_is_refused(tmp_path):
     add(tmp_path, "a")
     refused(tmp_path, tmp_path, "no categories")
+
+
+def test_a_list_that_is_no_text_is_refused(tmp_path):
+    add(tmp_path, "a", xml_object("dog", (1, 1, 9, 9)))
+    (tmp_path / "ImageSets" / "Main" / "val.txt").write_bytes("Käfer".encode("latin-1"))
+    refused(tmp_path, "val.txt", "UTF-8")

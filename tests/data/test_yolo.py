@@ -191,3 +191,9 @@ def test_an_image_that_is_none_is_refused(folder):
     path = folder / "images" / "train" / "a.png"
     path.write_bytes(b"text")
     refused(folder, path, "expected an image")
+
+
+def test_labels_that_are_no_text_are_refused(folder):
+    path = add(folder, "a", "", "images/train")
+    path.write_bytes(b"\xff\xd8\xff")
+    refused(folder, path, "UTF-8")

@@ -59,10 +59,11 @@ def main() -> None:
     from ssd.data.mindrecord import convert
 
     info = convert(train, val, args.out_path, args.overwrite, num_workers)
+    crowds = "difficult objects" if args.kind == "voc" else "crowd regions"
     for name, split in (("train", info.train), ("val", info.val)):
         print(
             f"{args.out_path / name}: {split.images} images, {split.boxes} boxes, {split.max_boxes} at most in an "
-            f"image; left out: {split.crowd_boxes} crowd regions, {split.dropped_boxes} degenerate boxes"
+            f"image; left out: {split.crowd_boxes} {crowds}, {split.dropped_boxes} degenerate boxes"
         )
     print(f"{len(info.classes) - 1} classes: {', '.join(info.classes[1:])}")
 

@@ -25,6 +25,16 @@ class Annotations:
     is_file: bool = False
 
 
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file. Raises UserError."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: got {error.strerror.lower()}, expected a text file; check it") from None
+    except ValueError as error:
+        raise UserError(f"{path}: got {error}, expected text in UTF-8; save it as such") from None
+
+
 def size_of_file(path: Path) -> tuple[int, int]:
     """(height, width) of an image file's stored pixels. Raises UserError."""
     try:

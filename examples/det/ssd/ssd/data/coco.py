@@ -32,7 +32,7 @@ class CocoSplit:
     """One split. classes: names, background first; category_ids: the annotations' ids in the order of classes[1:].
 
     annotation_path: its annotation file, or where annotations of another form were read from; content: those in COCO's
-    form, None where the file has it already; problems: {kind: what was passed over, one example each}
+    form, None where the file has them already; problems: {kind: where, one text each} that reading found
     """
 
     annotation_path: Path

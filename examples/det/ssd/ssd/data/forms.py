@@ -12,8 +12,11 @@ from ..errors import UserError
 from .annotations import Annotations
 from .coco import CocoSplit, parse_coco
 from .coco_folder import CocoFolder
+from .photos import PHOTO_SUFFIXES
 from .voc import VocFolder
 from .yolo import YoloFolder
+
+UNLISTED = "images beside the others that neither split has"
 
 
 def open_folder(kind: str, path: Path, names_path: Path | None = None):
@@ -55,6 +58,9 @@ def read_splits(
         )
         train, val = found["train"], found["val"]
     splits = [_check(part) for part in (train, val)]
+    unlisted = unlisted_images(*splits)
+    if unlisted:
+        splits[0] = dataclasses.replace(splits[0], problems={**splits[0].problems, UNLISTED: unlisted})
     if not keep_empty:
         kept = [image for image in splits[0].images if len(image.objects)]
         splits[0] = dataclasses.replace(splits[0], images=kept)
@@ -84,6 +90,17 @@ def hold_out(whole: Annotations, fraction: float) -> tuple[Annotations, Annotati
         problems = {} if is_val else whole.problems
         parts.append(Annotations(content, whole.path, whole.image_dir, problems))
     return parts[0], parts[1]
+
+
+def unlisted_images(train: CocoSplit, val: CocoSplit) -> list[str]:
+    """Image files beside those of the splits that neither has: another split's, or never annotated."""
+    listed = {os.path.normpath(image.path) for image in (*train.images, *val.images)}
+    found = []
+    for folder in sorted({os.path.dirname(path) for path in listed}):
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if Path(entry.name).suffix.lower() in PHOTO_SUFFIXES]
+        found += [path for path in (os.path.join(folder, name) for name in sorted(names)) if path not in listed]
+    return found
 
 
 def shared_images(train: CocoSplit, val: CocoSplit) -> list[str]:

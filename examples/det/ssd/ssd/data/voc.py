@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..progress import Progress
-from .annotations import Annotations, size_of_file
+from .annotations import Annotations, read_lines, size_of_file
 from .photos import PHOTO_SUFFIXES
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -104,7 +104,7 @@ class _Year:
     def members(self, split: str) -> list[str]:
         """Names in the list of a split. Raises UserError for one without annotations."""
         path = self.list_path(split)
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        names = [line.strip() for line in read_lines(path) if line.strip()]
         for name in names:
             if name not in self.annotations:
                 raise UserError(

@@ -14,7 +14,7 @@ import yaml
 
 from ..errors import UserError
 from ..progress import Progress
-from .annotations import Annotations, is_turned, size_of_file
+from .annotations import Annotations, is_turned, read_lines, size_of_file
 from .photos import PHOTO_SUFFIXES
 
 LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
@@ -105,7 +105,7 @@ class YoloFolder:
     def _listed(self, list_path: Path) -> list[Path]:
         """Files that a list names, relative to it or to the data. Raises UserError for one that is not there."""
         found = []
-        for line in filter(None, map(str.strip, list_path.read_text(encoding="utf-8-sig").splitlines())):
+        for line in filter(None, map(str.strip, read_lines(list_path))):
             tried = [folder / line for folder in (list_path.parent, self.path)]
             path = next((path for path in tried if path.is_file()), None)
             if path is None:
@@ -120,7 +120,7 @@ class YoloFolder:
             problems.setdefault("images without a label file, taken for empty", []).append(str(image_path))
             return []
         objects = []
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             if not line.strip():
                 continue
             label, box = self._read_line(line.split(), f"{path}: line {number}")
@@ -178,7 +178,7 @@ def _read_names(path: Path) -> dict:
             names = [names[index] for index in range(len(names))]
     elif path.is_file():
         settings = {}
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        names = [line.strip() for line in read_lines(path) if line.strip()]
     else:
         raise UserError(f"{path}: got no such file, expected the class names; check --names")
     if not isinstance(names, list) or not names or len({str(name) for name in names}) < len(names):
