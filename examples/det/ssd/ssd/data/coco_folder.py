@@ -54,6 +54,11 @@ class CocoFolder:
 
     def _read(self, split: str) -> Annotations:
         path = self._file(split)
+        if not path.is_file():
+            raise UserError(
+                f"{path}: got no such file, expected the annotations of split {split!r}; check --data_path, or name "
+                "splits by --train_split and --val_split"
+            )
         content = load_coco(path)
         return Annotations(content, path, self._image_dir(path, split, content), is_file=True)
 
