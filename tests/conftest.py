@@ -27,10 +27,12 @@ def pytest_unconfigure():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_home(tmp_path_factory):
+def cache_home(tmp_path_factory, worker_id):
     """Commands that tests run keep compiled graphs for one another, and none in the user's own cache folder."""
+    base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        # Above the folder of a worker of pytest-xdist is the one of all of them.
+        patch.setenv("XDG_CACHE_HOME", str((base if worker_id == "master" else base.parent) / "cache"))
         yield
 
 

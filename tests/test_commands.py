@@ -22,6 +22,8 @@ SHORT = [
     "2",
     "--batch_size",
     "2",
+    "--lr",
+    "0.01",  # one for all, so that graphs are compiled once
     "--backbone_ckpt_path",
     "",
 ]

@@ -63,8 +63,10 @@ def test_the_walkthrough_runs(kind, clone, shapes_coco):
         if script == "create_data.py":
             assert "train: 10 images" in said or "--val_fraction" in words
             assert "are reached by no anchor at IoU 0.5" in said or "--config" not in words
+        if "--pretrained_detector" in words:
+            assert "weights of ckpt/own/last.ckpt, all of them, for its classes are the same" in said
     shares = ["create_data.py"] * 2 if kind == "coco" else []
-    assert scripts == ["create_data.py", *shares, "train.py", "eval.py", "predict.py"]
+    assert scripts == ["create_data.py", *shares, "train.py", "eval.py", "predict.py", "train.py"]
     info = json.loads((clone / "data/own/dataset.json").read_text())
     assert info["classes"][0] == "background" and set(info["classes"][1:]) == SHAPES
     metrics = json.loads((clone / "output/own/metrics.json").read_text())

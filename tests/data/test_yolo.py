@@ -134,9 +134,7 @@ def test_boxes_without_extent_and_images_without_labels_are_told(folder):
     path = add(folder, "a", "1 0.5 0.5 0 0.5\n0 0.5 0.5 1 1\n", "images/train")
     train, val = read(folder)
     assert train.problems == {"boxes without extent, left out": [f"{path}, line 1"]}
-    assert val.problems == {
-        "images without a label file, taken for empty": [str(folder / "images" / "val" / "b.png")]
-    }
+    assert val.problems == {"images without a label file, taken for empty": [str(folder / "images" / "val" / "b.png")]}
     add(folder, "b", "", "images/val")  # says that there is nothing
     assert read(folder)[1].problems == {}
 

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from ssd.config import Config
+from ssd.data.info import DatasetInfo, SplitInfo
 from ssd.engine import graph_key as module
 from ssd.engine.graph_key import NOT_IN_GRAPHS, graph_key
 from ssd.engine.runtime import Runtime
@@ -101,6 +102,16 @@ def test_it_follows_the_environment_but_not_the_launch(key, monkeypatch):
     assert key() != before
 
 
+SPLITS = [((10, 3), (4, 2)), ((11, 3), (4, 2)), ((10, 4), (4, 2)), ((10, 3), (5, 2)), ((10, 3), (4, 3))]
+
+
+def write(folder, train, val, classes=("background", "dog"), boxes=4, source="some.json"):
+    """dataset.json for a training and a validation split of (images, most objects in one)."""
+    splits = [SplitInfo(images, boxes, most, {}, 0, 0, source, "0", {}) for images, most in (train, val)]
+    DatasetInfo(list(classes), [1], "val.json", *splits).write(folder / "dataset.json")
+    return train, val
+
+
 def test_it_follows_what_is_in_the_data_not_where(key, tmp_path):
     empty = key()
     folder = tmp_path / "data"
@@ -109,13 +120,13 @@ def test_it_follows_what_is_in_the_data_not_where(key, tmp_path):
     shards = key(data_dir=str(folder))
     (folder / "train" / "coco0").write_bytes(b"123456")
     longer = key(data_dir=str(folder))
-    (folder / "dataset.json").write_text('{"max_boxes": 3}')
-    described = key(data_dir=str(folder))
-    (folder / "dataset.json").write_text('{"max_boxes": 4}')
-    more = key(data_dir=str(folder))
-    assert len({empty, shards, longer, described, more}) == 5
+    described = {write(folder, train, val): key(data_dir=str(folder)) for train, val in SPLITS}
+    assert len({empty, shards, longer, *described.values()}) == 3 + len(SPLITS)
     folder.rename(tmp_path / "elsewhere")
-    assert key(data_dir=str(tmp_path / "elsewhere")) == more
+    elsewhere = tmp_path / "elsewhere"
+    assert key(data_dir=str(elsewhere)) == described[SPLITS[-1]]
+    write(elsewhere, *SPLITS[-1], classes=["background", "cat"], boxes=5, source="other.json")
+    assert key(data_dir=str(elsewhere)) == described[SPLITS[-1]]  # as many images, and as many objects at most
 
 
 def test_an_accelerators_key_follows_machine_and_toolkit(key, tmp_path, monkeypatch):

@@ -44,6 +44,9 @@ class Config(_Section):
 
     data_dir: str = Field("./data/coco", description="folder written by create_data.py")
     backbone_ckpt_path: Optional[str] = Field(None, description="ImageNet weights of the backbone; empty: from scratch")
+    pretrained_detector: Optional[str] = Field(
+        None, description="detector to start from, of other classes; then backbone_ckpt_path is not read"
+    )
     ckpt_path: Optional[str] = Field(
         None, description="detector to evaluate or predict with; empty: best, else newest, in ckpt_save_dir"
     )

@@ -14,6 +14,8 @@ import mindspore.nn as nn
 from mindspore import Parameter
 
 from ..errors import UserError
+from ..models.head import predictor_names
+from .meaning import differences, read_meaning, refuse_other
 
 # Names of MindCV's examples/det/ssd and what the same parameter is called here, in the order they are tried.
 _NORM_OR_CONV = r"(?:features\.)?"  # the example wraps convolution and BatchNorm in a cell of that name, or does not
@@ -35,30 +37,51 @@ MINDCV_NAMES = [
 TRAINING_STATE = re.compile(
     r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|"
     r"scale_sense|updates|skipped_updates|steps_since_bad_loss|accumulated\..*|accumulated_batches|"
-    r"epoch_num|step_num|training_state|evaluation)$"
+    r"epoch_num|step_num|training_state|evaluation|meaning)$"
 )
 AVERAGED = "ema."  # before the names of averaged weights
 STATE_KEY, EVALUATION_KEY = "training_state", "evaluation"  # of TrainingState, and of what best.ckpt is best at; JSON
 BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
 
 
-def load_weights(net: nn.Cell, path, averaged: bool = True) -> None:
+def load_weights(net: nn.Cell, path, averaged: bool = True, meaning: dict | None = None) -> None:
     """Load a detector's weights, ours or those of MindCV's example, into `net`.
 
-    averaged: take the averaged weights of a file that has them, instead of the others
+    averaged: take the averaged weights of a file that has them, instead of the others; meaning: of what `net` gives
+    out, by meaning_of, to refuse a file that says another
     State of training in the file is passed over. Every other parameter of the file must find its place in `net`, and
     every parameter of `net` its value; else nothing is loaded. Raises UserError.
     """
-    found = {}
-    content = {name: value for name, value in read_checkpoint(path).items() if not TRAINING_STATE.match(name)}
-    for name, value in content.items():
-        raw = name.removeprefix(AVERAGED)
-        is_average = raw != name and raw in content
-        if not is_average:
-            found[_our_name(name)] = content.get(AVERAGED + name, value) if averaged else value
-    wanted = net.parameters_dict()
+    content = read_checkpoint(path)
+    if meaning is not None:
+        refuse_other(meaning, read_meaning(content), path)
+    found, wanted = _weights(content, averaged), net.parameters_dict()
     _refuse_difference(found, wanted, path)
     _copy(found, wanted, path, net.head.num_classes)
+
+
+def load_pretrained(net: nn.Cell, path, averaged: bool, meaning: dict) -> list[str]:
+    """Load a detector trained on other classes into `net` -> names of the parameters that are left as they were.
+
+    Those are the class predictors, unless the file says that its classes are the same, and both kinds of predictors if
+    it has other anchors. All else must fit as in load_weights. averaged, meaning: as there. Raises UserError.
+    """
+    content = read_checkpoint(path)
+    found, wanted = _weights(content, averaged), net.parameters_dict()
+    there = read_meaning(content)
+    other = differences(meaning, there)
+    of_boxes, of_classes = predictor_names(net.head)
+    has_other_anchors = any(key != "classes" for key in other) or any(
+        name in found and found[name].shape != wanted[name].shape for name in of_boxes
+    )
+    has_same_classes = there is not None and meaning["classes"] is not None and there["classes"] == meaning["classes"]
+    fresh = [*of_boxes, *of_classes] if has_other_anchors else [] if has_same_classes else of_classes
+    for name in fresh:
+        found.pop(name, None)
+        wanted.pop(name)
+    _refuse_difference(found, wanted, path)
+    _copy(found, wanted, path, net.head.num_classes)
+    return fresh
 
 
 def load_backbone(net: nn.Cell, path) -> None:
@@ -171,6 +194,18 @@ def find_checkpoint(folder: Path) -> Path | None:
         return folder / BEST_NAME
     newest = max(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
     return newest or (folder / LAST_NAME if (folder / LAST_NAME).is_file() else None)
+
+
+def _weights(content: dict[str, Parameter], averaged: bool) -> dict[str, Parameter]:
+    """A detector's {our name: value} of what is in a checkpoint. averaged: as in load_weights"""
+    content = {name: value for name, value in content.items() if not TRAINING_STATE.match(name)}
+    found = {}
+    for name, value in content.items():
+        raw = name.removeprefix(AVERAGED)
+        is_average = raw != name and raw in content
+        if not is_average:
+            found[_our_name(name)] = content.get(AVERAGED + name, value) if averaged else value
+    return found
 
 
 def _our_name(name: str) -> str:

@@ -24,7 +24,8 @@ class EvalWhileTrain(Callback):
     evaluation: gives what it found when it is called; draw: makes pictures of that, {name: (H, W, 3) uint8 RGB};
     log: None on all devices but the main one, which help to evaluate and write nothing; average: while it is entered the
     detector has averaged weights, which are then the ones that count, None if there are none; patience: evaluations
-    without a new best after which training ends, None for none; best: of a training that goes on
+    without a new best after which training ends, None for none; best: of a training that goes on; words: kept
+    in best.ckpt, too, by name
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class EvalWhileTrain(Callback):
         average: Callable[[], ContextManager] | None = None,
         patience: int | None = None,
         best: EvalRecord | None = None,
+        words: dict[str, str] = {},
     ):
         super().__init__()
         self.evaluation = evaluation
@@ -52,6 +54,7 @@ class EvalWhileTrain(Callback):
         self.average = average
         self.patience = patience
         self.best = best
+        self.words = words
         self.ended_at: int | None = None  # the epoch, if training ended for want of patience
 
     def on_train_epoch_end(self, run_context):
@@ -80,7 +83,7 @@ class EvalWhileTrain(Callback):
         if self.log:
             if is_best:
                 found = json.dumps({"epoch": epoch, "step": step, "metrics": metrics})
-                save_checkpoint(self.detector, self.path, {EVALUATION_KEY: found})
+                save_checkpoint(self.detector, self.path, {EVALUATION_KEY: found, **self.words})
             self.log.on_evaluation(record)
 
 

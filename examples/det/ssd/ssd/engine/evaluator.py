@@ -18,6 +18,7 @@ from .coco_metrics import CocoEvaluator, Scores
 from .compile_cache import compile_cache
 from .gather import DetectionGatherer
 from .inference import Stopwatch, create_inference_net, create_selector, detect
+from .meaning import meaning_of
 from .runtime import Runtime, set_up_runtime
 from .train_step import to_mixed_precision
 from .voc_metrics import VocScores, score_voc
@@ -47,7 +48,7 @@ def evaluate(cfg) -> tuple[Evaluated, Path, Runtime]:
     path = choose_checkpoint(cfg)
     runtime = set_up_runtime(cfg)
     detector = create_detector(cfg)
-    load_weights(detector, path, cfg.use_ema)
+    load_weights(detector, path, cfg.use_ema, meaning_of(cfg))
     evaluation = create_evaluation(cfg, to_mixed_precision(detector, cfg.amp_level), create_anchors(cfg), runtime)
     with compile_cache(cfg, "eval", runtime):
         return evaluation(), path, runtime

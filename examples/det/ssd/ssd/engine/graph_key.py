@@ -12,7 +12,7 @@ import mindcv
 import mindspore as ms
 import numpy as np
 
-from ..data.info import INFO_NAME
+from ..data.info import INFO_NAME, read_info
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Recipe keys that no graph depends on. All others are in the key, those too that may not matter: what is compiled
@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 NOT_IN_GRAPHS = {
     "data_dir",  # what is in it counts, not where it lies
     "backbone_ckpt_path",  # graphs hold the names and shapes of parameters, not their values
+    "pretrained_detector",
     "ckpt_path",
     "ckpt_save_dir",
     "output_dir",
@@ -27,6 +28,7 @@ NOT_IN_GRAPHS = {
     "keep_checkpoint_max",
     "num_parallel_workers",
     "display_score",
+    "classes",  # num_classes counts
 }
 LAUNCH = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT")  # set by msrun, may differ at each launch
 
@@ -60,12 +62,12 @@ def ingredients(cfg, program: str, runtime) -> dict:
 
 
 def _data(folder: Path):
-    """dataset.json, which counts what is in the shards; without it, names, sizes and times of the shards."""
-    try:
-        return (folder / INFO_NAME).read_text(encoding="utf-8")
-    except OSError:
-        files = [(path, path.stat()) for path in sorted(folder.glob("*/coco*")) if path.is_file()]
-        return [[str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns] for path, stat in files]
+    """Images and most objects of each split by dataset.json; without it, names, sizes and times of the shards."""
+    if (folder / INFO_NAME).is_file():
+        info = read_info(folder / INFO_NAME)
+        return [[split.images, split.max_boxes] for split in (info.train, info.val)]
+    files = [(path, path.stat()) for path in sorted(folder.glob("*/coco*")) if path.is_file()]
+    return [[str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns] for path, stat in files]
 
 
 def _mindspore() -> list[str]:

@@ -19,6 +19,7 @@ from ..models.detector import create_detector
 from ..models.postprocess import Detections
 from .checkpoint import choose_checkpoint, load_weights
 from .inference import create_inference_net, create_selector, run_batch
+from .meaning import meaning_of
 from .runtime import set_up_runtime
 from .train_step import to_mixed_precision
 
@@ -46,7 +47,7 @@ class Predictor:
         self.checkpoint = Path(checkpoint) if checkpoint else choose_checkpoint(cfg)
         self.runtime = set_up_runtime(cfg)
         detector = create_detector(cfg)
-        load_weights(detector, self.checkpoint, self.cfg.use_ema)
+        load_weights(detector, self.checkpoint, cfg.use_ema, meaning_of(cfg))
         net = create_inference_net(cfg, to_mixed_precision(detector, cfg.amp_level), create_anchors(cfg))
         net.set_train(False)
         self.selector = create_selector(cfg)

@@ -16,15 +16,19 @@ class CheckpointSaver(Callback):
     then and every `every_steps` steps as last.ckpt; and when the user wishes to end.
 
     start: the state before the first step; ending: true, as a condition, at the end of the last step
+    words: kept in each checkpoint, too, by name
     """
 
-    def __init__(self, folder: Path, keep: int, every_steps: int | None, start: TrainingState, ending):
+    def __init__(
+        self, folder: Path, keep: int, every_steps: int | None, start: TrainingState, ending, words: dict[str, str] = {}
+    ):
         super().__init__()
         self.folder = folder
         self.keep = keep
         self.every_steps = every_steps
         self.start = start
         self.ending = ending
+        self.words = words
         self.saved = sorted(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
 
     def on_train_step_end(self, run_context):
@@ -45,7 +49,7 @@ class CheckpointSaver(Callback):
 
     def _save(self, params, name: str) -> None:
         state = dataclasses.replace(self.start, step=params.cur_step_num)
-        save_checkpoint(params.train_network, self.folder / name, {STATE_KEY: state.to_json()})
+        save_checkpoint(params.train_network, self.folder / name, {STATE_KEY: state.to_json(), **self.words})
 
 
 class EndWhenAsked(Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ..models.detector import create_detector
 from .bad_loss import StopAtBadLoss
 from .batch_norm_statistics import ShareStatistics
 from .callbacks import GoOn, KeepGraphs, RecordSteps
-from .checkpoint import find_checkpoint, load_backbone
+from .checkpoint import find_checkpoint, load_backbone, load_pretrained
 from .closing import closing_words
 from .compile_cache import compile_cache
 from .earlier import set_aside_earlier, set_aside_later
@@ -25,6 +26,7 @@ from .ending import EndTogether
 from .eval_while_train import EvalWhileTrain, averaged_weights, read_best
 from .evaluator import create_evaluation
 from .example_pictures import ExamplePictures
+from .meaning import MEANING_KEY, meaning_of
 from .optimizer import freeze
 from .runtime import Runtime, set_up_runtime
 from .saving import CheckpointSaver, EndWhenAsked
@@ -49,32 +51,35 @@ def train(cfg, resume: str | None = None) -> None:
     dataset = create_dataset(cfg, "train", runtime.rank, runtime.world)
     schedule = create_schedule(cfg, dataset.get_dataset_size(), runtime.world)
     anchors = create_anchors(cfg)
-    detector = _create_learner(cfg, is_new=resume is None)
+    detector, origin = _create_learner(cfg, is_new=resume is None)
+    meaning = meaning_of(cfg)
+    words = {MEANING_KEY: json.dumps(meaning)}
     step = create_train_step(cfg, detector, anchors, schedule)
     state = TrainingState(0, dataset.get_dataset_size(), cfg.batch_size * runtime.world, cfg.seed)
     folder, path, best = Path(cfg.ckpt_save_dir), None, None
     if resume is not None:
         path = find_resume(folder, resume)
-        state = go_on(step, state, path, cfg.epoch_size)
+        state = go_on(step, state, path, cfg.epoch_size, meaning)
+        origin = f"going on from {path} after step {state.step}"
         dataset.set_init_step(state.step)
         best = read_best(folder)
         best = best if best and best.step <= state.step else None  # else it is of steps that are made again
 
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(told=runtime.is_main))
-        log = stack.enter_context(_open_log(cfg, state, path)) if runtime.is_main else None
+        log = stack.enter_context(_open_log(cfg, state, path, origin)) if runtime.is_main else None
         keep = stack.enter_context(compile_cache(cfg, "train", runtime))
         evaluating = None
         if cfg.eval_while_train:
             evaluation = create_evaluation(cfg, detector, anchors, runtime)
-            evaluating = _create_evaluating(cfg, evaluation, log, detector, step, best)
+            evaluating = _create_evaluating(cfg, evaluation, log, detector, step, best, words)
         # Before those that evaluate, save and record come the ones that they build on.
         ending = EndTogether(interrupt, runtime.world, STEPS_TO_AGREE[cfg.device_target])
         callbacks = [GoOn(state.step), ending, *_create_guards(cfg, step, runtime)]
         callbacks += [evaluating] if evaluating else []
         callbacks.append(KeepGraphs(keep))
         if runtime.is_main:
-            saver = CheckpointSaver(folder, cfg.keep_checkpoint_max, cfg.checkpoint_every_steps, state, ending)
+            saver = CheckpointSaver(folder, cfg.keep_checkpoint_max, cfg.checkpoint_every_steps, state, ending, words)
             recording = cfg.log_interval, cfg.device_target, state.step, int(step.skipped.asnumpy())
             recorder = RecordSteps(log, schedule, state.images_per_step, *recording)
             callbacks += [saver, recorder]
@@ -87,13 +92,22 @@ def train(cfg, resume: str | None = None) -> None:
         print(closing_words(folder, ended or cfg.epoch_size, bool(ended), seconds, best, find_checkpoint(folder)))
 
 
-def _create_learner(cfg, is_new: bool) -> nn.Cell:
-    """The detector as it is trained. is_new: false if all of its weights are loaded later"""
-    detector = create_detector(cfg)
-    if cfg.backbone_ckpt_path and is_new:
+def _create_learner(cfg, is_new: bool) -> tuple[nn.Cell, str]:
+    """The detector as it is trained, and where its weights are from. is_new: false if all of them are loaded later"""
+    detector, origin = create_detector(cfg), "backbone from scratch"
+    if cfg.pretrained_detector and is_new:
+        fresh = load_pretrained(detector, cfg.pretrained_detector, cfg.use_ema, meaning_of(cfg))
+        origin = f"weights of {cfg.pretrained_detector}, {_fresh_words(fresh)}"
+    elif cfg.backbone_ckpt_path and is_new:
         load_backbone(detector, cfg.backbone_ckpt_path)
+        origin = f"weights of {cfg.backbone_ckpt_path}"
     freeze(detector, cfg.freeze)
-    return to_mixed_precision(detector, cfg.amp_level)
+    return to_mixed_precision(detector, cfg.amp_level), origin
+
+
+def _fresh_words(names: list[str]) -> str:
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    return f"fresh ones in {', '.join(layers)}" if layers else "all of them, for its classes are the same"
 
 
 def _create_guards(cfg, step: WatchedTrainStep, runtime: Runtime) -> list[Callback]:
@@ -103,16 +117,17 @@ def _create_guards(cfg, step: WatchedTrainStep, runtime: Runtime) -> list[Callba
     return [bad_loss, *([ShareStatistics(step, runtime.world)] if runtime.world > 1 else [])]
 
 
-def _create_evaluating(cfg, evaluation, log, detector, step: WatchedTrainStep, best) -> EvalWhileTrain:
-    """Evaluation between epochs. log: None on all devices but the main one; best: so far"""
+def _create_evaluating(cfg, evaluation, log, detector, step: WatchedTrainStep, best, words) -> EvalWhileTrain:
+    """Evaluation between epochs. log: None on all devices but the main one; best: so far;
+    words: to keep in best.ckpt"""
     draw = ExamplePictures(Path(cfg.data_dir), cfg.classes, cfg.display_score)
     average = functools.partial(averaged_weights, detector, step) if cfg.ema_decay else None
     when = cfg.eval_start_epoch, cfg.eval_interval, cfg.epoch_size
-    more = {"average": average, "patience": cfg.early_stop_patience, "best": best}
+    more = {"average": average, "patience": cfg.early_stop_patience, "best": best, "words": words}
     return EvalWhileTrain(evaluation, draw, log, detector, Path(cfg.ckpt_save_dir), *when, **more)
 
 
-def _open_log(cfg, state: TrainingState, resumed: Path | None) -> TrainingLog:
+def _open_log(cfg, state: TrainingState, resumed: Path | None, origin: str) -> TrainingLog:
     """Make room for this run, say what it is, and open what it is recorded in. Raises UserError."""
     folder = Path(cfg.ckpt_save_dir)
     if resumed is None:
@@ -123,11 +138,10 @@ def _open_log(cfg, state: TrainingState, resumed: Path | None) -> TrainingLog:
     if moved:
         print(f"{folder}: moved {what} to {moved}")
     files = open_files(folder, state.step)
-    origin = f"weights of {cfg.backbone_ckpt_path}" if cfg.backbone_ckpt_path else "backbone from scratch"
     print(
         f"training {cfg.backbone} for {cfg.num_classes - 1} classes on {state.images_per_step // cfg.batch_size} x "
         f"{cfg.device_target}: {cfg.epoch_size} epochs of {state.steps_per_epoch} steps of {state.images_per_step} "
-        f"images, {f'going on from {resumed} after step {state.step}' if resumed else origin}",
+        f"images, {origin}",
         flush=True,
     )
     steps = cfg.epoch_size * state.steps_per_epoch

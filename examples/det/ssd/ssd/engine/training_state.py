@@ -10,6 +10,7 @@ import mindspore.nn as nn
 
 from ..errors import UserError
 from .checkpoint import LAST_NAME, STATE_KEY, read_checkpoint
+from .meaning import read_meaning, refuse_other
 
 # Not taken over: rates are made anew from the recipe, so that a training can go on for more epochs than were planned,
 # and a loss that was not finite is told again if it comes again.
@@ -53,9 +54,9 @@ def checkpoints_of_training(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST_NAME), reverse=True)
 
 
-def load_training(step: nn.Cell, path: Path) -> TrainingState:
-    """Load weights, optimiser and loss scale into a training step, before it is compiled. Raises UserError if the file
-    is damaged, or not of such a training; then nothing is loaded."""
+def load_training(step: nn.Cell, path: Path, meaning: dict) -> TrainingState:
+    """Load weights, optimiser and loss scale into a training step, before it is compiled. meaning: of its detector, by
+    meaning_of. Raises UserError if the file is damaged, or not of such a training; then nothing is loaded."""
     try:
         content = read_checkpoint(path)
     except UserError as error:
@@ -70,6 +71,7 @@ def load_training(step: nn.Cell, path: Path) -> TrainingState:
             f"{path}: got a checkpoint without the state of a training, expected {LAST_NAME} or ssd-EPOCH.ckpt of "
             "train.py; start from its weights with another key, or train anew"
         )
+    refuse_other(meaning, read_meaning(content), path)
     wanted = {name: value for name, value in step.parameters_dict().items() if name not in NOT_KEPT}
     for name, value in wanted.items():
         if name not in content or content[name].shape != value.shape:
@@ -82,12 +84,13 @@ def load_training(step: nn.Cell, path: Path) -> TrainingState:
     return TrainingState(**json.loads(state))
 
 
-def go_on(step: nn.Cell, fresh: TrainingState, path: Path, epochs: int) -> TrainingState:
+def go_on(step: nn.Cell, fresh: TrainingState, path: Path, epochs: int, meaning: dict) -> TrainingState:
     """Load a checkpoint and tell where its training stands; refuse where the data would not come in the same order.
 
-    fresh: the state that this run would start from; epochs: that it is to make. Raises UserError.
+    fresh: the state that this run would start from; epochs: that it is to make; meaning: as in
+    load_training. Raises UserError.
     """
-    state = load_training(step, path)
+    state = load_training(step, path, meaning)
     names = {
         "images_per_step": "images in a step on all devices",
         "steps_per_epoch": "steps in an epoch",

@@ -119,9 +119,22 @@ def set_prior_bias(head: nn.Cell, num_classes: int, prior: float) -> None:
     """
     logits = np.full(num_classes, np.log(prior / (1 - prior)), np.float32)
     logits[0] *= -1  # a class like any other here, and the target of most anchors
-    for _, cell in head.cls.cells_and_names():
-        if isinstance(cell, nn.Conv2d) and cell.has_bias:
-            cell.bias.set_data(Tensor(np.tile(logits, cell.out_channels // num_classes)))
+    for cell in _predictors(head.cls):
+        cell.bias.set_data(Tensor(np.tile(logits, cell.out_channels // num_classes)))
+
+
+def predictor_names(head: nn.Cell) -> tuple[list[str], list[str]]:
+    """Names of the parameters whose outputs are predictions: of boxes, and of classes. head: any of this file, in its
+    detector, which has a part in the names"""
+    return tuple(
+        [parameter.name for cell in _predictors(cells) for parameter in (cell.weight, cell.bias)]
+        for cells in (head.box, head.cls)
+    )
+
+
+def _predictors(cells: nn.Cell) -> list[nn.Conv2d]:
+    """The last convolutions of one of a head's two halves, which alone have a bias."""
+    return [cell for _, cell in cells.cells_and_names() if isinstance(cell, nn.Conv2d) and cell.has_bias]
 
 
 def create_head(cfg, in_channels: Sequence[int], num_anchors: Sequence[int]) -> SSDHead | PlainSSDHead | SharedSSDHead:

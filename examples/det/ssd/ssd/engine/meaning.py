@@ -1,0 +1,52 @@
+"""What the numbers stand for that a detector gives out. Kept in its checkpoints, because no shape tells: the same classes
+in another order, or other anchors of the same number, would load and find nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Mapping
+
+from ..errors import UserError
+
+MEANING_KEY = "meaning"  # of JSON in a checkpoint, {recipe key: value}
+
+
+def meaning_of(cfg) -> dict:
+    """{key: value} of the recipe keys that predictions are read by. cfg: Config."""
+    keys = ["classes", "prior_scaling", "anchors"]
+    if cfg.anchors == "default":
+        sizes = ["box_sizes"] if cfg.box_sizes else ["min_scale", "max_scale"]
+        keys += [*sizes, "aspect_ratios", "clip_default_boxes"]
+    return json.loads(json.dumps({key: getattr(cfg, key) for key in keys}))  # lists, as a file gives them back
+
+
+def read_meaning(content: Mapping) -> dict | None:
+    """That of a checkpoint's {name: value}; None if it says nothing, as those of MindCV's example."""
+    found = content.get(MEANING_KEY)
+    return None if found is None else json.loads(found)
+
+
+def differences(here: dict, there: dict | None) -> list[str]:
+    """Keys whose values differ, where both are known."""
+    both = {**here, **(there or {})}
+    return [key for key in both if there and here.get(key) != there.get(key) and not _is_unknown(key, here, there)]
+
+
+def refuse_other(here: dict, there: dict | None, path) -> None:
+    """Refuse a checkpoint whose predictions mean something else than the recipe's. here, there: meanings; path: of the
+    checkpoint. Raises UserError."""
+    for key in differences(here, there):
+        got, expected = here.get(key), there.get(key)
+        advice = "use the recipe it was trained with"
+        if key == "classes":
+            number = next((i for i, names in enumerate(zip(got, expected)) if names[0] != names[1]), None)
+            if number is None:
+                got, expected = (f"{len(names)} names with background" for names in (got, expected))
+            else:
+                got, expected = (f"{names[number]!r} as class {number}" for names in (got, expected))
+            advice = "set --data_dir to their data, or start from it with --pretrained_detector"
+        raise UserError(f"{path}: {key}: got {got}, expected {expected}, with which it was trained; {advice}")
+
+
+def _is_unknown(key: str, here: dict, there: dict) -> bool:
+    return key == "classes" and None in (here.get(key), there.get(key))
