@@ -74,14 +74,14 @@ def report(parts: dict[str, Objects], cfg: Config, ratios: list[int] | None, pat
     after = anchors_of(cfg, values)
     print(f"the recipe: {describe_anchors(before)}, input {cfg.image_size[1]}x{cfg.image_size[0]}")
     print(f"fitted to {describe_part(fitted, train)} in {seconds:.1f} s, judged on {describe_part(judged, others)}\n")
-    print("\n".join(tabulate(parts, ious, cfg)), "\n")
+    print(*tabulate(parts, ious, cfg), "", sep="\n")
     if values is None:
         print("no better values were found for both: keep the recipe's")
     else:
         print_values(values, before, after)
     if ratios is None and cfg.box_sizes is None and not cfg.aspect_ratios[0]:
         full = ",".join(str(max(1, len(own))) for own in cfg.aspect_ratios)
-        print(f"the smallest box of the reduced first level cannot be fitted; --ratios {full} gives it four that can")
+        print(f"the smallest box of the reduced first level is fixed; with --ratios {full} all boxes are fitted")
     for line in advise(judged, others, ious[judged][-1], after, cfg):
         print(line)
     drawn = {"before": before, "after": after} if values else {"before": before}
