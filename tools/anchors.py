@@ -72,6 +72,16 @@ def report(parts: dict[str, Objects], cfg: Config, ratios: list[int] | None, pat
     for name in new:
         ious[name].append(new[name])
     after = anchors_of(cfg, values)
+    drawn = {"before": before, "after": after} if values else {"before": before}
+    draw_figure(
+        path,
+        f"Default boxes fitted to {len(train):,} objects of {fitted}, judged on {len(others):,} objects of {judged}",
+        dict(zip(drawn, ious[judged])),
+        train.sides(cfg.image_size),
+        {name: np.concatenate(shapes_of(anchors)) * cfg.image_size for name, anchors in drawn.items()},
+        cfg.image_size,
+        cfg.match_threshold,
+    )
     print(f"the recipe: {describe_anchors(before)}, input {cfg.image_size[1]}x{cfg.image_size[0]}")
     print(f"fitted to {describe_part(fitted, train)} in {seconds:.1f} s, judged on {describe_part(judged, others)}\n")
     print(*tabulate(parts, ious, cfg), "", sep="\n")
@@ -84,16 +94,6 @@ def report(parts: dict[str, Objects], cfg: Config, ratios: list[int] | None, pat
         print(f"the smallest box of the reduced first level is fixed; with --ratios {full} all boxes are fitted")
     for line in advise(judged, others, ious[judged][-1], after, cfg):
         print(line)
-    drawn = {"before": before, "after": after} if values else {"before": before}
-    draw_figure(
-        path,
-        f"Default boxes fitted to {len(train):,} objects of {fitted}, judged on {len(others):,} objects of {judged}",
-        dict(zip(drawn, ious[judged])),
-        train.sides(cfg.image_size),
-        {name: np.concatenate(shapes_of(anchors)) * cfg.image_size for name, anchors in drawn.items()},
-        cfg.image_size,
-        cfg.match_threshold,
-    )
     print(f"figure: {path}")
 
 
