@@ -103,7 +103,7 @@ def print_values(values: Values, before, after) -> None:
     if before.num_per_location == after.num_per_location:
         print(
             f"as many anchors as before: {len(after):,}. The heads must be trained with the new values: a detector "
-            "that was trained with others loads, but its boxes would be wrong"
+            "that was trained with others is refused, and --pretrained_detector leaves its predictors out"
         )
     else:
         print(
