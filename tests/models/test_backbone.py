@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from mindspore import Tensor
 from ssd.errors import UserError
 from ssd.models.backbone import Backbone
 
@@ -86,3 +87,33 @@ def test_bad_out_indices_are_refused(out_indices):
     with pytest.raises(UserError) as error:
         Backbone("mobilenet_v2_100", out_indices)
     assert str(error.value) == f"backbone_out_indices: got {out_indices}, expected rising indices from 0 to 18"
+
+
+def test_padding_of_strided_layers_as_in_pytorch(call):
+    counting = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    for padding, names, expected in (
+        ("mindcv", ["max_pool"], [[10, 11], [14, 15]]),  # rows 0..2 and 2..3
+        ("torch", [], [[5, 7], [13, 15]]),  # rows 0..1 and 1..3
+    ):
+        backbone = Backbone("resnet18", [1], padding=padding)
+        assert backbone.one_sided == names
+        assert call(backbone.features.net.max_pool, counting).tolist() == [[expected]]
+
+
+def test_padding_of_strided_convolutions_as_in_pytorch(call):
+    ones = np.ones((1, 64, 4, 4), np.float32)
+    for padding, expected in (("mindcv", [[9, 6], [6, 4]]), ("torch", [[4, 6], [6, 9]])):
+        backbone = Backbone("mobilenet_v3_large_100", [1, 2], padding=padding)
+        convolution = backbone.features.net.features_4.layers[3]
+        convolution.weight.set_data(Tensor(np.ones((64, 1, 3, 3), np.float32)))
+        assert call(convolution, ones)[0, 5].tolist() == expected
+        if padding == "mindcv":
+            assert backbone.one_sided[0] == "features.4.layers.3" and len(backbone.one_sided) == 4
+        else:
+            assert backbone.one_sided == []
+
+
+def test_padding_keeps_the_sizes_of_maps(call):
+    backbone = Backbone("mobilenet_v3_large_100", [12, 16], padding="torch").set_train(False)
+    maps = call(backbone, np.zeros((1, 3, 65, 97), np.float32))
+    assert [level.shape for level in maps] == [(1, 112, 5, 7), (1, 960, 3, 4)]

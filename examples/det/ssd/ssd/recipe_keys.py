@@ -71,6 +71,9 @@ class Config(_Section):
     backbone_max_stride: Optional[int] = Field(
         None, gt=0, description="input pixels between locations of its coarsest map; later stages have stride 1"
     )
+    backbone_padding: Literal["mindcv", "torch"] = Field(
+        "mindcv", description="how its strided layers pad: as in MindCV, or both sides alike, for weights of PyTorch"
+    )
     neck: Literal["extras", "convs", "fpn"] = Field(
         "extras", description="what makes the feature levels: inverted residuals, plain convolutions, a pyramid"
     )

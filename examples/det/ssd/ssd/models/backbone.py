@@ -19,10 +19,14 @@ class Backbone(nn.Cell):
     `.channels` and `.strides` (input pixels between locations) have an entry for each map; `.model_names` are those of
     all parameters of the whole model, as they stand in its checkpoints. Stages behind the last map are left out.
     max_stride: stages that would lead to more input pixels between locations have stride 1 instead; None for all as
-    they are. Raises UserError if MindCV has no such model, or the model has no such maps or stride.
+    they are. padding: "torch" lets strided layers pad both sides alike, as PyTorch's models do, "mindcv" leaves them as
+    they are; `.one_sided` names those that do not. Raises UserError if MindCV has no such model, or the model has no
+    such maps or stride.
     """
 
-    def __init__(self, name: str, out_indices: Sequence[int], max_stride: Optional[int] = None):
+    def __init__(
+        self, name: str, out_indices: Sequence[int], max_stride: Optional[int] = None, padding: str = "mindcv"
+    ):
         super().__init__()
         if not is_model(name):
             family = name.split("_")[0]
@@ -43,6 +47,9 @@ class Backbone(nn.Cell):
         self.strides = [min(levels[index]["reduction"], max_stride or math.inf) for index in out_indices]
         if max_stride is not None:
             _limit_stride(model, levels, max_stride)
+        if padding == "torch":
+            _pad_both_sides(model)
+        self.one_sided = [".".join(filter(None, [outer, inner])) for outer, _, inner, _ in _one_sided_layers(model)]
         self.features = FeatureExtractWrapper(model, out_indices=list(out_indices))
 
     def construct(self, image: Tensor) -> list[Tensor]:
@@ -70,17 +77,49 @@ def _limit_stride(model: nn.Cell, levels: Sequence[dict], max_stride: int) -> No
                 "their own, expected one such as resnet50; remove the key or take another backbone"
             )
         for convolution in strided:
-            _set_stride_one(convolution)
+            _set(convolution, stride=(1, 1))
 
 
-def _set_stride_one(convolution: nn.Conv2d) -> None:
-    convolution.stride = (1, 1)
+def _one_sided_layers(model: nn.Cell) -> list[tuple[str, nn.Cell, str, nn.Cell]]:
+    """(name of the cell around it, that cell, name in it, layer) of strided convolutions and max poolings with "same".
+
+    On an even side "same" pads the end alone. Even kernels are left out: PyTorch's models do not pad them.
+    """
+    return [
+        (outer, around, inner, layer)
+        for outer, around in model.cells_and_names()
+        for inner, layer in around.name_cells().items()
+        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)) and layer.pad_mode.lower() == "same"
+        if _pair(layer.stride) != (1, 1) and all(side % 2 for side in _pair(layer.kernel_size))
+        if _pair(layer.kernel_size) != (1, 1)  # needs no padding
+    ]
+
+
+def _pad_both_sides(model: nn.Cell) -> None:
+    """Let all such layers pad both sides alike: their maps keep their sizes, and look a pixel further to the start."""
+    for _, around, inner, layer in _one_sided_layers(model):
+        high, wide = _pair(layer.kernel_size)
+        if isinstance(layer, nn.Conv2d):
+            _set(layer, pad_mode="pad", padding=(high // 2, high // 2, wide // 2, wide // 2))
+        else:
+            pool = nn.MaxPool2d((high, wide), layer.stride, pad_mode="pad", padding=(high // 2, wide // 2))
+            setattr(around, inner, pool)
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _set(convolution: nn.Conv2d, **settings) -> None:
+    """Change a convolution that is already built. settings: its attributes of that name"""
+    for name, value in settings.items():
+        setattr(convolution, name, value)
     convolution.conv2d = ops.Conv2D(
         out_channel=convolution.out_channels,
         kernel_size=convolution.kernel_size,
         pad_mode=convolution.pad_mode,
         pad=convolution.padding,
-        stride=1,
+        stride=convolution.stride,
         dilation=convolution.dilation,
         group=convolution.group,
     )

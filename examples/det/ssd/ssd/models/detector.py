@@ -34,7 +34,7 @@ def create_detector(cfg) -> SSD:
     Raises UserError if the levels that the network makes are not those that the recipe's anchors stand on.
     """
     anchors = create_anchors(cfg)
-    backbone = Backbone(cfg.backbone, cfg.backbone_out_indices, cfg.backbone_max_stride)
+    backbone = Backbone(cfg.backbone, cfg.backbone_out_indices, cfg.backbone_max_stride, cfg.backbone_padding)
     neck = create_neck(cfg, backbone)
     sizes = neck.feature_sizes(cfg.image_size)
     if sizes != anchors.feature_sizes:
