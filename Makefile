@@ -1,7 +1,8 @@
 # make setup   .venv with the pinned dependencies
 # make demo    from drawn shapes to a trained detector, its report and drawn predictions; DATA=<COCO folder> does it
 #              with your own images
-# make test    every test
+# make test    every test; without PyTorch, those that need it are skipped
+# make test-torch   these tests, after installing PyTorch's CPU build: converted weights compute what they did
 # make soak    a training killed 20 times ends as one never killed: a quarter of an hour
 # All of them can be repeated.
 
@@ -19,11 +20,11 @@ DATA := data/shapes/coco
 endif
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo test soak
+.PHONY: setup demo test test-torch soak
 
 setup: $(VENV)/ready
 
-$(VENV)/ready: requirements.txt requirements-test.txt
+$(VENV)/ready: requirements.txt requirements-convert.txt requirements-test.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else f"PYTHON: got Python {v[0]}.{v[1]}, expected 3.10 to 3.12, which MindSpore has wheels for; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
@@ -44,6 +45,10 @@ endif
 
 test: setup
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-torch: setup
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
+	$(RUN) -m pytest tests/tools/test_convert_weights_torch.py
 
 soak: setup
 	$(RUN) tools/soak.py
