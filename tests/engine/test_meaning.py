@@ -1,13 +1,13 @@
 """A checkpoint whose predictions mean something else is refused, though every shape fits."""
 
+import json
+
 import pytest
 from mindspore import nn
 from ssd.engine.checkpoint import load_pretrained, load_weights, read_checkpoint, save_checkpoint
-from ssd.engine.meaning import MEANING_KEY, differences, meaning_of, read_meaning, refuse_other
+from ssd.engine.meaning import MEANING_KEY, OF_NETWORK, differences, meaning_of, read_meaning, refuse_other
 from ssd.errors import UserError
 from ssd.models.detector import create_detector
-
-import json
 
 PETS = ["background", "cat", "dog", "fish"]
 OTHERS = ["background", "car", "bus", "tram", "van"]
@@ -44,13 +44,17 @@ def test_what_is_kept_comes_back(save):
         "max_scale",
         "aspect_ratios",
         "clip_default_boxes",
+        "backbone_padding",
+        "backbone_max_stride",
+        "extra_layers",
     }
+    assert there["extra_layers"] == [{"out_channels": 16, "expand_ratio": 1.0, "stride": 2, "pad": True}]
     assert read_meaning({}) is None
 
 
 def test_keys_that_a_kind_of_anchors_has_not_do_not_count(load_recipe):
     grid = load_recipe("ssd_resnet50_fpn")
-    assert set(meaning_of(grid)) == {"classes", "prior_scaling", "anchors"}
+    assert set(meaning_of(grid)) == {"classes", "prior_scaling", "anchors", *OF_NETWORK}
     assert "box_sizes" in meaning_of(load_recipe("ssd_resnet50"))
 
 
@@ -64,6 +68,7 @@ def test_keys_that_a_kind_of_anchors_has_not_do_not_count(load_recipe):
         ({"classes": PETS[:3]}, "classes: got 3 names with background, expected 4 names with background"),
         ({"prior_scaling": [0.1, 0.1]}, "prior_scaling: got [0.1, 0.1], expected [0.1, 0.2]"),
         ({"min_scale": 0.1}, "min_scale: got 0.1, expected 0.2"),
+        ({"backbone_padding": "torch"}, "backbone_padding: got torch, expected mindcv"),
         ({"box_sizes": [10, 20, 30, 40]}, "box_sizes: got [10.0, 20.0, 30.0, 40.0], expected None"),
         (
             {"aspect_ratios": [[3], [2], [2]]},
@@ -115,6 +120,7 @@ BOX_PREDICTORS = [f"head.box.{level}.3" for level in range(3)]
         (False, {"classes": OTHERS}, CLASS_PREDICTORS),
         (True, {"classes": [*PETS[:2], "bird", "fish"]}, CLASS_PREDICTORS),
         (True, {"min_scale": 0.1}, BOX_PREDICTORS + CLASS_PREDICTORS),
+        (True, {"backbone_padding": "torch"}, []),
         (False, {"aspect_ratios": [[2, 3], [2], [2]]}, BOX_PREDICTORS + CLASS_PREDICTORS),
     ],
 )

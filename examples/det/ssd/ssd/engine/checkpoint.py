@@ -15,7 +15,7 @@ from mindspore import Parameter
 
 from ..errors import UserError
 from ..models.head import predictor_names
-from .meaning import differences, read_meaning, refuse_other
+from .meaning import OF_ANCHORS, differences, read_meaning, refuse_other
 
 # Names of MindCV's examples/det/ssd and what the same parameter is called here, in the order they are tried.
 _NORM_OR_CONV = r"(?:features\.)?"  # the example wraps convolution and BatchNorm in a cell of that name, or does not
@@ -69,9 +69,8 @@ def load_pretrained(net: nn.Cell, path, averaged: bool, meaning: dict) -> list[s
     content = read_checkpoint(path)
     found, wanted = _weights(content, averaged), net.parameters_dict()
     there = read_meaning(content)
-    other = differences(meaning, there)
     of_boxes, of_classes = predictor_names(net.head)
-    has_other_anchors = any(key != "classes" for key in other) or any(
+    has_other_anchors = not set(OF_ANCHORS).isdisjoint(differences(meaning, there)) or any(
         name in found and found[name].shape != wanted[name].shape for name in of_boxes
     )
     has_same_classes = there is not None and meaning["classes"] is not None and there["classes"] == meaning["classes"]

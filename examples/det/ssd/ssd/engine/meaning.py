@@ -1,5 +1,5 @@
-"""What the numbers stand for that a detector gives out. Kept in its checkpoints, because no shape tells: the same classes
-in another order, or other anchors of the same number, would load and find nothing."""
+"""What of a detector no shape tells, kept in its checkpoints: the same classes in another order, other anchors of the same
+number, or other strides, would load and find nothing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Mapping
 from ..errors import UserError
 
 MEANING_KEY = "meaning"  # of JSON in a checkpoint, {recipe key: value}
+OF_NETWORK = ("backbone_padding", "backbone_max_stride", "extra_layers")
+OF_ANCHORS = ("prior_scaling", "anchors", "box_sizes", "min_scale", "max_scale", "aspect_ratios", "clip_default_boxes")
+OF_GRID = ("prior_scaling", "anchors")  # which follows no other key
 
 
 def meaning_of(cfg) -> dict:
-    """{key: value} of the recipe keys that predictions are read by. cfg: Config."""
-    keys = ["classes", "prior_scaling", "anchors"]
-    if cfg.anchors == "default":
-        sizes = ["box_sizes"] if cfg.box_sizes else ["min_scale", "max_scale"]
-        keys += [*sizes, "aspect_ratios", "clip_default_boxes"]
-    return json.loads(json.dumps({key: getattr(cfg, key) for key in keys}))  # lists, as a file gives them back
+    """{key: value}, as JSON has them, of the recipe keys that outputs depend on and shapes do not. cfg: Config."""
+    of_anchors = OF_GRID if cfg.anchors == "grid" else OF_ANCHORS
+    unused = ("min_scale", "max_scale") if cfg.box_sizes else ("box_sizes",)
+    return cfg.model_dump(mode="json", include={"classes", *OF_NETWORK, *of_anchors} - set(unused))
 
 
 def read_meaning(content: Mapping) -> dict | None:
@@ -29,7 +30,7 @@ def read_meaning(content: Mapping) -> dict | None:
 def differences(here: dict, there: dict | None) -> list[str]:
     """Keys whose values differ, where both are known."""
     both = {**here, **(there or {})}
-    return [key for key in both if there and here.get(key) != there.get(key) and not _is_unknown(key, here, there)]
+    return sorted(key for key in both if there and here.get(key) != there.get(key) and not _is_unknown(key, here, there))
 
 
 def refuse_other(here: dict, there: dict | None, path) -> None:
@@ -44,7 +45,7 @@ def refuse_other(here: dict, there: dict | None, path) -> None:
                 got, expected = (f"{len(names)} names with background" for names in (got, expected))
             else:
                 got, expected = (f"{names[number]!r} as class {number}" for names in (got, expected))
-            advice = "set --data_dir to their data, or start from it with --pretrained_detector"
+            advice = "set --data_dir to their data; to train on others, start from it with --pretrained_detector"
         raise UserError(f"{path}: {key}: got {got}, expected {expected}, with which it was trained; {advice}")
 
 
