@@ -119,7 +119,7 @@ def test_readme_python_runs(clone, shapes_coco):
 
 RECIPES = {
     "ssd_mobilenetv3": [],
-    "ssd_resnet50": [],
+    "ssd_resnet50": ["--schedule", "cosine"],  # its steps are beyond one epoch
     # The pyramid's levels fit any multiple of 128; 640 pixels would take minutes here.
     "ssd_resnet50_fpn": ["--image_size", "[128, 128]"],
     "ssd_shapes": ["--eval_while_train", "true"],

@@ -329,6 +329,8 @@ def test_only_plain_convolutions_go_without_padding(recipe):
 def test_steps_need_rising_milestones(recipe):
     refused(recipe(), {"schedule": "steps"}, "milestones: got [] with schedule steps")
     refused(recipe(), {"schedule": "steps", "milestones": [3, 3]}, "milestones: got [3, 3]")
+    beyond = {"schedule": "steps", "milestones": [3, 12], "epoch_size": 12}
+    refused(recipe(), beyond, "milestones: got [3, 12]", "none from epoch_size on, 12; set --milestones, as in [8, 10]")
     assert load_config(recipe(), {"schedule": "steps", "milestones": [3, 4]}).milestones == (3, 4)
 
 

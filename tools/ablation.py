@@ -1,19 +1,21 @@
 """Train a recipe with one thing changed at a time, each with several seeds, and table what it gives:
 
     python tools/ablation.py STUDY OUT [--seeds 0 1 2] [--table_only] [--key value …]
-    python tools/ablation.py configs/studies/accuracy.yaml output/accuracy --data_dir data/own --batch_size 8 --epoch_size 20
+    python tools/ablation.py configs/studies/accuracy.yaml output/accuracy --data_dir data/own --epoch_size 20
 
-STUDY is a YAML file: `recipe`, a path from there, and `variants`, {name: recipe keys}, the first of which the others are
-compared with. Keys on the command line hold for all of them. A training goes to OUT/NAME/SEED. What is there already is
-not made again, and a training that was cut off goes on, so that the same line can be given again. The table goes to
-OUT/table.md. With ema_decay among the keys each training is evaluated twice, by its last and by its averaged weights,
-since averaging changes nothing in the training itself.
+STUDY is a YAML file: `recipe`, a path from there, and `variants`, {name: recipe keys}, the first of which the others
+are compared with. Keys on the command line hold for all of them. A training goes to OUT/NAME/SEED. What is there
+already is not made again, and a training that was cut off goes on, so that the same line can be given again; other keys
+need another OUT. The table goes to OUT/table.md. With ema_decay among the keys each training is evaluated twice, by its
+last and by its averaged weights, since averaging changes nothing in the training itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from ssd.command_line import parse_overrides  # noqa: E402
 from ssd.config import load_config  # noqa: E402
 from ssd.errors import UserError, exit_cleanly  # noqa: E402
 from ssd.recipe_files import read_recipe  # noqa: E402
+from ssd.recipe_keys import Config  # noqa: E402
 
 WEIGHTS = {"last": ["--use_ema", "false"], "averaged": []}  # {folder of its evaluation: how to ask for it}
 
@@ -61,14 +64,30 @@ class Study:
         variants = content.get("variants")
         if set(content) != {"recipe", "variants"} or not isinstance(variants, dict) or not variants:
             raise UserError(f"{path}: got keys {sorted(content)}, expected `recipe` and `variants`; mend the file")
-        self.out, self.words, self.variants = out, words, {}
-        for name, values in variants.items():
-            folder = out / str(name).replace(" ", "_").replace("/", "_")
-            folder.mkdir(parents=True, exist_ok=True)
-            base = str((path.parent / content["recipe"]).resolve())
-            (folder / "recipe.yaml").write_text(yaml.safe_dump({"__BASE__": base, **(values or {})}, sort_keys=False))
-            # All of them are read before the first is trained.
-            self.variants[str(name)] = folder, load_config(folder / "recipe.yaml", parse_overrides(words))
+        self.words, self.variants = words, {}
+        base = str((path.parent / content["recipe"]).resolve())
+        folders = {str(name): out / re.sub(r"[^\w.+-]", "_", str(name)) for name in variants}
+        if len(set(folders.values())) < len(variants):
+            raise UserError(
+                f"{path}: got names of variants with one folder, expected others; {sorted(folders)}: rename one"
+            )
+        for (name, folder), values in zip(folders.items(), variants.values()):
+            self.variants[name] = folder, self._write_recipe(folder, {"__BASE__": base, **(values or {})})
+
+    def _write_recipe(self, folder: Path, values: dict) -> Config:
+        """The recipe of a variant, which is kept beside its trainings and must be that of those that are there."""
+        recipe = folder / "recipe.yaml"
+        text = f"# and {shlex.join(self.words)}\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}"
+        if recipe.exists() and recipe.read_text(encoding="utf-8") != text:
+            raise UserError(f"{recipe}: got a study with other keys, expected this one's; choose another folder for it")
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe.write_text(text, encoding="utf-8")
+        cfg = load_config(recipe, parse_overrides(self.words))
+        if cfg.early_stop_patience:
+            raise UserError(
+                "early_stop_patience: got a number, expected none in a study, whose trainings are compared whole"
+            )
+        return cfg
 
     def run(self, name: str, seed: int) -> None:
         """Train and evaluate what of it is missing. Raises UserError if a command fails."""

@@ -121,11 +121,11 @@ def main() -> None:
             "and ratios can be fitted; choose another recipe"
         )
     ratios = parse_ratios(args.ratios, cfg)
-    output = make_folder(Path(args.output or cfg.output_dir))
 
     from anchor_fit.reading import read_parts  # MindSpore loads here, after all mistakes of the command line
 
     parts = read_parts(Path(cfg.data_dir))
+    output = make_folder(Path(args.output or cfg.output_dir))
     report(parts, cfg, ratios, output / "anchors.png")
 
 

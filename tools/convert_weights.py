@@ -96,6 +96,7 @@ def main() -> None:
 
     state = read_state_dict(options.input)
 
+    from ssd.engine.meaning import meaning_of
     from ssd.models.detector import create_detector
     from weight_conversion import backbone_target, detector_target, is_detector, match, refuse_other_recipe, write
 
@@ -110,7 +111,7 @@ def main() -> None:
         list_names(f"left out, {reason} ({len(names)})", names)
     refuse_leftovers(found, options.input)
     say_what_differs(found, net, net.backbone.one_sided)
-    write(found, state, net, options.output)
+    write(found, state, net, options.output, meaning_of(cfg))
     size, shifted = sum(value.size for value in found.values.values()), len(found.shifts)
     print(f"converted {len(found.values)} parameters, {size:,} values, {len(found.form.orders)} of them reordered")
     exact = f"{len(found.values) - shifted} equal the source bit for bit" + (

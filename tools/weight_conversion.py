@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from mindspore import Tensor
 
 from ssd.boxes.anchors import create_anchors
 from ssd.engine.checkpoint import load_backbone, load_weights, quiet, read_checkpoint
+from ssd.engine.meaning import MEANING_KEY
 from ssd.errors import UserError
 from ssd.models.detector import SSD
 from torch_files import StateDict
@@ -150,8 +152,10 @@ def _backward(array: np.ndarray, order: list[int] | None, shift: float) -> np.nd
     return back
 
 
-def write(found: Match, state: StateDict, net: SSD, path: Path) -> None:
+def write(found: Match, state: StateDict, net: SSD, path: Path, meaning: dict) -> None:
     """Write a checkpoint aside, read it, compare it with the source, load it into `net`, and rename it to `path`.
+
+    meaning: of the recipe's detector, by meaning_of, kept in the file if it is a whole one
 
     Raises UserError if any of that fails; nothing is at `path` then that was not there before.
     """
@@ -160,7 +164,8 @@ def write(found: Match, state: StateDict, net: SSD, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with quiet():
             content = [{"name": name, "data": Tensor(value)} for name, value in found.values.items()]
-            ms.save_checkpoint(content, str(aside), crc_check=True)
+            words = {MEANING_KEY: json.dumps(meaning)} if is_detector(state) else None
+            ms.save_checkpoint(content, str(aside), append_dict=words, crc_check=True)
         check_back(found, state, aside)
         (load_weights if is_detector(state) else load_backbone)(net, aside)
         os.replace(aside, path)
@@ -179,7 +184,8 @@ def check_back(found: Match, state: StateDict, path: Path) -> None:
 
     Where something was added, to the rounding of float32. Raises UserError on a difference.
     """
-    stored = {name: value.asnumpy() for name, value in read_checkpoint(path).items()}
+    content = read_checkpoint(path)
+    stored = {name: value.asnumpy() for name, value in content.items() if name != MEANING_KEY}
     theirs = {ours: name for name, ours in found.form.names.items() if name in state.arrays}
     different = [name for name in theirs if name not in stored] + [name for name in stored if name not in theirs]
     for name in theirs.keys() & stored.keys():

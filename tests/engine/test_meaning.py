@@ -38,6 +38,7 @@ def test_what_is_kept_comes_back(save):
     assert there == meaning_of(cfg) and there["classes"] == PETS
     assert set(there) == {
         "classes",
+        "loss",
         "prior_scaling",
         "anchors",
         "min_scale",
@@ -54,7 +55,7 @@ def test_what_is_kept_comes_back(save):
 
 def test_keys_that_a_kind_of_anchors_has_not_do_not_count(load_recipe):
     grid = load_recipe("ssd_resnet50_fpn")
-    assert set(meaning_of(grid)) == {"classes", "prior_scaling", "anchors", *OF_NETWORK}
+    assert set(meaning_of(grid)) == {"classes", "loss", "prior_scaling", "anchors", *OF_NETWORK}
     assert "box_sizes" in meaning_of(load_recipe("ssd_resnet50"))
 
 
@@ -68,8 +69,9 @@ def test_keys_that_a_kind_of_anchors_has_not_do_not_count(load_recipe):
         ({"classes": PETS[:3]}, "classes: got 3 names with background, expected 4 names with background"),
         ({"prior_scaling": [0.1, 0.1]}, "prior_scaling: got [0.1, 0.1], expected [0.1, 0.2]"),
         ({"min_scale": 0.1}, "min_scale: got 0.1, expected 0.2"),
+        ({"loss": "multibox"}, "loss: got multibox, expected focal"),
         ({"backbone_padding": "torch"}, "backbone_padding: got torch, expected mindcv"),
-        ({"box_sizes": [10, 20, 30, 40]}, "box_sizes: got [10.0, 20.0, 30.0, 40.0], expected None"),
+        ({"box_sizes": [10, 20, 30, 40]}, "box_sizes: got [10.0, 20.0, 30.0, 40.0], expected nothing"),
         (
             {"aspect_ratios": [[3], [2], [2]]},
             "aspect_ratios: got [[3.0], [2.0], [2.0]], expected [[2.0], [2.0], [2.0]]",
@@ -121,6 +123,7 @@ BOX_PREDICTORS = [f"head.box.{level}.3" for level in range(3)]
         (True, {"classes": [*PETS[:2], "bird", "fish"]}, CLASS_PREDICTORS),
         (True, {"min_scale": 0.1}, BOX_PREDICTORS + CLASS_PREDICTORS),
         (True, {"backbone_padding": "torch"}, []),
+        (True, {"loss": "multibox"}, CLASS_PREDICTORS),
         (False, {"aspect_ratios": [[2, 3], [2], [2]]}, BOX_PREDICTORS + CLASS_PREDICTORS),
     ],
 )

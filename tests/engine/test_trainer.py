@@ -172,7 +172,8 @@ def test_a_loss_that_is_not_finite_ends_the_training(run_script, shapes_records,
     result = run_script("train.py", *words)
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
     found = re.match(
-        r"error: training: got a loss that is not finite in epoch 1, step ([2-5]) of 5, on rank 0 for images (\d+), (\d+), ",
+        r"error: training: got a loss that is not finite in epoch 1, step ([2-5]) of 5, on rank 0 "
+        r"for images (\d+), (\d+), ",
         result.stderr,
     )
     assert found and all(1 <= int(number) <= 10 for number in found.groups()[1:])

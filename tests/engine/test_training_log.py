@@ -84,7 +84,8 @@ def test_metrics_file(tmp_path):
     lines = (tmp_path / "metrics.csv").read_text().splitlines()  # before it is closed: a run may be killed
     assert lines == [
         "epoch,step,loss,box_loss,class_loss,learning_rate,gradient_norm,loss_scale,skipped_steps,images_per_second,"
-        "data_wait,memory_mib,mAP,mAP_raw,AP,AP50,AP75,AP_small,AP_medium,AP_large,AR1,AR10,AR100,AR_small,AR_medium,AR_large",
+        "data_wait,memory_mib,mAP,mAP_raw,AP,AP50,AP75,AP_small,AP_medium,AP_large,AR1,AR10,AR100,"
+        "AR_small,AR_medium,AR_large",
         "2,150,1.25,0.5,0.75,0.0125,3.5,1024,1,12.5,0.25,1000,,,,,,,,,,,,,,",
         "2,200,,,,,,,,,,,0,,0.0625,0.125,0.1875,0.25,0.3125,0.375,0.4375,0.5,0.5625,0.625,0.6875,0.75",
         "2,160,1.25,0.5,0.75,0.0125,inf,1024,1,12.5,,,,,,,,,,,,,,,,",

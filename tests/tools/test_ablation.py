@@ -78,6 +78,25 @@ def test_what_is_no_study_is_refused_before_anything_is_trained(content, told, t
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "variants, words, told",
+    [
+        ({"a": {"lr": 0.1}}, [], "got a study with other keys"),
+        ({"a": {"lr": 0.2}}, ["--epoch_size", "7"], "got a study with other keys"),
+        ({"a b": {}, "a_b": {}}, [], "names of variants with one folder"),
+        ({"b": {"early_stop_patience": 2, "eval_while_train": True}}, [], "early_stop_patience"),
+    ],
+)
+def test_what_would_mix_trainings_is_refused(variants, words, told, tmp_path):
+    recipe = str(ROOT / "examples/det/ssd/ssd_shapes.yaml")
+    first = write(tmp_path / "first.yaml", recipe=recipe, variants={"a": {"lr": 0.2}})
+    for _ in range(2):
+        Study(first, tmp_path / "out", [])
+    with pytest.raises(UserError, match=told):
+        Study(write(tmp_path / "other.yaml", recipe=recipe, variants=variants), tmp_path / "out", words)
+    assert "lr: 0.2" in (tmp_path / "out" / "a" / "recipe.yaml").read_text()
+
+
 def test_a_study_is_made_and_not_made_again(shapes_records, tmp_path):
     variants = {"GIoU loss": {"box_loss": "giou"}}
     recipe = {

@@ -1,5 +1,6 @@
 """Names and channel orders typed by hand, safetensors without PyTorch, and refusals that write nothing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from mindcv.models import create_model
 from safetensors.numpy import save_file
 from ssd.engine.checkpoint import read_checkpoint
+from ssd.engine.meaning import MEANING_KEY
 from ssd.errors import UserError
 from torch_files import read_state_dict
 from weight_names import backbone_forms, ssd300_boxes, ssd300_form
@@ -238,7 +240,10 @@ def test_a_detector_in_safetensors(command, small_ssd300, tmp_path):
     code, out, err = command("ssd_resnet50", *words)
     assert (code, err) == (0, "")
     assert "of SSD300 of NVIDIA or uvipen by their names" in out and "--ckpt_path" in out
-    stored = {name: value.asnumpy() for name, value in read_checkpoint(tmp_path / "out.ckpt").items()}
+    content = read_checkpoint(tmp_path / "out.ckpt")
+    meaning = json.loads(content.pop(MEANING_KEY))
+    assert meaning["loss"] == "multibox" and meaning["box_sizes"] == [21, 45, 99, 153, 207, 261, 315]
+    stored = {name: value.asnumpy() for name, value in content.items()}
     # The second box of ours is the third of theirs; its cy is our channel 4, and in their second 4 channels.
     assert np.array_equal(stored["head.box.0.weight"][4], small_ssd300["loc.0.weight"][4 + 2])
     # The last of 6 boxes is the second of theirs; its last class has their channels from 12.

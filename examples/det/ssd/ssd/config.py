@@ -1,7 +1,7 @@
 """Recipes: YAML files with `__BASE__` fragments and overrides, turned into one typed, validated, frozen Config.
 
-Later wins: the defaults in recipe_keys.py, configs/dataset/coco.yaml, the runtime fragment of the device, the recipe's bases
-in order, the recipe, then overrides. On CPU the runtime fragment comes after the recipe: what recipes say of AMP and
+Later wins: the defaults in recipe_keys.py, configs/dataset/coco.yaml, the runtime fragment of the device, the recipe's
+bases in order, the recipe, then overrides. On CPU the runtime fragment comes after the recipe: what recipes say of AMP and
 data sinking is meant for accelerators (float16 is slower than float32 on CPU, and sinking does not exist there).
 """
 
@@ -117,16 +117,18 @@ def _check_training(config: Config) -> None:
             f"prior_bias: got {config.prior_bias} with loss {config.loss}, expected loss focal, the only one with "
             "a probability for each class; remove the key"
         )
-    milestones = list(config.milestones)
-    if milestones != sorted(set(milestones)) or (config.schedule == "steps" and not milestones):
+    milestones, epochs = list(config.milestones), config.epoch_size
+    reached = milestones and milestones[-1] < epochs
+    if milestones != sorted(set(milestones)) or (config.schedule == "steps" and not reached):
         raise UserError(
             f"milestones: got {milestones} with schedule {config.schedule}, expected rising numbers of epochs, one at "
-            "least for steps; correct the key"
+            f"least for steps and none from epoch_size on, {epochs}; set --milestones, as in "
+            f"[{epochs * 2 // 3}, {epochs * 5 // 6}], or --schedule cosine"
         )
     if config.checkpoint_every_steps and config.dataset_sink_mode:
         raise UserError(
-            f"checkpoint_every_steps: got {config.checkpoint_every_steps} with dataset_sink_mode, in which the host sees "
-            "epochs and no steps, expected one of them; set --dataset_sink_mode false"
+            f"checkpoint_every_steps: got {config.checkpoint_every_steps} with dataset_sink_mode, in which the host "
+            "sees epochs and no steps, expected one of them; set --dataset_sink_mode false"
         )
     if config.early_stop_patience and not config.eval_while_train:
         raise UserError(

@@ -1,11 +1,11 @@
-"""What a command needs besides msrun: to save before it leaves, and to end with the other ranks and say which one failed.
+"""What a command needs besides msrun: to save before it leaves, and to end with the other ranks and say which failed.
 
-MindSpore 2.10's msrun answers Ctrl-C and the failure of a rank by SIGKILL, and a SIGTERM of its own by leaving its ranks
-behind; the rest of a job waits half a minute and more in a collective for a rank that is gone. So the process that msrun
-starts is but a stand-in that starts the one which works, in a session of its own, and passes signals on. If the stand-in
-is killed, Linux sends the other a SIGTERM, which saves and leaves. And the first rank that ends before its time says so
-in scheduler.log, of which msrun shows the lines with `Error`; the processes of that host look there and end, too. On
-other hosts MindSpore's scheduler notices in its own time.
+MindSpore 2.10's msrun answers Ctrl-C and the failure of a rank by SIGKILL, and a SIGTERM of its own by leaving its
+ranks behind; the rest of a job waits half a minute and more in a collective for a rank that is gone. So the process
+that msrun starts is but a stand-in that starts the one which works, in a session of its own, and passes signals on.
+If the stand-in is killed, Linux sends the other a SIGTERM, which saves and leaves. And the first rank that ends
+before its time says so in scheduler.log, of which msrun shows the lines with `Error`; the processes of that host look
+there and end, too. On other hosts MindSpore's scheduler notices in its own time.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ class StopAtBadLoss(Callback):
             step -= bad_for - 1
             images = ", ".join(map(str, self.image_ids(step)))
             raise UserError(
-                f"training: got a loss that is not finite in epoch {(step - 1) // steps + 1}, step {(step - 1) % steps + 1} "
+                f"training: got a loss that is not finite in epoch {(step - 1) // steps + 1}, "
+                f"step {(step - 1) % steps + 1} "
                 f"of {steps}, on rank {self.rank} for images {images}, expected a number; look at these images, or "
                 "lower --lr and train on from a checkpoint with --resume FILE"
             )

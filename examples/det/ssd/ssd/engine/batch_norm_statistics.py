@@ -28,7 +28,7 @@ class _Average(nn.Cell):
 
 
 class ShareStatistics(Callback):
-    """After each step give every device the mean statistics of all: the detector that is evaluated and saved is then the
+    """After each step give every device the mean statistics of all: the detector evaluated and saved is then the
     same on all of them, whichever it is. In training they are not used. Comes before evaluations and saves."""
 
     def __init__(self, step: nn.Cell, world: int):

@@ -15,7 +15,7 @@ from mindspore import Parameter
 
 from ..errors import UserError
 from ..models.head import predictor_names
-from .meaning import OF_ANCHORS, differences, read_meaning, refuse_other
+from .meaning import OF_ANCHORS, OF_CLASSES, differences, read_meaning, refuse_other
 
 # Names of MindCV's examples/det/ssd and what the same parameter is called here, in the order they are tried.
 _NORM_OR_CONV = r"(?:features\.)?"  # the example wraps convolution and BatchNorm in a cell of that name, or does not
@@ -63,8 +63,9 @@ def load_weights(net: nn.Cell, path, averaged: bool = True, meaning: dict | None
 def load_pretrained(net: nn.Cell, path, averaged: bool, meaning: dict) -> list[str]:
     """Load a detector trained on other classes into `net` -> names of the parameters that are left as they were.
 
-    Those are the class predictors, unless the file says that its classes are the same, and both kinds of predictors if
-    it has other anchors. All else must fit as in load_weights. averaged, meaning: as there. Raises UserError.
+    Those are the class predictors, unless the file says that its classes are the same and mean the same, and both kinds
+    of predictors if it has other anchors. All else must fit as in load_weights. averaged, meaning: as there. Raises
+    UserError.
     """
     content = read_checkpoint(path)
     found, wanted = _weights(content, averaged), net.parameters_dict()
@@ -73,8 +74,8 @@ def load_pretrained(net: nn.Cell, path, averaged: bool, meaning: dict) -> list[s
     has_other_anchors = not set(OF_ANCHORS).isdisjoint(differences(meaning, there)) or any(
         name in found and found[name].shape != wanted[name].shape for name in of_boxes
     )
-    has_same_classes = there is not None and meaning["classes"] is not None and there["classes"] == meaning["classes"]
-    fresh = [*of_boxes, *of_classes] if has_other_anchors else [] if has_same_classes else of_classes
+    is_same = meaning["classes"] and there and all(there.get(key) == meaning[key] for key in OF_CLASSES)
+    fresh = [*of_boxes, *of_classes] if has_other_anchors else [] if is_same else of_classes
     for name in fresh:
         found.pop(name, None)
         wanted.pop(name)

@@ -1,4 +1,4 @@
-"""The end of a training that was asked to end: all devices leave after the same step, so that none waits for another."""
+"""The end of a training that was asked to end: all devices leave after the same step, and none waits for another."""
 
 from __future__ import annotations
 

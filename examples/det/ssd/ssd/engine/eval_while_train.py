@@ -22,8 +22,8 @@ class EvalWhileTrain(Callback):
     """Evaluate after epochs start, start + interval, … and the last, and keep the best detector as best.ckpt.
 
     evaluation: gives what it found when it is called; draw: makes pictures of that, {name: (H, W, 3) uint8 RGB};
-    log: None on all devices but the main one, which help to evaluate and write nothing; average: while it is entered the
-    detector has averaged weights, which are then the ones that count, None if there are none; patience: evaluations
+    log: None on all devices but the main one, which help to evaluate and write nothing; average: while it is entered
+    the detector has averaged weights, which are then the ones that count, None if there are none; patience: evaluations
     without a new best after which training ends, None for none; best: of a training that goes on; words: kept
     in best.ckpt, too, by name
     """
@@ -42,7 +42,7 @@ class EvalWhileTrain(Callback):
         average: Callable[[], ContextManager] | None = None,
         patience: int | None = None,
         best: EvalRecord | None = None,
-        words: dict[str, str] = {},
+        words: dict[str, str] | None = None,
     ):
         super().__init__()
         self.evaluation = evaluation
@@ -54,7 +54,7 @@ class EvalWhileTrain(Callback):
         self.average = average
         self.patience = patience
         self.best = best
-        self.words = words
+        self.words = words or {}
         self.ended_at: int | None = None  # the epoch, if training ended for want of patience
 
     def on_train_epoch_end(self, run_context):
@@ -87,13 +87,15 @@ class EvalWhileTrain(Callback):
             self.log.on_evaluation(record)
 
 
-def read_best(folder: Path) -> EvalRecord | None:
-    """What best.ckpt in a folder was saved for; None if there is no such file, or nothing is known of it."""
+def read_best(folder: Path, until: int | None = None) -> EvalRecord | None:
+    """What best.ckpt in a folder was saved for; None if there is no such file, or nothing is known of it, or it is of a
+    step after `until`."""
     try:
         found = read_checkpoint(folder / BEST_NAME).get(EVALUATION_KEY)
     except UserError:
         return None
-    return EvalRecord(**json.loads(found), is_best=True, pictures={}) if found else None
+    best = EvalRecord(**json.loads(found), is_best=True, pictures={}) if found else None
+    return None if best and until is not None and best.step > until else best
 
 
 @contextlib.contextmanager

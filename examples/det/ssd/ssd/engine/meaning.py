@@ -1,5 +1,5 @@
-"""What of a detector no shape tells, kept in its checkpoints: the same classes in another order, other anchors of the same
-number, or other strides, would load and find nothing."""
+"""What of a detector no shape tells, kept in its checkpoints: the same classes in another order, other anchors of the
+same number, or other strides, would load and find nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Mapping
 from ..errors import UserError
 
 MEANING_KEY = "meaning"  # of JSON in a checkpoint, {recipe key: value}
+OF_CLASSES = ("classes", "loss")  # which decides how scores come from logits
 OF_NETWORK = ("backbone_padding", "backbone_max_stride", "extra_layers")
 OF_ANCHORS = ("prior_scaling", "anchors", "box_sizes", "min_scale", "max_scale", "aspect_ratios", "clip_default_boxes")
 OF_GRID = ("prior_scaling", "anchors")  # which follows no other key
@@ -18,7 +19,7 @@ def meaning_of(cfg) -> dict:
     """{key: value}, as JSON has them, of the recipe keys that outputs depend on and shapes do not. cfg: Config."""
     of_anchors = OF_GRID if cfg.anchors == "grid" else OF_ANCHORS
     unused = ("min_scale", "max_scale") if cfg.box_sizes else ("box_sizes",)
-    return cfg.model_dump(mode="json", include={"classes", *OF_NETWORK, *of_anchors} - set(unused))
+    return cfg.model_dump(mode="json", include={*OF_CLASSES, *OF_NETWORK, *of_anchors} - set(unused))
 
 
 def read_meaning(content: Mapping) -> dict | None:
@@ -30,7 +31,8 @@ def read_meaning(content: Mapping) -> dict | None:
 def differences(here: dict, there: dict | None) -> list[str]:
     """Keys whose values differ, where both are known."""
     both = {**here, **(there or {})}
-    return sorted(key for key in both if there and here.get(key) != there.get(key) and not _is_unknown(key, here, there))
+    unknown = {"classes"} if None in (here.get("classes"), both.get("classes")) else set()
+    return sorted(key for key in both.keys() - unknown if there and here.get(key) != there.get(key))
 
 
 def refuse_other(here: dict, there: dict | None, path) -> None:
@@ -46,8 +48,5 @@ def refuse_other(here: dict, there: dict | None, path) -> None:
             else:
                 got, expected = (f"{names[number]!r} as class {number}" for names in (got, expected))
             advice = "set --data_dir to their data; to train on others, start from it with --pretrained_detector"
+        got, expected = ("nothing" if value is None else value for value in (got, expected))
         raise UserError(f"{path}: {key}: got {got}, expected {expected}, with which it was trained; {advice}")
-
-
-def _is_unknown(key: str, here: dict, there: dict) -> bool:
-    return key == "classes" and None in (here.get(key), there.get(key))

@@ -20,7 +20,13 @@ class CheckpointSaver(Callback):
     """
 
     def __init__(
-        self, folder: Path, keep: int, every_steps: int | None, start: TrainingState, ending, words: dict[str, str] = {}
+        self,
+        folder: Path,
+        keep: int,
+        every_steps: int | None,
+        start: TrainingState,
+        ending,
+        words: dict[str, str] | None = None,
     ):
         super().__init__()
         self.folder = folder
@@ -28,7 +34,7 @@ class CheckpointSaver(Callback):
         self.every_steps = every_steps
         self.start = start
         self.ending = ending
-        self.words = words
+        self.words = words or {}
         self.saved = sorted(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
 
     def on_train_step_end(self, run_context):

@@ -186,7 +186,7 @@ class CPUTrainStep(WatchedTrainStep):
 
 
 def create_train_step(cfg, detector: nn.Cell, anchors, schedule: np.ndarray) -> WatchedTrainStep:
-    """The training step of a recipe. cfg: Config; anchors: boxes.anchors object; schedule: learning rate of every update.
+    """The training step of a recipe. cfg: Config; anchors: boxes.anchors object; schedule: rate of every update.
 
     An update whose gradients overflow is left out, and lowers the loss scale if that is dynamic.
     """

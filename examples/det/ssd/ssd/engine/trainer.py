@@ -52,18 +52,16 @@ def train(cfg, resume: str | None = None) -> None:
     schedule = create_schedule(cfg, dataset.get_dataset_size(), runtime.world)
     anchors = create_anchors(cfg)
     detector, origin = _create_learner(cfg, is_new=resume is None)
-    meaning = meaning_of(cfg)
-    words = {MEANING_KEY: json.dumps(meaning)}
+    words = {MEANING_KEY: json.dumps(meaning_of(cfg))}
     step = create_train_step(cfg, detector, anchors, schedule)
     state = TrainingState(0, dataset.get_dataset_size(), cfg.batch_size * runtime.world, cfg.seed)
     folder, path, best = Path(cfg.ckpt_save_dir), None, None
     if resume is not None:
         path = find_resume(folder, resume)
-        state = go_on(step, state, path, cfg.epoch_size, meaning)
+        state = go_on(step, state, path, cfg.epoch_size, meaning_of(cfg))
         origin = f"going on from {path} after step {state.step}"
         dataset.set_init_step(state.step)
-        best = read_best(folder)
-        best = best if best and best.step <= state.step else None  # else it is of steps that are made again
+        best = read_best(folder, until=state.step)  # later steps are made again
 
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(told=runtime.is_main))
@@ -79,17 +77,17 @@ def train(cfg, resume: str | None = None) -> None:
         callbacks += [evaluating] if evaluating else []
         callbacks.append(KeepGraphs(keep))
         if runtime.is_main:
-            saver = CheckpointSaver(folder, cfg.keep_checkpoint_max, cfg.checkpoint_every_steps, state, ending, words)
+            keeping = cfg.keep_checkpoint_max, cfg.checkpoint_every_steps
             recording = cfg.log_interval, cfg.device_target, state.step, int(step.skipped.asnumpy())
-            recorder = RecordSteps(log, schedule, state.images_per_step, *recording)
-            callbacks += [saver, recorder]
+            callbacks.append(CheckpointSaver(folder, *keeping, state, ending, words))
+            callbacks.append(RecordSteps(log, schedule, state.images_per_step, *recording))
         callbacks.append(EndWhenAsked(ending))
-        model = Model(step)
-        model.train(cfg.epoch_size, dataset, callbacks, cfg.dataset_sink_mode, initial_epoch=state.epochs_done)
+        epochs = cfg.epoch_size
+        Model(step).train(epochs, dataset, callbacks, cfg.dataset_sink_mode, initial_epoch=state.epochs_done)
     if runtime.is_main:
         best, ended = (evaluating.best, evaluating.ended_at) if evaluating else (None, None)
         seconds = time.monotonic() - started
-        print(closing_words(folder, ended or cfg.epoch_size, bool(ended), seconds, best, find_checkpoint(folder)))
+        print(closing_words(folder, ended or epochs, bool(ended), seconds, best, find_checkpoint(folder)))
 
 
 def _create_learner(cfg, is_new: bool) -> tuple[nn.Cell, str]:

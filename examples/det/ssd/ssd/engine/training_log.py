@@ -48,7 +48,8 @@ class StepRecord:
 @dataclasses.dataclass(frozen=True)
 class EvalRecord:
     """An evaluation after an epoch. step: the last of that epoch; metrics: {mAP, and names of METRICS: 0..1, or -1},
-    and mAP_raw where averaged weights were evaluated: that of the others; is_best: whether no evaluation before had as good a mAP; pictures: {name: (H, W, 3) uint8 RGB}
+    and mAP_raw where averaged weights were evaluated: that of the others; is_best: whether no evaluation before had as
+    good a mAP; pictures: {name: (H, W, 3) uint8 RGB}
     """
 
     epoch: int

@@ -1,4 +1,4 @@
-"""Where a training stands, kept in each of its checkpoints, so that it goes on from there as if it had never stopped."""
+"""Where a training stands, kept in each of its checkpoints, so that it goes on as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def load_training(step: nn.Cell, path: Path, meaning: dict) -> TrainingState:
         if name not in content or content[name].shape != value.shape:
             got = f"shape {tuple(content[name].shape)}" if name in content else "nothing"
             raise UserError(
-                f"{path}: {name}: got {got}, expected shape {tuple(value.shape)}; resume with the recipe of that training"
+                f"{path}: {name}: got {got}, expected shape {tuple(value.shape)}; resume with the recipe of that "
+                "training"
             )
     for name, value in wanted.items():
         value.set_data(content[name])
@@ -100,8 +101,8 @@ def go_on(step: nn.Cell, fresh: TrainingState, path: Path, epochs: int, meaning:
         was, is_now = getattr(state, name), getattr(fresh, name)
         if was != is_now:
             raise UserError(
-                f"--resume: got {is_now} as {words}, expected {was} as in {path}; keep batch_size times devices, data and "
-                "seed as they were"
+                f"--resume: got {is_now} as {words}, expected {was} as in {path}; keep batch_size times devices, data "
+                "and seed as they were"
             )
     if state.epochs_done >= epochs:
         raise UserError(
