@@ -122,7 +122,6 @@ RECIPES = {
     "ssd_resnet50": ["--schedule", "cosine"],  # its steps are beyond one epoch
     # The pyramid's levels fit any multiple of 128; 640 pixels would take minutes here.
     "ssd_resnet50_fpn": ["--image_size", "[128, 128]"],
-    "ssd_shapes": ["--eval_while_train", "true"],
 }
 
 
@@ -142,7 +141,6 @@ def test_recipe_from_data_to_map(recipe, clone, shapes_records, tmp_path):
     assert re.search(r"^mAP: \d\.\d{4}$", result.stdout, re.MULTILINE)
     predictions = json.loads((tmp_path / "predictions.json").read_text())
     assert {entry["image_id"] for entry in predictions} <= {11, 12, 13, 14}  # validation ids follow the 10 of training
-    assert (tmp_path / "ckpt" / "best.ckpt").is_file() == ("--eval_while_train" in RECIPES[recipe])
 
 
 def expect_one_line(result, *parts):
@@ -222,10 +220,7 @@ def test_the_same_seed_trains_the_same_parameters(clone, shapes_records, tmp_pat
         words = ["python", f"{SSD}/train.py", "--config", f"{SSD}/ssd_shapes.yaml", "--data_dir", str(shapes_records)]
         expect_clean(run([*words, *SHORT, "--ckpt_save_dir", str(folder), *more], clone))
         parameters = ms.load_checkpoint(str(folder / "ssd-1.ckpt"))
-        return {key: value.asnumpy() for key, value in parameters.items() if key != "training_state"}
+        return {key: value.asnumpy() for key, value in parameters.items() if not isinstance(value, str)}
 
-    first, second, other = train("a"), train("b", "--num_parallel_workers", "1"), train("c", "--seed", "1")
+    first, second = train("a"), train("b", "--num_parallel_workers", "1")
     assert all(np.array_equal(first[key], second[key]) for key in first)
-    assert not np.array_equal(
-        first["backbone.features.net.features_0.weight"], other["backbone.features.net.features_0.weight"]
-    )

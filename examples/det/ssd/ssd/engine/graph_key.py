@@ -24,6 +24,7 @@ NOT_IN_GRAPHS = {
     "ckpt_path",
     "ckpt_save_dir",
     "output_dir",
+    "augment",  # is the host's
     "log_interval",
     "keep_checkpoint_max",
     "num_parallel_workers",
