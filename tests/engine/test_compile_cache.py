@@ -169,7 +169,7 @@ def test_training_starts_from_the_cache_unless_the_recipe_changed(
         assert result.returncode == 0, result.stderr
         parameters = ms.load_checkpoint(str(tmp_path / name / "ssd-1.ckpt"))
         return "Use the compilation cache" in result.stdout + result.stderr, {
-            key: value.asnumpy().tobytes() for key, value in parameters.items() if key != "training_state"
+            key: value.asnumpy().tobytes() for key, value in parameters.items() if not isinstance(value, str)
         }
 
     cold, first = train("first")
