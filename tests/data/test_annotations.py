@@ -1,8 +1,9 @@
-"""What readers need to know of files: size, orientation, lines; what is none of these is refused by name."""
+"""What readers need to know of files: size, orientation, lines, case of names; what is none of these is told by name."""
 
+import numpy as np
 import pytest
 from PIL import Image
-from ssd.data.annotations import is_turned, read_lines, size_of_file
+from ssd.data.annotations import ImageFile, find_path, look_at, look_at_images, read_lines
 from ssd.errors import UserError
 
 
@@ -10,26 +11,60 @@ from ssd.errors import UserError
 def test_size_is_height_and_width(suffix, tmp_path):
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (60, 40)).save(path)
-    assert size_of_file(path) == (40, 60)
+    assert look_at(path) == ImageFile((40, 60))
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("orientation, turned", [(None, False), (0, False), (1, False), (3, True), (6, True)])
-def test_orientation(orientation, turned, tmp_path):
-    path, exif = tmp_path / "a.jpg", Image.Exif()
+def test_orientation(orientation, turned, suffix, tmp_path):
+    path, exif = tmp_path / f"a.{suffix}", Image.Exif()
     if orientation is not None:
         exif[0x0112] = orientation
     Image.new("RGB", (60, 40)).save(path, exif=exif)
-    assert is_turned(path) is turned and size_of_file(path) == (40, 60)  # of the pixels as stored
+    assert look_at(path) == ImageFile((40, 60), turned)  # of the pixels as stored
 
 
-def test_what_is_no_image_is_refused_and_not_turned(tmp_path):
+def test_a_header_beyond_what_is_read_first_is_found(tmp_path):
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(path, exif=exif, icc_profile=bytes(200_000))
+    assert path.read_bytes().index(b"\xff\xda") > 100_000
+    assert look_at(path) == ImageFile((40, 60), True)
+
+
+def test_of_a_jpeg_no_more_is_read_than_is_needed(tmp_path):
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, quality=95)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: size // 2])  # its pixels are not asked for
+    assert size > 200_000 and look_at(path) == ImageFile((400, 600))
+
+
+def test_what_is_no_image_is_told(tmp_path):
     path = tmp_path / "a.jpg"
     for what in (None, b"", b"text", b"\xff\xd8"):
         if what is not None:
             path.write_bytes(what)
-        with pytest.raises(UserError, match=f"{path}: got .*expected an image"):
-            size_of_file(path)
-        assert not is_turned(path)
+        file = look_at(path)
+        assert (file.size, file.turned) == (None, False) and file.wrong.startswith(f"{path}: got ")
+
+
+def test_many_are_looked_at_in_order(tmp_path):
+    paths = [tmp_path / f"{width}.png" for width in range(1, 30)]
+    for width, path in enumerate(paths, start=1):
+        Image.new("RGB", (width, 5)).save(path)
+    paths[3].unlink()
+    assert [file.size for file in look_at_images(paths)] == [(5, n) if n != 4 else None for n in range(1, 30)]
+    assert list(look_at_images([])) == []
+
+
+def test_paths_are_found_whatever_their_case(tmp_path):
+    (tmp_path / "Images" / "Train").mkdir(parents=True)
+    assert find_path(tmp_path, "images/train") == tmp_path / "Images" / "Train"
+    assert find_path(tmp_path, "images/val") is None and find_path(tmp_path / "absent", "a") is None
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    assert find_path(tmp_path, "images/train") == tmp_path / "images" / "train"
 
 
 def test_lines(tmp_path):

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from ssd.data.coco import read_coco
+from ssd.data.coco import BROKEN, load_coco, parse_coco, read_coco
 from ssd.errors import UserError
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 2, "name": "cat"}]
@@ -95,6 +95,12 @@ def test_the_drawn_set_is_read_whole(shapes_coco):
     assert sum(len(read.objects) for read in split.images) == len(content["annotations"])
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    path, folder = write(tmp_path, [image(5)], [annotation(1, 5)])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_coco(path, folder).images[0].objects) == 1
+
+
 # --- what is refused ---
 
 
@@ -104,6 +110,16 @@ def test_missing_files_are_named(tmp_path):
     refused((path, tmp_path / "absent"), f"{tmp_path / 'absent'}: got no such folder", "instances.json")
     (folder / "5.jpg").unlink()
     refused((path, folder), f"{folder / '5.jpg'}: got no such file", path)
+
+
+def test_all_missing_images_are_told(tmp_path):
+    path, folder = write(tmp_path, [image(5), image(6), image(7)], [annotation(1, 5)])
+    for name in "57":
+        (folder / f"{name}.jpg").unlink()
+    split = parse_coco(load_coco(path), path, folder)
+    wrong = [f"{folder / name}.jpg: got no such file or directory" for name in "57"]
+    assert split.problems == {BROKEN: wrong} and len(split.images) == 3
+    refused((path, folder), f"{wrong[0]} and 1 more", path)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +182,10 @@ def test_a_missing_box_is_named_by_its_annotation(tmp_path):
         ([image(5)], [], [*CATEGORIES, {"id": 7, "name": "cow"}], ["category id 7 twice"]),
         ([image(5)], [], [*CATEGORIES, {"id": 9, "name": "cat"}], ["category name 'cat' twice"]),
         ([image(5)], [], [], ["no categories"]),
+        ([image(5)], [], [*CATEGORIES, {"id": 9, "name": 3}], ["category 9", "name 3", "text"]),
+        ([image(5)], [], [*CATEGORIES, {"id": 9, "name": None}], ["category 9", "name None", "text"]),
+        ([image(5, height="80")], [], CATEGORIES, ["image 5.jpg", "height '80'", "number"]),
+        ([image(5, width=[80])], [], CATEGORIES, ["image 5.jpg", "width [80]", "number"]),
         ([{"id": 5}], [], CATEGORIES, ["file_name"]),
     ],
 )

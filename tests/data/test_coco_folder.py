@@ -1,9 +1,12 @@
 """Where COCO files and their images are looked for, and several files as one split."""
 
+from pathlib import Path
+
 import pytest
 from own_data import write_coco
+from ssd.data.coco import BROKEN
 from ssd.data.coco_folder import CocoFolder
-from ssd.data.forms import read_splits
+from ssd.data.forms import open_folder, read_splits
 from ssd.errors import UserError
 
 
@@ -50,6 +53,31 @@ def test_several_files_are_one_split_and_their_ids_may_clash(tmp_path):
     assert [image.objects[:, 3].tolist() for image in train.images] == [[5], [6], [6], [7]]  # as wide as the first id
     assert [row["id"] for row in train.content["annotations"]] == [1, 2, 3, 4]
     assert val.content is None
+
+
+def test_several_files_keep_ids_that_differ(tmp_path):
+    for first_id, name in ((5, "a"), (70, "b"), (6, "val")):
+        write_coco(tmp_path / f"{name}.json", first_id, 2, tmp_path / name)
+    train, _ = read(tmp_path, ["a", "b"])
+    assert [image.image_id for image in train.images] == [5, 6, 70, 71]
+    assert [image.objects[:, 3].tolist() for image in train.images] == [[5], [6], [70], [71]]
+
+
+def test_the_folder_is_found_by_the_first_image_there_is(tmp_path):
+    for first_id, split in ((1, "train"), (11, "val")):
+        write_coco(tmp_path / "annotations" / f"instances_{split}.json", first_id, 3, tmp_path / "images")
+    gone = tmp_path / "images" / "instances_train1.jpg"
+    gone.unlink()
+    train, val = read(tmp_path)
+    assert train.problems == {BROKEN: [f"{gone}: got no such file or directory"]} and val.problems == {}
+
+
+def test_images_lie_directly_in_the_folder_of_the_shell(tmp_path, monkeypatch):
+    for first_id, split in ((1, "train"), (11, "val")):
+        write_coco(tmp_path / "annotations" / f"{split}.json", first_id, 3, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    train, val = read_splits(open_folder("coco", Path(".")))
+    assert train.problems == {} and train.images[0].path == tmp_path / "train1.jpg"
 
 
 def test_several_files_with_other_categories_are_refused(tmp_path):

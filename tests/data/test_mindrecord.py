@@ -239,6 +239,13 @@ def test_other_annotations_of_the_same_name_are_kept(shapes_coco, tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_a_damaged_dataset_json_is_replaced(coco, tmp_path):
+    convert(coco, tmp_path / "out")
+    (tmp_path / "out" / "dataset.json").write_text("{")
+    info = convert(coco, tmp_path / "out", overwrite=True)
+    assert read_info(tmp_path / "out" / "dataset.json") == info
+
+
 def spoil_last_image(coco):
     """Cut a validation image short, which is found out only when training is converted; returns its path."""
     victim = max((coco / "val2017").iterdir())

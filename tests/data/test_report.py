@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ssd.boxes.anchors import create_anchors
 from ssd.data.anchor_reach import Recipe
-from ssd.data.coco import CocoImage, CocoSplit
+from ssd.data.coco import BROKEN, CocoImage, CocoSplit
 from ssd.data.report import FEW, describe
 
 CLASSES = ["background", "cat", "dog", "猫咪"]
@@ -81,6 +81,13 @@ def test_each_kind_of_problem_has_examples():
 def test_problems_found_elsewhere_come_first():
     problems = describe(split(image("a.jpg", *GOOD)), split(), None, {"of images": ["x"], "of none": []})
     assert "problems:\n  1 of images: x\n\nadvice" in problems
+
+
+def test_an_image_that_stops_the_conversion_is_told_once():
+    train, val = (split(image("a.jpg", *GOOD), **{BROKEN: where}) for where in (["a: got x", "b: got y"], ["b: got y"]))
+    more = {BROKEN: ["b: got y", "c: got z"]}
+    assert f"  3 {BROKEN}: b: got y; c: got z; a: got x\n" in describe(train, val, None, more)
+    assert more == {BROKEN: ["b: got y", "c: got z"]}
 
 
 def test_rounding_at_the_border_is_no_problem():

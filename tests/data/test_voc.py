@@ -1,10 +1,14 @@
 """Pascal VOC folders: boxes of inclusive pixels, years, difficult objects, and what is refused."""
 
+import shutil
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from own_data import xml_image, xml_object
-from ssd.data.forms import read_splits
+from ssd.data.coco import BROKEN
+from ssd.data.forms import open_folder, read_splits
 from ssd.data.voc import VocFolder
 from ssd.errors import UserError
 
@@ -116,12 +120,49 @@ def test_a_folder_without_lists_is_divided(tmp_path):
 
 def test_images_are_found_by_the_name_of_the_xml_file(tmp_path):
     add(tmp_path, "renamed", text=xml_image("before.png", 40, 60, [xml_object("dog", (1, 1, 9, 9))]))
-    path = add(tmp_path, "moved", text=xml_image("C:\\photos\\other.jpg", 40, 60, []))
+    add(tmp_path, "moved", text=xml_image("C:\\photos\\other.jpg", 40, 60, []))
     (tmp_path / "JPEGImages" / "moved.jpg").rename(tmp_path / "JPEGImages" / "other.jpg")
     train, _ = read(tmp_path)
     assert [image.path.name for image in train.images] == ["renamed.jpg", "other.jpg"]
-    (tmp_path / "JPEGImages" / "other.jpg").unlink()
-    refused(tmp_path, "moved.jpg: got no such file", path)
+
+
+def test_all_images_that_cannot_be_used_are_told(tmp_path):
+    for name in "abc":
+        add(tmp_path, name, xml_object("dog", (1, 1, 9, 9)), splits=["train"])
+    add(tmp_path, "d", xml_object("dog", (1, 1, 9, 9)), size=(60, 40), splits=["val"])
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()
+    (tmp_path / "JPEGImages" / "c.jpg").write_bytes(b"text")
+    train, val = read(tmp_path)
+    missing, wrong = [str(tmp_path / "JPEGImages" / f"{name}.jpg") for name in "ac"]
+    assert list(dict.fromkeys(train.problems[BROKEN])) == [
+        f"{missing}: got no such file or directory",
+        f"{wrong}: got bytes that do not decode",
+    ]
+    (size,) = val.problems[BROKEN]
+    assert size.startswith(f"{tmp_path / 'Annotations' / 'd.xml'}: got size 40x60 of d.jpg") and "60x40 stored" in size
+    assert [len(image.objects) for image in train.images] == [1, 1, 1]
+
+
+def test_names_in_capitals_and_what_macos_leaves(tmp_path):
+    path = add(tmp_path, "ä 1", xml_object("dog", (1, 1, 9, 9)))
+    path.rename(path.with_suffix(".XML"))
+    (tmp_path / "Annotations" / "._ä 1.xml").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "JPEGImages" / "._ä 1.jpg").write_bytes(b"\x00\x05\x16\x07")
+    train, _ = read(tmp_path)
+    assert [image.path.name for image in train.images] == ["ä 1.jpg"] and train.problems == {}
+    add(tmp_path, "b", xml_object("dog", (1, 1, 9, 9)), splits=())
+    shutil.rmtree(tmp_path / "ImageSets")
+    train, val = read(tmp_path, val_fraction=0.5)
+    assert {image.path.name for image in (*train.images, *val.images)} == {"ä 1.jpg", "b.jpg"}
+    assert train.problems == val.problems == {}
+
+
+def test_a_year_is_the_folder_of_the_shell(tmp_path, monkeypatch):
+    for name in ("VOC2007", "VOC2012"):
+        add(tmp_path / name, "a", xml_object("dog", (1, 1, 9, 9)))
+    monkeypatch.chdir(tmp_path / "VOC2007")
+    train, _ = read_splits(open_folder("voc", Path(".")), ["2007/train"], ["VOC2007/val"])
+    assert train.images[0].path == tmp_path / "VOC2007" / "JPEGImages" / "a.jpg"
 
 
 def test_sizes_that_are_absent_or_0_come_from_the_image(tmp_path):
@@ -146,7 +187,6 @@ def test_boxes_without_extent_are_left_out_and_told(tmp_path):
     [
         ("<annotation>", ["XML"]),
         ("", ["XML"]),
-        (xml_image("a.jpg", 60, 40, []), ["size 40x60", "60x40", "a.jpg"]),
         (xml_image("a.jpg", 40, 60, [xml_object(" ", (1, 1, 2, 2))]), ["object 1", "no name"]),
         (xml_image("a.jpg", 40, 60, [xml_object("dog", (1, 1, "nan", 2))]), ["object 1", "finite", "xmax"]),
         (xml_image("a.jpg", 40, 60, [xml_object("dog", (1, 1, 2))]), ["object 1", "ymax"]),

@@ -1,11 +1,14 @@
 """Images with YOLO labels: boxes, polygons, where splits and names are looked for, and what is refused."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from ssd.data.forms import read_splits
-from ssd.data.yolo import TURNED, YoloFolder
+from ssd.data.coco import BROKEN
+from ssd.data.forms import open_folder, read_splits
+from ssd.data.yolo import OUTSIDE, TURNED, YoloFolder
 from ssd.errors import UserError
 
 
@@ -99,8 +102,18 @@ def test_splits_are_lists_of_files(tmp_path):
     train, val = read(tmp_path)
     assert (names_of(train), names_of(val)) == (["c", "a"], ["b"])
     assert all(len(image.objects) == 1 for image in (*train.images, *val.images))
-    (tmp_path / "val.txt").write_text("images/d.png\n")
-    refused(tmp_path, "val.txt", "'images/d.png'")
+    (tmp_path / "val.txt").write_text("images/d.png\nimages/b.png\nimages/e.png\n")
+    wrong = [f"{tmp_path / 'images' / name}.png: got no such file or directory" for name in "de"]
+    assert list(dict.fromkeys(read(tmp_path)[1].problems[BROKEN])) == wrong
+
+
+def test_lists_may_be_of_windows(tmp_path):
+    for name in "ab":
+        add(tmp_path, name, "0 0.5 0.5 1 1\n", "images/all")
+    for name, split in (("a", "train"), ("b", "val")):
+        (tmp_path / f"{split}.txt").write_text(f".\\images\\all\\{name}.png\r\n")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    assert [names_of(split) for split in read(tmp_path)] == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +125,88 @@ def test_splits_are_where_data_yaml_says(settings, tmp_path):
     (tmp_path / "data.yaml").write_text(f"{settings}\nnames: {{0: cat}}\n")
     train, _ = read(tmp_path)
     assert names_of(train) == ["a"] and len(train.images[0].objects) == 1
+
+
+def test_several_folders_are_one_split(folder):
+    add(folder, "c", "0 0.5 0.5 1 1\n", "images/extra")
+    table = folder / "data.yaml"
+    table.write_text("train: [images/train, ./images/extra]\nnames: [cat, dog]\n")
+    assert [names_of(split) for split in read(folder)] == [["a", "c"], ["b"]]
+    table.write_text("train: [images/train, images/more]\nnames: [cat, dog]\n")
+    refused(folder, table, "'images/more'", "train")
+    table.write_text("train: [gone, images/more]\nnames: [cat, dog]\n")  # of which the usual places know better
+    assert names_of(read(folder)[0]) == ["a"]
+
+
+# --- images of --data_path come before any others ---
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another set, beside the one of `folder` below, with splits and names of its own."""
+    for split in ("train", "val"):
+        add(tmp_path / "other", "x", "0 0.5 0.5 1 1\n", f"images/{split}")
+    (tmp_path / "other" / "classes.txt").write_text("ant\nbee\n")
+    return tmp_path / "other"
+
+
+@pytest.fixture
+def mine(tmp_path):
+    for name, split in (("a", "train"), ("b", "val")):
+        add(tmp_path / "mine", name, "1 0.5 0.5 1 1\n", f"images/{split}")
+    (tmp_path / "mine" / "data.yaml").write_text("names: [cat, dog]\n")
+    return tmp_path / "mine"
+
+
+def test_images_beside_the_names_are_not_taken(mine, other):
+    train, val = read(mine, other / "classes.txt")
+    assert (names_of(train), names_of(val)) == (["a"], ["b"]) and train.classes == ["background", "ant", "bee"]
+    assert train.problems == val.problems == {}
+
+
+def test_images_of_an_older_place_are_not_taken(mine, other):
+    text = f"path: {other}\ntrain: images/train\nval: {other}/images/val\nnames: [cat, dog]\n"
+    (mine / "data.yaml").write_text(text)
+    assert [names_of(split) for split in read(mine)] == [["a"], ["b"]]
+
+
+def test_images_of_a_sibling_folder_are_not_taken(tmp_path):
+    add(tmp_path, "x", "0 0.5 0.5 1 1\n", "train/images")
+    for name, split in (("a", "train"), ("b", "valid")):
+        add(tmp_path / "mine", name, "0 0.5 0.5 1 1\n", f"{split}/images")
+    (tmp_path / "mine" / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [cat]\n")
+    assert [names_of(split) for split in read(tmp_path / "mine")] == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize("said", ["path: {}\ntrain: images/train", "train: ../other/images/train"])
+def test_images_from_elsewhere_are_told(said, mine, other):
+    (mine / "images" / "train").rename(mine / "spare")
+    (mine / "data.yaml").write_text(f"{said.format(other)}\nnames: [cat, dog]\n")
+    train, val = read(mine)
+    assert names_of(train) == ["x"] and len(train.images[0].objects) == 1 and train.images[0].path.is_file()
+    (told,) = train.problems[OUTSIDE]
+    assert (mine / told).resolve() == other / "images" / "train" / "x.png"
+    assert names_of(val) == ["b"] and val.problems == {}
+
+
+def test_images_lie_directly_in_the_folder_of_the_shell(tmp_path, monkeypatch):
+    for number in range(5):
+        add(tmp_path, f"n{number}", "0 0.5 0.5 1 1\n", "", beside=True)
+    (tmp_path / "classes.txt").write_text("cat\n")
+    monkeypatch.chdir(tmp_path)
+    train, val = read_splits(open_folder("yolo", Path(".")), val_fraction=0.2)
+    assert (len(train.images), len(val.images)) == (4, 1)
+    assert train.problems == {} and train.annotation_path.name == tmp_path.name
+
+
+def test_folders_have_any_case(tmp_path):
+    for name, split in (("a", "train"), ("b", "val")):
+        add(tmp_path, name, images=f"Images/{split}")
+        (tmp_path / "Labels" / split).mkdir(parents=True)
+        (tmp_path / "Labels" / split / f"{name}.txt").write_text("0 0.5 0.5 1 1\n")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    for split in read(tmp_path):
+        assert len(split.images[0].objects) == 1 and split.problems == {}
 
 
 def test_a_share_of_all_images_is_held_out(tmp_path):
@@ -128,6 +223,20 @@ def test_names_are_text_in_any_language_and_order(folder):
     assert read(folder)[0].classes == ["background", "7", "狗"]
     (folder / "mine.txt").write_text("Käfer \nsécheuse\n", encoding="utf-8")
     assert read(folder, folder / "mine.txt")[0].classes == ["background", "Käfer", "sécheuse"]
+
+
+def test_tables_of_other_programs_are_passed_over(folder):
+    (folder / "a_hooks.yaml").write_text("{{ x }}: [1")
+    (folder / ".pre.yaml").write_text("names: [wrong]")
+    assert read(folder)[0].classes == ["background", "cat", "dog"]
+    (folder / "data.yaml").rename(folder / "mine.yaml")
+    assert read(folder)[0].classes == ["background", "cat", "dog"]
+    (folder / "mine.yaml").unlink()
+    refused(folder, "a_hooks.yaml", "YAML")  # which may have been meant
+    (folder / "classes.txt").write_text("ant\nbee\n\n")
+    assert read(folder)[0].classes == ["background", "ant", "bee"]
+    (folder / "data.yaml").write_text("[")
+    refused(folder, "data.yaml", "YAML")
 
 
 def test_boxes_without_extent_and_images_without_labels_are_told(folder):
@@ -177,6 +286,19 @@ def test_names_that_cannot_be_are_refused(text, folder):
     refused(folder, "data.yaml", names=folder / "data.yaml")
 
 
+@pytest.mark.parametrize("value", ["no", "null", "", "2024-05-01", "[cat]", '""'])
+def test_names_that_yaml_takes_for_something_else_are_refused(value, folder):
+    (folder / "data.yaml").write_text(f"names:\n  0: ant\n  1: {value}\n")
+    refused(folder, "data.yaml", "class 1", "quotes")
+    (folder / "data.yaml").write_text('names: {0: "no", 1: 7.5}\n')
+    assert read(folder)[0].classes == ["background", "no", "7.5"]
+
+
+def test_an_empty_line_among_names_is_refused(folder):
+    (folder / "mine.txt").write_text("ant\n\nbee\n")
+    refused(folder, "mine.txt: line 2", "numbered by lines", names=folder / "mine.txt")
+
+
 def test_missing_parts_are_named(folder):
     refused(folder, "images/test", "--train_split", train_splits=["test"])
     refused(folder, "absent.txt", "--names", names=folder / "absent.txt")
@@ -185,10 +307,18 @@ def test_missing_parts_are_named(folder):
     refused(folder / "absent", "no such folder", "--data_path")
 
 
-def test_an_image_that_is_none_is_refused(folder):
-    path = folder / "images" / "train" / "a.png"
-    path.write_bytes(b"text")
-    refused(folder, path, "expected an image")
+def test_all_images_that_are_none_are_told(folder):
+    paths = [folder / "images" / "train" / "a.png", folder / "images" / "val" / "b.png"]
+    for path in paths:
+        path.write_bytes(b"text")
+    train, val = read(folder)
+    assert [split.problems[BROKEN] for split in (train, val)] == [
+        [f"{path}: got bytes that do not decode"] for path in paths
+    ]
+    assert train.images[0].size is None and train.images[0].objects.shape == (0, 5)
+    add(folder, "c", "0 0.5 0.5 1 1\n", "images/train")
+    train, _ = read(folder, val_fraction=0.5)
+    assert len(train.images) == 1 and len(train.problems[BROKEN]) == 1
 
 
 def test_labels_that_are_no_text_are_refused(folder):

@@ -1,16 +1,23 @@
-"""Annotations of any form, on their way to COCO's: what each reader gives, and what readers need to know of images."""
+"""Annotations of any form, on their way to COCO's: what each reader gives, and what readers need to know of files."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO, Iterable, Iterator
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import UserError
-from .images import read_size
+from .images import read_header_size, read_size
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+_HEAD = 1 << 16  # bytes of a JPEG that nearly always hold its size
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_EXIF = (b"eXIf", b"exif", b"tiff:Orientation")  # of a PNG without any of these Pillow decodes all to find none
+_THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +32,16 @@ class Annotations:
     is_file: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageFile:
+    """size: (height, width) of the stored pixels, None if there are none; wrong: why, as `PATH: got …`, else empty;
+    turned: whether viewers show the image otherwise than its pixels are stored"""
+
+    size: tuple[int, int] | None
+    turned: bool = False
+    wrong: str = ""
+
+
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file. Raises UserError."""
     try:
@@ -35,20 +52,46 @@ def read_lines(path: Path) -> list[str]:
         raise UserError(f"{path}: got {error}, expected text in UTF-8; save it as such") from None
 
 
-def size_of_file(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file's stored pixels. Raises UserError."""
+def find_path(folder: Path, relative: str) -> Path | None:
+    """folder/relative, whatever the case of its letters; None if it is not there."""
+    if (folder / relative).exists():
+        return folder / relative
+    for part in Path(relative).parts:
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        folder = next((path for path in found if path.name.lower() == part.lower()), None)
+        if folder is None:
+            return None
+    return folder
+
+
+def look_at_images(paths: Iterable[Path]) -> Iterator[ImageFile]:
+    """look_at each, in order, by several threads."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(look_at, paths)
+
+
+def look_at(path: Path) -> ImageFile:
+    """What is to be known of an image file without its pixels, of which no more than that is read if it is a JPEG."""
     try:
-        return read_size(path.read_bytes())
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+            size = read_header_size(head)
+            if size is None or head.startswith(_PNG):
+                head += file.read()
+                size = size or read_size(head)
+            if head.startswith(_PNG) and not any(mark in head for mark in _PNG_EXIF):
+                return ImageFile(size)
+            return ImageFile(size, _is_turned(file))
     except OSError as error:
-        raise UserError(f"{path}: got {error.strerror.lower()}, expected an image; mend or remove it") from None
+        return ImageFile(None, wrong=f"{path}: got {error.strerror.lower()}")
     except ValueError as error:
-        raise UserError(f"{path}: got {error}, expected an image; mend or remove it") from None
+        return ImageFile(None, wrong=f"{path}: got {error}")
 
 
-def is_turned(path: Path) -> bool:
-    """Whether viewers show an image otherwise than its pixels are stored."""
+def _is_turned(file: BinaryIO) -> bool:
+    file.seek(0)
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except Exception:  # what Pillow raises on damaged files has no common base
         return False

@@ -13,6 +13,7 @@ import numpy as np
 from ..boxes.ops import xywh_to_yxyx
 from ..errors import UserError
 
+BROKEN = "images that would stop the conversion"
 NUMBERS = {int, float}  # and not bool, which Python counts as a whole number
 
 
@@ -49,7 +50,18 @@ def read_coco(annotation_path: Path, image_dir: Path) -> CocoSplit:
     Classes are the file's categories in the order of their ids, which for COCO is the published order.
     Raises UserError: a missing folder or file, a category, image or box that is impossible, an image that is not there.
     """
-    return parse_coco(load_coco(annotation_path), annotation_path, image_dir)
+    split = parse_coco(load_coco(annotation_path), annotation_path, image_dir)
+    refuse_broken(split)
+    return split
+
+
+def refuse_broken(*splits: CocoSplit) -> None:
+    """Raise UserError if reading found images that are missing, or none."""
+    found = {text: split.annotation_path for split in splits for text in split.problems.get(BROKEN, [])}
+    if found:
+        first, annotation_path = next(iter(found.items()))
+        more = f" and {len(found) - 1} more like it" if len(found) > 1 else ""
+        raise UserError(f"{first}{more}, expected the images of {annotation_path}; add, mend or remove them")
 
 
 def load_coco(annotation_path: Path) -> dict:
@@ -57,7 +69,7 @@ def load_coco(annotation_path: Path) -> dict:
     if not annotation_path.is_file():
         raise UserError(f"{annotation_path}: got no such file, expected COCO annotations; check --data_path")
     try:
-        return json.loads(annotation_path.read_text(encoding="utf-8"))
+        return json.loads(annotation_path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(
             f"{annotation_path}: got {error.strerror.lower()}, expected COCO annotations; check the file"
@@ -67,7 +79,8 @@ def load_coco(annotation_path: Path) -> dict:
 
 
 def parse_coco(content: dict, annotation_path: Path, image_dir: Path) -> CocoSplit:
-    """What COCO-form annotations say, checked. annotation_path: where they are from. Raises UserError as read_coco."""
+    """What COCO-form annotations say, checked. annotation_path: where they are from. Raises UserError as read_coco, but
+    for images that are not there, which are among the problems of kind BROKEN."""
     if not image_dir.is_dir():
         raise UserError(
             f"{image_dir}: got no such folder, expected the images of {annotation_path.name}; check --data_path"
@@ -89,6 +102,9 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
     category_ids = [category["id"] for category in categories]
     if not all(isinstance(category_id, int) for category_id in category_ids):
         raise UserError(f"{path}: got category ids {category_ids}, expected whole numbers; mend the file")
+    for category_id, name in zip(category_ids, names):
+        if not isinstance(name, str):
+            raise UserError(f"{path}: category {category_id}: got name {name!r}, expected text; mend the file")
     for what, values in (("category id", category_ids), ("category name", names)):
         twice = _first_repeated(values)
         if twice is not None:
@@ -97,32 +113,38 @@ def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
         raise UserError(f"{path}: got no categories, expected at least one; mend the file")
     class_of = {category_id: index for index, category_id in enumerate(category_ids, start=1)}
 
-    index_of: dict[int, int] = {}
-    for image in content["images"]:
-        if not isinstance(image["id"], int) or abs(image["id"]) >= 2**63:
-            raise UserError(
-                f"{path}: image {image['file_name']}: got id {image['id']!r}, expected a whole number; mend the file"
-            )
-        if image["id"] in index_of:
-            raise UserError(f"{path}: got image id {image['id']} twice, expected it once; mend the file")
-        index_of[image["id"]] = len(index_of)
+    index_of = _index_images(content["images"], path)
     objects, crowds = _parse_objects(content["annotations"], path, index_of, class_of)
 
     if not index_of:
         raise UserError(f"{path}: got no images, expected at least one; mend the file")
 
-    images = []
+    images, missing = [], []
     in_folder = _names_in(image_dir)
     for image, rows, crowd_boxes in zip(content["images"], objects, crowds):
         image_path = image_dir / image["file_name"]
         if image["file_name"] not in in_folder and not image_path.is_file():
-            raise UserError(
-                f"{image_path}: got no such file, expected the image {image['id']} of {path}; "
-                "add it or mend the annotations"
-            )
+            missing.append(f"{image_path}: got no such file or directory")
         size = (image["height"], image["width"]) if image.get("height") and image.get("width") else None
         images.append(CocoImage(image["id"], image_path, size, rows, crowd_boxes))
-    return CocoSplit(path, ["background", *names], category_ids, images)
+    problems = {BROKEN: missing} if missing else {}
+    return CocoSplit(path, ["background", *names], category_ids, images, problems=problems)
+
+
+def _index_images(images: list[dict], path: Path) -> dict[int, int]:
+    """{image id: index}. Raises UserError."""
+    index_of: dict[int, int] = {}
+    for image in images:
+        where = f"{path}: image {image['file_name']}"
+        if not isinstance(image["id"], int) or abs(image["id"]) >= 2**63:
+            raise UserError(f"{where}: got id {image['id']!r}, expected a whole number; mend the file")
+        for side in ("height", "width"):
+            if image.get(side) is not None and type(image[side]) not in NUMBERS:
+                raise UserError(f"{where}: got {side} {image[side]!r}, expected a number; mend the file")
+        if image["id"] in index_of:
+            raise UserError(f"{path}: got image id {image['id']} twice, expected it once; mend the file")
+        index_of[image["id"]] = len(index_of)
+    return index_of
 
 
 def _parse_objects(

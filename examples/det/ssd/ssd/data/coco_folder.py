@@ -12,6 +12,7 @@ from .coco import load_coco, parse_coco
 # Where the annotations of split S may be, and its images. COCO has the first of each, Roboflow the last but one.
 ANNOTATIONS = ("annotations/instances_{0}.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}.json")
 IMAGES = ("{0}", "images/{0}", "images", "{0}/images", ".")
+LOOKED_FOR = 100  # images of a file, of which one tells the folder; the others may be missing
 
 
 class CocoFolder:
@@ -63,21 +64,24 @@ class CocoFolder:
         return Annotations(content, path, self._image_dir(path, split, content), is_file=True)
 
     def _image_dir(self, path: Path, split: str, content) -> Path:
-        """The first of the usual folders that has the first image, else the one where COCO has it."""
+        """The first of the usual folders that has the first image there is, else the one where COCO has it."""
         name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
         tried = [self.path / folder.format(name) for folder in IMAGES] + [path.parent]
         try:
-            first = content["images"][0]["file_name"]
-            return next((folder for folder in tried if (folder / first).is_file()), tried[0])
-        except (KeyError, IndexError, TypeError):  # which parse_coco tells in words
+            names = [image["file_name"] for image in content["images"][:LOOKED_FOR]]
+            return next((folder for name in names for folder in tried if (folder / name).is_file()), tried[0])
+        except (KeyError, TypeError):  # which parse_coco tells in words
             return tried[0]
 
 
 def _merge(parts: list[Annotations], folder: Path) -> Annotations:
-    """Several annotation files as one, their images numbered anew. Raises UserError if categories differ."""
+    """Several annotation files as one, their images numbered anew if two share an id. Raises UserError if categories
+    differ."""
     images, annotations, first = [], [], None
-    for part in parts:
-        split = parse_coco(part.content, part.path, part.image_dir)  # so that what is wrong is told by its own file
+    splits = [parse_coco(part.content, part.path, part.image_dir) for part in parts]  # each tells what is wrong itself
+    stated = [image.image_id for split in splits for image in split.images]
+    is_numbered_anew = len(set(stated)) < len(stated)
+    for part, split in zip(parts, splits):
         categories = dict(zip(split.category_ids, split.classes[1:]))
         first = first or categories
         if categories != first:
@@ -87,7 +91,7 @@ def _merge(parts: list[Annotations], folder: Path) -> Annotations:
             )
         ids = {}
         for image in part.content["images"]:
-            ids[image["id"]] = len(images) + 1
+            ids[image["id"]] = len(images) + 1 if is_numbered_anew else image["id"]
             name = Path(os.path.relpath(part.image_dir / image["file_name"], folder)).as_posix()
             images.append({**image, "id": ids[image["id"]], "file_name": name})
         for entry in part.content["annotations"]:

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import UserError
 from ..progress import Progress
-from .coco import CocoImage, CocoSplit
+from .coco import BROKEN, CocoImage, CocoSplit
 from .records import read_record
 
-BROKEN = "images that would stop the conversion"
 AGAIN = "images with the same bytes as another"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .annotations import Annotations
+from .categories import match_categories
 from .coco import CocoSplit, parse_coco
 from .coco_folder import CocoFolder
 from .photos import PHOTO_SUFFIXES
@@ -21,8 +22,9 @@ UNLISTED = "images beside the others that neither split has"
 
 def open_folder(kind: str, path: Path, names_path: Path | None = None):
     """kind: coco, voc or yolo; names_path: of YOLO's class names -> a folder to read splits from. Raises UserError."""
+    path = Path(os.path.abspath(path))  # so that it has a name, and the folder of each file as well
     if kind == "yolo":
-        return YoloFolder(path, names_path)
+        return YoloFolder(path, names_path and Path(os.path.abspath(names_path)))
     if names_path is not None:
         raise UserError(f"--names: got {names_path} for {kind}, whose annotations have names, expected none; remove it")
     return VocFolder(path) if kind == "voc" else CocoFolder(path)
@@ -57,7 +59,8 @@ def read_splits(
             }
         )
         train, val = found["train"], found["val"]
-    splits = [_check(part) for part in (train, val)]
+    train, val = _check(train), _check(val)
+    splits = [train, match_categories(train, val)]
     unlisted = unlisted_images(*splits)
     if unlisted:
         splits[0] = dataclasses.replace(splits[0], problems={**splits[0].problems, UNLISTED: unlisted})
@@ -98,7 +101,8 @@ def unlisted_images(train: CocoSplit, val: CocoSplit) -> list[str]:
     found = []
     for folder in sorted({os.path.dirname(path) for path in listed}):
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if Path(entry.name).suffix.lower() in PHOTO_SUFFIXES]
+            seen = [entry.name for entry in entries if not entry.name.startswith(".")]
+        names = [name for name in seen if Path(name).suffix.lower() in PHOTO_SUFFIXES]
         found += [path for path in (os.path.join(folder, name) for name in sorted(names)) if path not in listed]
     return found
 
@@ -116,4 +120,6 @@ def _usual(folder, names: tuple[str, ...]) -> list[str]:
 
 def _check(part: Annotations) -> CocoSplit:
     split = parse_coco(part.content, part.path, part.image_dir)
-    return dataclasses.replace(split, content=None if part.is_file else part.content, problems=part.problems)
+    problems = {kind: [*part.problems.get(kind, []), *where] for kind, where in split.problems.items()}
+    content = None if part.is_file else part.content
+    return dataclasses.replace(split, content=content, problems={**part.problems, **problems})

@@ -63,13 +63,18 @@ def _decode_with_simplejpeg(encoded: bytes, reduction: int) -> np.ndarray:
 
 def read_size(encoded: bytes) -> tuple[int, int]:
     """(height, width) of the stored pixels, from the header where that is JPEG's or PNG's. Raises ValueError."""
+    return read_header_size(encoded) or decode_image(encoded).shape[:2]
+
+
+def read_header_size(encoded: bytes) -> tuple[int, int] | None:
+    """(height, width) of the stored pixels, from a start of JPEG or PNG that has all of the header; None of others."""
     size = (0, 0)
     with contextlib.suppress(struct.error, IndexError, ValueError):  # a header that ends too early
         if encoded.startswith(_PNG):  # length and name of the first chunk, then its content
             size = struct.unpack_from(">II", encoded, 16)[::-1]
         elif encoded.startswith(_JPEG):
             size, _ = _read_jpeg_header(encoded)
-    return size if min(size) > 0 else decode_image(encoded).shape[:2]
+    return size if min(size) > 0 else None
 
 
 def check_image(encoded: bytes) -> tuple[int, int]:

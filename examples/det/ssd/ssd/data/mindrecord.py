@@ -23,7 +23,8 @@ from mindspore.mindrecord import FileWriter
 
 from ..errors import UserError
 from ..progress import Progress
-from .coco import CocoImage, CocoSplit
+from .categories import match_categories
+from .coco import CocoImage, CocoSplit, refuse_broken
 from .info import INFO_NAME, DatasetInfo, SplitInfo, sha256
 from .records import Record, read_record
 
@@ -44,11 +45,8 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
 
     Everything is made in a folder aside and moved in place at the end, dataset.json last. Raises UserError.
     """
-    if train.classes != val.classes or train.category_ids != val.category_ids:
-        raise UserError(
-            f"{val.annotation_path}: got categories {dict(zip(val.category_ids, val.classes[1:]))}, expected those of "
-            f"{train.annotation_path.name}, {dict(zip(train.category_ids, train.classes[1:]))}; make the lists equal"
-        )
+    val = match_categories(train, val)
+    refuse_broken(train, val)
     _refuse_foreign(out_path)
     annotations = Path("annotations") / (val.annotation_path.name if val.content is None else VAL_ANNOTATIONS)
     existing = [out_path / name for name in (INFO_NAME, "train", "val") if (out_path / name).exists()]
@@ -59,6 +57,7 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
             f"{existing[0]}: got a file that is already there, expected a new --out_path; "
             "choose another or add --overwrite"
         )
+    _refuse_losing(out_path, annotations if out_path / annotations in existing else None, train, val)
     with _work_folder(out_path) as work:
         train_info = _write_split(train, work / "train", num_workers)
         if not train_info.boxes:
@@ -91,6 +90,32 @@ def _refuse_foreign(out_path: Path) -> None:
                 raise UserError(
                     f"{path}: got a file that is no shard, expected {folder} free for shards; choose another --out_path"
                 )
+
+
+def _refuse_losing(out_path: Path, annotations: Path | None, train: CocoSplit, val: CocoSplit) -> None:
+    """--overwrite replaces dataset.json, and annotations that are others now, so they may be none of the user's.
+    annotations: below out_path, None if none are replaced. Raises UserError."""
+    try:
+        old = json.loads((out_path / INFO_NAME).read_text(encoding="utf-8"))
+        is_foreign = not isinstance(old, dict) or "format" not in old
+    except (OSError, ValueError):
+        old, is_foreign = {}, False
+    if is_foreign:
+        raise UserError(
+            f"{out_path / INFO_NAME}: got a file that create_data.py did not write, expected its own or none; choose "
+            "another --out_path"
+        )
+    if annotations is None:
+        return
+    # An older conversion to the folder of the data itself has left the user's own file in its place.
+    is_source = any(split.annotation_path.resolve().is_relative_to(out_path.resolve()) for split in (train, val))
+    old_val = old.get("val")
+    was_copied = isinstance(old_val, dict) and old_val.get("source") == annotations.name
+    if old.get("annotations") != annotations.as_posix() or (is_source and was_copied):
+        raise UserError(
+            f"{out_path / annotations}: got annotations that create_data.py did not write, expected its own or none; "
+            "choose another --out_path"
+        )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..boxes.ops import box_area
 from .anchor_reach import Recipe, explain, unreached
-from .coco import CocoSplit
+from .coco import BROKEN, CocoSplit
 from .forms import shared_images
 from .records import MIN_SIDE
 
@@ -101,20 +101,20 @@ def _class_table(train: CocoSplit, of_train: _Objects, of_val: _Objects) -> list
 
 def _columns(text: str) -> int:
     """How many columns a terminal takes for a text: two for Chinese characters, none for combining marks."""
-    return sum(
-        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text
-    )
+    return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
 
 
 def _problems(
     train: CocoSplit, val: CocoSplit, of_train: _Objects, of_val: _Objects, more: dict[str, list[str]]
 ) -> list[str]:
-    found: dict[str, list[str]] = collections.defaultdict(list, more)
+    found: dict[str, list[str]] = collections.defaultdict(list, {kind: list(where) for kind, where in more.items()})
     for split, objects in ((train, of_train), (val, of_val)):
         for kind, where in split.problems.items():
             found[kind] += where
         for kind, rows in _odd_boxes(objects).items():
             found[kind] += [_name_box(split, objects, row) for row in rows]
+    if BROKEN in found:  # which a reader and a look at every image both find
+        found[BROKEN] = list(dict.fromkeys(found[BROKEN]))
     found["images in both splits or twice in one"] = shared_images(train, val)
     missing = [name for k, name in enumerate(train.classes) if k and k not in of_train.labels]
     found["classes without objects to train on"] = missing

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..progress import Progress
-from .annotations import Annotations, read_lines, size_of_file
+from .annotations import Annotations, find_path, look_at_images, read_lines
+from .coco import BROKEN
 from .photos import PHOTO_SUFFIXES
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -48,7 +49,7 @@ class VocFolder:
             for what, members in found.items():
                 read[what] = []
                 for year, name in members:
-                    read[what].append(year.read(name, self.path, problems[what]))
+                    read[what].append(year.read(name, problems[what]))
                     progress.update()
         objects = [entry for images in read.values() for image in images for entry in image["objects"]]
         names = sorted({entry["name"] for entry in objects})
@@ -57,6 +58,7 @@ class VocFolder:
         done = {}
         first_id = 1  # ids are not used again in another split, so that an id alone says which image it is
         for what, images in read.items():
+            _add_sizes(images, self.path, what, problems[what])
             content = _to_coco(images, ids, first_id)
             first_id += len(images)
             done[what] = Annotations({**content, "categories": categories}, self.path, self.path, problems[what])
@@ -91,12 +93,12 @@ class _Year:
     def __init__(self, path: Path):
         self.path = path
         self.annotation_dir = _annotation_dir(path)
-        self.annotations = {file.stem for file in self.annotation_dir.glob("*.xml")}
+        self.annotations = {file.stem: file for file in _xml_files(self.annotation_dir)}
         self.image_dir = _subfolder(path, "JPEGImages") or _subfolder(path, "images")
         if self.image_dir is None:
             raise UserError(f"{path / 'JPEGImages'}: got no such folder, expected the images; check --data_path")
-        files = sorted(file for file in self.image_dir.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
-        self.images = {file.stem: file for file in reversed(files)}
+        files = [file for file in self.image_dir.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES]
+        self.images = {file.stem: file for file in sorted(files, reverse=True) if not file.name.startswith(".")}
 
     def list_path(self, split: str) -> Path:
         return self.path / "ImageSets" / "Main" / f"{split}.txt"
@@ -113,21 +115,14 @@ class _Year:
                 )
         return names
 
-    def read(self, name: str, root: Path, problems: dict[str, list[str]]) -> dict:
-        """One image: file_name relative to root, height, width, objects with `bbox` of COCO's form and `name`."""
-        path = self.annotation_dir / f"{name}.xml"
+    def read(self, name: str, problems: dict[str, list[str]]) -> dict:
+        """What an XML file says: `path` of it and of its `image`, `stated` height and width, None where not given, and
+        `objects` with `bbox` of COCO's form and `name`. Raises UserError."""
+        path = self.annotations[name]
         try:
             tree = ElementTree.parse(path).getroot()
         except (ElementTree.ParseError, ValueError, LookupError) as error:
             raise UserError(f"{path}: got {error}, expected XML; mend the file") from None
-        image_path = self._image_of(name, tree, path)
-        height, width = size_of_file(image_path)
-        stated = tuple(_number(tree.find("size"), side) for side in ("height", "width"))
-        if all(stated) and stated != (height, width):
-            raise UserError(
-                f"{path}: got size {stated[1]:g}x{stated[0]:g}, expected {width}x{height}, the stored pixels of "
-                f"{image_path.name}; mend it, or save the image upright if it is rotated by EXIF"
-            )
         objects = []
         for number, element in enumerate(tree.findall("object"), start=1):
             entry = _read_object(element, f"{path}: object {number}")
@@ -135,22 +130,34 @@ class _Year:
                 problems.setdefault("boxes without extent, left out", []).append(f"{path}, object {number}")
             else:
                 objects.append(entry)
-        file_name = image_path.relative_to(root).as_posix()
-        return {"file_name": file_name, "height": height, "width": width, "objects": objects}
+        stated = tuple(_number(tree.find("size"), side) for side in ("height", "width"))
+        return {"path": path, "image": self._image_of(name, tree), "stated": stated, "objects": objects}
 
-    def _image_of(self, name: str, tree: ElementTree.Element, path: Path) -> Path:
-        """The image of the same name, which tools that rename files keep in step, else the one the XML file names."""
+    def _image_of(self, name: str, tree: ElementTree.Element) -> Path:
+        """The image of the same name, which tools that rename files keep in step, else the one the XML file names,
+        which need not be there."""
         stated = self.image_dir / Path((tree.findtext("filename") or "").strip().replace("\\", "/")).name
         if stated.stem == name and stated.is_file():
             return stated
-        if name in self.images:
-            return self.images[name]
-        if stated.is_file():
-            return stated
-        raise UserError(
-            f"{self.image_dir / name}.jpg: got no such file, expected the image of {path}; add it, or remove the XML "
-            "file"
-        )
+        return self.images.get(name, stated if stated.is_file() else self.image_dir / f"{name}.jpg")
+
+
+def _add_sizes(images: list[dict], root: Path, what: str, problems: dict[str, list[str]]) -> None:
+    """Give images their height and width, as far as they can be read, and file_name relative to root."""
+    with Progress(len(images), f"looking at images: {what}", "images") as progress:
+        for image, file in zip(images, look_at_images([image["image"] for image in images])):
+            image["file_name"] = image["image"].relative_to(root).as_posix()
+            if file.size is None:
+                problems.setdefault(BROKEN, []).append(file.wrong)
+            else:
+                image["height"], image["width"] = file.size
+                if all(image["stated"]) and image["stated"] != file.size:
+                    height, width = image["stated"]
+                    problems.setdefault(BROKEN, []).append(
+                        f"{image['path']}: got size {width:g}x{height:g} of {image['image'].name}, which has "
+                        f"{file.size[1]}x{file.size[0]} stored pixels and may be rotated by EXIF"
+                    )
+            progress.update()
 
 
 def _read_object(element: ElementTree.Element, where: str) -> dict:
@@ -171,7 +178,8 @@ def _to_coco(images: list[dict], ids: dict[str, int], first_id: int) -> dict:
     to call none wrong, and training leaves those out."""
     entries, annotations = [], []
     for image_id, image in enumerate(images, start=first_id):
-        entries.append({"id": image_id, **{key: image[key] for key in ("file_name", "height", "width")}})
+        known = {key: image[key] for key in ("file_name", "height", "width") if key in image}
+        entries.append({"id": image_id, **known})
         for entry in image["objects"]:
             annotations.append(
                 {
@@ -198,12 +206,15 @@ def _number(element: ElementTree.Element | None, key: str) -> float | None:
 def _annotation_dir(folder: Path) -> Path | None:
     """A year's folder of XML files."""
     found = _subfolder(folder, "Annotations")  # as COCO calls its own
-    return found if found and next(found.glob("*.xml"), None) else None
+    return found if found and _xml_files(found) else None
+
+
+def _xml_files(folder: Path) -> list[Path]:
+    """Without what macOS leaves beside files, as `._a.xml`."""
+    return [path for path in folder.iterdir() if path.suffix.lower() == ".xml" and not path.name.startswith(".")]
 
 
 def _subfolder(folder: Path, name: str) -> Path | None:
     """folder/name, whatever the case of its letters."""
-    if not folder.is_dir():
-        return None
-    found = [path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower() and path.is_dir()]
-    return found[0] if found else None
+    found = find_path(folder, name)
+    return found if found and found.is_dir() else None

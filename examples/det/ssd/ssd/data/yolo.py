@@ -7,17 +7,20 @@ size in shares of the image. A line may hold a polygon instead, `class x y x y x
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
-import yaml
 
 from ..errors import UserError
 from ..progress import Progress
-from .annotations import Annotations, is_turned, read_lines, size_of_file
+from .annotations import Annotations, find_path, look_at_images, read_lines
+from .coco import BROKEN
 from .photos import PHOTO_SUFFIXES
+from .yolo_names import find_names, read_names
 
-LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
+OUTSIDE = "images from outside of --data_path"
 TURNED = "images turned by EXIF, whose boxes are taken to be of the pixels as stored; if not, save them upright"
 MAX_SHARE = 1.01  # what rounding may add to 1; more are pixels, not shares
 
@@ -35,82 +38,106 @@ class YoloFolder:
         if not path.is_dir():
             raise UserError(f"{path}: got no such folder, expected images and labels; check --data_path")
         self.path = path
-        self.names_path = names_path or _find_names(path)
-        self.settings = _read_names(self.names_path)
+        self.names_path = names_path or find_names(path)
+        self.settings = read_names(self.names_path)
         self.names: list[str] = self.settings["names"]
 
     def has(self, split: str) -> bool:
-        return self._place(split) is not None
+        return bool(self._places(split))
 
     def read(self, splits: dict[str, list[str] | None]) -> dict[str, Annotations]:
         """splits: {what: names of splits, None for all there is}. Classes are those of the names file, in its order.
         Raises UserError."""
         found = {what: self._find(names) for what, names in splits.items()}
-        categories = [{"id": number, "name": name} for number, name in enumerate(self.names, start=1)]
         done, first_id = {}, 1
         with Progress(sum(map(len, found.values())), "reading labels", "files") as progress:
             for what, paths in found.items():
-                images, annotations, problems = [], [], {}
-                for image_id, path in enumerate(paths, start=first_id):
-                    height, width = size_of_file(path)
-                    if is_turned(path):
-                        problems.setdefault(TURNED, []).append(str(path))
-                    name = Path(os.path.relpath(path, self.path)).as_posix()
-                    images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-                    for label, box in self._read_labels(path, problems):
-                        box_xywh = (box * [width, height, width, height]).tolist()
-                        annotations.append(
-                            {
-                                "id": len(annotations) + 1,
-                                "image_id": image_id,
-                                "category_id": label + 1,
-                                "bbox": box_xywh,
-                                "area": box_xywh[2] * box_xywh[3],
-                                "iscrowd": 0,
-                            }
-                        )
-                    progress.update()
+                done[what] = self._read_split(paths, first_id, progress)
                 first_id += len(paths)
-                content = {"images": images, "annotations": annotations, "categories": categories}
-                done[what] = Annotations(content, self.path, self.path, problems)
         return done
+
+    def _read_split(self, paths: list[Path], first_id: int, progress: Progress) -> Annotations:
+        """Images of these files, numbered from first_id."""
+        images, annotations, problems = [], [], {}
+        for image_id, (path, file) in enumerate(zip(paths, look_at_images(paths)), start=first_id):
+            progress.update()
+            inside = self._is_inside(path)
+            base = (path, self.path) if inside else map(os.path.realpath, (path, self.path))
+            images.append({"id": image_id, "file_name": Path(os.path.relpath(*base)).as_posix()})
+            for kind, is_so in ((OUTSIDE, not inside), (TURNED, file.turned)):
+                if is_so:
+                    problems.setdefault(kind, []).append(str(path))
+            if file.size is None:
+                problems.setdefault(BROKEN, []).append(file.wrong)
+                continue
+            height, width = file.size
+            images[-1].update(height=height, width=width)
+            for label, box in self._read_labels(path, problems):
+                x, y, w, h = (box * [width, height, width, height]).tolist()
+                entry = {"id": len(annotations) + 1, "image_id": image_id, "category_id": label + 1}
+                annotations.append({**entry, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0})
+        categories = [{"id": number, "name": name} for number, name in enumerate(self.names, start=1)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        return Annotations(content, self.path, self.path, problems)
 
     def _find(self, splits: list[str] | None) -> list[Path]:
         """Image files of a split, each once."""
         if splits is None:
-            return _images_in(self.path / "images" if (self.path / "images").is_dir() else self.path)
+            folder = find_path(self.path, "images")
+            return _images_in(folder if folder and folder.is_dir() else self.path)
         found: dict[Path, None] = {}
         for split in splits:
-            place = self._place(split)
-            if place is None:
+            places = self._places(split)
+            if not places:
                 raise UserError(
                     f"{self.path}: got no images/{split}, {split}/images or {split}.txt, expected the images of split "
                     f"{split!r}; name others by --train_split and --val_split, or give --val_fraction 0.2"
                 )
-            paths = self._listed(place) if place.is_file() else _images_in(place)
-            found.update(dict.fromkeys(paths))
+            for place in places:
+                found.update(dict.fromkeys(self._listed(place) if place.is_file() else _images_in(place)))
         return list(found)
 
-    def _place(self, split: str) -> Path | None:
-        """The folder or the list of a split."""
+    def _places(self, split: str) -> list[Path]:
+        """The folders and lists of a split, none if it has none: what data.yaml says as far as it lies in the data,
+        else a usual place there, else one elsewhere. Data move, and what data.yaml says may be another set by now."""
         stated = self.settings.get(split)
-        places = [f"images/{split}", f"{split}/images", f"{split}.txt", split]
-        if isinstance(stated, str):
-            # Such files move with their data: `path` is often of another machine, and Roboflow's `../` leads astray.
-            places = [os.path.join(str(self.settings.get("path") or "."), stated), stated, stated.lstrip("./"), *places]
-        folders = [self.names_path.parent, self.path]
-        tried = [folder / place for place in places for folder in folders]
-        return next((path for path in tried if path.is_file() or path.is_dir()), None)
+        stated = stated if isinstance(stated, list) else [stated]
+        entries = [entry for entry in stated if isinstance(entry, str) and entry]
+        usual = [f"images/{split}", f"{split}/images", f"{split}.txt", split]
+        inside = [next(filter(self._is_inside, self._stated(entry)), None) for entry in entries]
+        if not any(inside):
+            place = next(filter(None, (find_path(self.path, name) for name in usual)), None)
+            if place is not None:
+                return [place]
+        places = [place or next(self._stated(entry), None) for place, entry in zip(inside, entries)]
+        if any(places) and not all(places):
+            raise UserError(
+                f"{self.names_path}: got {entries[places.index(None)]!r} for {split}, expected folders of images or "
+                "lists of files that exist; mend the file"
+            )
+        elsewhere = filter(None, (find_path(self.names_path.parent, name) for name in usual))
+        return places if any(places) else list(elsewhere)[:1]
+
+    def _stated(self, entry: str) -> Iterator[Path]:
+        """Where a folder or list of data.yaml may be: `path` is often of another machine, Roboflow's `../` of none."""
+        for text in (entry, entry.replace("\\", "/")):
+            short = re.sub(r"^(\.{1,2}/+)+", "", text)
+            for place in (os.path.join(str(self.settings.get("path") or "."), text), text, short):
+                for folder in (self.names_path.parent, self.path):
+                    if (folder / place).exists():
+                        yield folder / place
+
+    def _is_inside(self, path: Path) -> bool:
+        return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(self.path))
 
     def _listed(self, list_path: Path) -> list[Path]:
-        """Files that a list names, relative to it or to the data. Raises UserError for one that is not there."""
+        """Files that a list names, relative to it or to the data, also with the `\\` of Windows; whether they exist is
+        seen when they are read."""
         found = []
         for line in filter(None, map(str.strip, read_lines(list_path))):
-            tried = [folder / line for folder in (list_path.parent, self.path)]
-            path = next((path for path in tried if path.is_file()), None)
-            if path is None:
-                raise UserError(f"{list_path}: got {line!r}, expected image files that exist; mend the list")
-            found.append(path)
+            words = (line, line.replace("\\", "/"))
+            tried = [folder / word for word in words for folder in (list_path.parent, self.path)]
+            found.append(next((path for path in tried if path.is_file()), tried[-1]))
         return found
 
     def _read_labels(self, image_path: Path, problems: dict[str, list[str]]) -> list[tuple[int, np.ndarray]]:
@@ -157,55 +184,18 @@ class YoloFolder:
         return int(values[0]), np.concatenate([points.min(axis=0), np.ptp(points, axis=0)])
 
 
-def _find_names(folder: Path) -> Path:
-    tables = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*.yml"))]
-    lists = [folder / name for name in LISTS] + sorted(folder.glob("*.names"))
-    for path in [*tables, *lists]:
-        if path.is_file() and (path in lists or "names" in _load_yaml(path)):
-            return path
-    raise UserError(
-        f"{folder}: got no data.yaml with `names` and no classes.txt, expected the class names, one a line; "
-        "give --names FILE"
-    )
-
-
-def _read_names(path: Path) -> dict:
-    """What data.yaml says, or of a list of names the same: `names` is a list of text. Raises UserError."""
-    if path.suffix in (".yaml", ".yml"):
-        settings = _load_yaml(path)
-        names = settings.get("names")
-        if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-            names = [names[index] for index in range(len(names))]
-    elif path.is_file():
-        settings = {}
-        names = [line.strip() for line in read_lines(path) if line.strip()]
-    else:
-        raise UserError(f"{path}: got no such file, expected the class names; check --names")
-    if not isinstance(names, list) or not names or len({str(name) for name in names}) < len(names):
-        raise UserError(
-            f"{path}: got names {names}, expected a list of class names, each once, numbered from 0; mend the file"
-        )
-    return {**settings, "names": [str(name) for name in names]}
-
-
-def _load_yaml(path: Path) -> dict:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: got {str(error).splitlines()[0]}, expected YAML; mend the file") from None
-    return values if isinstance(values, dict) else {}
-
-
 def _label_paths(image_path: Path, root: Path) -> list[Path]:
     """Where the labels of an image may lie: for root/…/images/a.jpg, root/…/labels/a.txt, else beside it."""
-    parts = list(image_path.parts[len(root.parts) :] if image_path.is_relative_to(root) else image_path.parts)
-    head = root if image_path.is_relative_to(root) else Path()
+    is_below = image_path.is_relative_to(root)
+    parts = image_path.relative_to(root).parts if is_below else image_path.parts
+    lowered = [part.lower() for part in parts[:-1]]
     beside = image_path.with_suffix(".txt")
-    if "images" not in parts[:-1]:
+    if "images" not in lowered:
         return [beside]
-    last = len(parts) - 2 - parts[-2::-1].index("images")
-    parts[last] = "labels"
-    return [head.joinpath(*parts).with_suffix(".txt"), beside]
+    last = len(lowered) - 1 - lowered[::-1].index("images")
+    above = (root if is_below else Path()).joinpath(*parts[:last])
+    labels = find_path(above, "labels") or above / "labels"
+    return [labels.joinpath(*parts[last + 1 :]).with_suffix(".txt"), beside]
 
 
 def _images_in(folder: Path) -> list[Path]:

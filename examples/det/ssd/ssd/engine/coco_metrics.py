@@ -140,7 +140,7 @@ def _read_truth(path: Path) -> COCO:
     It also stops where `iscrowd` or `area` is not given: then they are no crowd, and the area of the box.
     """
     truth = COCO()
-    truth.dataset = json.loads(path.read_text(encoding="utf-8"))
+    truth.dataset = json.loads(path.read_text(encoding="utf-8-sig"))
     for number, annotation in enumerate(truth.dataset["annotations"], start=1):
         annotation["id"] = number
         annotation.setdefault("iscrowd", 0)
