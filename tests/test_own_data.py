@@ -36,7 +36,7 @@ def tree_of(kind):
 @pytest.fixture
 def clone(tmp_path):
     """A folder that looks like the root of the repository."""
-    for name in ("examples", "configs"):
+    for name in ("examples", "configs", "tools"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
@@ -66,9 +66,10 @@ def test_the_walkthrough_runs(kind, clone, shapes_coco):
         if "--pretrained_detector" in words:
             assert "weights of ckpt/own/last.ckpt, all of them, for its classes are the same" in said
     shares = ["create_data.py"] * 2 if kind == "coco" else []
-    assert scripts == ["create_data.py", *shares, "train.py", "eval.py", "predict.py", "train.py"]
+    assert scripts == ["create_data.py", *shares, "anchors.py", "train.py", "eval.py", "predict.py", "train.py"]
     info = json.loads((clone / "data/own/dataset.json").read_text())
     assert info["classes"][0] == "background" and set(info["classes"][1:]) == SHAPES
+    assert (clone / "output/own/anchors.png").is_file()
     metrics = json.loads((clone / "output/own/metrics.json").read_text())
     assert metrics["images"] == 4 and 0 <= metrics["mAP"] <= 1
     assert len(list((clone / "output/own/predictions").rglob("*.jpg"))) == 14
