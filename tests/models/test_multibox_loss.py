@@ -158,3 +158,14 @@ def test_recipes_choose_the_loss_and_its_ratio(load_recipe, call, rng):
     assert call(loss, *inputs)[0] == pytest.approx(multibox(*inputs, ratio=1).sum(), rel=1e-5)
     assert isinstance(create_loss(load_recipe("ssd_resnet50")), MultiboxLoss)
     assert isinstance(create_loss(load_recipe("ssd_mobilenetv2")), SSDLoss)
+
+
+@pytest.mark.parametrize("kind", ["multibox", "focal"])
+def test_recipes_choose_the_weight_of_the_box_loss(kind, load_recipe, call, rng):
+    inputs = random_inputs(rng)
+    single, double = (
+        call(create_loss(load_recipe("ssd_mobilenetv2", loss=kind, box_loss_weight=weight)), *inputs)
+        for weight in (1, 2)
+    )
+    assert double[1] == pytest.approx(2 * single[1], rel=1e-6) and double[2] == single[2]
+    assert double[0] == pytest.approx(double[1] + double[2], rel=1e-6)

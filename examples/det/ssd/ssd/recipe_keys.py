@@ -105,6 +105,7 @@ class Config(_Section):
     )
     negatives_per_positive: int = Field(3, gt=0, description="multibox: hardest negatives that count in an image")
     box_loss: Literal["smooth_l1", "giou", "ciou"] = Field("smooth_l1", description="of the boxes of positive anchors")
+    box_loss_weight: float = Field(1.0, gt=0, description="of the box loss beside that of the classes")
     prior_bias: Optional[float] = Field(
         None, gt=0, lt=1, description="focal: probability that fresh class predictors give each object class; try 0.01"
     )

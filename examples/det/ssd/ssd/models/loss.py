@@ -38,13 +38,20 @@ class SSDLoss(nn.Cell):
 
     A batch without any positive is divided by 1: its loss is that of its negatives, and finite. The two parts are given
     out beside their sum; they are there to be looked at, and no gradients go through them.
-    box_loss: gives (B, A), smooth L1 if there is none
+    box_loss: gives (B, A), smooth L1 if there is none; box_loss_weight: beside that of the classes
     """
 
-    def __init__(self, alpha: float = 0.25, gamma: float = 2.0, box_loss: Optional[nn.Cell] = None):
+    def __init__(
+        self,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        box_loss: Optional[nn.Cell] = None,
+        box_loss_weight: float = 1.0,
+    ):
         super().__init__()
         self.cls_loss = SigmoidFocalLoss(alpha, gamma)
         self.box_loss = box_loss or SmoothL1()
+        self.box_loss_weight = box_loss_weight
 
     def construct(
         self, box_offsets: Tensor, cls_logits: Tensor, target_offsets: Tensor, target_labels: Tensor
@@ -52,7 +59,7 @@ class SSDLoss(nn.Cell):
         """box_offsets, target_offsets: (B, A, 4); cls_logits: (B, A, K); target_labels: (B, A) int
         -> scalars: the loss, its part of the boxes, its part of the classes"""
         is_positive = (target_labels > 0).astype("float32")
-        box_loss = (self.box_loss(box_offsets, target_offsets) * is_positive).sum()
+        box_loss = (self.box_loss(box_offsets, target_offsets) * is_positive).sum() * self.box_loss_weight
         num_positives = ops.maximum(is_positive.sum(), 1.0)
         cls_loss = self.cls_loss(cls_logits, target_labels)
         parts = ops.stop_gradient(box_loss / num_positives), ops.stop_gradient(cls_loss / num_positives)
@@ -65,13 +72,16 @@ class MultiboxLoss(nn.Cell):
     Of each image the softmax cross-entropy of its positive anchors and of its negatives that are most wrong, up to
     `negatives_per_positive` for each positive, and the box loss of the positives, over their number; the mean of the
     batch's images. An image without positives has no negatives to count either: its loss is 0, as in NVIDIA's SSD300.
-    The parts are those of `SSDLoss`. box_loss: gives (B, A), smooth L1 if there is none
+    The parts, box_loss and box_loss_weight are those of `SSDLoss`.
     """
 
-    def __init__(self, negatives_per_positive: int = 3, box_loss: Optional[nn.Cell] = None):
+    def __init__(
+        self, negatives_per_positive: int = 3, box_loss: Optional[nn.Cell] = None, box_loss_weight: float = 1.0
+    ):
         super().__init__()
         self.negatives_per_positive = negatives_per_positive
         self.box_loss = box_loss or SmoothL1()
+        self.box_loss_weight = box_loss_weight
 
     def construct(
         self, box_offsets: Tensor, cls_logits: Tensor, target_offsets: Tensor, target_labels: Tensor
@@ -80,7 +90,7 @@ class MultiboxLoss(nn.Cell):
         -> scalars: the loss, its part of the boxes, its part of the classes"""
         is_positive = (target_labels > 0).astype("float32")
         num_positives = is_positive.sum(axis=1)  # (B,)
-        box_loss = (self.box_loss(box_offsets, target_offsets) * is_positive).sum(axis=1)
+        box_loss = (self.box_loss(box_offsets, target_offsets) * is_positive).sum(axis=1) * self.box_loss_weight
 
         is_target = ops.one_hot(target_labels, cls_logits.shape[-1], Tensor(1.0), Tensor(0.0))  # (B, A, K)
         cross_entropy = -(ops.log_softmax(cls_logits, axis=-1) * is_target).sum(axis=-1)  # (B, A)
@@ -101,5 +111,5 @@ def create_loss(cfg) -> SSDLoss | MultiboxLoss:
     """The loss of a recipe. cfg: Config."""
     box_loss = create_box_loss(cfg)
     if cfg.loss == "multibox":
-        return MultiboxLoss(cfg.negatives_per_positive, box_loss)
-    return SSDLoss(cfg.alpha, cfg.gamma, box_loss)
+        return MultiboxLoss(cfg.negatives_per_positive, box_loss, cfg.box_loss_weight)
+    return SSDLoss(cfg.alpha, cfg.gamma, box_loss, cfg.box_loss_weight)
