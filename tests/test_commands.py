@@ -33,7 +33,7 @@ SHORT = [
 def clone(tmp_path_factory, shapes_coco):
     """A folder that looks like the root of the repository, with images where the README puts COCO."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("examples", "configs", "tools", "ascend8p.sh"):
+    for name in ("examples", "configs", "tools", "tests", "ascend8p.sh"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "cocodataset").symlink_to(shapes_coco)
     return folder
@@ -187,7 +187,7 @@ def test_train_takes_and_refuses_backbone_weights(clone, shapes_records, tmp_pat
     code = f"""
 import ssd, mindspore, mindcv
 def main():
-    for name in ("mobilenet_v3_small_100", "mobilenet_v3_small_075"):
+    for name in ("mobilenet_v2_035_96", "mobilenet_v2_050_96"):
         mindspore.save_checkpoint(mindcv.create_model(name), {str(tmp_path)!r} + "/" + name + ".ckpt")
 main()
 """
@@ -196,15 +196,15 @@ main()
         "python",
         f"{SSD}/train.py",
         "--config",
-        f"{SSD}/ssd_shapes.yaml",
+        "tests/tiny.yaml",
         "--data_dir",
         str(shapes_records),
         *SHORT,
     ]
     start += ["--ckpt_save_dir", str(tmp_path / "ckpt"), "--backbone_ckpt_path"]
-    result = expect_clean(run([*start, str(tmp_path / "mobilenet_v3_small_100.ckpt")], clone))
+    result = expect_clean(run([*start, str(tmp_path / "mobilenet_v2_035_96.ckpt")], clone))
     assert "weights of" in result.stdout
-    expect_one_line(run([*start, str(tmp_path / "mobilenet_v3_small_075.ckpt")], clone), "mobilenet_v3_small_075.ckpt")
+    expect_one_line(run([*start, str(tmp_path / "mobilenet_v2_050_96.ckpt")], clone), "mobilenet_v2_050_96.ckpt")
 
 
 def test_eval_without_checkpoint_is_refused(clone, shapes_records, tmp_path):
@@ -217,7 +217,7 @@ def test_the_same_seed_trains_the_same_parameters(clone, shapes_records, tmp_pat
 
     def train(name, *more):
         folder = tmp_path / name
-        words = ["python", f"{SSD}/train.py", "--config", f"{SSD}/ssd_shapes.yaml", "--data_dir", str(shapes_records)]
+        words = ["python", f"{SSD}/train.py", "--config", "tests/tiny.yaml", "--data_dir", str(shapes_records)]
         expect_clean(run([*words, *SHORT, "--ckpt_save_dir", str(folder), *more], clone))
         parameters = ms.load_checkpoint(str(folder / "ssd-1.ckpt"))
         return {key: value.asnumpy() for key, value in parameters.items() if not isinstance(value, str)}

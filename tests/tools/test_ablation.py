@@ -99,12 +99,7 @@ def test_what_would_mix_trainings_is_refused(variants, words, told, tmp_path):
 
 def test_a_study_is_made_and_not_made_again(shapes_records, tmp_path):
     variants = {"GIoU loss": {"box_loss": "giou"}}
-    recipe = {
-        "image_size": [96, 96],
-        "steps": [8, 16, 32, 48, 96],
-        "__BASE__": str(ROOT / "examples/det/ssd/ssd_shapes.yaml"),
-    }
-    write(tmp_path / "recipe.yaml", **recipe)
+    (tmp_path / "recipe.yaml").write_text(f"__BASE__: {ROOT / 'tests' / 'tiny.yaml'}")
     study, out = write(tmp_path / "study.yaml", recipe="recipe.yaml", variants=variants), tmp_path / "out"
     words = [study, out, "--seeds", 3, "--data_dir", shapes_records, *SHORT]
     first = ablation(*words)

@@ -15,6 +15,7 @@ from benchmarks.time_step import WARM_UP
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "examples/det/ssd/ssd_shapes.yaml"
+TINY = "tests/tiny.yaml"
 SMALL = {"image_size": [96, 96], "batch_size": 2, "pre_nms_top_k": 50}
 
 
@@ -105,8 +106,8 @@ def test_evaluation_case(load_recipe, shapes_records):
 
 
 def test_step_prints_a_line_a_case_with_what_it_depends_on():
-    overrides = ["--image_size", "[96, 96]", "--batch_size", "2"]
-    result = benchmark("step", "--config", RECIPE, "--device_target", "CPU", "--repeats", 1, "--steps", 1, *overrides)
+    overrides = ["--image_size", "[64, 64]", "--batch_size", "2"]
+    result = benchmark("step", "--config", TINY, "--device_target", "CPU", "--repeats", 1, "--steps", 1, *overrides)
     assert result.returncode == 0, result.stderr
     cases = {line["case"]: line for line in map(json.loads, result.stdout.splitlines())}
     assert list(cases) == [
@@ -119,7 +120,7 @@ def test_step_prints_a_line_a_case_with_what_it_depends_on():
     for line in cases.values():
         assert line["spread"][0] <= line["median"] <= line["spread"][1] and line["runs"]
         assert line["settings"] == {
-            "config": RECIPE, "device_target": "CPU", "image_size": [96, 96], "batch_size": 2, "steps": 1
+            "config": TINY, "device_target": "CPU", "image_size": [64, 64], "batch_size": 2, "steps": 1
         }  # fmt: skip
         assert line["versions"]["mindspore"] and line["machine"]["cores"] >= 1
     watched, kernels = cases["training step, kernels timed"], cases["kernels"]
