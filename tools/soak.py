@@ -3,7 +3,8 @@
     python tools/soak.py [--kills 20] [--seed 0] [--folder DIR]
 
 Prints a line for each kill, and exits with 1 if more steps were lost than were made since the last checkpoint, or if
-any byte of the parameters, the optimiser or the averaged weights differs in the end. Takes a quarter of an hour on 2 cores.
+any byte of the parameters, the optimiser or the averaged weights differs in the end. Takes a quarter of an hour on 2
+cores.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mindspore import nn, ops
+from gradients import Gradients
 from ssd.models.loss import SigmoidFocalLoss, SSDLoss, create_loss
 
 B, A, K = 2, 6, 4
@@ -42,18 +42,6 @@ def focal():
 @pytest.fixture(scope="module")
 def loss():
     return SSDLoss()
-
-
-class Gradients(nn.Cell):
-    """Gradients of a loss by all its inputs. A cell, because `ms.grad` keeps what it differentiates alive."""
-
-    def __init__(self, loss):
-        super().__init__()
-        self.loss = loss
-        self.gradient = ops.GradOperation(get_all=True)
-
-    def construct(self, *inputs):
-        return self.gradient(self.loss)(*inputs)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mindspore import nn, ops
+from gradients import Gradients
 from ssd.models.loss import MultiboxLoss, SSDLoss, create_loss
 
 B, A, K = 3, 40, 4
@@ -40,18 +40,6 @@ def random_inputs(rng, share_of_positives=0.1):
     labels[0, 0] = 1
     offsets, targets = rng.normal(0, 2, (2, B, A, 4)).astype(np.float32)
     return offsets, rng.normal(0, 3, (B, A, K)).astype(np.float32), targets, labels.astype(np.int32)
-
-
-class Gradients(nn.Cell):
-    """Gradients of a loss by all its inputs."""
-
-    def __init__(self, loss):
-        super().__init__()
-        self.loss = loss
-        self.gradient = ops.GradOperation(get_all=True)
-
-    def construct(self, *inputs):
-        return self.gradient(self.loss)(*inputs)
 
 
 @pytest.fixture(scope="module")

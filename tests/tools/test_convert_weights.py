@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import convert_weights
 import numpy as np
 import pytest
 from mindcv.models import create_model
@@ -92,23 +91,6 @@ def shapes():
         name: {key: value.shape for key, value in create_model(name).parameters_dict().items()}
         for name in ("resnet50", "mobilenet_v2_100", "mobilenet_v3_large_100")
     }
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """command("ssd_resnet50", "--input", path, …) runs the tool here; (exit code, stdout, stderr)"""
-
-    def run(recipe, *words):
-        fixed = ["--config", RECIPES / f"{recipe}.yaml", "--data_dir", "/nowhere", "--device_target", "CPU"]
-        monkeypatch.setattr(sys, "argv", ["convert_weights.py", *map(str, [*fixed, *words])])
-        code = 0
-        try:
-            convert_weights.main()
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize("model, form", NAMES)

@@ -3,14 +3,12 @@
 import argparse
 import itertools
 import math
-import sys
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-import convert_weights  # noqa: E402
 import mindspore as ms  # noqa: E402
 import torch_networks  # noqa: E402
 from mindspore import Tensor  # noqa: E402
@@ -38,23 +36,6 @@ FORMS = {  # backbones: recipe, network, words that the command must say
         ["timm's mobilenetv3_large", "note: timm's tf_mobilenetv3"],
     ),
 }
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """command("ssd_resnet50", "--input", path, …) runs the tool here; (exit code, stdout, stderr)"""
-
-    def run(recipe, *words):
-        fixed = ["--config", f"examples/det/ssd/{recipe}.yaml", "--data_dir", "/nowhere", "--device_target", "CPU"]
-        monkeypatch.setattr(sys, "argv", ["convert_weights.py", *fixed, *map(str, words)])
-        code = 0
-        try:
-            convert_weights.main()
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

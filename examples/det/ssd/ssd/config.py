@@ -1,8 +1,8 @@
 """Recipes: YAML files with `__BASE__` fragments and overrides, turned into one typed, validated, frozen Config.
 
 Later wins: the defaults in recipe_keys.py, configs/dataset/coco.yaml, the runtime fragment of the device, the recipe's
-bases in order, the recipe, then overrides. On CPU the runtime fragment comes after the recipe: what recipes say of AMP and
-data sinking is meant for accelerators (float16 is slower than float32 on CPU, and sinking does not exist there).
+bases in order, the recipe, then overrides. On CPU the runtime fragment comes after the recipe: what recipes say of AMP
+and data sinking is meant for accelerators (float16 is slower than float32 on CPU, which has no sinking).
 """
 
 from __future__ import annotations

@@ -24,28 +24,6 @@ def _convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, pad_mode="same", has_bias=True)
 
 
-class PlainSSDHead(nn.Cell):
-    """The SSD paper's head: a 3x3 convolution with bias for the boxes and one for the classes of each level."""
-
-    def __init__(self, in_channels: Sequence[int], num_anchors: Sequence[int], num_classes: int):
-        """in_channels, num_anchors: channels and anchors per location of each level; num_classes: K"""
-        super().__init__()
-        self.num_classes = num_classes
-        self.box = nn.CellList([_convolution(wide, 4 * count) for wide, count in zip(in_channels, num_anchors)])
-        self.cls = nn.CellList(
-            [_convolution(wide, num_classes * count) for wide, count in zip(in_channels, num_anchors)]
-        )
-        initialize_xavier(self)
-
-    def construct(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """levels: (B, in_channels[i], Hi, Wi) each -> box_offsets (B, A, 4), cls_logits (B, A, K)"""
-        boxes, classes = (), ()
-        for index, level in enumerate(levels):
-            boxes += (self.box[index](level),)
-            classes += (self.cls[index](level),)
-        return _flatten(boxes, 4), _flatten(classes, self.num_classes)
-
-
 class SSDHead(nn.Cell):
     """SSDLite's head: a depthwise separable convolution for the boxes and one for the classes of each level."""
 
@@ -57,6 +35,9 @@ class SSDHead(nn.Cell):
         self.cls = nn.CellList(
             [self._predictor(wide, num_classes * count) for wide, count in zip(in_channels, num_anchors)]
         )
+        self._initialize()
+
+    def _initialize(self) -> None:
         initialize_convolutions(self)
 
     @staticmethod
@@ -75,6 +56,15 @@ class SSDHead(nn.Cell):
             boxes += (self.box[index](level),)
             classes += (self.cls[index](level),)
         return _flatten(boxes, 4), _flatten(classes, self.num_classes)
+
+
+class PlainSSDHead(SSDHead):
+    """The SSD paper's head: a 3x3 convolution with bias for the boxes and one for the classes of each level."""
+
+    _predictor = staticmethod(_convolution)
+
+    def _initialize(self) -> None:
+        initialize_xavier(self)
 
 
 class SharedSSDHead(nn.Cell):
