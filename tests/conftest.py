@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,10 +92,16 @@ def reference():
 @pytest.fixture(scope="session")
 def run_script():
     """run_script("train.py", "--config", path, …) runs a command as a user does, from the repo root, and returns its
-    CompletedProcess with text in .stdout and .stderr. It raises nothing on a failure but TimeoutExpired."""
+    CompletedProcess with text in .stdout and .stderr. It raises nothing on a failure but TimeoutExpired.
+
+    Lines of progress, of which a slow machine prints some every 10 seconds, are left out of .stderr."""
 
     def run(name: str, *args, timeout: float = 300) -> subprocess.CompletedProcess:
         command = [sys.executable, f"examples/det/ssd/{name}", *map(str, args)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+        result.stderr = re.sub(
+            r"^[^\n]+: \d+/\d+ \w+, [\d.]+/s, \d+ s left[^\n]*\n", "", result.stderr, flags=re.MULTILINE
+        )
+        return result
 
     return run
