@@ -53,6 +53,13 @@ def test_the_published_configurations_are_shipped():
     assert {"ssd_mobilenetv2.yaml", "ssd_mobilenetv3.yaml", "ssd_resnet50_fpn.yaml"} <= set(SHIPPED)
 
 
+def test_plus_is_the_published_network_trained_otherwise():
+    """What it changes has no part in a detector's graph: steps and the cost of inference are the published recipe's."""
+    plus, published = (load_config(RECIPES / f"ssd_mobilenetv2{name}.yaml").model_dump() for name in ("_plus", ""))
+    changed = {key for key in plus if plus[key] != published[key]}
+    assert changed == {"prior_bias", "ema_decay", "augment", "ckpt_save_dir", "output_dir"}
+
+
 @pytest.mark.parametrize("device_target", ["Ascend", "GPU", "CPU"])
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_recipes_load_without_data(name, device_target, tmp_path):

@@ -60,6 +60,17 @@ def test_shipped_studies(path, tmp_path):
     assert recipes[0] == base and len({recipe.model_dump_json() for recipe in recipes}) == len(recipes)
 
 
+def test_the_study_of_accuracy_ends_in_the_plus_recipe(tmp_path):
+    """But for averaged weights, which a study gives for every variant."""
+    words = ["--device_target", "CPU", "--data_dir", "/nowhere", "--ema_decay", "0.9998"]
+    *_, (_, last) = Study(CONFIGS / "studies" / "accuracy.yaml", tmp_path, words).variants.values()
+    plus = load_config(
+        ROOT / "examples/det/ssd/ssd_mobilenetv2_plus.yaml", {"device_target": "CPU", "data_dir": "/nowhere"}
+    )
+    folders = {"ckpt_save_dir": "", "output_dir": ""}
+    assert last.model_copy(update=folders) == plus.model_copy(update=folders)
+
+
 @pytest.mark.parametrize(
     "content, told",
     [
