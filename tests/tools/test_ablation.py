@@ -61,8 +61,7 @@ def test_shipped_studies(path, tmp_path):
 
 
 def test_the_study_of_accuracy_ends_in_the_plus_recipe(tmp_path):
-    """But for averaged weights, which a study gives for every variant."""
-    words = ["--device_target", "CPU", "--data_dir", "/nowhere", "--ema_decay", "0.9998"]
+    words = ["--device_target", "CPU", "--data_dir", "/nowhere"]
     *_, (_, last) = Study(CONFIGS / "studies" / "accuracy.yaml", tmp_path, words).variants.values()
     plus = load_config(
         ROOT / "examples/det/ssd/ssd_mobilenetv2_plus.yaml", {"device_target": "CPU", "data_dir": "/nowhere"}
