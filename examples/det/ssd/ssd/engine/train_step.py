@@ -15,6 +15,7 @@ from .optimizer import create_optimizer
 
 _scaled = ops.MultitypeFuncGraph("scaled")
 _sum_of_squares = ops.MultitypeFuncGraph("sum_of_squares")
+_flat = ops.MultitypeFuncGraph("flat")
 _add = ops.MultitypeFuncGraph("add")
 _assign = ops.MultitypeFuncGraph("assign")
 _clear = ops.MultitypeFuncGraph("clear")
@@ -29,6 +30,11 @@ def _scaled_tensor(factor, gradient):
 @_sum_of_squares.register("Tensor")
 def _sum_of_squares_of_tensor(gradient):
     return ops.cast(gradient, ms.float32).square().sum()
+
+
+@_flat.register("Tensor")
+def _flat_tensor(gradient):
+    return gradient.reshape(-1)
 
 
 @_add.register("Tensor", "Tensor")
@@ -172,10 +178,7 @@ class CPUTrainStep(WatchedTrainStep):
     def gradient_norm(self, gradients: tuple[Tensor, ...]) -> Tensor:
         """-> scalar float32, the L2 norm of all gradients as one vector"""
         # One sum, because a kernel launch for each of hundreds of gradients costs more than their bytes.
-        values = ()
-        for gradient in gradients:
-            values += (gradient.reshape(-1),)
-        return ops.concat(values).square().sum().sqrt()
+        return ops.concat(self.hyper_map(_flat, gradients)).square().sum().sqrt()
 
     def get_overflow_status(self, status: Tensor, compute_output: tuple[Tensor, ...]) -> Tensor:
         """compute_output: the gradients, equal on all devices -> scalar bool. A norm is finite only if all of them are.
