@@ -1,5 +1,6 @@
 """What tests share: a tiny drawn data set, its shards, recipes, the commands, and published files if there are any."""
 
+import functools
 import gc
 import os
 import re
@@ -90,18 +91,21 @@ def reference():
 
 
 @pytest.fixture(scope="session")
-def run_script():
-    """run_script("train.py", "--config", path, …) runs a command as a user does, from the repo root, and returns its
-    CompletedProcess with text in .stdout and .stderr. It raises nothing on a failure but TimeoutExpired.
+def without_progress():
+    """without_progress(stderr) lacks the lines of progress, of which a slow machine prints one every 10 seconds."""
+    return functools.partial(re.compile(r"^[^\n]+: \d+/\d+ \w+, [\d.]+/s, \d+ s left[^\n]*\n", re.MULTILINE).sub, "")
 
-    Lines of progress, of which a slow machine prints some every 10 seconds, are left out of .stderr."""
+
+@pytest.fixture(scope="session")
+def run_script(without_progress):
+    """run_script("train.py", "--config", path, …) runs a command as a user does, from the repo root, and returns its
+    CompletedProcess with text in .stdout and, but for progress, .stderr. It raises nothing on a failure but
+    TimeoutExpired."""
 
     def run(name: str, *args, timeout: float = 300) -> subprocess.CompletedProcess:
         command = [sys.executable, f"examples/det/ssd/{name}", *map(str, args)]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
-        result.stderr = re.sub(
-            r"^[^\n]+: \d+/\d+ \w+, [\d.]+/s, \d+ s left[^\n]*\n", "", result.stderr, flags=re.MULTILINE
-        )
+        result.stderr = without_progress(result.stderr)
         return result
 
     return run
