@@ -25,7 +25,8 @@ SMALL_SSD300 = {
 }
 CHOICES = {
     "ssd300 with CIoU": ("ssd_resnet50", {**SMALL_SSD300, "box_loss": "ciou"}),
-    "SSDLite with multibox and GIoU": ("tiny", {"loss": "multibox", "box_loss": "giou"}),
+    "focal with GIoU and prior": ("tiny", {"box_loss": "giou", "prior_bias": 0.01}),
+    "SSDLite with multibox": ("tiny", {"loss": "multibox"}),
 }
 
 
