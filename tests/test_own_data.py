@@ -103,12 +103,11 @@ def test_difficult_objects_are_neither_asked_for_nor_wrong(tmp_path):
     """Of the two evaluations: what is found there counts as nothing, and what is not found as nothing missed."""
     import cv2
     import numpy as np
-
-    from ssd.data.forms import read_splits
     from ssd.data.mindrecord import convert
-    from ssd.data.voc import VocFolder
-    from ssd.engine.coco_metrics import CocoEvaluator
-    from ssd.engine.voc_metrics import score_voc
+    from ssd.data.readers.splits import read_splits
+    from ssd.data.readers.voc import VocFolder
+    from ssd.evaluation.coco_metrics import CocoEvaluator
+    from ssd.evaluation.voc_metrics import compute_voc_metrics
     from ssd.models.postprocess import Detections
 
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -130,5 +129,5 @@ def test_difficult_objects_are_neither_asked_for_nor_wrong(tmp_path):
         labels = np.ones(len(boxes), np.int32)
         evaluator.add(val.images[0].image_id, Detections(np.array(boxes, np.float32), scores, labels))
         assert evaluator.summarize().metrics["AP"] == pytest.approx(expected)
-        voc = score_voc(evaluator.truth, evaluator.results, {"dog": 1})
+        voc = compute_voc_metrics(evaluator.truth, evaluator.results, {"dog": 1})
         assert voc.AP == pytest.approx(expected)

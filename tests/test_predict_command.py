@@ -6,15 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from mindspore import Tensor
-from ssd.config import CONFIGS
+from ssd.checkpoints.loading import save_checkpoint
+from ssd.config.loading import CONFIGS
 from ssd.data.images import decode_image
-from ssd.engine.checkpoint import save_checkpoint
 from ssd.models.detector import create_detector
 
 ROOT = CONFIGS.parent

@@ -26,8 +26,8 @@ from anchor_fit.figure import draw_figure  # noqa: E402
 from anchor_fit.overlap import best_iou, shapes_of  # noqa: E402
 from anchor_fit.search import Values, anchors_of, fit, is_better  # noqa: E402
 from anchor_fit.text import advise, describe_anchors, describe_part, options, recipe_lines, tabulate  # noqa: E402
-from ssd.command_line import parse_with_options  # noqa: E402
-from ssd.config import Config  # noqa: E402
+from ssd.config.command_line import parse_recipe_and_options  # noqa: E402
+from ssd.config.loading import Config  # noqa: E402
 from ssd.errors import UserError, exit_cleanly  # noqa: E402
 
 OPTIONS = {
@@ -114,7 +114,7 @@ def print_values(values: Values, before, after) -> None:
 
 @exit_cleanly
 def main() -> None:
-    cfg, args = parse_with_options(__doc__, OPTIONS)
+    cfg, args = parse_recipe_and_options(__doc__, OPTIONS)
     if cfg.anchors != "default":
         raise UserError(
             f"anchors: got {cfg.anchors}, whose boxes follow `steps` and have no keys, expected default, whose sizes "

@@ -27,8 +27,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
 
 from benchmarks import Case  # noqa: E402
-from ssd.command_line import parse_overrides  # noqa: E402
-from ssd.config import load_config  # noqa: E402
+from ssd.config.command_line import parse_overrides  # noqa: E402
+from ssd.config.loading import load_config  # noqa: E402
 from ssd.errors import UserError, exit_cleanly  # noqa: E402
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
 
-from ssd.command_line import parse_with_options  # noqa: E402
+from ssd.config.command_line import parse_recipe_and_options  # noqa: E402
 from ssd.errors import UserError, exit_cleanly  # noqa: E402
 
 OPTIONS = {
@@ -89,14 +89,14 @@ def say_what_differs(found, net, one_sided: list[str]) -> None:
 
 @exit_cleanly
 def main() -> None:
-    cfg, options = parse_with_options(__doc__, OPTIONS)
+    cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     check_output(options.output, options.overwrite)
 
     from torch_files import read_state_dict
 
     state = read_state_dict(options.input)
 
-    from ssd.engine.meaning import meaning_of
+    from ssd.checkpoints.metadata import model_metadata
     from ssd.models.detector import create_detector
     from weight_conversion import backbone_target, detector_target, is_detector, match, refuse_other_recipe, write
 
@@ -111,7 +111,7 @@ def main() -> None:
         list_names(f"left out, {reason} ({len(names)})", names)
     refuse_leftovers(found, options.input)
     say_what_differs(found, net, net.backbone.one_sided)
-    write(found, state, net, options.output, meaning_of(cfg))
+    write(found, state, net, options.output, model_metadata(cfg))
     size, shifted = sum(value.size for value in found.values.values()), len(found.shifts)
     print(f"converted {len(found.values)} parameters, {size:,} values, {len(found.form.orders)} of them reordered")
     exact = f"{len(found.values) - shifted} equal the source bit for bit" + (

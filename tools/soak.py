@@ -106,6 +106,8 @@ def read(path: Path) -> dict:
     """{name: bytes, or words}"""
     sys.path[:0] = [str(SSD)] if str(SSD) not in sys.path else []
     import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
+
+    # isort: split
     import mindspore as ms
 
     content = ms.load_checkpoint(str(path))

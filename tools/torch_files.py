@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from ssd.errors import UserError
 
 # Where a training's checkpoint keeps its state dict: NVIDIA's, uvipen's, and the custom of others.

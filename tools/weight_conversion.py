@@ -13,10 +13,9 @@ import mindspore.nn as nn
 import numpy as np
 from mindcv.models import create_model
 from mindspore import Tensor
-
 from ssd.boxes.anchors import create_anchors
-from ssd.engine.checkpoint import load_backbone, load_weights, quiet, read_checkpoint
-from ssd.engine.meaning import MEANING_KEY
+from ssd.checkpoints.loading import load_backbone, load_weights, quiet, read_checkpoint
+from ssd.checkpoints.metadata import METADATA_KEY
 from ssd.errors import UserError
 from ssd.models.detector import SSD
 from torch_files import StateDict
@@ -155,7 +154,7 @@ def _backward(array: np.ndarray, order: list[int] | None, shift: float) -> np.nd
 def write(found: Match, state: StateDict, net: SSD, path: Path, meaning: dict) -> None:
     """Write a checkpoint aside, read it, compare it with the source, load it into `net`, and rename it to `path`.
 
-    meaning: of the recipe's detector, by meaning_of, kept in the file if it is a whole one
+    meaning: of the recipe's detector, by model_metadata, kept in the file if it is a whole one
 
     Raises UserError if any of that fails; nothing is at `path` then that was not there before.
     """
@@ -164,7 +163,7 @@ def write(found: Match, state: StateDict, net: SSD, path: Path, meaning: dict) -
         path.parent.mkdir(parents=True, exist_ok=True)
         with quiet():
             content = [{"name": name, "data": Tensor(value)} for name, value in found.values.items()]
-            words = {MEANING_KEY: json.dumps(meaning)} if is_detector(state) else None
+            words = {METADATA_KEY: json.dumps(meaning)} if is_detector(state) else None
             ms.save_checkpoint(content, str(aside), append_dict=words, crc_check=True)
         check_back(found, state, aside)
         (load_weights if is_detector(state) else load_backbone)(net, aside)
@@ -185,7 +184,7 @@ def check_back(found: Match, state: StateDict, path: Path) -> None:
     Where something was added, to the rounding of float32. Raises UserError on a difference.
     """
     content = read_checkpoint(path)
-    stored = {name: value.asnumpy() for name, value in content.items() if name != MEANING_KEY}
+    stored = {name: value.asnumpy() for name, value in content.items() if name != METADATA_KEY}
     theirs = {ours: name for name, ours in found.form.names.items() if name in state.arrays}
     different = [name for name in theirs if name not in stored] + [name for name in stored if name not in theirs]
     for name in theirs.keys() & stored.keys():

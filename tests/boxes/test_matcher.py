@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ssd.boxes.matcher import CLAIM_ROUNDS, Matcher
+from ssd.boxes.matcher import FORCED_MATCH_ROUNDS, Matcher
 from ssd.boxes.ops import pairwise_iou
 
 
@@ -46,7 +46,7 @@ def test_threshold_decides_what_is_not_claimed():
 
 
 def test_more_rivals_than_rounds():
-    assert CLAIM_ROUNDS == 4
+    assert FORCED_MATCH_ROUNDS == 4
     anchors = spans((0, 4), (1, 5), (2, 6), (3, 7), (0, 3))  # 1, 3/5, 2/6, 1/7 and 3/4 of [0, 4]
     # Six times the same object: a round each for the first four, in the order of overlap; nobody is left for the 1/7.
     assert Matcher().match(spans(*[(0, 4)] * 6), anchors).tolist() == [0, 2, 3, -1, 1]

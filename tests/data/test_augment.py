@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ssd.boxes.ops import pairwise_iou
-from ssd.data.augment import CROP_TRIALS, align, choose_reduction, holds_center, random_crop, zoom_out
+from ssd.data.augment import CROP_TRIALS, align, choose_scale_denominator, holds_center, random_crop, zoom_out
 
 BOXES = np.array([[10, 10, 110, 190], [20, 30, 60, 70], [70, 120, 110, 180]], dtype=np.float64)
 WHOLE = [0, 0, 120, 200]
@@ -57,7 +57,7 @@ def test_a_crop_keeps_its_promise(min_iou, image_size, canvas):
     assert len(patches) > (0 if min_iou == 0.9 else 20)
     canvas = np.array(canvas)
     for patch in patches:
-        reduction = choose_reduction(patch[2:] - patch[:2], image_size)
+        reduction = choose_scale_denominator(patch[2:] - patch[:2], image_size)
         assert (patch % reduction == 0).all()  # so that it can be cut out of a reduced image
         assert (patch[:2] >= canvas[:2]).all() and (patch[2:] <= canvas[2:]).all()
         height, width = patch[2:] - patch[:2]
@@ -127,12 +127,12 @@ def test_centers_by_hand():
     + [((2399, 2400), 4), ((2400, 2400), 8), ((9600, 9600), 8)],
 )
 def test_reduction_by_hand(sides, expected):
-    assert choose_reduction(np.array(sides), (300, 300)) == expected
+    assert choose_scale_denominator(np.array(sides), (300, 300)) == expected
 
 
 def test_reduction_of_many_is_that_of_each():
     sides = np.random.default_rng(0).integers(1, 3000, (50, 2))
-    assert choose_reduction(sides, (300, 200)).tolist() == [int(choose_reduction(one, (300, 200))) for one in sides]
+    assert choose_scale_denominator(sides, (300, 200)).tolist() == [int(choose_scale_denominator(one, (300, 200))) for one in sides]
 
 
 def test_aligning_by_hand():

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from ssd.boxes.ops import pairwise_iou
-from ssd.config import Augment
+from ssd.config.loading import Augment
 from ssd.data.batches import EvalBatch, TrainBatch
 from ssd.data.transforms import FILL
 from ssd.errors import UserError

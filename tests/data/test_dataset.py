@@ -11,7 +11,7 @@ import pytest
 from mindspore import nn
 from mindspore.mindrecord import FileWriter
 from mindspore.train import Model
-from ssd.config import CONFIGS, load_config
+from ssd.config.loading import CONFIGS, load_config
 from ssd.data import dataset as dataset_module
 from ssd.data.batches import TrainBatch
 from ssd.data.dataset import create_dataset, image_ids_of_step, max_boxes_of
@@ -29,9 +29,9 @@ def configure(folder, **changes):
     return load_config(RECIPE, values)
 
 
-def batches(cfg, split="train", epochs=1, **world):
+def batches(cfg, split="train", epochs=1, **world_size):
     """A list for each epoch of its batches, each a list of arrays."""
-    data = create_dataset(cfg, split, **world)
+    data = create_dataset(cfg, split, **world_size)
     iterator = data.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
     return [list(iterator) for _ in range(epochs)]
 
@@ -142,7 +142,7 @@ def test_shuffle_changes_the_order_between_epochs(shapes_records):
 
 def test_devices_share_an_epoch(shapes_records):
     cfg = configure(shapes_records, batch_size=5, **PLAIN)
-    shares = [batches(cfg, rank=rank, world=2)[0] for rank in range(2)]
+    shares = [batches(cfg, rank=rank, world_size=2)[0] for rank in range(2)]
     images = [image.tobytes() for share in shares for batch in share for image in batch[0]]
     assert [len(share) for share in shares] == [1, 1] and len(set(images)) == 10
 
@@ -160,8 +160,8 @@ def test_more_steps_than_there_are_change_nothing(shapes_records):
     assert len(batches(configure(shapes_records, steps_per_epoch=100))[0]) == 5
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_the_images_of_a_step_are_those_it_had(world, shapes_records, monkeypatch):
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_the_images_of_a_step_are_those_it_had(world_size, shapes_records, monkeypatch):
     seen = []
 
     class Noting(TrainBatch):
@@ -171,11 +171,11 @@ def test_the_images_of_a_step_are_those_it_had(world, shapes_records, monkeypatc
 
     monkeypatch.setattr(dataset_module, "TrainBatch", Noting)
     cfg = configure(shapes_records, epoch_size=3, num_parallel_workers=1)
-    for rank in range(world):
+    for rank in range(world_size):
         seen.clear()
-        steps = 5 // world
-        assert [len(epoch) for epoch in batches(cfg, epochs=3, rank=rank, world=world)] == [steps] * 3
-        told = [image_ids_of_step(cfg, step, rank, world) for step in range(1, 3 * steps + 1)]
+        steps = 5 // world_size
+        assert [len(epoch) for epoch in batches(cfg, epochs=3, rank=rank, world_size=world_size)] == [steps] * 3
+        told = [image_ids_of_step(cfg, step, rank, world_size) for step in range(1, 3 * steps + 1)]
         assert told == seen[: 3 * steps]
         assert told[:steps] != told[steps : 2 * steps]  # shuffled anew
 
@@ -184,7 +184,7 @@ def test_devices_share_out_the_batches_of_one(shapes_records):
     """So that a training can go on with another number of them."""
     alone, shared = (configure(shapes_records, batch_size=size) for size in (4, 2))
     for step in (1, 2, 3, 4):  # of two epochs
-        together = [image_ids_of_step(shared, step, rank, world=2) for rank in (0, 1)]
+        together = [image_ids_of_step(shared, step, rank, world_size=2) for rank in (0, 1)]
         assert sorted(sum(together, [])) == sorted(image_ids_of_step(alone, step))
     sizes = [create_dataset(shared, "train", rank, 2).get_dataset_size() for rank in (0, 1)]
     assert sizes == [2, 2] and create_dataset(alone, "train").get_dataset_size() == 2
@@ -193,9 +193,9 @@ def test_devices_share_out_the_batches_of_one(shapes_records):
 def test_steps_are_as_many_for_any_number_of_devices(shapes_records):
     """Ten images on three devices are four each, enough for two batches of two; yet one device has one of six."""
     sizes = [
-        create_dataset(configure(shapes_records, batch_size=6 // world), "train", rank, world).get_dataset_size()
-        for world in (1, 2, 3, 6)
-        for rank in range(world)
+        create_dataset(configure(shapes_records, batch_size=6 // world_size), "train", rank, world_size).get_dataset_size()
+        for world_size in (1, 2, 3, 6)
+        for rank in range(world_size)
     ]
     assert sizes == [1] * 12
 
@@ -204,7 +204,7 @@ def test_a_batch_larger_than_the_set_is_refused(shapes_records):
     with pytest.raises(UserError, match="got 10 training images for 1 x batch_size 11, .*; lower --batch_size"):
         create_dataset(configure(shapes_records, batch_size=11), "train")
     with pytest.raises(UserError, match="got 10 training images for 2 x batch_size 6"):
-        create_dataset(configure(shapes_records, batch_size=6), "train", rank=0, world=2)
+        create_dataset(configure(shapes_records, batch_size=6), "train", rank=0, world_size=2)
     (epoch,) = batches(configure(shapes_records, batch_size=11, drop_remainder=False))
     assert [len(batch[0]) for batch in epoch] == [10]
 

@@ -6,11 +6,11 @@ import shutil
 import pytest
 from mindspore.dataset import MindDataset
 from ssd.data import mindrecord
-from ssd.data.coco_folder import CocoFolder
-from ssd.data.forms import read_splits
-from ssd.data.info import check_files
-from ssd.engine.coco_metrics import CocoEvaluator
+from ssd.data.dataset_info import check_files
+from ssd.data.readers.coco_layouts import CocoFolder
+from ssd.data.readers.splits import read_splits
 from ssd.errors import UserError
+from ssd.evaluation.coco_metrics import CocoEvaluator
 
 
 @pytest.fixture

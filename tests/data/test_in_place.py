@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 from ssd.data import mindrecord
-from ssd.data.coco_folder import CocoFolder
-from ssd.data.forms import read_splits
-from ssd.data.info import check_files, read_info
+from ssd.data.dataset_info import check_files, read_dataset_info
+from ssd.data.readers.coco_layouts import CocoFolder
+from ssd.data.readers.splits import read_splits
 from ssd.errors import UserError
 
 
@@ -36,7 +36,7 @@ def test_annotations_of_the_user_s_are_never_replaced(flat):
     assert path.read_bytes() == before and info.annotations == "annotations/instances_val.json"
     with pytest.raises(UserError, match=f"{path}: got annotations"):  # although dataset.json names it now
         in_place(flat, val_fraction=0.4)
-    assert path.read_bytes() == before and read_info(flat / "dataset.json") == info
+    assert path.read_bytes() == before and read_dataset_info(flat / "dataset.json") == info
     check_files(info, flat, "val")
 
 

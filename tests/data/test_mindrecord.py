@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mindspore.dataset import MindDataset
 from ssd.data import mindrecord
-from ssd.data.coco import read_coco
-from ssd.data.info import check_files, read_info, sha256
+from ssd.data.dataset_info import check_files, read_dataset_info, sha256
+from ssd.data.readers.coco import read_coco
 from ssd.errors import UserError
 
 SPLITS = ("train2017", "val2017")
@@ -82,7 +82,7 @@ def test_little_read_ahead_keeps_the_order(shapes_coco, tmp_path, monkeypatch):
 
 
 def test_dataset_json_tells_what_is_in_the_shards(shapes_records, shapes_coco):
-    info = read_info(shapes_records / "dataset.json")
+    info = read_dataset_info(shapes_records / "dataset.json")
     assert info.classes == ["background", "circle", "square", "triangle", "star", "ring", "cross"]
     assert info.category_ids == [2, 5, 7, 11, 18, 34]
     assert info.annotations == "annotations/instances_val2017.json"
@@ -105,7 +105,7 @@ def test_many_writes_lose_nothing(shapes_coco, tmp_path, monkeypatch):
     monkeypatch.setattr(mindrecord, "ROWS_PER_WRITE", 3)  # 10 images: three whole writes and a rest
     info = convert(shapes_coco, tmp_path / "out")
     expect_records(tmp_path / "out", shapes_coco)
-    assert info == read_info(tmp_path / "out" / "dataset.json") and info.train.images == 10
+    assert info == read_dataset_info(tmp_path / "out" / "dataset.json") and info.train.images == 10
 
 
 def test_what_is_left_out_is_counted_and_no_image_is_lost(coco, tmp_path):
@@ -209,7 +209,7 @@ def test_overwrite_replaces_the_shards_and_nothing_else(coco, tmp_path):
 
     edit(coco, "val2017", change)
     info = convert(coco, out, overwrite=True)
-    assert info.val.images == 1 and read_info(out / "dataset.json") == info
+    assert info.val.images == 1 and read_dataset_info(out / "dataset.json") == info
     check_files(info, out, "train")
     check_files(info, out, "val")
     expect_only = {"notes.txt", "annotations", "train", "val", "dataset.json"}
@@ -243,7 +243,7 @@ def test_a_damaged_dataset_json_is_replaced(coco, tmp_path):
     convert(coco, tmp_path / "out")
     (tmp_path / "out" / "dataset.json").write_text("{")
     info = convert(coco, tmp_path / "out", overwrite=True)
-    assert read_info(tmp_path / "out" / "dataset.json") == info
+    assert read_dataset_info(tmp_path / "out" / "dataset.json") == info
 
 
 def spoil_last_image(coco):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from ssd.data.images import decode_image
-from ssd.data.photos import read_photo
+from ssd.data.photos import read_image_file
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def expect_near(found, expected, tolerance):
 def test_lossless_files_come_back_to_the_bit(name, pixels, tmp_path):
     image = Image.fromarray(pixels)
     image.save(tmp_path / name, format="PNG") if "." not in name else image.save(tmp_path / name, lossless=True)
-    np.testing.assert_array_equal(read_photo(tmp_path / name), pixels)
+    np.testing.assert_array_equal(read_image_file(tmp_path / name), pixels)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_jpeg_has_the_pixels_that_evaluation_sees(mode, pixels, tmp_path):
     path = save(tmp_path / "a.jpg", Image.fromarray(pixels).convert(mode))
-    np.testing.assert_array_equal(read_photo(path), decode_image(path.read_bytes()))
+    np.testing.assert_array_equal(read_image_file(path), decode_image(path.read_bytes()))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -58,13 +58,13 @@ def test_an_image_is_turned_upright(suffix, orientation, pixels, tmp_path):
         7: pixels.transpose(1, 0, 2)[::-1, ::-1],  # right, bottom
         8: pixels.transpose(1, 0, 2)[::-1],  # left, bottom
     }[orientation]
-    expect_near(read_photo(path), turned, 6 if suffix == "jpg" else 0)
+    expect_near(read_image_file(path), turned, 6 if suffix == "jpg" else 0)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.gif"])
 def test_grey_becomes_three_equal_channels(name, pixels, tmp_path):
     grey = pixels[..., 0]
-    image = read_photo(save(tmp_path / name, grey, **({"quality": 100} if name == "a.jpg" else {})))
+    image = read_image_file(save(tmp_path / name, grey, **({"quality": 100} if name == "a.jpg" else {})))
     expect_near(image, np.repeat(grey[..., None], 3, axis=2), 6 if name == "a.jpg" else 0)
     assert (image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all()
 
@@ -73,14 +73,14 @@ def test_grey_becomes_three_equal_channels(name, pixels, tmp_path):
 def test_of_sixteen_bits_the_high_byte_counts(suffix, channels, tmp_path):
     deep = np.random.default_rng(1).integers(0, 2**16, (9, 11, channels), dtype=np.uint16)
     assert cv2.imwrite(str(tmp_path / f"a.{suffix}"), deep[..., ::-1])
-    np.testing.assert_array_equal(read_photo(tmp_path / f"a.{suffix}"), np.broadcast_to(deep >> 8, (9, 11, 3)))
+    np.testing.assert_array_equal(read_image_file(tmp_path / f"a.{suffix}"), np.broadcast_to(deep >> 8, (9, 11, 3)))
 
 
 def test_sixteen_bits_with_their_high_byte_last_and_first(tmp_path):
     deep = np.array([[0x00FF, 0x1234, 0xFFFF]], np.uint16)
     for mode, order in (("I;16", "<u2"), ("I;16B", ">u2")):
         path = save(tmp_path / "a.tif", Image.frombytes(mode, (3, 1), deep.astype(order).tobytes()))
-        assert read_photo(path)[0].tolist() == [[0x00] * 3, [0x12] * 3, [0xFF] * 3]
+        assert read_image_file(path)[0].tolist() == [[0x00] * 3, [0x12] * 3, [0xFF] * 3]
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
@@ -92,7 +92,7 @@ def test_printing_colours_are_pillow_s_conversion(name, pixels, tmp_path):
         assert stored.mode == "CMYK"
         expected = np.asarray(stored.convert("RGB"))
     assert expected.std() > 20  # neither black nor white all over
-    expect_near(read_photo(path), expected, 3)
+    expect_near(read_image_file(path), expected, 3)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
@@ -100,7 +100,7 @@ def test_transparent_pixels_are_white_whatever_colour_they_hide(name, pixels, tm
     alpha = np.full((40, 60), 255, np.uint8)
     alpha[:10], alpha[10:20] = 0, 128
     path = save(tmp_path / name, np.dstack([pixels, alpha]), **({"lossless": True} if name == "a.webp" else {}))
-    image = read_photo(path)
+    image = read_image_file(path)
     assert (image[:10] == 255).all()
     expect_near(image[10:20], np.round(pixels[10:20] * (128 / 255) + 255 * (127 / 255)).astype(np.uint8), 1)
     np.testing.assert_array_equal(image[20:], pixels[20:])
@@ -109,14 +109,14 @@ def test_transparent_pixels_are_white_whatever_colour_they_hide(name, pixels, tm
 def test_transparent_grey_palette_and_deep_images_lie_on_white(tmp_path):
     expected = [[255, 255, 255], [70, 70, 70]]
     grey = np.array([[[9, 0], [70, 255]]], np.uint8)
-    assert read_photo(save(tmp_path / "grey.png", Image.fromarray(grey, "LA")))[0].tolist() == expected
+    assert read_image_file(save(tmp_path / "grey.png", Image.fromarray(grey, "LA")))[0].tolist() == expected
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([9, 9, 9, 70, 70, 70])
-    assert read_photo(save(tmp_path / "palette.png", palette, transparency=0))[0].tolist() == expected
-    assert read_photo(save(tmp_path / "palette.gif", palette, transparency=0))[0].tolist() == expected
+    assert read_image_file(save(tmp_path / "palette.png", palette, transparency=0))[0].tolist() == expected
+    assert read_image_file(save(tmp_path / "palette.gif", palette, transparency=0))[0].tolist() == expected
     deep = np.array([[[9, 9, 9, 0], [70, 70, 70, 255]]], np.uint16) * 257
     assert cv2.imwrite(str(tmp_path / "deep.png"), deep)
-    assert read_photo(tmp_path / "deep.png")[0].tolist() == expected
+    assert read_image_file(tmp_path / "deep.png")[0].tolist() == expected
 
 
 def test_a_transparent_image_is_turned_too(pixels, tmp_path):
@@ -124,22 +124,22 @@ def test_a_transparent_image_is_turned_too(pixels, tmp_path):
     exif[0x0112] = 6
     picture = np.dstack([pixels, np.full((40, 60), 255, np.uint8)])
     picture[:10, :, 3] = 0
-    image = read_photo(save(tmp_path / "a.png", picture, exif=exif))
+    image = read_image_file(save(tmp_path / "a.png", picture, exif=exif))
     assert image.shape == (60, 40, 3) and (image[:, 30:] == 255).all()
     np.testing.assert_array_equal(image[:, :30], pixels[10:].transpose(1, 0, 2)[:, ::-1])
 
 
 def test_black_and_white_and_the_first_of_several_frames(tmp_path):
     bits = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")
-    assert read_photo(save(tmp_path / "a.tif", bits))[0].tolist() == [[0] * 3, [255] * 3]
+    assert read_image_file(save(tmp_path / "a.tif", bits))[0].tolist() == [[0] * 3, [255] * 3]
     frames = [Image.new("RGB", (2, 1), color) for color in ("red", "blue")]
     for name in ("a.gif", "pages.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
-        assert read_photo(tmp_path / name)[0].tolist() == [[255, 0, 0]] * 2
+        assert read_image_file(tmp_path / name)[0].tolist() == [[255, 0, 0]] * 2
 
 
 def test_a_whole_photo_may_be_read_by_its_name_as_text(pixels, tmp_path):
-    np.testing.assert_array_equal(read_photo(str(save(tmp_path / "名 前.png", pixels))), pixels)
+    np.testing.assert_array_equal(read_image_file(str(save(tmp_path / "名 前.png", pixels))), pixels)
 
 
 # --- what is refused ---
@@ -149,7 +149,7 @@ def test_a_whole_photo_may_be_read_by_its_name_as_text(pixels, tmp_path):
 def test_what_is_no_image_is_refused(content, tmp_path):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(ValueError):
-        read_photo(tmp_path / "a.jpg")
+        read_image_file(tmp_path / "a.jpg")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -161,7 +161,7 @@ def test_a_file_that_ends_too_early_is_refused_in_one_line(kind, pixels, tmp_pat
     for length in range(0, len(encoded) - 2, max(1, len(encoded) // 25)):
         (tmp_path / "a").write_bytes(encoded[:length])
         with pytest.raises(ValueError) as error:
-            read_photo(tmp_path / "a")
+            read_image_file(tmp_path / "a")
         assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
 
@@ -177,7 +177,7 @@ def test_damage_raises_nothing_but_value_errors(pixels, tmp_path):
             damaged[rng.integers(0, min(len(damaged), 200), 5)] = rng.integers(0, 256, 5)
             (tmp_path / "a").write_bytes(damaged.tobytes())
             try:
-                image = read_photo(tmp_path / "a")
+                image = read_image_file(tmp_path / "a")
             except ValueError:
                 continue
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
@@ -186,10 +186,10 @@ def test_damage_raises_nothing_but_value_errors(pixels, tmp_path):
 def test_thirty_two_bits_are_refused_in_words(tmp_path):
     for values in (np.zeros((4, 4), np.float32), np.zeros((4, 4), np.int32)):
         with pytest.raises(ValueError, match="32 bits a pixel"):
-            read_photo(save(tmp_path / "a.tif", values))
+            read_image_file(save(tmp_path / "a.tif", values))
 
 
 def test_a_file_that_cannot_be_read_is_an_os_error(tmp_path):
     for path in (tmp_path / "absent.jpg", tmp_path):
         with pytest.raises(OSError):
-            read_photo(path)
+            read_image_file(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from ssd.data.coco import CocoImage
+from ssd.data.readers.coco import CocoImage
 from ssd.data.records import read_record
 from ssd.errors import UserError
 

@@ -5,7 +5,7 @@ import colorsys
 import cv2
 import numpy as np
 import pytest
-from ssd.data.transforms import FILL, color_matrices, mean_grey, resize, show_patch
+from ssd.data.transforms import FILL, color_matrices, mean_grey, render_window, resize
 
 GREY, RED = (100, 100, 100), (255, 0, 0)
 
@@ -16,7 +16,7 @@ def noise(height=20, width=30):
 
 def shown(image, patch, size, reduction=1, **how):
     out = np.full((*size, 3), 7, np.uint8)
-    show_patch(image, np.array(patch), reduction, out, **how)
+    render_window(image, np.array(patch), reduction, out, **how)
     return out
 
 

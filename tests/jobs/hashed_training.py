@@ -7,9 +7,9 @@ from pathlib import Path
 SSD = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
 sys.path.insert(0, str(SSD))
 
-from ssd.command_line import parse_command_line
+from ssd.config.command_line import parse_command_line
 from ssd.errors import exit_cleanly
-from ssd.launch import under_launcher
+from ssd.runtime.msrun import supervised_by_msrun
 
 
 def checksum(parameters) -> str:
@@ -19,13 +19,13 @@ def checksum(parameters) -> str:
     return total.hexdigest()
 
 
-@under_launcher
+@supervised_by_msrun
 @exit_cleanly
 def main() -> None:
     sys.argv[0] = str(SSD / "train.py")  # so that it takes its graphs from the cache
     cfg = parse_command_line("")
 
-    from ssd.engine import trainer
+    from ssd.training import trainer
 
     class HashedModel(trainer.Model):
         def train(self, *args, **kwargs):

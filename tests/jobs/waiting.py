@@ -8,11 +8,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"))
 
 from ssd.errors import UserError, exit_cleanly
-from ssd.interrupt import Interrupt
-from ssd.launch import under_launcher
+from ssd.runtime.interrupt import Interrupt
+from ssd.runtime.msrun import supervised_by_msrun
 
 
-@under_launcher
+@supervised_by_msrun
 @exit_cleanly
 def main() -> None:
     if os.environ["MS_ROLE"] == "MS_SCHED":

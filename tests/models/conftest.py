@@ -1,13 +1,14 @@
 """What tests of the model parts share: recipes without data, small anchors, and networks that are compiled once."""
 
+import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
+
+# isort: split
 import numpy as np
 import pytest
-
-import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 from mindspore import Tensor, nn
 from ssd.boxes.anchors import DefaultBoxes, create_anchors
-from ssd.models.assigner import create_assigner
 from ssd.models.detector import create_detector
+from ssd.models.target_assigner import create_assigner
 
 
 @pytest.fixture(scope="session")

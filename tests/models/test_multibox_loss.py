@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gradients import Gradients
-from ssd.models.loss import MultiboxLoss, SSDLoss, create_loss
+from ssd.models.losses import MultiboxLoss, SSDLoss, create_loss
 
 B, A, K = 3, 40, 4
 
@@ -142,17 +142,17 @@ def test_extreme_logits_stay_finite(loss, gradients, call, rng):
 
 def test_recipes_choose_the_loss_and_its_ratio(load_recipe, call, rng):
     inputs = random_inputs(rng)
-    loss = create_loss(load_recipe("ssd_mobilenetv2", loss="multibox", negatives_per_positive=1))
+    loss = create_loss(load_recipe("ssd_mobilenetv2", loss="multibox", negatives_per_positive=1), None)
     assert call(loss, *inputs)[0] == pytest.approx(multibox(*inputs, ratio=1).sum(), rel=1e-5)
-    assert isinstance(create_loss(load_recipe("ssd_resnet50")), MultiboxLoss)
-    assert isinstance(create_loss(load_recipe("ssd_mobilenetv2")), SSDLoss)
+    assert isinstance(create_loss(load_recipe("ssd_resnet50"), None), MultiboxLoss)
+    assert isinstance(create_loss(load_recipe("ssd_mobilenetv2"), None), SSDLoss)
 
 
 @pytest.mark.parametrize("kind", ["multibox", "focal"])
 def test_recipes_choose_the_weight_of_the_box_loss(kind, load_recipe, call, rng):
     inputs = random_inputs(rng)
     single, double = (
-        call(create_loss(load_recipe("ssd_mobilenetv2", loss=kind, box_loss_weight=weight)), *inputs)
+        call(create_loss(load_recipe("ssd_mobilenetv2", loss=kind, box_loss_weight=weight), None), *inputs)
         for weight in (1, 2)
     )
     assert double[1] == pytest.approx(2 * single[1], rel=1e-6) and double[2] == single[2]

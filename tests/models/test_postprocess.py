@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from ssd.boxes.coder import BoxCoder
-from ssd.engine.inference import create_selector
-from ssd.models.postprocess import DecodeBoxes, DetectionSelector, TopCandidates, create_candidates
+from ssd.inference.network import create_selector
+from ssd.models.postprocess import DecodeBoxes, DetectionSelector, TopKCandidates, create_postprocess
 
 B, K = 2, 5
 
@@ -60,7 +60,7 @@ def test_decode_keeps_absurd_offsets_in_the_image(decode, call):
 @pytest.mark.parametrize("top_k", [10, 80 * (K - 1), 5000])
 def test_candidates_are_the_best_pairs_of_anchor_and_class(top_k, decode, predictions, small_anchors, call):
     offsets, logits = predictions
-    boxes, scores, labels = call(TopCandidates(decode, top_k), offsets, logits)
+    boxes, scores, labels = call(TopKCandidates(decode, top_k), offsets, logits)
     count = min(top_k, 80 * (K - 1))
     assert boxes.shape == (B, count, 4) and scores.shape == labels.shape == (B, count)
     assert (boxes.dtype, scores.dtype, labels.dtype) == (np.float32, np.float32, np.int32)
@@ -80,7 +80,7 @@ def test_scores_of_the_multibox_loss_are_a_softmax(predictions, small_anchors, l
     logits = logits.copy()
     logits[0, :, 0] += 100  # so sure of background that foreground is 0 in float32
     cfg = load_recipe("ssd_mobilenetv2", loss="multibox", pre_nms_top_k=20)
-    boxes, scores, labels = call(create_candidates(cfg, small_anchors), offsets, logits)
+    boxes, scores, labels = call(create_postprocess(cfg, small_anchors), offsets, logits)
     shares = np.exp(logits.astype(np.float64) - logits.max(axis=2, keepdims=True))
     shares = (shares / shares.sum(axis=2, keepdims=True))[..., 1:]
     decoded = BoxCoder().decode(offsets, small_anchors.boxes_cyxhw)
@@ -92,7 +92,7 @@ def test_scores_of_the_multibox_loss_are_a_softmax(predictions, small_anchors, l
 
 
 def test_recipes_choose_top_k(load_recipe, small_anchors, predictions, call):
-    candidates = create_candidates(load_recipe("ssd_mobilenetv2", pre_nms_top_k=7), small_anchors)
+    candidates = create_postprocess(load_recipe("ssd_mobilenetv2", pre_nms_top_k=7), small_anchors)
     assert call(candidates, *predictions)[0].shape == (B, 7, 4)
 
 

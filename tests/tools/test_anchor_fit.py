@@ -12,8 +12,8 @@ from anchor_fit.search import Values, anchors_of, fit, is_better, score
 from anchor_fit.text import options, recipe_lines, tabulate
 from ssd.boxes.anchors import DefaultBoxes, create_anchors
 from ssd.boxes.ops import pairwise_iou
-from ssd.command_line import parse_overrides
-from ssd.config import load_config
+from ssd.config.command_line import parse_overrides
+from ssd.config.loading import load_config
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
 NOWHERE = {"data_dir": "/nowhere", "device_target": "CPU"}

@@ -14,8 +14,8 @@ from anchor_fit import Objects
 from anchor_fit.reading import hold_back, read_objects, read_parts
 from ssd.boxes.anchors import create_anchors
 from ssd.boxes.ops import pairwise_iou
-from ssd.config import load_config
-from ssd.data.coco import read_coco
+from ssd.config.loading import load_config
+from ssd.data.readers.coco import read_coco
 from ssd.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mindcv.models import create_model
 from safetensors.numpy import save_file
-from ssd.engine.checkpoint import read_checkpoint
-from ssd.engine.meaning import MEANING_KEY
+from ssd.checkpoints.loading import read_checkpoint
+from ssd.checkpoints.metadata import METADATA_KEY
 from ssd.errors import UserError
 from torch_files import read_state_dict
 from weight_names import backbone_forms, ssd300_boxes, ssd300_form
@@ -223,7 +223,7 @@ def test_a_detector_in_safetensors(command, small_ssd300, tmp_path):
     assert (code, err) == (0, "")
     assert "of SSD300 of NVIDIA or uvipen by their names" in out and "--ckpt_path" in out
     content = read_checkpoint(tmp_path / "out.ckpt")
-    meaning = json.loads(content.pop(MEANING_KEY))
+    meaning = json.loads(content.pop(METADATA_KEY))
     assert meaning["loss"] == "multibox" and meaning["box_sizes"] == [21, 45, 99, 153, 207, 261, 315]
     stored = {name: value.asnumpy() for name, value in content.items()}
     # The second box of ours is the third of theirs; its cy is our channel 4, and in their second 4 channels.

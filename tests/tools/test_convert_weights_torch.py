@@ -13,8 +13,8 @@ import mindspore as ms  # noqa: E402
 import torch_networks  # noqa: E402
 from mindspore import Tensor  # noqa: E402
 from ssd.boxes.anchors import create_anchors  # noqa: E402
-from ssd.engine.checkpoint import load_backbone, load_weights  # noqa: E402
-from ssd.engine.meaning import MEANING_KEY  # noqa: E402
+from ssd.checkpoints.loading import load_backbone, load_weights  # noqa: E402
+from ssd.checkpoints.metadata import METADATA_KEY  # noqa: E402
 from ssd.errors import UserError  # noqa: E402
 from ssd.models.detector import create_detector  # noqa: E402
 from ssd.models.postprocess import DecodeBoxes  # noqa: E402
@@ -173,7 +173,7 @@ def test_ssd300_computes_the_same_boxes_and_scores(command, detectors, ssd300, l
     torch.save({"epoch": 53, "model_state_dict": ssd300.state_dict()}, tmp_path / "SSD.pth")
     assert command("ssd_resnet50", "--input", tmp_path / "SSD.pth", "--output", tmp_path / "uvipen.ckpt")[0] == 0
     first, second = (ms.load_checkpoint(str(tmp_path / name)) for name in ("ssd.ckpt", "uvipen.ckpt"))
-    assert first.keys() == second.keys() and first.pop(MEANING_KEY) == second.pop(MEANING_KEY)
+    assert first.keys() == second.keys() and first.pop(METADATA_KEY) == second.pop(METADATA_KEY)
     assert all(np.array_equal(first[name].asnumpy(), second[name].asnumpy()) for name in first)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Sequence
 
 import numpy as np
-from ssd.engine.report.charts import BLUE, GREY, INK, RED
+from ssd.evaluation.report.charts import BLUE, GREY, INK, RED
 
 THRESHOLDS = np.linspace(0.3, 0.9, 61)
 DOTS = 3000  # objects drawn; more would hide one another

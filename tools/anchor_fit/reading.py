@@ -8,10 +8,10 @@ import mindspore.dataset as ds
 import numpy as np
 from ssd.data.batches import named
 from ssd.data.dataset import find_shard
+from ssd.data.dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
 from ssd.data.images import read_size
-from ssd.data.info import INFO_NAME, check_files, read_info
 from ssd.errors import UserError
-from ssd.progress import Progress
+from ssd.runtime.progress import Progress
 
 from . import Objects
 
@@ -50,8 +50,8 @@ def hold_back(train: Objects) -> dict[str, Objects]:
 def read_objects(folder: Path, split: str) -> Objects:
     """All objects of a split, or of MAX_IMAGES of its images. split: train or val. Raises UserError."""
     shard = find_shard(folder, split)
-    if (folder / INFO_NAME).is_file():
-        check_files(read_info(folder / INFO_NAME), folder, split)
+    if (folder / DATASET_INFO_NAME).is_file():
+        check_files(read_dataset_info(folder / DATASET_INFO_NAME), folder, split)
     columns = ["img_id", "image", "annotation"]
     all_images = ds.MindDataset(shard, columns, shuffle=False).get_dataset_size()
     rng = np.random.default_rng(SEED)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Sequence
 
 import numpy as np
-from ssd.data.anchor_reach import Recipe, explain
-from ssd.data.report import LARGE, SMALL
+from ssd.data.inspection.anchor_recall import AnchorSet, explain
+from ssd.data.inspection.report import LARGE, SMALL
 
 from . import Objects
 from .search import Values
@@ -65,7 +65,7 @@ def advise(name: str, objects: Objects, ious: np.ndarray, anchors, cfg) -> list[
     missed = objects.boxes_yxyx[ious <= cfg.match_threshold]
     if not len(missed):
         return []
-    recipe = Recipe(anchors.boxes_yxyx, cfg.image_size, cfg.match_threshold)
+    recipe = AnchorSet(anchors.boxes_yxyx, cfg.image_size, cfg.match_threshold)
     share = f"{len(missed) / len(objects):.1%} of the objects of {name}"
     return [f"{share} are reached by no anchor of these at IoU {cfg.match_threshold:g}", *explain(missed, recipe)]
 

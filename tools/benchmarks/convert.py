@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from ssd.data.coco import read_coco
 from ssd.data.mindrecord import convert
+from ssd.data.readers.coco import read_coco
 
 from . import Case, ratio
 from .data import resident_mib

@@ -6,8 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
+
+# isort: split
+import cv2
 import mindspore.dataset as ds
 from ssd.data.dataset import create_dataset, find_shard, worker_count
 from ssd.data.images import decode_with_opencv

@@ -7,14 +7,14 @@ import time
 import numpy as np
 from mindspore import Tensor
 from ssd.boxes.anchors import create_anchors
+from ssd.checkpoints.loading import load_weights
 from ssd.data.dataset import create_dataset
-from ssd.engine.checkpoint import load_weights
-from ssd.engine.evaluator import Evaluation
-from ssd.engine.inference import create_inference_net, create_selector
-from ssd.engine.runtime import set_up_runtime
-from ssd.engine.schedule import create_schedule
-from ssd.engine.train_step import create_train_step, to_mixed_precision
-from ssd.models.detector import create_detector
+from ssd.evaluation.evaluator import DetectorEvaluator
+from ssd.inference.network import create_inference_net, create_selector
+from ssd.models.detector import create_detector, to_mixed_precision
+from ssd.runtime.device import set_up_runtime
+from ssd.training.schedule import create_schedule
+from ssd.training.train_step import create_train_step
 
 from . import Case
 
@@ -35,7 +35,7 @@ def create_step(cfg):
     """The training step of a recipe with random weights."""
     set_up_runtime(cfg)
     detector = to_mixed_precision(create_detector(cfg), cfg.amp_level)
-    step = create_train_step(cfg, detector, create_anchors(cfg), create_schedule(cfg, steps_per_epoch=100))
+    step = create_train_step(cfg, detector, create_schedule(cfg, steps_per_epoch=100))
     return step.set_train()
 
 
@@ -55,7 +55,7 @@ def measure_infer(cfg, repeats: int, steps: int) -> list[Case]:
     detector = create_detector(cfg)
     if cfg.ckpt_path:
         load_weights(detector, cfg.ckpt_path)
-    net = create_inference_net(cfg, to_mixed_precision(detector, cfg.amp_level), create_anchors(cfg)).set_train(False)
+    net = create_inference_net(cfg, to_mixed_precision(detector, cfg.amp_level)).set_train(False)
     selector, cases = create_selector(cfg), []
     images, _, _ = made_up_batch(cfg)
     for batch_size in sorted({1, cfg.batch_size}):
@@ -91,7 +91,7 @@ def measure_eval(cfg, repeats: int) -> list[Case]:
     if cfg.ckpt_path:
         load_weights(detector, cfg.ckpt_path)
     detector = to_mixed_precision(detector, cfg.amp_level)
-    evaluation = Evaluation(cfg, detector, create_anchors(cfg), create_dataset(cfg, "val"))
+    evaluation = DetectorEvaluator(cfg, detector, create_dataset(cfg, "val"))
     images = len(evaluation().image_ids)  # compiles
     settings = {"batch_size": cfg.batch_size, "image_size": list(cfg.image_size), "images": images}
     return [

@@ -38,17 +38,17 @@ def main() -> None:
     args = parse_args()  # before MindSpore loads, so that a mistake is told at once
 
     from ssd.boxes.anchors import create_anchors
-    from ssd.config import load_config
-    from ssd.data.anchor_reach import Recipe
-    from ssd.data.file_check import check_images
-    from ssd.data.forms import open_folder, read_splits
-    from ssd.data.report import describe
+    from ssd.config.loading import load_config
+    from ssd.data.inspection.anchor_recall import AnchorSet
+    from ssd.data.inspection.image_check import check_images
+    from ssd.data.inspection.report import describe
+    from ssd.data.readers.splits import open_folder, read_splits
 
     # Not the recipe's own data_dir, which may hold a finished set with other classes.
     cfg = load_config(args.config, {"data_dir": str(args.data_path)}) if args.config else None
     folder = open_folder(args.kind, args.data_path, args.names)
     train, val = read_splits(folder, args.train_split, args.val_split, args.val_fraction, args.keep_empty == "true")
-    recipe = Recipe(create_anchors(cfg).boxes_yxyx, cfg.image_size, cfg.match_threshold) if cfg else None
+    recipe = AnchorSet(create_anchors(cfg).boxes_yxyx, cfg.image_size, cfg.match_threshold) if cfg else None
     num_workers = max(args.num_workers, 1)
     # A conversion looks at each image itself, and stops at the first that is broken.
     broken = check_images(train, val, num_workers) if args.report_only else {}

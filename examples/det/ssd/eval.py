@@ -8,23 +8,23 @@ where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
 
 from pathlib import Path
 
-from ssd.command_line import parse_command_line
+from ssd.config.command_line import parse_command_line
 from ssd.errors import exit_cleanly
-from ssd.launch import under_launcher
+from ssd.runtime.msrun import supervised_by_msrun
 
 
-@under_launcher
+@supervised_by_msrun
 @exit_cleanly
 def main() -> None:
     cfg = parse_command_line(__doc__)  # before MindSpore loads, so that a mistake is told at once
 
-    from ssd.engine.evaluator import evaluate
-    from ssd.engine.results import check_output, report_scores, write_results
+    from ssd.evaluation.evaluator import evaluate
+    from ssd.evaluation.results import check_output, format_scores, write_results
 
     check_output(Path(cfg.output_dir))
     evaluated, checkpoint, runtime = evaluate(cfg)
     if runtime.is_main:
-        print(report_scores(evaluated), end="")
+        print(format_scores(evaluated), end="")
         write_results(cfg, evaluated, checkpoint)
 
 

@@ -23,7 +23,7 @@ A file that is no image is told and passed over, and the exit code is 1 in the e
 import sys
 from pathlib import Path
 
-from ssd.command_line import parse_with_options
+from ssd.config.command_line import parse_recipe_and_options
 from ssd.errors import exit_cleanly
 
 OPTIONS = {
@@ -39,13 +39,13 @@ OPTIONS = {
 
 @exit_cleanly
 def main() -> None:
-    cfg, options = parse_with_options(__doc__, OPTIONS)
+    cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     output = Path(options.output or Path(cfg.output_dir) / "predictions")
-    from ssd.data.sources import open_source
+    from ssd.inference.sources import open_source
 
     source = open_source(options.input, output)  # before MindSpore loads, so that a mistake is told at once
 
-    from ssd.engine.prediction import predict
+    from ssd.inference.prediction import predict
 
     failed = predict(cfg, source, output)
     if failed:

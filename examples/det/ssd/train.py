@@ -6,9 +6,9 @@
 where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
 """
 
-from ssd.command_line import parse_with_options
+from ssd.config.command_line import parse_recipe_and_options
 from ssd.errors import exit_cleanly
-from ssd.launch import under_launcher
+from ssd.runtime.msrun import supervised_by_msrun
 
 OPTIONS = {
     "resume": {
@@ -20,12 +20,12 @@ OPTIONS = {
 }
 
 
-@under_launcher
+@supervised_by_msrun
 @exit_cleanly
 def main() -> None:
-    cfg, options = parse_with_options(__doc__, OPTIONS)  # before MindSpore loads, so that a mistake is told at once
+    cfg, options = parse_recipe_and_options(__doc__, OPTIONS)  # before MindSpore loads, so that a mistake is told at once
 
-    from ssd.engine.trainer import train
+    from ssd.training.trainer import train
 
     train(cfg, options.resume)
 

@@ -8,9 +8,9 @@ from .ops import pairwise_iou
 
 # Rounds of handing out best anchors. Each gives every contested anchor to one object; what is left after the last round
 # keeps the anchors that overlap it by more than the threshold, and gets no anchor of its own.
-CLAIM_ROUNDS = 4
+FORCED_MATCH_ROUNDS = 4
 # Above any IoU, so that an object's own anchor is never given to another object.
-CLAIMED = 2.0
+FORCED_MATCH_IOU = 2.0
 
 
 class Matcher:
@@ -18,7 +18,7 @@ class Matcher:
 
     Every object claims the anchor that overlaps it most. Where several want the same one, the better overlap keeps it
     (the earlier object, if equal) and the others take their best anchor that nobody has claimed, for
-    CLAIM_ROUNDS rounds. Any other anchor goes to the object that overlaps it most, if by more than `threshold`.
+    FORCED_MATCH_ROUNDS rounds. Any other anchor goes to the object that overlaps it most, if by more than `threshold`.
     """
 
     def __init__(self, threshold: float = 0.5):
@@ -29,15 +29,15 @@ class Matcher:
         if len(boxes_yxyx) == 0:
             return np.full(len(anchors_yxyx), -1)
         quality = pairwise_iou(boxes_yxyx, anchors_yxyx)  # (M, A)
-        for object_index, anchor_index in self._claims(quality).items():
-            quality[object_index, anchor_index] = CLAIMED
+        for object_index, anchor_index in self._forced_matches(quality).items():
+            quality[object_index, anchor_index] = FORCED_MATCH_IOU
         best = np.argmax(quality, axis=0)  # (A,)
         return np.where(quality.max(axis=0) > self.threshold, best, -1)
 
-    def _claims(self, iou: np.ndarray) -> dict[int, int]:
+    def _forced_matches(self, iou: np.ndarray) -> dict[int, int]:
         """iou: (M, A) -> {object: the anchor it claimed}"""
         claims: dict[int, int] = {}
-        for _ in range(CLAIM_ROUNDS):
+        for _ in range(FORCED_MATCH_ROUNDS):
             free = iou.copy()
             free[:, list(claims.values())] = -1
             wanted = {}  # anchor: (overlap, object) of the best claim in this round

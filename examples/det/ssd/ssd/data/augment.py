@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..boxes.ops import pairwise_iou
-from .images import REDUCTIONS
+from .images import SCALE_DENOMINATORS
 
 # Patches of a crop: side as a share of the canvas's, height over width, and how many are tried (SSD paper, section 2.2;
 # the smallest share is 0.3 as in its published code).
@@ -49,7 +49,7 @@ def random_crop(
     sides = (CROP_SIDES[0] + (CROP_SIDES[1] - CROP_SIDES[0]) * draws[..., :2]) * extent  # (B, trials, 2)
     corners = start + (extent - sides) * draws[..., 2:]
     # Inwards to whole steps, so that a patch does not become too large for its steps.
-    steps = choose_reduction(sides, image_size)[..., None]
+    steps = choose_scale_denominator(sides, image_size)[..., None]
     patches = np.concatenate([np.ceil(corners / steps), (corners + sides) // steps], axis=-1) * steps
     height, width = np.moveaxis(patches[..., 2:] - patches[..., :2], -1, 0)
     overlaps = pairwise_iou(patches, boxes_yxyx) >= min_iou[:, None, None]  # (B, trials, M)
@@ -66,13 +66,13 @@ def holds_center(patches: np.ndarray, boxes_yxyx: np.ndarray) -> np.ndarray:
     return (y0 < y) & (y < y1) & (x0 < x) & (x < x1)
 
 
-def choose_reduction(sides: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """The largest of REDUCTIONS at which patches are still no smaller than the network's input.
+def choose_scale_denominator(sides: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """The largest of SCALE_DENOMINATORS at which patches are still no smaller than the network's input.
 
     sides: (…, 2) height and width of patches; image_size: the network's -> (…) int
     """
     scale = np.minimum(sides[..., 0] / image_size[0], sides[..., 1] / image_size[1])
-    return np.array(REDUCTIONS)[np.searchsorted(REDUCTIONS[1:], scale, side="right")]
+    return np.array(SCALE_DENOMINATORS)[np.searchsorted(SCALE_DENOMINATORS[1:], scale, side="right")]
 
 
 def align(patches: np.ndarray, reductions: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ import contextlib
 import numpy as np
 
 from ..errors import UserError
-from .augment import CROP_TRIALS, align, choose_reduction, holds_center, random_crop, zoom_out
+from .augment import CROP_TRIALS, align, choose_scale_denominator, holds_center, random_crop, zoom_out
 from .images import decode_image, read_size
-from .transforms import color_matrices, resize, show_patch
+from .transforms import color_matrices, render_window, resize
 
 # How many random numbers an image has for what, in the order in which they are drawn. All are drawn whether or not they
 # are used, so that one kind of augmentation can be turned off and the others stay as they are.
@@ -43,8 +43,8 @@ class TrainBatch:
 
         images = [image.tobytes() for image in images]
         boxes, labels = self.pad(annotations)
-        patches = self.choose_patches(images, img_ids, boxes, labels, zoomed, cropped, draws)
-        reductions = choose_reduction(patches[:, 2:] - patches[:, :2], self.image_size)
+        patches = self.choose_windows(images, img_ids, boxes, labels, zoomed, cropped, draws)
+        reductions = choose_scale_denominator(patches[:, 2:] - patches[:, :2], self.image_size)
         patches = align(patches, reductions)
 
         pixels = np.empty((len(images), *self.image_size, 3), dtype=np.uint8)
@@ -52,7 +52,7 @@ class TrainBatch:
             with named(img_ids[row]):
                 image = decode_image(image, int(reductions[row]))
             color = colors[row] if colored[row] else None
-            show_patch(image, patches[row], int(reductions[row]), pixels[row], color, mirrored[row])
+            render_window(image, patches[row], int(reductions[row]), pixels[row], color, mirrored[row])
 
         labels *= holds_center(patches[:, None], boxes)[:, 0]  # what is not seen becomes padding
         origin, extent = patches[:, None, :2], (patches[:, 2:] - patches[:, :2])[:, None]
@@ -72,7 +72,7 @@ class TrainBatch:
             row[: len(annotation)] = annotation
         return rows[..., :4], rows[..., 4].astype(np.int32)
 
-    def choose_patches(self, images, img_ids, boxes, labels, zoomed, cropped, draws) -> np.ndarray:
+    def choose_windows(self, images, img_ids, boxes, labels, zoomed, cropped, draws) -> np.ndarray:
         """What is seen of each image of a batch: all of it, zoomed out, cropped, or both -> patches (B, 4) int64"""
         sizes = []
         for image, img_id in zip(images, img_ids):

@@ -11,11 +11,11 @@ import mindspore.dataset as ds
 
 from ..errors import UserError
 from .batches import EvalBatch, TrainBatch
-from .info import INFO_NAME, check_files, read_info
+from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
 
 
-def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset:
-    """Batches of one split for one of `world` devices. cfg: Config; split: train or val.
+def create_dataset(cfg, split: str, rank: int = 0, world_size: int = 1) -> ds.Dataset:
+    """Batches of one split for one of `world_size` devices. cfg: Config; split: train or val.
 
     train -> image (B, H, W, 3) uint8 RGB; boxes_yxyx (B, M, 4) float32, 0..1; labels (B, M) int32, 0 = padding
     val -> image (B, H, W, 3) uint8 RGB; image_id (B,) int64; original_size (B, 2) int32, height and width
@@ -23,16 +23,16 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
     """
     folder = Path(cfg.data_dir)
     shard = find_shard(folder, split)
-    if (folder / INFO_NAME).is_file():
-        check_files(read_info(folder / INFO_NAME), folder, split)
+    if (folder / DATASET_INFO_NAME).is_file():
+        check_files(read_dataset_info(folder / DATASET_INFO_NAME), folder, split)
     cv2.setNumThreads(1)  # images are the unit of parallel work here
     ds.config.set_seed(cfg.seed)
     is_train = split == "train"
     columns = ["img_id", "image", "annotation"] if is_train else ["img_id", "image"]
-    data = ds.MindDataset(shard, columns, shuffle=cfg.shuffle and is_train, num_shards=world, shard_id=rank)
+    data = ds.MindDataset(shard, columns, shuffle=cfg.shuffle and is_train, num_shards=world_size, shard_id=rank)
     _count_images(data, shard)
     if is_train:
-        steps = count_steps(cfg, shard, world)
+        steps = count_steps(cfg, shard, world_size)
         if steps:
             data = data.take(steps * cfg.batch_size)
         make_batch = TrainBatch(tuple(cfg.image_size), cfg.augment, max_boxes_of(folder), cfg.seed)
@@ -43,7 +43,7 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
     return data.batch(
         cfg.batch_size,
         drop_remainder=cfg.drop_remainder and is_train,
-        num_parallel_workers=worker_count(cfg, world),
+        num_parallel_workers=worker_count(cfg, world_size),
         per_batch_map=make_batch,
         input_columns=columns,
         output_columns=outputs,
@@ -51,27 +51,27 @@ def create_dataset(cfg, split: str, rank: int = 0, world: int = 1) -> ds.Dataset
     )
 
 
-def count_steps(cfg, shard: str, world: int) -> int | None:
+def count_steps(cfg, shard: str, world_size: int) -> int | None:
     """Training steps in an epoch, as many for any number of devices that share a batch of one size; None for all that
     there are. Raises UserError if there are too few images for a step."""
     if not cfg.drop_remainder:
         return cfg.steps_per_epoch
     num_images = _count_images(ds.MindDataset(shard, ["img_id"], shuffle=False), shard)
-    steps = num_images // (cfg.batch_size * world)
+    steps = num_images // (cfg.batch_size * world_size)
     if not steps:
         raise UserError(
-            f"{shard}: got {num_images} training images for {world} x batch_size {cfg.batch_size}, expected at least "
+            f"{shard}: got {num_images} training images for {world_size} x batch_size {cfg.batch_size}, expected at least "
             "as many; lower --batch_size"
         )
     return min(steps, cfg.steps_per_epoch or steps)
 
 
-def image_ids_of_step(cfg, step: int, rank: int = 0, world: int = 1) -> list[int]:
+def image_ids_of_step(cfg, step: int, rank: int = 0, world_size: int = 1) -> list[int]:
     """Which images a device had in a training step. step: from 1, over all epochs"""
     ds.config.set_seed(cfg.seed)
     shard = find_shard(Path(cfg.data_dir), "train")
-    data = ds.MindDataset(shard, ["img_id"], shuffle=cfg.shuffle, num_shards=world, shard_id=rank)
-    steps = count_steps(cfg, shard, world)
+    data = ds.MindDataset(shard, ["img_id"], shuffle=cfg.shuffle, num_shards=world_size, shard_id=rank)
+    steps = count_steps(cfg, shard, world_size)
     if steps:
         data = data.take(steps * cfg.batch_size)
     data = data.batch(cfg.batch_size, drop_remainder=cfg.drop_remainder)
@@ -96,9 +96,9 @@ def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[in
     return {int(image_id.item()): image.tobytes() for image_id, image in rows}
 
 
-def worker_count(cfg, world: int = 1) -> int:
+def worker_count(cfg, world_size: int = 1) -> int:
     """Threads that prepare the data of one device: what the recipe says, and at most its share of the cores."""
-    return max(1, min(cfg.num_parallel_workers, len(os.sched_getaffinity(0)) // world))
+    return max(1, min(cfg.num_parallel_workers, len(os.sched_getaffinity(0)) // world_size))
 
 
 def find_shard(folder: Path, split: str) -> str:
@@ -124,7 +124,7 @@ def _count_images(data: ds.MindDataset, shard: str) -> int:
 
 def max_boxes_of(folder: Path) -> int:
     """The largest number of objects in a training image, at least 1: from dataset.json, else counted in the shards."""
-    if (folder / INFO_NAME).is_file():
-        return max(1, read_info(folder / INFO_NAME).train.max_boxes)
+    if (folder / DATASET_INFO_NAME).is_file():
+        return max(1, read_dataset_info(folder / DATASET_INFO_NAME).train.max_boxes)
     data = ds.MindDataset(find_shard(folder, "train"), ["annotation"], shuffle=False)
     return max(len(row[0]) for row in data.create_tuple_iterator(num_epochs=1, output_numpy=True))

@@ -18,7 +18,7 @@ except ImportError:
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 # libjpeg scales its 8x8 blocks by these on the way to pixels, which costs less than decoding in full: 0.4 of it at 2.
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-REDUCTIONS = (1, *_REDUCED)
+SCALE_DENOMINATORS = (1, *_REDUCED)
 # The markers that carry a JPEG's size: SOF0 … SOF15 less DHT, JPG and DAC, which share their range.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
@@ -26,7 +26,7 @@ _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 
 
 def decode_image(encoded: bytes, reduction: int = 1) -> np.ndarray:
-    """JPEG, PNG, … -> (ceil(H / reduction), ceil(W / reduction), 3) uint8 RGB. reduction: one of REDUCTIONS.
+    """JPEG, PNG, … -> (ceil(H / reduction), ceil(W / reduction), 3) uint8 RGB. reduction: one of SCALE_DENOMINATORS.
 
     A pixel of a reduced image is about the mean of the square of pixels it stands for; at the lower and right border
     the last pixels are repeated to fill their squares. Raises ValueError on what is no image.

@@ -22,10 +22,10 @@ import numpy as np
 from mindspore.mindrecord import FileWriter
 
 from ..errors import UserError
-from ..progress import Progress
-from .categories import match_categories
-from .coco import CocoImage, CocoSplit, refuse_broken
-from .info import INFO_NAME, DatasetInfo, SplitInfo, sha256
+from ..runtime.progress import Progress
+from .dataset_info import DATASET_INFO_NAME, DatasetInfo, SplitInfo, sha256
+from .readers.categories import match_categories
+from .readers.coco import CocoImage, CocoSplit, refuse_broken
 from .records import Record, read_record
 
 SCHEMA = {
@@ -49,7 +49,7 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
     refuse_broken(train, val)
     _refuse_foreign(out_path)
     annotations = Path("annotations") / (val.annotation_path.name if val.content is None else VAL_ANNOTATIONS)
-    existing = [out_path / name for name in (INFO_NAME, "train", "val") if (out_path / name).exists()]
+    existing = [out_path / name for name in (DATASET_INFO_NAME, "train", "val") if (out_path / name).exists()]
     if (out_path / annotations).is_file() and sha256(out_path / annotations) != _digest(val):
         existing.append(out_path / annotations)
     if existing and not overwrite:
@@ -69,14 +69,14 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
         else:
             (work / annotations).write_bytes(_encode(val.content))
         info = DatasetInfo(train.classes, train.category_ids, annotations.as_posix(), train_info, val_info)
-        info.write(work / INFO_NAME)
-        (out_path / INFO_NAME).unlink(missing_ok=True)  # from here on the old set no longer passes for a finished one
+        info.write(work / DATASET_INFO_NAME)
+        (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)  # from here on the old set no longer passes for a finished one
         for split in ("train", "val"):
             shutil.rmtree(out_path / split, ignore_errors=True)
             (work / split).rename(out_path / split)
         (out_path / "annotations").mkdir(exist_ok=True)
         (work / annotations).replace(out_path / annotations)
-        (work / INFO_NAME).rename(out_path / INFO_NAME)
+        (work / DATASET_INFO_NAME).rename(out_path / DATASET_INFO_NAME)
     return info
 
 
@@ -96,13 +96,13 @@ def _refuse_losing(out_path: Path, annotations: Path | None, train: CocoSplit, v
     """--overwrite replaces dataset.json, and annotations that are others now, so they may be none of the user's.
     annotations: below out_path, None if none are replaced. Raises UserError."""
     try:
-        old = json.loads((out_path / INFO_NAME).read_text(encoding="utf-8"))
+        old = json.loads((out_path / DATASET_INFO_NAME).read_text(encoding="utf-8"))
         is_foreign = not isinstance(old, dict) or "format" not in old
     except (OSError, ValueError):
         old, is_foreign = {}, False
     if is_foreign:
         raise UserError(
-            f"{out_path / INFO_NAME}: got a file that create_data.py did not write, expected its own or none; choose "
+            f"{out_path / DATASET_INFO_NAME}: got a file that create_data.py did not write, expected its own or none; choose "
             "another --out_path"
         )
     if annotations is None:

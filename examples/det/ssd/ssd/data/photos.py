@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .images import check_image
 
 # What is taken for an image in a folder; a file given by its name is tried whatever it is called.
-PHOTO_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .avif .jp2 .ppm .pgm .pbm .pnm".split()
 )
 JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
@@ -20,7 +20,7 @@ _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit grey
 
 
-def read_photo(path) -> np.ndarray:
+def read_image_file(path) -> np.ndarray:
     """An image file -> (H, W, 3) uint8 RGB, as an image viewer shows it.
 
     The EXIF orientation is applied, unlike in training and evaluation, whose annotations speak of stored pixels. Grey

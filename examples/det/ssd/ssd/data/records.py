@@ -8,8 +8,8 @@ import numpy as np
 
 from ..boxes.ops import clip_boxes
 from ..errors import UserError
-from .coco import CocoImage
 from .images import check_image
+from .readers.coco import CocoImage
 
 # Objects thinner than this after clipping, in pixels, cannot be localised and would have offsets without bound.
 MIN_SIDE = 1.0

@@ -14,7 +14,7 @@ _COLOR = _FROM_IQ @ _TO_IQ
 _TURNED_COLOR = _FROM_IQ @ [[0, 1], [-1, 0]] @ _TO_IQ
 
 
-def show_patch(
+def render_window(
     image: np.ndarray,
     patch: np.ndarray,
     reduction: int,

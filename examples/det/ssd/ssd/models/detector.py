@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mindspore as ms
 import mindspore.nn as nn
 from mindspore import Tensor
 
-from ..boxes.anchors import create_anchors
+from ..boxes.anchors import DefaultBoxes, GridAnchors, create_anchors
 from ..errors import UserError
 from .backbone import Backbone
 from .head import create_head
@@ -15,8 +16,9 @@ from .neck import create_neck
 class SSD(nn.Cell):
     """A single shot detector. It applies no activation: losses and post-processing do."""
 
-    def __init__(self, backbone: nn.Cell, neck: nn.Cell, head: nn.Cell):
+    def __init__(self, backbone: nn.Cell, neck: nn.Cell, head: nn.Cell, anchors: DefaultBoxes | GridAnchors):
         super().__init__()
+        self.anchors = anchors
         self.backbone = backbone
         self.neck = neck
         self.head = head
@@ -55,4 +57,16 @@ def create_detector(cfg) -> SSD:
             f"extras_in_channels: got {list(cfg.extras_in_channels)}, expected {[cfg.extras_in_channels[0], *read]}; "
             "remove the key to have it derived"
         )
-    return SSD(backbone, neck, create_head(cfg, neck.out_channels, anchors.num_per_location))
+    return SSD(backbone, neck, create_head(cfg, neck.out_channels, anchors.num_per_location), anchors=anchors)
+
+
+def to_mixed_precision(detector: SSD, amp_level: str) -> nn.Cell:
+    """Set the precision a detector computes in: O0 float32, O2 float16 except for BatchNorm, O3 float16.
+
+    Its outputs stay float32. The result has `.anchors` as the detector has.
+    """
+    if amp_level == "O0":
+        return detector
+    mixed = ms.amp.auto_mixed_precision(detector, amp_level)
+    mixed.anchors = detector.anchors  # MindSpore may have put the detector inside another cell
+    return mixed

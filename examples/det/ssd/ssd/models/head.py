@@ -113,7 +113,7 @@ def set_prior_bias(head: nn.Cell, num_classes: int, prior: float) -> None:
         cell.bias.set_data(Tensor(np.tile(logits, cell.out_channels // num_classes)))
 
 
-def predictor_names(head: nn.Cell) -> tuple[list[str], list[str]]:
+def predictor_parameter_names(head: nn.Cell) -> tuple[list[str], list[str]]:
     """Names of the parameters whose outputs are predictions: of boxes, and of classes. head: any of this file, in its
     detector, which has a part in the names"""
     return tuple(

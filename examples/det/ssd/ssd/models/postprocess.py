@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ..boxes.nms import hard_nms, soft_nms
+from .box_coder import GraphBoxCoder
 
 
 class DecodeBoxes(nn.Cell):
@@ -17,17 +18,16 @@ class DecodeBoxes(nn.Cell):
 
     def __init__(self, anchors_cyxhw: np.ndarray, prior_scaling: Sequence[float] = (0.1, 0.2)):
         super().__init__()
-        self.centers, self.sizes = Tensor(anchors_cyxhw[:, :2]), Tensor(anchors_cyxhw[:, 2:])
-        self.center_scale, self.size_scale = prior_scaling
+        self.coder = GraphBoxCoder(anchors_cyxhw, prior_scaling)
 
     def construct(self, box_offsets: Tensor) -> Tensor:
         """box_offsets: (B, A, 4) -> boxes_yxyx (B, A, 4), clipped to 0..1"""
-        centers = box_offsets[..., :2] * self.center_scale * self.sizes + self.centers
-        half_sizes = ops.exp(box_offsets[..., 2:] * self.size_scale) * self.sizes / 2
+        centers, sizes = self.coder.decode(box_offsets)
+        half_sizes = sizes / 2
         return ops.clamp(ops.concat((centers - half_sizes, centers + half_sizes), axis=2), 0.0, 1.0)
 
 
-class TopCandidates(nn.Cell):
+class TopKCandidates(nn.Cell):
     """The best-scored pairs of an anchor and a class, background left out.
 
     top_k: T, lowered to A * (K - 1) where there are no more
@@ -111,7 +111,7 @@ class DetectionSelector:
         return found
 
 
-def create_candidates(cfg, anchors) -> TopCandidates:
+def create_postprocess(cfg, anchors) -> TopKCandidates:
     """The post-processing of a recipe that runs in the graph. cfg: Config; anchors: boxes.anchors object."""
     decode = DecodeBoxes(anchors.boxes_cyxhw, cfg.prior_scaling)
-    return TopCandidates(decode, cfg.pre_nms_top_k, softmax=cfg.loss == "multibox")
+    return TopKCandidates(decode, cfg.pre_nms_top_k, softmax=cfg.loss == "multibox")

@@ -1,0 +1,6 @@
+"""Recipes: YAML files and command lines turned into one typed, validated, frozen Config."""
+
+from .loading import CONFIGS, load_config
+from .schema import Config
+
+__all__ = ["CONFIGS", "Config", "load_config"]

@@ -1,0 +1,30 @@
+"""Run a function over many items in a thread pool, a bounded number of items ahead of the consumer."""
+
+from __future__ import annotations
+
+import collections
+from concurrent.futures import Executor, Future
+from typing import Callable, Iterable, Iterator, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def prefetch(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """Yield function(item) for each item, in order. At most `ahead` results wait, which bounds the memory they take.
+
+    If the consumer stops early, items that have not started are cancelled.
+    """
+    pending: collections.deque[Future[Result]] = collections.deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()

@@ -1,0 +1,183 @@
+"""Predictor: what evaluation finds, on arrays and files, one by one and in batches."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+from PIL import Image
+from ssd.checkpoints.loading import save_checkpoint
+from ssd.config.loading import CONFIGS
+from ssd.data.images import decode_image
+from ssd.errors import UserError
+from ssd.evaluation.evaluator import evaluate
+from ssd.inference.predictor import Predictor
+from ssd.models.detector import create_detector
+from ssd.models.postprocess import Detections
+
+SSD = CONFIGS.parent / "examples" / "det" / "ssd"
+
+
+@pytest.fixture(scope="module")
+def cfg(tiny_recipe, shapes_records):
+    return tiny_recipe(data_dir=str(shapes_records), num_classes=None, batch_size=4, min_score=0.3)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(cfg, tmp_path_factory):
+    """Weights that detect something in every image, of scores far apart."""
+    detector = create_detector(cfg)
+    rng = np.random.default_rng(0)
+    for name, parameter in detector.parameters_dict().items():
+        if name.startswith("head.") and name.endswith(".3.weight"):
+            parameter.set_data(Tensor(rng.normal(0, 1, parameter.shape).astype(np.float32)))
+    path = tmp_path_factory.mktemp("checkpoint") / "ssd-1.ckpt"
+    save_checkpoint(detector, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor(cfg, checkpoint):
+    return Predictor(cfg, checkpoint)
+
+
+@pytest.fixture(scope="module")
+def paths(shapes_coco):
+    paths = sorted((shapes_coco / "val2017").iterdir())
+    assert len(paths) == 4
+    return paths
+
+
+def expect_same(found, expected, tolerance=0.0):
+    assert isinstance(found, Detections) and len(found.scores) == len(expected.scores) > 0
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found.boxes_yxyx, expected.boxes_yxyx, rtol=0, atol=100 * tolerance)
+
+
+def test_it_finds_what_evaluation_finds(cfg, predictor, checkpoint, paths, shapes_coco):
+    evaluated, *_ = evaluate(cfg.model_copy(update={"ckpt_path": str(checkpoint)}))
+    truth = json.loads((shapes_coco / "annotations" / "instances_val2017.json").read_text())
+    ids = {image["file_name"]: image["id"] for image in truth["images"]}
+    categories = {category["id"]: category["name"] for category in truth["categories"]}
+    for path, found in zip(paths, predictor(paths)):
+        expected = [row for row in evaluated.evaluator.results if row["image_id"] == ids[path.name]]
+        assert len(found.scores) == len(expected) > 3
+        y0, x0, y1, x1 = found.boxes_yxyx.T
+        np.testing.assert_array_equal(np.stack([x0, y0, x1 - x0, y1 - y0], 1), [row["bbox"] for row in expected])
+        np.testing.assert_array_equal(found.scores, [row["score"] for row in expected])
+        assert [predictor.classes[label] for label in found.labels] == [
+            categories[row["category_id"]] for row in expected
+        ]
+
+
+def test_a_batch_is_its_images(predictor, paths):
+    together = predictor(paths[:3])  # filled up to four
+    for path, found in zip(paths, together):
+        expect_same(predictor(path), found, 1e-5)  # a graph of another batch size may add in another order
+
+
+def test_order_and_company_do_not_matter(predictor, paths):
+    forward, backward = predictor(paths), predictor(paths[::-1])
+    for first, second in zip(forward, backward[::-1]):
+        expect_same(first, second)
+    many = predictor(paths * 2 + paths[:1])  # in batches of 4, 4 and 1
+    assert len(many) == 9
+    for found, expected in zip(many, forward * 2 + forward[:1]):
+        expect_same(found, expected)
+
+
+def test_a_file_a_name_and_an_array_are_the_same_image(predictor, paths):
+    pixels = decode_image(paths[0].read_bytes())
+    expected = predictor(paths[0])
+    for image in (str(paths[0]), pixels, np.asfortranarray(pixels), pixels[::-1][::-1], pixels[..., ::-1][..., ::-1]):
+        expect_same(predictor(image), expected)
+    (alone,) = predictor((pixels,))
+    expect_same(alone, expected)
+
+
+def test_boxes_are_in_pixels_of_the_upright_photo(predictor, paths, tmp_path):
+    image = Image.open(paths[0]).convert("RGB").resize((200, 80))
+    upright, stored = tmp_path / "upright.png", tmp_path / "stored.png"
+    image.save(upright)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter to the right
+    image.transpose(Image.Transpose.ROTATE_90).save(stored, exif=exif)
+    found = predictor(stored)
+    expect_same(found, predictor(upright))
+    assert found.boxes_yxyx[:, 2].max() <= 80 < found.boxes_yxyx[:, 3].max() <= 200
+
+
+def test_nothing_in_nothing_out(predictor):
+    assert predictor([]) == [] and predictor(()) == []
+
+
+def test_classes_are_those_of_the_data_or_numbered(predictor, cfg, checkpoint, shapes_records):
+    known = tuple(json.loads((shapes_records / "dataset.json").read_text())["classes"])
+    assert predictor.classes == known and known[0] == "background"
+    nameless = Predictor(cfg.model_copy(update={"classes": None}), checkpoint)
+    assert nameless.classes == ("background", *(f"class {number}" for number in range(1, len(known))))
+
+
+@pytest.mark.parametrize(
+    "image, told",
+    [
+        (np.zeros((8, 8, 3), np.float32), "an array of float32 and shape (8, 8, 3), expected uint8 and (H, W, 3)"),
+        (np.zeros((8, 8), np.uint8), "shape (8, 8)"),
+        (np.zeros((8, 8, 4), np.uint8), "shape (8, 8, 4)"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "several images as a list"),
+        (np.zeros((0, 8, 3), np.uint8), "shape (0, 8, 3)"),
+        ([None], "got NoneType, expected an (H, W, 3) uint8 RGB array or the path of an image file"),
+        ("absent.jpg", "absent.jpg: got no such file or directory, expected an image file"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_words(image, told, predictor):
+    with pytest.raises(UserError) as error:
+        predictor(image)
+    assert told in str(error.value)
+
+
+def test_a_broken_file_is_refused_in_words(predictor, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(UserError, match="a.jpg: got .*, expected a whole image; check the file"):
+        predictor(tmp_path / "a.jpg")
+
+
+def test_overrides_belong_to_a_recipe_s_path(cfg, checkpoint):
+    with pytest.raises(UserError, match="overrides of a recipe's path only"):
+        Predictor(cfg, checkpoint, min_score=0.5)
+    with pytest.raises(UserError, match="'min_scor'"):
+        Predictor(SSD / "ssd_shapes.yaml", checkpoint, min_scor=0.5)
+
+
+def test_without_a_checkpoint_the_recipe_s_own_is_taken(cfg, checkpoint, tmp_path):
+    assert Predictor(cfg.model_copy(update={"ckpt_save_dir": str(checkpoint.parent)})).checkpoint == checkpoint
+    assert Predictor(cfg.model_copy(update={"ckpt_path": str(checkpoint)})).checkpoint == checkpoint
+    with pytest.raises(UserError, match="ckpt_path: got nothing, and no checkpoint in"):
+        Predictor(cfg.model_copy(update={"ckpt_save_dir": str(tmp_path)}))
+
+
+def test_detections_of_one_image_are_a_value(predictor, paths):
+    found = dataclasses.asdict(predictor(paths[0]))
+    assert set(found) == {"boxes_yxyx", "scores", "labels"}
+    assert (np.diff(found["scores"]) <= 0).all() and found["scores"].min() >= 0.3 and found["labels"].min() >= 1
+
+
+def test_three_lines_in_a_script_end_without_a_word(load_recipe, shapes_records, paths, tmp_path):
+    """MindSpore complains about networks that are alive when the interpreter ends; the script keeps one."""
+    save_checkpoint(create_detector(load_recipe("ssd_shapes", data_dir=str(shapes_records))), tmp_path / "best.ckpt")
+    script = tmp_path / "script.py"
+    recipe, checkpoint = str(SSD / "ssd_shapes.yaml"), str(tmp_path / "best.ckpt")
+    script.write_text(f"""
+from ssd.inference.predictor import Predictor
+predictor = Predictor({recipe!r}, {checkpoint!r}, data_dir={str(shapes_records)!r})
+detections = predictor({str(paths[0])!r})
+print(type(detections).__name__, detections.boxes_yxyx.shape[1])
+""")
+    environment = {**os.environ, "PYTHONPATH": str(SSD)}
+    result = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "Detections 4\n", "")

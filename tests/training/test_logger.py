@@ -1,0 +1,185 @@
+"""Where records go: metrics.csv, TensorBoard's events, and what happens to those of an earlier run."""
+
+import contextlib
+import csv
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+import pytest
+from ssd.errors import UserError
+from ssd.evaluation.coco_metrics import METRICS
+from ssd.training.logger import EvalRecord, MetricsFile, StepRecord, TrainingLogger, open_log_files
+from ssd.training.tensorboard import TAGS, TensorBoardEvents
+from tensorboardX.proto.event_pb2 import SessionLog
+
+STEP = StepRecord(
+    epoch=2,
+    step=150,
+    loss=1.25,
+    box_loss=0.5,
+    class_loss=0.75,
+    learning_rate=0.0125,
+    gradient_norm=3.5,
+    loss_scale=1024.0,
+    skipped_steps=1,
+    images_per_second=12.5,
+    data_wait=0.25,
+    memory_mib=1000.0,
+)
+OVERFLOWN = dataclasses.replace(STEP, step=160, gradient_norm=math.inf, data_wait=None, memory_mib=None)
+FIGURES = {name: index / 16 for index, name in enumerate(("mAP", *METRICS))}
+PICTURE = np.zeros((40, 60, 3), np.uint8)
+PICTURE[:, :30], PICTURE[:, 30:] = (255, 0, 0), (0, 0, 255)  # red on the left, blue on the right
+EVALUATION = EvalRecord(2, 200, FIGURES, True, {"11": PICTURE, "12": PICTURE[:20, :30]})
+
+
+# --- the log ---
+
+
+class Sink:
+    def __init__(self, name, told, error=None):
+        self.name, self.told, self.error = name, told, error
+
+    def on_step(self, record):
+        self.told.append((self.name, record))
+
+    def close(self):
+        self.told.append((self.name, "closed"))
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, ValueError])
+def test_sinks_are_told_and_closed_whatever_happens(error):
+    told = []
+    try:
+        with TrainingLogger(Sink("a", told), Sink("b", told)) as log:
+            log.advance(1, 1)  # which they do not care for
+            log.on_step(STEP)
+            if error:
+                raise error
+    except (KeyboardInterrupt, ValueError) as caught:
+        assert type(caught) is error
+    assert told[:2] == [("a", STEP), ("b", STEP)]
+    assert sorted(told[2:]) == [("a", "closed"), ("b", "closed")]
+
+
+def test_a_sink_that_cannot_close_does_not_keep_the_others_open():
+    told = []
+    with pytest.raises(OSError), TrainingLogger(Sink("a", told, OSError()), Sink("b", told, OSError())):
+        pass
+    assert sorted(told) == [("a", "closed"), ("b", "closed")]
+
+
+# --- metrics.csv ---
+
+
+def test_metrics_file(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.csv")
+    file.on_step(STEP)
+    file.on_evaluation(EVALUATION)
+    file.on_step(OVERFLOWN)
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()  # before it is closed: a run may be killed
+    assert lines == [
+        "epoch,step,loss,box_loss,class_loss,learning_rate,gradient_norm,loss_scale,skipped_steps,images_per_second,"
+        "data_wait,memory_mib,mAP,mAP_raw,AP,AP50,AP75,AP_small,AP_medium,AP_large,AR1,AR10,AR100,"
+        "AR_small,AR_medium,AR_large",
+        "2,150,1.25,0.5,0.75,0.0125,3.5,1024,1,12.5,0.25,1000,,,,,,,,,,,,,,",
+        "2,200,,,,,,,,,,,0,,0.0625,0.125,0.1875,0.25,0.3125,0.375,0.4375,0.5,0.5625,0.625,0.6875,0.75",
+        "2,160,1.25,0.5,0.75,0.0125,inf,1024,1,12.5,,,,,,,,,,,,,,,,",
+    ]
+    file.close()
+    assert len(list(csv.DictReader(open(tmp_path / "metrics.csv")))) == 3
+
+
+def test_a_training_that_goes_on_keeps_its_rows(tmp_path):
+    path = tmp_path / "metrics.csv"
+    with contextlib.closing(MetricsFile(path)) as file:
+        file.on_step(STEP)
+        file.on_step(OVERFLOWN)  # step 160
+        file.on_evaluation(EVALUATION)  # step 200
+    whole = path.read_text().splitlines()
+    for done, kept in ((159, 2), (160, 3), (200, 4)):
+        path.write_text("\n".join(whole) + "\n" + whole[1][:7])  # a row that a kill cut off
+        with contextlib.closing(MetricsFile(path, done)):
+            assert path.read_text().splitlines() == whole[:kept]
+    MetricsFile(path).close()
+    assert path.read_text().splitlines() == whole[:1]
+
+
+# --- TensorBoard ---
+
+
+def values_by_tag(event):
+    return {value.tag: value for value in event.summary.value}
+
+
+def test_events(tmp_path, read_events):
+    writer = TensorBoardEvents(tmp_path)
+    writer.on_step(STEP)
+    writer.on_evaluation(EVALUATION)
+    first, step, evaluation = read_events(tmp_path)  # before it is closed, too
+    assert first.file_version == "brain.Event:2" and (step.step, evaluation.step) == (150, 200)
+    assert step.wall_time > 1.7e9  # some day after 2023
+    assert {tag: value.simple_value for tag, value in values_by_tag(step).items()} == {
+        "loss/total": 1.25,
+        "loss/box": 0.5,
+        "loss/class": 0.75,
+        "train/learning_rate": pytest.approx(0.0125),
+        "train/gradient_norm": 3.5,
+        "train/loss_scale": 1024,
+        "train/skipped_steps": 1,
+        "speed/images_per_second": 12.5,
+        "speed/data_wait": 0.25,
+        "speed/memory_mib": 1000,
+    }
+    values = values_by_tag(evaluation)
+    assert {tag: value.simple_value for tag, value in values.items() if tag.startswith("validation/")} == {
+        f"validation/{name}": figure for name, figure in FIGURES.items()
+    }
+    assert set(values) == {f"validation/{name}" for name in FIGURES} | {"examples/11", "examples/12"}
+    writer.close()
+    assert len(read_events(tmp_path)) == 3
+
+
+def test_pictures_of_events(tmp_path, read_events):
+    writer = TensorBoardEvents(tmp_path)
+    writer.on_evaluation(EVALUATION)
+    image = values_by_tag(read_events(tmp_path)[1])["examples/11"].image
+    assert (image.height, image.width, image.colorspace) == (40, 60, 3)
+    pixels = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.abs(pixels[:, [5, 50]].astype(int) - PICTURE[:, [5, 50]]).max() < 5  # JPEG is not exact
+    writer.close()
+
+
+def test_figures_that_are_not_known_have_no_chart(tmp_path, read_events):
+    writer = TensorBoardEvents(tmp_path)
+    writer.on_step(OVERFLOWN)
+    values = values_by_tag(read_events(tmp_path)[1])
+    assert set(TAGS) - set(values) == {"speed/data_wait", "speed/memory_mib"}
+    assert values["train/gradient_norm"].simple_value == math.inf
+    writer.close()
+
+
+# --- the folder ---
+
+
+def test_files_are_opened_in_a_new_folder(tmp_path, read_events):
+    for sink in open_log_files(tmp_path / "new" / "ckpt"):
+        sink.close()
+    assert (tmp_path / "new" / "ckpt" / "metrics.csv").read_text().startswith("epoch,step,loss,")
+    assert len(read_events(tmp_path / "new" / "ckpt" / "tensorboard")) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="^ckpt_save_dir: got .*file/ckpt, where no file can be written"):
+        open_log_files(tmp_path / "file" / "ckpt")
+
+
+def test_events_of_a_training_that_goes_on(tmp_path, read_events):
+    TensorBoardEvents(tmp_path, 150).close()
+    first, start = read_events(tmp_path)
+    assert first.file_version and start.step == 151 and start.session_log.status == SessionLog.START

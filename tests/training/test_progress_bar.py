@@ -1,0 +1,136 @@
+"""Lines in a pipe, and the bar on a terminal."""
+
+import dataclasses
+import io
+import re
+import sys
+from types import SimpleNamespace
+
+import pytest
+from ssd.training import progress_bar as training_display
+from ssd.training.logger import EvalRecord, StepRecord
+from ssd.training.progress_bar import TrainingProgressBar, format_duration
+
+STEP = StepRecord(
+    epoch=1,
+    step=2,
+    loss=1.23456,
+    box_loss=0.4,
+    class_loss=0.83456,
+    learning_rate=0.0123456,
+    gradient_norm=3.5,
+    loss_scale=512.0,
+    skipped_steps=0,
+    images_per_second=12.34,
+    data_wait=0.25,
+    memory_mib=999.6,
+)
+FIGURES = "loss 1.2346 (box 0.4000, class 0.8346) lr 0.012346 12.3 images/s"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training_display, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def use_terminal(monkeypatch):
+    """stdout and stderr in one, as on a terminal. No fixture, because pytest sets its own before the test itself."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "200")
+    return screen
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({}, f"{FIGURES} 1000 MiB"),
+        ({"memory_mib": None}, FIGURES),
+        ({"skipped_steps": 1}, f"{FIGURES} 1000 MiB, 1 step skipped for overflow at loss scale 512"),
+        ({"skipped_steps": 50}, f"{FIGURES} 1000 MiB, 50 steps skipped for overflow at loss scale 512"),
+    ],
+)
+def test_a_line_for_each_record(changes, words, capsys):
+    display = TrainingProgressBar(epochs=1, steps=4)
+    display.on_step(dataclasses.replace(STEP, **changes))
+    display.close()
+    captured = capsys.readouterr()
+    assert captured.out == f"epoch 1/1 step 2/4 {words}\n" and captured.err == ""
+
+
+def test_steps_are_told_within_their_epoch(capsys):
+    display = TrainingProgressBar(epochs=3, steps=15)
+    for step in (1, 5, 6, 15):
+        display.on_step(dataclasses.replace(STEP, epoch=(step + 4) // 5, step=step))
+    places = [line.partition(" loss")[0] for line in capsys.readouterr().out.splitlines()]
+    assert places == ["epoch 1/3 step 1/5", "epoch 1/3 step 5/5", "epoch 2/3 step 1/5", "epoch 3/3 step 5/5"]
+
+
+def test_evaluations_are_told(capsys):
+    display = TrainingProgressBar(epochs=2, steps=20)
+    display.on_evaluation(EvalRecord(1, 10, {"mAP": 0.25, "AP50": 0.5}, True, {}))
+    display.on_evaluation(EvalRecord(2, 20, {"mAP": 0.125, "AP50": 0.5}, False, {}))
+    display.on_evaluation(EvalRecord(2, 20, {"mAP": 0.375, "mAP_raw": 0.125, "AP50": 0.5}, True, {}))
+    expected = ["epoch 1/2 mAP 0.2500 AP50 0.5000 (best)", "epoch 2/2 mAP 0.1250 AP50 0.5000"]
+    expected.append("epoch 2/2 mAP 0.3750 AP50 0.5000 (best), without averaging mAP 0.1250")
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_the_time_left_is_reckoned_without_the_first_step(clock, capsys):
+    display = TrainingProgressBar(epochs=2, steps=12)
+    for step, now in ((1, 1000), (2, 1010), (3, 1020), (4, 1060), (12, 1100)):
+        clock[0] = now
+        display.on_step(dataclasses.replace(STEP, step=step))
+        display.advance(1, step)
+    left = [re.search(r"MiB(?:, (.*) left)?$", line)[1] for line in capsys.readouterr().out.splitlines()]
+    assert left == [None, "0:01:40", "0:01:30", "0:02:40", None]  # after step 4: 20 seconds a step, 8 steps
+
+
+def test_a_bar_on_a_terminal(clock, monkeypatch):
+    terminal = use_terminal(monkeypatch)
+    display = TrainingProgressBar(epochs=2, steps=4)
+    for step in (1, 2, 3):
+        clock[0] += 10
+        display.on_step(dataclasses.replace(STEP, epoch=1 + step // 3, step=step))
+        display.advance(1 + step // 3, step)
+        display.bar.refresh()
+    display.close()
+    shown = [words.strip() for words in re.split(r"[\r\n]|\x1b\[A", terminal.getvalue()) if words.strip()]
+    lines = [words for words in shown if words.startswith("epoch")]
+    assert lines == [f"epoch 1/2 step 2/2 {FIGURES} 1000 MiB, 0:00:20 left"]  # the end of an epoch alone stays
+    assert shown[-1] == f"75%|███████▌  | epoch 2/2 step 1/2, 0:00:10 left {FIGURES} 1000 MiB"
+    assert f"25%|██▌       | epoch 1/2 step 1/2 {FIGURES} 1000 MiB" in shown
+
+
+def test_a_bar_that_goes_on_starts_in_its_epoch(monkeypatch):
+    terminal = use_terminal(monkeypatch)
+    TrainingProgressBar(epochs=4, steps=20, done=12).close()
+    assert "60%|██████    | epoch 3/4, compiling" in terminal.getvalue()
+
+
+def test_all_lines_go_to_a_file_beside_a_bar(monkeypatch):
+    terminal, out = use_terminal(monkeypatch), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    display = TrainingProgressBar(epochs=1, steps=4)
+    for step in (1, 2):
+        display.on_step(dataclasses.replace(STEP, step=step))
+        display.advance(1, step)
+    display.close()
+    places = [line.partition(" loss")[0] for line in out.getvalue().splitlines()]
+    assert places == ["epoch 1/1 step 1/4", "epoch 1/1 step 2/4"]
+    assert "25%|██▌       | epoch 1/1 step 1/4" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("seconds, text", [(0, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05"), (360000, "100:00:00")])
+def test_durations(seconds, text):
+    assert format_duration(seconds) == text

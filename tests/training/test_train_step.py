@@ -1,0 +1,439 @@
+"""One training step: what it changes, what it leaves alone, and how evaluation between steps does not disturb it."""
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+import pytest
+from fakes import WeightedSum
+from mindspore import Tensor, nn, ops
+from ssd.boxes.anchors import create_anchors
+from ssd.checkpoints.loading import load_weights, save_checkpoint
+from ssd.inference import network as inference_module
+from ssd.inference.network import Stopwatch, create_inference_net, create_selector
+from ssd.models.detector import create_detector
+from ssd.models.layers import NormalizeImage
+from ssd.models.losses import SSDLoss
+from ssd.models.postprocess import DetectionSelector
+from ssd.models.target_assigner import TargetAssigner
+from ssd.training.train_step import OUTPUTS, CPUTrainStep, TrainStep, create_train_step
+
+LR, STEPS = 0.02, 1000
+FIRST_NORM = "backbone.features.net.features_1"
+
+
+class Trainer:
+    """A training step on a detector of its own, which can go back to where it began and so need not compile again."""
+
+    def __init__(self, cfg):
+        self.cfg, self.anchors = cfg, create_anchors(cfg)
+        self.detector = create_detector(cfg)
+        schedule = np.array([LR] * (STEPS - 1) + [0], np.float32)
+        self.step = create_train_step(cfg, self.detector, schedule).set_train()
+        self.start = self.state()
+
+    def state(self):
+        return {name: value.asnumpy().copy() for name, value in self.step.parameters_dict().items()}
+
+    def reset(self):
+        for name, parameter in self.step.parameters_dict().items():
+            # A copy, because the Tensor may use the array as its memory; and not `set_data`, which would give the
+            # parameter other memory than the compiled graph knows.
+            ops.assign(parameter, Tensor(self.start[name].copy()))
+        self.step.set_train()
+        return self
+
+    def set_scale(self, scale):
+        ops.assign(self.step.scale_sense, Tensor(scale, ms.float32))
+
+    def outputs(self, batch):
+        """Train a step -> {name of OUTPUTS: value}"""
+        values = self.step(*(Tensor(array) for array in batch)).asnumpy()
+        assert values.dtype == np.float32 and values.shape == (len(OUTPUTS),)
+        return dict(zip(OUTPUTS, values.tolist()))
+
+    def train(self, batch, steps=1):
+        """-> the losses"""
+        return [self.outputs(batch)["loss"] for _ in range(steps)]
+
+
+@pytest.fixture(scope="module")
+def compiled(tiny_recipe):
+    """{loss_scale_type: Trainer}, the second with a large weight decay."""
+    trainers = {
+        "fixed": Trainer(tiny_recipe(loss_scale_type="fixed")),
+        "dynamic": Trainer(tiny_recipe(loss_scale_type="dynamic", weight_decay=0.5)),
+    }
+    yield trainers
+    trainers.clear()
+
+
+@pytest.fixture
+def trainer(compiled):
+    return compiled["fixed"].reset()
+
+
+@pytest.fixture
+def dynamic(compiled):
+    return compiled["dynamic"].reset()
+
+
+@pytest.fixture(scope="module")
+def batch(tiny_recipe):
+    """Four images of noise with three objects each, anchors of the three levels: image, boxes_yxyx, labels."""
+    rng = np.random.default_rng(0)
+    anchors = np.stack([rng.integers(*rows, 4) for rows in ((0, 256), (256, 320), (320, 336))], axis=1)
+    boxes = create_anchors(tiny_recipe()).boxes_yxyx[anchors]
+    image = rng.integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
+    return image, boxes, rng.integers(1, 4, (4, 3)).astype(np.int32)
+
+
+def is_statistic(name):
+    return name.endswith(("moving_mean", "moving_variance"))
+
+
+def weights(state, detector):
+    return {parameter.name: state[parameter.name] for parameter in detector.trainable_params()}
+
+
+def learned(state, detector):
+    """The weights and their momentum."""
+    return {name: state[name] for weight in weights(state, detector) for name in (weight, f"moments.{weight}")}
+
+
+def detect(net, selector, dataset):
+    return inference_module.detect(net, selector, dataset, Stopwatch())
+
+
+def changed(before, after):
+    return [name for name in before if not np.array_equal(before[name], after[name])]
+
+
+# --- learning ---
+
+
+def test_loss_falls_on_one_batch(trainer, batch):
+    losses = trainer.train(batch, steps=15)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.25 * losses[0]
+
+
+def test_a_step_changes_every_weight_and_statistic(trainer, batch):
+    before = trainer.state()
+    trainer.train(batch)
+    names = {parameter.name for parameter in trainer.detector.get_parameters()}
+    assert names - set(changed(before, trainer.state())) == set()
+    assert trainer.state()["global_step"] == before["global_step"] + 1
+
+
+def test_learning_rates_come_from_the_schedule(trainer, batch):
+    ops.assign(trainer.step.optimizer.global_step, Tensor([STEPS - 1], ms.int32))  # where it is 0
+    before = trainer.state()
+    trainer.train(batch)
+    assert changed(weights(before, trainer.detector), trainer.state()) == []
+
+
+def test_weight_decay_shrinks_convolutions_and_spares_batch_norms(dynamic, batch):
+    image, boxes, labels = batch
+    dynamic.train((image, boxes, np.zeros_like(labels)))  # without objects the branch of the boxes has no gradients
+    for name, value in dynamic.state().items():
+        if name.startswith("head.box") and not is_statistic(name):
+            kept = 1.0 if name.endswith(("gamma", "beta")) else 1 - LR * 0.5
+            np.testing.assert_allclose(value, kept * dynamic.start[name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**16])
+def test_the_fixed_loss_scale_does_not_show(scale, trainer, batch):
+    trainer.train(batch, steps=2)
+    expected = trainer.state()
+    trainer.reset()
+    assert expected.pop("scale_sense") == trainer.cfg.loss_scale == 1024
+    trainer.set_scale(scale)
+    trainer.train(batch, steps=2)
+    assert trainer.state()["scale_sense"] == scale
+    for name, value in expected.items():
+        np.testing.assert_allclose(trainer.state()[name], value, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_a_batch_without_objects_trains(trainer, batch):
+    image, boxes, labels = batch
+    (loss,) = trainer.train((image, np.zeros_like(boxes), np.zeros_like(labels)))
+    assert np.isfinite(loss) and all(np.isfinite(value).all() for value in trainer.state().values())
+
+
+@pytest.fixture
+def pynative():
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+def test_the_loss_is_that_of_the_recipe_and_the_batch(trainer, batch, pynative):
+    image, boxes, labels = (Tensor(array) for array in batch)
+    outputs = trainer.detector(NormalizeImage()(image))
+    anchors = trainer.anchors
+    targets = TargetAssigner(anchors.boxes_cyxhw, anchors.boxes_yxyx, threshold=0.5)(boxes, labels)
+    expected = float(SSDLoss(alpha=0.75, gamma=2.0)(*outputs, *targets)[0].asnumpy())
+    ms.set_context(mode=ms.GRAPH_MODE)
+    assert trainer.reset().train(batch) == [pytest.approx(expected, rel=1e-4)]
+
+
+def test_pynative_mode_computes_the_same(trainer, batch, pynative):
+    in_pynative_mode = [trainer.outputs(batch) for _ in range(2)]
+    ms.set_context(mode=ms.GRAPH_MODE)
+    trainer.reset()
+    for expected in in_pynative_mode:
+        assert trainer.outputs(batch) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "dynamic"])
+def test_a_checkpoint_of_the_training_step_holds_the_detector(kind, compiled, batch, tmp_path, tiny_recipe, values_of):
+    trainer = compiled[kind].reset()
+    trainer.train(batch)
+    save_checkpoint(trainer.step, tmp_path / "ssd-1.ckpt")
+    detector = create_detector(tiny_recipe())
+    load_weights(detector, tmp_path / "ssd-1.ckpt")
+    assert changed(values_of(trainer.detector), values_of(detector)) == []
+
+
+# --- what a step tells ---
+
+
+def test_the_parts_of_the_loss_add_up(trainer, batch):
+    told = trainer.outputs(batch)
+    assert told["box_loss"] > 0.1 and told["cls_loss"] > 0.1
+    assert told["box_loss"] + told["cls_loss"] == pytest.approx(told["loss"], rel=1e-6)
+
+
+def test_without_objects_the_loss_is_that_of_the_classes(trainer, batch):
+    image, boxes, labels = batch
+    told = trainer.outputs((image, boxes, np.zeros_like(labels)))
+    assert told["box_loss"] == 0 and told["cls_loss"] == told["loss"] > 0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_the_gradient_norm_is_that_of_the_gradients(scale, trainer, batch):
+    trainer.set_scale(scale)
+    told = trainer.outputs(batch)
+    squares = 0.0
+    # Momentum that began at zero is, after one step, the gradient and the weight decay.
+    for name, weight in weights(trainer.start, trainer.detector).items():
+        decay = 0 if name.endswith(("gamma", "beta")) else trainer.cfg.weight_decay
+        gradient = trainer.state()[f"moments.{name}"].astype(np.float64) - decay * weight
+        squares += np.sum(gradient**2)
+    assert told["grad_norm"] == pytest.approx(np.sqrt(squares), rel=1e-4)
+
+
+class Norm(nn.Cell):
+    """The gradient norm of a training step, of any arrays."""
+
+    def __init__(self, step_class):
+        super().__init__()
+        net = WeightedSum()
+        optimizer = nn.SGD(net.trainable_params(), learning_rate=0.5)
+        self.step = step_class(net, optimizer, nn.FixedLossScaleUpdateCell(1.0))
+
+    def construct(self, *gradients):
+        return self.step.gradient_norm(gradients)
+
+
+@pytest.mark.parametrize("step_class", [TrainStep, CPUTrainStep])
+def test_the_norm_is_that_of_all_gradients_as_one_vector(step_class):
+    norm, rng = Norm(step_class), np.random.default_rng(0)
+    gradients = [(rng.normal(0, 3, shape) * 10.0**i).astype(np.float32) for i, shape in enumerate([(5,), (2, 3), (1,)])]
+    expected = np.linalg.norm(np.concatenate([gradient.ravel() for gradient in gradients]).astype(np.float64))
+    assert float(norm(*map(Tensor, gradients)).asnumpy()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_norm_of_half_precision_does_not_overflow():
+    gradient = np.full(4, 300, np.float16)  # its squares are beyond float16
+    assert float(Norm(TrainStep)(Tensor(gradient)).asnumpy()) == 600
+
+
+def test_updates_are_counted(trainer, batch):
+    assert [trainer.outputs(batch)["updates"] for _ in range(3)] == [0, 1, 2]
+
+
+# --- overflow ---
+
+
+def overflow(trainer, batch):
+    """Train a step with a loss scale at which gradients overflow -> (state before, state after)."""
+    trainer.train(batch)  # so that there is momentum that could be applied
+    trainer.set_scale(2.0**127)  # float32 ends at 2^128
+    before = trainer.state()
+    image, boxes, labels = batch
+    told = trainer.outputs((image, boxes, np.zeros_like(labels)))  # a sum over all anchors, divided by 1: far above 2
+    assert np.isfinite(told["loss"])
+    assert told["skipped"] == 1 and told["steps_since_non_finite"] == 0 and not np.isfinite(told["grad_norm"])
+    assert told["loss_scale"] == 2.0**127 and told["updates"] == 1
+    return before, trainer.state()
+
+
+@pytest.mark.parametrize("kind", ["fixed", "dynamic"])
+def test_steps_that_fit_are_told_from_those_that_overflow(kind, compiled, batch):
+    trainer = compiled[kind].reset()
+    assert trainer.outputs(batch)["skipped"] == 0
+    trainer.reset()
+    overflow(trainer, batch)
+    trainer.set_scale(1024.0)
+    told = trainer.outputs(batch)
+    assert (told["skipped"], told["loss_scale"], told["updates"]) == (1, 1024, 1)  # of three steps one was left out
+
+
+@pytest.mark.parametrize("kind", ["fixed", "dynamic"])
+def test_a_step_that_overflows_changes_no_weight(kind, compiled, batch):
+    trainer = compiled[kind].reset()
+    before, after = overflow(trainer, batch)
+    assert changed(learned(before, trainer.detector), after) == []
+    assert after["global_step"] == before["global_step"]
+
+
+def test_an_overflow_halves_a_dynamic_scale_and_training_goes_on(dynamic, batch):
+    before, after = overflow(dynamic, batch)
+    assert (before["scale_sense"], after["scale_sense"]) == (2.0**127, 2.0**126)
+    dynamic.set_scale(1024.0)
+    dynamic.train(batch)
+    assert dynamic.state()["scale_sense"] == 1024  # a step that fits leaves it
+    trained = learned(after, dynamic.detector)
+    assert set(changed(trained, dynamic.state())) == set(trained)
+
+
+@pytest.mark.parametrize(
+    "gradients, overflows",
+    [([1, -2], False), ([8, 1], True), ([8, -8], True), ([-8, 1], True), ([np.nan, 1], True)],
+)
+def test_infinities_of_either_sign_are_seen(gradients, overflows):
+    net = WeightedSum()
+    optimizer = nn.SGD(net.trainable_params(), learning_rate=0.5)
+    step = CPUTrainStep(net, optimizer, nn.FixedLossScaleUpdateCell(2.0**126)).set_train()  # times 8: beyond float32
+    told = dict(zip(OUTPUTS, step(Tensor(np.array(gradients, np.float32))).asnumpy()))
+    assert told["skipped"] == overflows and np.isfinite(told["grad_norm"]) == (not overflows)
+    expected = [1, 1] if overflows else [1 - 0.5 * 1, 1 + 0.5 * 2]
+    assert net.weight.asnumpy().tolist() == expected
+
+
+def test_an_overflow_leaves_a_fixed_scale(trainer, batch):
+    before, after = overflow(trainer, batch)
+    assert before["scale_sense"] == after["scale_sense"] == 2.0**127
+
+
+# --- BatchNorm ---
+
+
+def test_statistics_move_once_a_step(trainer, batch):
+    convolution = trainer.detector.backbone.features.net[0]
+    maps = convolution(NormalizeImage()(Tensor(batch[0]))).asnumpy()
+    mean = maps.mean(axis=(0, 2, 3))
+    assert not trainer.start[f"{FIRST_NORM}.moving_mean"].any()
+    trainer.train(batch)
+    moved = trainer.state()[f"{FIRST_NORM}.moving_mean"]
+    np.testing.assert_allclose(moved, 0.1 * mean, rtol=1e-3, atol=1e-5)  # 0.19 of it if they moved twice
+
+
+def test_the_heads_statistics_move_as_published(trainer, batch):
+    # A momentum of 0.97: from 1 a variance goes to 0.97 + 0.03 x, with x >= 0.
+    trainer.train(batch)
+    variance = trainer.state()["head.box.0.1.moving_variance"]
+    assert variance.min() >= 0.97 - 1e-6 and variance.min() < 0.971
+
+
+# --- evaluation in between ---
+
+
+def val_dataset(images, batch_size):
+    """Rows such as create_dataset(cfg, "val") gives: image, image_id, original_size."""
+    count = len(images)
+    sizes = np.tile(np.array([[48, 80]], np.int32), (count, 1))
+    columns = {"image": list(images), "image_id": np.arange(100, 100 + count), "original_size": list(sizes)}
+    return ds.NumpySlicesDataset(columns, shuffle=False).batch(batch_size)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def inference(compiled):
+    """The network and selector that evaluate the detector which `trainer` trains, made before training begins."""
+    trainer = compiled["fixed"]
+    return create_inference_net(trainer.cfg, trainer.detector), create_selector(trainer.cfg)
+
+
+def test_statistics_rest_while_detecting_and_move_again(trainer, batch, images, inference):
+    trainer.train(batch)
+    before = trainer.state()
+    found = list(detect(*inference, val_dataset(images, 4)))
+    assert len(found) == 8
+    assert changed(before, trainer.state()) == []
+    trainer.train(batch)
+    still = set(before) - set(changed(before, trainer.state()))
+    assert not any(is_statistic(name) for name in still)
+
+
+def modes(detector):
+    return {cell.training for _, cell in detector.cells_and_names()}
+
+
+@pytest.mark.parametrize("stop_early", [False, True])
+def test_detecting_leaves_the_mode_as_it_was(stop_early, trainer, images, inference):
+    detections = detect(*inference, val_dataset(images, 4))
+    assert next(detections)[0] == 100
+    assert modes(trainer.detector) == {False}
+    if stop_early:
+        detections.close()
+    else:
+        assert len(list(detections)) == 7
+    assert modes(trainer.detector) == {True}
+    trainer.detector.set_train(False)
+    list(detect(*inference, val_dataset(images, 4)))
+    assert modes(trainer.detector) == {False}
+
+
+def test_detection_does_not_depend_on_the_mode_before(trainer, images, inference):
+    net, selector = inference
+    results = []
+    for mode in (True, False):
+        net.set_train(mode)
+        results.append([detections.scores for _, detections in detect(net, selector, val_dataset(images, 4))])
+    for first, second in zip(*results):
+        np.testing.assert_array_equal(first, second)
+
+
+class NetThatRemembers(nn.Cell):
+    """In place of a InferenceNet: keeps the shapes it is called with and finds nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.detector = nn.Identity()
+        self.shapes = []
+
+    def __call__(self, image):
+        self.shapes.append(image.shape)
+        shapes = (len(image), 5, 4), (len(image), 5), (len(image), 5)
+        return tuple(Tensor(np.zeros(shape, np.float32)) for shape in shapes)
+
+
+def test_a_last_partial_batch_needs_no_graph_of_its_own(images):
+    net = NetThatRemembers()
+    found = list(detect(net, DetectionSelector(0.5, 0.5, 10), val_dataset(images[:6], 4)))
+    assert [image_id for image_id, _ in found] == list(range(100, 106))
+    assert net.shapes == [(4, 64, 64, 3)] * 2
+
+
+def test_a_last_partial_batch_is_as_good_as_a_full_one(trainer, images, inference):
+    full = dict(detect(*inference, val_dataset(images, 4)))
+    partial = dict(detect(*inference, val_dataset(images[:6], 4)))
+    assert list(full) == list(range(100, 108)) and list(partial) == list(range(100, 106))
+    assert any(len(detections.scores) for detections in partial.values())
+    for image_id, detections in partial.items():
+        np.testing.assert_array_equal(detections.boxes_yxyx, full[image_id].boxes_yxyx)
+        np.testing.assert_array_equal(detections.scores, full[image_id].scores)
+        np.testing.assert_array_equal(detections.labels, full[image_id].labels)
+
+
+def test_detections_are_pixels_of_the_original_image(trainer, images, inference):
+    for _, detections in detect(*inference, val_dataset(images, 4)):
+        boxes = detections.boxes_yxyx
+        assert len(boxes) and boxes.min() >= 0
+        assert 45 < boxes[:, [0, 2]].max() <= 48 and 75 < boxes[:, [1, 3]].max() <= 80

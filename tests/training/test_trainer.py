@@ -1,0 +1,207 @@
+"""train.py as a user runs it: what it records, the command it ends with, and what an interruption leaves."""
+
+import csv
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import mindspore as ms
+import numpy as np
+import pytest
+from ssd.evaluation.coco_metrics import METRICS
+from ssd.training.tensorboard import TAGS
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = "--warmup_epochs 0 --batch_size 2 --log_interval 2".split()
+
+
+def words_of(shapes_records, folder):
+    where = ["--data_dir", str(shapes_records), "--ckpt_save_dir", str(folder)]
+    return ["--config", "tests/tiny.yaml", *where, *SHORT]
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(run_script, shapes_records, tmp_path_factory):
+    """(CompletedProcess, ckpt_save_dir) of a training of 2 epochs of 3 steps, evaluated after each."""
+    folder = tmp_path_factory.mktemp("a folder") / "ckpt"
+    more = "--epoch_size 2 --steps_per_epoch 3 --eval_while_train true --display_score 0 --ckpt_path other.ckpt".split()
+    result = run_script("train.py", *words_of(shapes_records, folder), *more)
+    assert result.returncode == 0, result.stderr
+    assert not re.search("warning|traceback|exception", result.stdout + result.stderr, re.IGNORECASE), result.stderr
+    return result, folder
+
+
+def test_lines(trained):
+    lines = trained[0].stdout.splitlines()
+    figures = r"loss \d+\.\d{4} \(box \d+\.\d{4}, class \d+\.\d{4}\) lr \d\.\d{6} \d+\.\d images/s \d+ MiB"
+    for line, (epoch, step) in zip(lines[1:3] + lines[4:6], ((1, 2), (1, 3), (2, 2), (2, 3))):
+        assert re.fullmatch(rf"epoch {epoch}/2 step {step}/3 {figures}(, \d:\d\d:\d\d left)?", line)
+    for line, epoch in ((lines[3], 1), (lines[6], 2)):
+        assert re.match(rf"epoch {epoch}/2 mAP \d\.\d{{4}} AP50 \d\.\d{{4}}", line)
+    assert len(lines) == 12 and lines[7].startswith("trained 2 epochs in 0:0")
+
+
+def test_metrics_and_events_say_the_same(trained, read_events):
+    _, folder = trained
+    rows, events = rows_of(folder / "metrics.csv"), read_events(folder / "tensorboard")[1:]
+    expected = [("1", "2"), ("1", "3"), ("1", "3"), ("2", "5"), ("2", "6"), ("2", "6")]
+    assert [(row["epoch"], row["step"]) for row in rows] == expected
+    assert [event.step for event in events] == [2, 3, 3, 5, 6, 6]
+    for row, event in zip(rows, events):
+        values = {value.tag: value.simple_value for value in event.summary.value}
+        columns = {f"validation/{name}": name for name in ("mAP", *METRICS)} if row["AP"] else TAGS
+        assert set(columns) <= set(values)
+        for tag, column in columns.items():
+            assert float(row[column]) == pytest.approx(values[tag], rel=1e-6)
+    for row in (row for row in rows if row["loss"]):
+        assert float(row["box_loss"]) + float(row["class_loss"]) == pytest.approx(float(row["loss"]), rel=1e-5)
+        assert float(row["gradient_norm"]) > 0 and float(row["loss_scale"]) == 1024 and row["skipped_steps"] == "0"
+        assert 0 <= float(row["data_wait"]) < 1 and float(row["images_per_second"]) > 0
+        assert 100 < float(row["memory_mib"]) < 20000
+
+
+def test_the_same_images_are_drawn_after_each_evaluation(trained, read_events):
+    drawn = []
+    for event in read_events(trained[1] / "tensorboard"):
+        values = {value.tag: value.image for value in event.summary.value if value.tag.startswith("examples/")}
+        if values:
+            drawn.append(values)
+    assert [sorted(values) for values in drawn] == [[f"examples/{number}" for number in (11, 12, 13, 14)]] * 2
+    pictures = [
+        cv2.imdecode(np.frombuffer(values["examples/11"].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+        for values in drawn
+    ]
+    assert pictures[0].shape == pictures[1].shape == (96, 96, 3)
+    assert not np.array_equal(*pictures)  # another detector found something else
+
+
+def test_the_command_at_the_end_evaluates_the_best_detector(trained, tmp_path):
+    result, folder = trained
+    line = result.stdout.splitlines()[-1]
+    assert line.startswith("evaluation: ")
+    command = f"{line.removeprefix('evaluation: ')} --output_dir {shlex.quote(str(tmp_path))}"
+    found = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    best = max(float(row["mAP"]) for row in rows_of(folder / "metrics.csv") if row["AP"])
+    assert found.stdout.splitlines()[-1] == f"mAP: {best:.4f}"
+    assert f"with mAP {best:.4f}," in result.stdout and f"in {folder}/best.ckpt\n" in result.stdout
+
+
+def parameters_of(path):
+    """All that is in a checkpoint, as bytes."""
+    content = ms.load_checkpoint(str(path))
+    return {name: value if isinstance(value, str) else value.asnumpy().tobytes() for name, value in content.items()}
+
+
+def stop(words, folder, number, after):
+    """Start train.py and send it a signal once metrics.csv has the step `after` -> (exit code, stderr)"""
+    command = [sys.executable, "examples/det/ssd/train.py", *words]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 200
+        metrics = folder / "metrics.csv"
+        while time.monotonic() < deadline:
+            if metrics.is_file() and any(row["step"] == str(after) for row in rows_of(metrics)):
+                break
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        _, err = process.communicate(timeout=100)
+        return process.returncode, err
+    finally:
+        process.kill()
+
+
+def test_stopped_and_resumed_ends_like_one_never_stopped(
+    run_script, without_progress, shapes_records, tmp_path, read_events
+):
+    """By SIGKILL within an epoch, by Ctrl-C, and at its end for more epochs."""
+    more = (
+        "--epoch_size 4 --log_interval 1 --checkpoint_every_steps 2 --eval_while_train true --display_score 1".split()
+    )
+    more += "--ema_decay 0.9 --accumulate_steps 3 --loss_scale_type dynamic --clip_grad_norm 10".split()
+    whole = words_of(shapes_records, tmp_path / "whole") + more
+    assert run_script("train.py", *whole).returncode == 0
+    folder = tmp_path / "stopped"
+    words = words_of(shapes_records, folder) + more
+    assert stop(words, folder, signal.SIGKILL, after=8)[0] == -signal.SIGKILL  # of 5 steps in an epoch
+    code, err = stop([*words, "--resume"], folder, signal.SIGINT, after=12)
+    assert (code, without_progress(err)) == (130, "ending; Ctrl-C again ends at once\ninterrupted\n")
+    result = run_script("train.py", *words, "--resume", folder / "last.ckpt")
+    assert result.returncode == 0, result.stderr
+    assert re.search(rf"images, going on from {folder}/last.ckpt after step 1[2-9]", result.stdout)
+    for name in ("ssd-4.ckpt", "last.ckpt"):
+        one, other = parameters_of(tmp_path / "whole" / name), parameters_of(folder / name)
+        assert one == other and "moments.backbone.features.net.features_0.weight" in one
+    assert parameters_of(tmp_path / "whole" / "best.ckpt") == parameters_of(folder / "best.ckpt")
+    one, other = rows_of(tmp_path / "whole" / "metrics.csv"), rows_of(folder / "metrics.csv")
+    assert [row["step"] for row in one] == [row["step"] for row in other]
+    for name in ("loss", "learning_rate", "skipped_steps", "mAP", "mAP_raw", "AR100"):
+        assert [row[name] for row in one] == [row[name] for row in other]
+    assert not list(folder.glob("earlier-*")) and len(list((folder / "tensorboard").iterdir())) == 3
+    evaluation = result.stdout.splitlines()[-1]
+    assert evaluation.startswith("evaluation: ") and "--resume" not in evaluation
+
+
+def test_going_on_from_an_older_checkpoint_loses_none(run_script, shapes_records, trained, tmp_path):
+    folder = tmp_path / "ckpt"
+    shutil.copytree(trained[1], folder)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.ckpt")}
+    words = [*words_of(shapes_records, folder), *"--epoch_size 2 --steps_per_epoch 3".split()]
+    result = run_script("train.py", *words, "--resume", folder / "ssd-1.ckpt")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{folder}: moved checkpoints from after step 3 to {folder}/earlier-1\n")
+    later = {path.name: path.read_bytes() for path in (folder / "earlier-1").iterdir()}
+    assert {"last.ckpt", "ssd-2.ckpt"} <= set(later) <= {"best.ckpt", "last.ckpt", "ssd-2.ckpt"}
+    assert {**before, **later} == before and before["ssd-1.ckpt"] == (folder / "ssd-1.ckpt").read_bytes()
+    assert parameters_of(folder / "ssd-2.ckpt") == parameters_of(folder / "earlier-1" / "ssd-2.ckpt")
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(run_script, shapes_records, tmp_path):
+    words = [*words_of(shapes_records, tmp_path / "ckpt"), *"--epoch_size 2 --lr 1e37 --log_interval 50".split()]
+    result = run_script("train.py", *words)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    found = re.match(
+        r"error: training: got a loss that is not finite in epoch 1, step ([2-5]) of 5, on rank 0 "
+        r"for images (\d+), (\d+), ",
+        result.stderr,
+    )
+    assert found and all(1 <= int(number) <= 10 for number in found.groups()[1:])
+
+
+def test_resume_refuses_what_is_not_the_same_course(run_script, shapes_records, trained, tmp_path):
+    _, folder = trained
+    words = [*words_of(shapes_records, folder), "--epoch_size", "3", "--steps_per_epoch", "3", "--resume"]
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    def refused(*more):
+        result = run_script("train.py", *words, *more)
+        assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+        return result.stderr
+
+    assert "got 7 as seed, expected 0 as in" in refused("--seed", "7")
+    assert "got 3 as images in a step on all devices, expected 2" in refused("--batch_size", "3")
+    assert "2 of 2 epochs done" in refused("--epoch_size", "2")
+    assert "got a checkpoint without the state of a training" in refused(folder / "best.ckpt")
+    cut = tmp_path / "ckpt"
+    cut.mkdir()
+    for number, name in enumerate(("ssd-1.ckpt", "ssd-2.ckpt", "last.ckpt")):
+        content = before[name] if name != "last.ckpt" else before[name][:-100]
+        (cut / name).write_bytes(content)
+        os.utime(cut / name, (1e9 + number, 1e9 + number))
+    message = refused("--ckpt_save_dir", cut)
+    assert f"{cut}/last.ckpt: got a file that is cut off" in message and f"--resume {cut}/ssd-2.ckpt" in message
+    assert "without a checkpoint of a training" in refused("--ckpt_save_dir", tmp_path / "nowhere")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before

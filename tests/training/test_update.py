@@ -1,0 +1,122 @@
+"""What a training step makes of gradients besides an update: clipping, accumulation, averages, losses that are none."""
+
+import numpy as np
+import pytest
+from fakes import WeightedSum
+from mindspore import Tensor, nn, ops
+from ssd.models.detector import create_detector
+from ssd.training.optimizer import freeze
+from ssd.training.train_step import OUTPUTS, CPUTrainStep, create_train_step
+
+HUGE = 2.0**125  # a loss scale that, times 8, is beyond float32
+
+
+class Step:
+    """A training step at a learning rate of 0.5 on two weights of 1, whose gradients are its inputs."""
+
+    def __init__(self, scale=1.0, **more):
+        self.net = WeightedSum()
+        optimizer = nn.Momentum(self.net.trainable_params(), learning_rate=0.5, momentum=0.0)
+        self.step = CPUTrainStep(self.net, optimizer, nn.FixedLossScaleUpdateCell(scale), **more).set_train()
+
+    def __call__(self, *gradients):
+        """-> {name of OUTPUTS: value}"""
+        return dict(zip(OUTPUTS, self.step(Tensor(np.array(gradients, np.float32))).asnumpy().tolist()))
+
+    @property
+    def weight(self):
+        return self.net.weight.asnumpy().tolist()
+
+    @property
+    def average(self):
+        return self.step.ema_weight[0].asnumpy().tolist()
+
+
+def test_long_gradients_are_shortened_and_short_ones_are_not():
+    step = Step(clip_norm=2.5)
+    assert step(3, -4)["grad_norm"] == 5  # before clipping
+    assert step.weight == [1 - 0.5 * 1.5, 1 + 0.5 * 2]
+    assert step(1.5, 2)["grad_norm"] == 2.5
+    assert step.weight == [0.25 - 0.75, 2 - 1]
+
+
+def test_several_batches_make_an_update_of_their_mean():
+    step = Step(accumulate=2)
+    told = step(1, -2)
+    assert step.weight == [1, 1] and (told["grad_norm"], told["updates"]) == (0, 0)
+    told = step(3, 4)
+    assert step.weight == [1 - 0.5 * 2, 1 - 0.5 * 1]
+    assert told["grad_norm"] == pytest.approx(np.sqrt(5)) and told["updates"] == 0
+    assert step(2, 2)["updates"] == 1 and step.weight == [0, 0.5]
+    step(0, 0)
+    assert step.weight == [-0.5, 0]  # the first two batches are forgotten
+
+
+def test_accumulated_gradients_are_clipped_together():
+    step = Step(accumulate=2, clip_norm=2.5)
+    step(6, 0)
+    assert step(0, -8)["grad_norm"] == 5
+    assert step.weight == [1 - 0.5 * 1.5, 1 + 0.5 * 2]
+
+
+@pytest.mark.parametrize("batches", [[(8, 1), (1, 1)], [(1, 1), (1, -8)]])
+def test_an_overflow_in_any_batch_leaves_out_the_update(batches):
+    step = Step(HUGE, accumulate=2)
+    for batch in batches:
+        told = step(*batch)
+    assert step.weight == [1, 1] and told["skipped"] == 1 and not np.isfinite(told["grad_norm"])
+    step(1, 1)
+    assert step(1, 1)["skipped"] == 1 and step.weight == [0.5, 0.5]
+
+
+def test_the_average_follows_the_weights():
+    step = Step(ema_decay=0.9)
+    step(2, 0)  # to 0, 1; the decay after the first update is 2 / 11
+    assert step.weight == [0, 1] and step.average == pytest.approx([2 / 11, 1])
+    step(-4, 0)  # to 2, 1, with 3 / 12
+    assert step.average == pytest.approx([2 / 11 / 4 + 2 * 3 / 4, 1])
+    ops.assign(step.step.optimizer.global_step, Tensor([10**6], step.step.optimizer.global_step.dtype))
+    before = step.average[0]
+    step(0, 0)
+    assert step.average[0] == pytest.approx(before * 0.9 + 2 * 0.1)
+
+
+def test_the_average_rests_while_batches_are_accumulated_or_left_out():
+    step = Step(HUGE, ema_decay=0.9, accumulate=2)
+    step(1, 1)
+    assert step.average == [1, 1]
+    step(8, 1)
+    assert step.average == [1, 1]
+    step(1, 1), step(1, 1)
+    assert step.average == pytest.approx([0.5 + 0.5 * 2 / 11] * 2)
+
+
+def test_steps_since_a_loss_that_is_no_number_are_counted():
+    step = Step()
+    assert [step(*batch)["steps_since_non_finite"] for batch in ((1, 1), (np.nan, 1), (1, 1), (np.inf, 1))] == [0, 1, 2, 3]
+    assert step.weight == [0, 0]  # the two good ones were applied, the others left out
+
+
+def test_an_overflow_of_gradients_alone_is_no_bad_loss():
+    step = Step(HUGE)
+    told = step(8, -1)
+    assert (told["loss"], told["skipped"], told["steps_since_non_finite"]) == (7, 1, 0)
+
+
+def test_the_average_has_statistics_and_frozen_ones_stay(tiny_recipe):
+    cfg = tiny_recipe(ema_decay=0.5, freeze="backbone_batch_norm")
+    detector = create_detector(cfg)
+    freeze(detector, cfg.freeze)
+    step = create_train_step(cfg, detector, np.full(9, 0.01, np.float32)).set_train()
+    before = {name: value.asnumpy().copy() for name, value in step.parameters_dict().items()}
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    step(Tensor(image), Tensor(np.full((2, 1, 4), [0.1, 0.1, 0.6, 0.6], np.float32)), Tensor(np.ones((2, 1), np.int32)))
+    after = {name: value.asnumpy() for name, value in step.parameters_dict().items()}
+    frozen = [name for name in detector.parameters_dict() if name.startswith("backbone.") and "weight" not in name]
+    assert frozen and all(np.array_equal(before[name], after[name]) for name in frozen)
+    moved = [name for name in detector.parameters_dict() if not np.array_equal(before[name], after[name])]
+    assert any("moving" in name for name in moved) and any("backbone" in name for name in moved)
+    for name in moved:
+        average = before[name] + (after[name] - before[name]) * np.float32(9 / 11)
+        np.testing.assert_allclose(after[f"ema.{name}"], average, rtol=1e-5, atol=1e-7)

@@ -1,0 +1,171 @@
+"""Evaluations between epochs: when, what is kept as the best, and when a training ends early."""
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+from fakes import Notes, Tiny, context, draw, evaluated, saved_weight, set_weight
+from mindspore import Parameter, Tensor, nn, ops
+from ssd.checkpoints.loading import EVALUATION_KEY, read_checkpoint, save_checkpoint
+from ssd.training.logger import EvalRecord, TrainingLogger
+from ssd.training.validation import ValidationCallback, ema_weights, read_best
+
+
+@pytest.fixture
+def net():
+    return Tiny()
+
+
+def evaluate_epochs(net, folder, aps, **when):
+    """Run the callback over epochs 1, 2, … of 10 steps; the weight is the epoch -> the callback, its records"""
+    rest, notes = list(aps), Notes()
+    when = {"start": 1, "interval": 1, "epochs": 99, **when}
+    callback = ValidationCallback(lambda: evaluated(rest.pop(0)), draw, TrainingLogger(notes), net, folder, **when)
+    for epoch in range(1, min(len(aps), when["epochs"]) + 1):
+        set_weight(net, epoch)
+        callback.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch))
+    return callback, notes.evaluations
+
+
+@pytest.mark.parametrize(
+    "when, epochs",
+    [
+        ({"start": 1, "interval": 1, "epochs": 4}, [1, 2, 3, 4]),
+        ({"start": 2, "interval": 2, "epochs": 7}, [2, 4, 6, 7]),
+        ({"start": 3, "interval": 2, "epochs": 8}, [3, 5, 7, 8]),
+        ({"start": 9, "interval": 1, "epochs": 5}, [5]),
+    ],
+)
+def test_epochs_that_are_evaluated(when, epochs, net, tmp_path):
+    _, records = evaluate_epochs(net, tmp_path, [0.1] * 9, **when)
+    assert [record.epoch for record in records] == epochs
+
+
+@pytest.mark.parametrize(
+    "aps, best",
+    [
+        ([0.0, 0.0, 0.0], 1),  # any detector is better than none, and an equal one is no better
+        ([0.2, 0.5, 0.4], 2),
+        ([0.5, 0.2, 0.5], 1),
+        ([-1.0, 0.0], 2),  # -1: nothing to score
+    ],
+)
+def test_the_best_detector_is_kept(aps, best, net, tmp_path):
+    callback, records = evaluate_epochs(net, tmp_path / "ckpt", aps)
+    assert callback.best.epoch == best and callback.best.metrics["mAP"] == max(aps)
+    assert [record.epoch for record in records if record.is_best][-1] == best
+    assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["best.ckpt"]
+    assert saved_weight(tmp_path / "ckpt" / "best.ckpt") == best
+
+
+def test_evaluations_are_recorded(net, tmp_path):
+    _, records = evaluate_epochs(net, tmp_path, [0.25, 0.125], epochs=2)
+    assert records == [
+        EvalRecord(1, 10, {"mAP": 0.25, "AP50": 0.5}, True, {"11": np.array(0.25)}),
+        EvalRecord(2, 20, {"mAP": 0.125, "AP50": 0.5}, False, {"11": np.array(0.125)}),
+    ]
+
+
+def test_the_best_says_what_it_is_best_at(net, tmp_path):
+    _, records = evaluate_epochs(net, tmp_path, [0.25, 0.5, 0.125])
+    found = read_best(tmp_path)
+    assert found == EvalRecord(2, 20, {"mAP": 0.5, "AP50": 0.5}, True, {})
+    assert json.loads(read_checkpoint(tmp_path / "best.ckpt")[EVALUATION_KEY])["epoch"] == 2
+
+
+def test_of_a_best_without_words_or_none_nothing_is_known(net, tmp_path):
+    assert read_best(tmp_path) is None
+    save_checkpoint(net, tmp_path / "best.ckpt")
+    assert read_best(tmp_path) is None
+
+
+def test_a_training_that_goes_on_keeps_its_best(net, tmp_path):
+    before = EvalRecord(3, 30, {"mAP": 0.4}, True, {})
+    callback, records = evaluate_epochs(net, tmp_path, [0.3, 0.4], best=before)
+    assert callback.best is before and not any(record.is_best for record in records)
+    assert not (tmp_path / "best.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    "aps, when, ended_at",
+    [
+        ([0.1, 0.2, 0.2, 0.1, 0.3], {"patience": 2}, 4),
+        ([0.1, 0.2, 0.2, 0.3, 0.1], {"patience": 2}, None),
+        ([0.1] * 6, {"patience": 2, "start": 2, "interval": 2}, 6),  # epochs 2, 4, 6
+        ([0.2, 0.1], {"patience": 1, "epochs": 2}, None),  # it was the last anyway
+        ([0.2, 0.1, 0.1, 0.1], {}, None),
+    ],
+)
+def test_training_ends_when_patience_does(aps, when, ended_at, net, tmp_path):
+    rest, stops = list(aps), []
+    when = {"start": 1, "interval": 1, "epochs": 99, **when}
+    callback = ValidationCallback(lambda: evaluated(rest.pop(0)), draw, None, net, tmp_path, **when)
+    for epoch in range(1, len(aps) + 1):
+        params = context(cur_epoch_num=epoch, cur_step_num=10 * epoch)
+        params.request_stop = lambda: stops.append(epoch)
+        callback.on_train_epoch_end(params)
+        if stops:
+            break
+    assert (stops[0] if stops else None) == callback.ended_at == ended_at
+
+
+def test_patience_counts_evaluations_before_a_training_was_stopped(net, tmp_path):
+    before, stops = EvalRecord(3, 30, {"mAP": 0.4}, True, {}), []
+    when = {"start": 1, "interval": 1, "epochs": 99, "patience": 2}
+    callback = ValidationCallback(lambda: evaluated(0.1), draw, None, net, tmp_path, **when, best=before)
+    params = context(cur_epoch_num=5, cur_step_num=50)  # the fourth was evaluated before
+    params.request_stop = lambda: stops.append(True)
+    callback.on_train_epoch_end(params)
+    assert stops and callback.ended_at == 5
+
+
+def test_averaged_weights_are_evaluated_and_saved_as_the_best(net, tmp_path):
+    @contextlib.contextmanager
+    def average():
+        set_weight(net, 7)
+        yield
+        set_weight(net, 1)
+
+    def evaluation():
+        return evaluated(float(net.weight.asnumpy()[0, 0]) / 10)
+
+    set_weight(net, 1)
+    notes = Notes()
+    ValidationCallback(
+        evaluation, draw, TrainingLogger(notes), net, tmp_path, start=1, interval=1, epochs=9, average=average
+    ).on_train_epoch_end(context(cur_epoch_num=1, cur_step_num=10))
+    (record,) = notes.evaluations
+    assert (record.metrics["mAP"], record.metrics["mAP_raw"], record.is_best) == (0.7, 0.1, True)
+    assert saved_weight(tmp_path / "best.ckpt") == 7 and net.weight.asnumpy()[0, 0] == 1
+
+
+class Doubled(nn.Cell):
+    """A network with two parameters, and the step that averages them."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = Parameter(np.array([1, 2], np.float32), name="weight")
+        self.moving_mean = Parameter(np.array([3], np.float32), name="moving_mean", requires_grad=False)
+
+    def construct(self, x):
+        return (x * self.weight).sum() + self.moving_mean[0]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_compiled_network_has_averaged_weights_for_a_while(fails):
+    net, step = Doubled(), Tiny()
+    step.ema_weight = [
+        Parameter(np.array([10, 20], np.float32), name="ema.weight"),
+        Parameter(np.array([30], np.float32), name="ema.moving_mean"),
+    ]
+    x = Tensor(np.ones(2, np.float32))
+    assert net(x).asnumpy() == 6
+    with pytest.raises(KeyError) if fails else contextlib.nullcontext():
+        with ema_weights(net, step):
+            assert net(x).asnumpy() == 60
+            if fails:
+                raise KeyError
+    assert net(x).asnumpy() == 6
+    ops.assign(net.weight, Tensor(np.zeros(2, np.float32)))
+    assert step.ema_weight[0].asnumpy().tolist() == [10, 20]  # it was copied, not shared
