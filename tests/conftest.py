@@ -14,8 +14,9 @@ import ssd  # noqa: F401  first, because it sets environment variables that Mind
 # isort: split
 import numpy as np
 import pytest
-from make_shapes import make_shapes
 from mindspore import Tensor
+
+from make_shapes import make_shapes
 from pets import OBJECTS, annotation, write_annotations
 from ssd.config.loading import load_config
 from ssd.data.readers.coco import read_coco

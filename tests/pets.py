@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+
 from ssd.models.postprocess import Detections
 
 CLASSES = ("background", "cat", "dog", "bird")

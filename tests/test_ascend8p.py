@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+
 from launching import Launch, all_gone, is_alive, processes_of
 
 

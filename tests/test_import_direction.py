@@ -3,6 +3,7 @@
 import ast
 
 import pytest
+
 from ssd.config.loading import CONFIGS
 
 PACKAGE = CONFIGS.parent / "examples" / "det" / "ssd" / "ssd"

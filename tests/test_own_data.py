@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+
 from own_data import make_voc, make_yolo, xml_image, xml_object
 from test_commands import ROOT, SHORT, expect_clean, run
 
@@ -103,6 +104,7 @@ def test_difficult_objects_are_neither_asked_for_nor_wrong(tmp_path):
     """Of the two evaluations: what is found there counts as nothing, and what is not found as nothing missed."""
     import cv2
     import numpy as np
+
     from ssd.data.mindrecord import convert
     from ssd.data.readers.splits import read_splits
     from ssd.data.readers.voc import VocFolder

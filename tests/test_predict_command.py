@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from mindspore import Tensor
+
 from ssd.checkpoints.loading import save_checkpoint
 from ssd.config.loading import CONFIGS
 from ssd.data.images import decode_image

@@ -27,8 +27,10 @@ SSD = Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"
 sys.path.insert(0, str(SSD))
 
 from ssd.config.command_line import parse_overrides  # noqa: E402
-from ssd.config.loading import load_config  # noqa: E402
-from ssd.config.recipe_files import read_recipe  # noqa: E402
+from ssd.config.loading import (
+    load_config,  # noqa: E402
+    read_recipe,  # noqa: E402
+)
 from ssd.config.schema import Config  # noqa: E402
 from ssd.errors import UserError, exit_cleanly  # noqa: E402
 

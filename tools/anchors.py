@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
 
 import numpy as np  # noqa: E402
+
 from anchor_fit import Objects  # noqa: E402
 from anchor_fit.figure import draw_figure  # noqa: E402
 from anchor_fit.overlap import best_iou, shapes_of  # noqa: E402

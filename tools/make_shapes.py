@@ -20,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from shape_drawing import Shape, draw_scene
 
 # With gaps and not from 1, so that a category id taken for a class index is found out at once.

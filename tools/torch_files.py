@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from ssd.errors import UserError
 
 # Where a training's checkpoint keeps its state dict: NVIDIA's, uvipen's, and the custom of others.

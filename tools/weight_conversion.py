@@ -13,6 +13,7 @@ import mindspore.nn as nn
 import numpy as np
 from mindcv.models import create_model
 from mindspore import Tensor
+
 from ssd.boxes.anchors import create_anchors
 from ssd.checkpoints.loading import load_backbone, load_weights, quiet, read_checkpoint
 from ssd.checkpoints.metadata import METADATA_KEY

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from ssd.boxes.anchors import DefaultBoxes, GridAnchors, create_anchors
 
 CLOSE = {"rtol": 0, "atol": 1e-6}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.boxes.coder import BoxCoder
 from ssd.boxes.ops import yxyx_to_cyxhw
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.boxes.matcher import FORCED_MATCH_ROUNDS, Matcher
 from ssd.boxes.ops import pairwise_iou
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.boxes.nms import hard_nms, soft_nms
 from ssd.boxes.ops import pairwise_iou
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.boxes.ops import (
     box_area,
     clip_boxes,

@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
+
 from ssd.checkpoints import loading as checkpoint
 from ssd.checkpoints.loading import (
     STATE_KEY,

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from mindspore import nn
+
 from ssd.checkpoints.loading import load_pretrained, load_weights, read_checkpoint, save_checkpoint
 from ssd.checkpoints.metadata import (
     METADATA_KEY,

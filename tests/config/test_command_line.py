@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import yaml
+
 from ssd.config.command_line import parse_command_line, parse_overrides, parse_recipe_and_options
 from ssd.config.loading import CONFIGS
 from ssd.errors import UserError

@@ -6,6 +6,7 @@ import json
 import pydantic
 import pytest
 import yaml
+
 from ssd.boxes.anchors import create_anchors
 from ssd.config.loading import CONFIGS, find_device, load_config
 from ssd.data.dataset_info import DatasetInfo, SplitInfo

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+
 from ssd.boxes.anchors import create_anchors
 from ssd.config.loading import CONFIGS, load_config
 from ssd.config.mindcv_recipes import translate_published

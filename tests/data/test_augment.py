@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.boxes.ops import pairwise_iou
 from ssd.data.augment import CROP_TRIALS, align, choose_scale_denominator, holds_center, random_crop, zoom_out
 
@@ -132,7 +133,9 @@ def test_reduction_by_hand(sides, expected):
 
 def test_reduction_of_many_is_that_of_each():
     sides = np.random.default_rng(0).integers(1, 3000, (50, 2))
-    assert choose_scale_denominator(sides, (300, 200)).tolist() == [int(choose_scale_denominator(one, (300, 200))) for one in sides]
+    assert choose_scale_denominator(sides, (300, 200)).tolist() == [
+        int(choose_scale_denominator(one, (300, 200))) for one in sides
+    ]
 
 
 def test_aligning_by_hand():

@@ -5,6 +5,7 @@ import types
 import cv2
 import numpy as np
 import pytest
+
 from ssd.boxes.ops import pairwise_iou
 from ssd.config.loading import Augment
 from ssd.data.batches import EvalBatch, TrainBatch

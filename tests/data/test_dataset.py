@@ -11,6 +11,7 @@ import pytest
 from mindspore import nn
 from mindspore.mindrecord import FileWriter
 from mindspore.train import Model
+
 from ssd.config.loading import CONFIGS, load_config
 from ssd.data import dataset as dataset_module
 from ssd.data.batches import TrainBatch
@@ -193,7 +194,9 @@ def test_devices_share_out_the_batches_of_one(shapes_records):
 def test_steps_are_as_many_for_any_number_of_devices(shapes_records):
     """Ten images on three devices are four each, enough for two batches of two; yet one device has one of six."""
     sizes = [
-        create_dataset(configure(shapes_records, batch_size=6 // world_size), "train", rank, world_size).get_dataset_size()
+        create_dataset(
+            configure(shapes_records, batch_size=6 // world_size), "train", rank, world_size
+        ).get_dataset_size()
         for world_size in (1, 2, 3, 6)
         for rank in range(world_size)
     ]

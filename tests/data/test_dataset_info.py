@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from ssd.data.dataset_info import DatasetInfo, SplitInfo, check_files, read_dataset_info, sha256
 from ssd.errors import UserError
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from mindspore.dataset import MindDataset
+
 from ssd.data import mindrecord
 from ssd.data.dataset_info import check_files
 from ssd.data.readers.coco_layouts import CocoFolder

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from ssd.data import images
 from ssd.data.images import check_image, decode_image, decode_with_opencv, is_truncated_jpeg, read_size
 

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from ssd.data import mindrecord
 from ssd.data.dataset_info import check_files, read_dataset_info
 from ssd.data.readers.coco_layouts import CocoFolder

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from mindspore.dataset import MindDataset
+
 from ssd.data import mindrecord
 from ssd.data.dataset_info import check_files, read_dataset_info, sha256
 from ssd.data.readers.coco import read_coco

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from ssd.data.images import decode_image
-from ssd.data.photos import read_image_file
+
+from ssd.data.images import decode_image, read_image_file
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Images out of the shards by their ids."""
 
 import pytest
+
 from ssd.data.dataset import read_images
 from ssd.errors import UserError
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from ssd.data.readers.coco import CocoImage
-from ssd.data.records import read_record
+
+from ssd.data.mindrecord import read_record
+from ssd.data.readers.annotations import CocoImage
 from ssd.errors import UserError
 
 

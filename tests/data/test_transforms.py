@@ -5,6 +5,7 @@ import colorsys
 import cv2
 import numpy as np
 import pytest
+
 from ssd.data.transforms import FILL, color_matrices, mean_grey, render_window, resize
 
 GREY, RED = (100, 100, 100), (255, 0, 0)

@@ -1,6 +1,7 @@
 """COCO's evaluation of detections made by hand."""
 
 import pytest
+
 from pets import CLASSES, OBJECTS, add_all_but, annotation, detections, write_annotations
 from ssd.errors import UserError
 from ssd.evaluation.coco_metrics import METRICS, CocoEvaluator

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from pets import CLASSES, OBJECTS, detections
 from ssd.data.dataset import create_dataset
 from ssd.errors import UserError
@@ -58,7 +59,7 @@ def test_an_image_is_scored_once_and_absent_ones_are_told(truth, tmp_path, monke
     monkeypatch.setattr(evaluator_module, "create_inference_net", lambda *_: None)
     monkeypatch.setattr(evaluator_module, "create_selector", lambda *_: None)
     monkeypatch.setattr(evaluator_module, "detect", lambda *_: iter([(11, cat), (11, dog), (13, detections())]))
-    evaluation = DetectorEvaluator(SimpleNamespace(data_dir=str(tmp_path), classes=CLASSES, metric="voc"), None, None, None)
+    evaluation = DetectorEvaluator(SimpleNamespace(data_dir=str(tmp_path), classes=CLASSES, metric="voc"), None, None)
     evaluated = evaluation()
     assert [result["category_id"] for result in evaluated.evaluator.results] == [90]
     assert evaluated.image_ids == [11, 13]
@@ -70,7 +71,7 @@ def test_evaluation_needs_names_of_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluator_module, "create_inference_net", lambda *_: None)
     monkeypatch.setattr(evaluator_module, "create_selector", lambda *_: None)
     with pytest.raises(UserError, match="got no dataset.json and no class names"):
-        DetectorEvaluator(SimpleNamespace(data_dir=str(tmp_path), classes=None), None, None, None)
+        DetectorEvaluator(SimpleNamespace(data_dir=str(tmp_path), classes=None), None, None)
 
 
 def test_rates_leave_the_first_batch_out_where_there_is_another():

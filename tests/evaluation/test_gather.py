@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mindspore import Tensor
+
 from ssd.evaluation import gather
 from ssd.evaluation.gather import DetectionGatherer, pack, unpack
 from ssd.models.postprocess import Detections

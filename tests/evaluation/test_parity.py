@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from mindspore import Tensor
+
 from ssd.boxes.anchors import create_anchors
 from ssd.checkpoints.loading import load_weights
 from ssd.models.detector import create_detector
@@ -79,5 +80,7 @@ def test_decoded_boxes(published):
 
 def test_loss(published):
     targets = [Tensor(published.expected[name]) for name in ("target_offsets", "target_labels")]
-    loss, _, _ = create_loss(published.cfg, published.anchors)(Tensor(published.box_offsets), Tensor(published.cls_logits), *targets)
+    loss, _, _ = create_loss(published.cfg, published.anchors)(
+        Tensor(published.box_offsets), Tensor(published.cls_logits), *targets
+    )
     assert float(loss.asnumpy()) == pytest.approx(float(published.expected["loss"]), rel=1e-5)

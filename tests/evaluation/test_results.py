@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from pets import CLASSES, add_all_but, detections
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from pets import CLASSES, add_all_but, detections
 from ssd.errors import UserError
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.evaluator import EvaluationResult

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from pets import CATEGORIES, CLASSES, OBJECTS, add_all_but, annotation, detections, write_annotations
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.voc_metrics import compute_voc_metrics

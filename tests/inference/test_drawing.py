@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from ssd.inference import drawing
 from ssd.inference.drawing import TRUTH_COLOR, class_color, draw_boxes, draw_detections, draw_truth
 

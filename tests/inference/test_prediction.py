@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
 from ssd.data.images import decode_image
 from ssd.errors import UserError
 from ssd.inference import video as video_prediction

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 from PIL import Image
+
 from ssd.checkpoints.loading import save_checkpoint
 from ssd.config.loading import CONFIGS
 from ssd.data.images import decode_image

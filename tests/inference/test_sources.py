@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
 from ssd.errors import UserError
 from ssd.inference.sources import DEFAULT_RATE, Video, open_source
 

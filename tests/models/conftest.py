@@ -6,6 +6,7 @@ import ssd  # noqa: F401  first, because it sets environment variables that Mind
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+
 from ssd.boxes.anchors import DefaultBoxes, create_anchors
 from ssd.models.detector import create_detector
 from ssd.models.target_assigner import create_assigner

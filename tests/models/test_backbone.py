@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from mindspore import Tensor
+
 from ssd.errors import UserError
 from ssd.models.backbone import Backbone
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from mindspore import nn, ops
+
 from ssd.boxes.anchors import create_anchors
 from ssd.boxes.coder import BoxCoder
 from ssd.models.losses import OverlapLoss, create_box_loss, create_loss
@@ -167,5 +168,7 @@ def test_recipes_choose_the_box_loss(cls_loss, kind, load_recipe, call, rng):
     labels = np.zeros((2, anchors), np.int32)
     labels[0, [1, 5]], labels[1, [7, 20]] = 1, 2
     each = call(create_box_loss(cfg, create_anchors(cfg)), offsets, targets)
-    _, box_loss, _ = call(create_loss(cfg, create_anchors(cfg)), offsets, np.zeros((2, anchors, 3), np.float32), targets, labels)
+    _, box_loss, _ = call(
+        create_loss(cfg, create_anchors(cfg)), offsets, np.zeros((2, anchors, 3), np.float32), targets, labels
+    )
     assert box_loss == pytest.approx(each[labels > 0].sum() / 4, rel=1e-5)  # two positives in each of two images

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mindspore import nn
+
 from ssd.boxes.anchors import create_anchors
 from ssd.errors import UserError
 from ssd.models.detector import SSD, create_detector, to_mixed_precision

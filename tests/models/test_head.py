@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+
 from ssd.boxes.anchors import DefaultBoxes, GridAnchors
 from ssd.models.head import PlainSSDHead, SharedSSDHead, SSDHead, create_head
 

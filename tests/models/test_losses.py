@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gradients import Gradients
+
 from ssd.models.losses import SigmoidFocalLoss, SSDLoss, create_loss
 
 B, A, K = 2, 6, 4

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gradients import Gradients
+
 from ssd.models.losses import MultiboxLoss, SSDLoss, create_loss
 
 B, A, K = 3, 40, 4

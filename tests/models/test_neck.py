@@ -4,6 +4,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+
 from ssd.models.backbone import Backbone
 from ssd.models.layers import InvertedResidual
 from ssd.models.neck import FPN, ExtraConvs, ExtraLayers, create_neck

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.boxes.coder import BoxCoder
 from ssd.inference.network import create_selector
 from ssd.models.postprocess import DecodeBoxes, DetectionSelector, TopKCandidates, create_postprocess

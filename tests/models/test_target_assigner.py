@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from ssd.boxes.coder import BoxCoder
 from ssd.boxes.matcher import FORCED_MATCH_ROUNDS, Matcher
 from ssd.models.target_assigner import TargetAssigner, create_assigner

@@ -7,6 +7,7 @@ from pathlib import Path
 import mindspore as ms
 import pytest
 import yaml
+
 from ssd.runtime import compile_cache as module
 from ssd.runtime.compile_cache import cache_folder, compile_cache
 from ssd.runtime.device import Runtime

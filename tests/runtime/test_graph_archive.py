@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 from ssd.runtime import graph_archive
 from ssd.runtime.graph_archive import GraphArchive, drop_old
 

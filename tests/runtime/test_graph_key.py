@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from ssd.config.loading import Config
 from ssd.data.dataset_info import DatasetInfo, SplitInfo
 from ssd.runtime import graph_key as module

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+
 from make_shapes import make_shapes
 from msrun_job import ROOT, Job, two_hosts
 from ssd.data.readers.coco import read_coco

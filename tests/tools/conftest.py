@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-import convert_weights
 import pytest
+
+import convert_weights
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
 

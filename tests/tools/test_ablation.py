@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from ablation import Study, make_table
 from ssd.config.loading import CONFIGS, load_config
 from ssd.errors import UserError

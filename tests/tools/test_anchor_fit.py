@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from anchor_fit import Objects, search
 from anchor_fit.overlap import best_iou
 from anchor_fit.search import Values, anchors_of, fit, is_better, score

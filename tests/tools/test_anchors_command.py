@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import anchors as tool
 import cv2
 import numpy as np
 import pytest
 import yaml
+
+import anchors as tool
 from anchor_fit import Objects
 from anchor_fit.reading import hold_back, read_objects, read_parts
 from ssd.boxes.anchors import create_anchors

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from benchmarks import Case, data, nms, ratio
 from benchmarks.convert import measure_convert, repeat_images
 from benchmarks.network import measure_eval, measure_infer

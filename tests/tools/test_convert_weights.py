@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mindcv.models import create_model
 from safetensors.numpy import save_file
+
 from ssd.checkpoints.loading import read_checkpoint
 from ssd.checkpoints.metadata import METADATA_KEY
 from ssd.errors import UserError

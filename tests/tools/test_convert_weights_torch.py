@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 import mindspore as ms  # noqa: E402
 import torch_networks  # noqa: E402
 from mindspore import Tensor  # noqa: E402
+
 from ssd.boxes.anchors import create_anchors  # noqa: E402
 from ssd.checkpoints.loading import load_backbone, load_weights  # noqa: E402
 from ssd.checkpoints.metadata import METADATA_KEY  # noqa: E402

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import make_shapes
 import numpy as np
 import pytest
-import shape_drawing
 from pycocotools.coco import COCO
+
+import make_shapes
+import shape_drawing
 
 SIZE = 128
 SPLITS = ("train2017", "val2017")

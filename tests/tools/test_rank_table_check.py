@@ -1,6 +1,7 @@
 """The check of rank tables: what HCCL allows is allowed, and each way to break a table is told."""
 
 import pytest
+
 from rank_table_check import Server, check_table
 from ssd.errors import UserError
 

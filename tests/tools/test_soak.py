@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import soak
 from mindspore import Parameter, save_checkpoint
+
+import soak
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+
 from fakes import Tiny
 from ssd.checkpoints.loading import EVALUATION_KEY, STATE_KEY, link_checkpoint, save_checkpoint
 from ssd.errors import UserError

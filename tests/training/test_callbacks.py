@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from fakes import Notes, Tiny, context, draw, evaluated, outputs
 from mindspore import nn, ops
 from mindspore.train import Model
+
+from fakes import Notes, Tiny, context, draw, evaluated, outputs
 from ssd.checkpoints.loading import read_checkpoint
 from ssd.training import callbacks
 from ssd.training.bad_loss import StopOnNonFiniteLoss

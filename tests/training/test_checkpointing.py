@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+
 from fakes import Tiny, context, saved_weight, set_weight
 from ssd.checkpoints.loading import STATE_KEY, read_checkpoint
 from ssd.training.checkpointing import CheckpointSaver, StopOnSignal

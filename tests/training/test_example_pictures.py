@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.inference.drawing import TRUTH_COLOR, class_color
 from ssd.models.postprocess import Detections

@@ -8,11 +8,12 @@ import math
 import cv2
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import SessionLog
+
 from ssd.errors import UserError
 from ssd.evaluation.coco_metrics import METRICS
 from ssd.training.logger import EvalRecord, MetricsFile, StepRecord, TrainingLogger, open_log_files
 from ssd.training.tensorboard import TAGS, TensorBoardEvents
-from tensorboardX.proto.event_pb2 import SessionLog
 
 STEP = StepRecord(
     epoch=2,

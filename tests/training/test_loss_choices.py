@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mindspore import Tensor
+
 from ssd.boxes.anchors import create_anchors
 from ssd.boxes.ops import pairwise_iou
 from ssd.inference.network import create_inference_net

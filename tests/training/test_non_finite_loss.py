@@ -1,6 +1,7 @@
 """A loss that is not finite ends a training, which says when and of which images."""
 
 import pytest
+
 from fakes import context, outputs
 from ssd.errors import UserError
 from ssd.training.bad_loss import StopOnNonFiniteLoss

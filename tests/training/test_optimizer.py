@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn
+
 from ssd.training.optimizer import create_optimizer, freeze, group_by_decay
 
 NAMES = ["conv.weight", "norm.gamma", "norm.beta", "head.weight", "head.bias"]

@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+
 from ssd.training import progress_bar as training_display
 from ssd.training.logger import EvalRecord, StepRecord
 from ssd.training.progress_bar import TrainingProgressBar, format_duration

@@ -3,6 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
+
 from ssd.errors import UserError
 from ssd.training.schedule import create_schedule, warmup_cosine, warmup_steps
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from fakes import context
 from mindspore import Tensor
+
+from fakes import context
 from ssd.training.ending import SynchronizedStop
 
 

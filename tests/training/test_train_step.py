@@ -4,8 +4,9 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from fakes import WeightedSum
 from mindspore import Tensor, nn, ops
+
+from fakes import WeightedSum
 from ssd.boxes.anchors import create_anchors
 from ssd.checkpoints.loading import load_weights, save_checkpoint
 from ssd.inference import network as inference_module

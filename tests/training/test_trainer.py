@@ -15,6 +15,7 @@ import cv2
 import mindspore as ms
 import numpy as np
 import pytest
+
 from ssd.evaluation.coco_metrics import METRICS
 from ssd.training.tensorboard import TAGS
 

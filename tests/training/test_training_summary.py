@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ssd.training.closing import evaluation_command, training_summary
 from ssd.training.logger import EvalRecord
 

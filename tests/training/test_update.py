@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from fakes import WeightedSum
 from mindspore import Tensor, nn, ops
+
+from fakes import WeightedSum
 from ssd.models.detector import create_detector
 from ssd.training.optimizer import freeze
 from ssd.training.train_step import OUTPUTS, CPUTrainStep, create_train_step
@@ -93,7 +94,12 @@ def test_the_average_rests_while_batches_are_accumulated_or_left_out():
 
 def test_steps_since_a_loss_that_is_no_number_are_counted():
     step = Step()
-    assert [step(*batch)["steps_since_non_finite"] for batch in ((1, 1), (np.nan, 1), (1, 1), (np.inf, 1))] == [0, 1, 2, 3]
+    assert [step(*batch)["steps_since_non_finite"] for batch in ((1, 1), (np.nan, 1), (1, 1), (np.inf, 1))] == [
+        0,
+        1,
+        2,
+        3,
+    ]
     assert step.weight == [0, 0]  # the two good ones were applied, the others left out
 
 

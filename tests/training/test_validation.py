@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from fakes import Notes, Tiny, context, draw, evaluated, saved_weight, set_weight
 from mindspore import Parameter, Tensor, nn, ops
+
+from fakes import Notes, Tiny, context, draw, evaluated, saved_weight, set_weight
 from ssd.checkpoints.loading import EVALUATION_KEY, read_checkpoint, save_checkpoint
 from ssd.training.logger import EvalRecord, TrainingLogger
 from ssd.training.validation import ValidationCallback, ema_weights, read_best

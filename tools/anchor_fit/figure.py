@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
+
 from ssd.evaluation.report.charts import BLUE, GREY, INK, RED
 
 THRESHOLDS = np.linspace(0.3, 0.9, 61)

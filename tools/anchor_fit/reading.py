@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
+
 from ssd.data.batches import named
 from ssd.data.dataset import find_shard
 from ssd.data.dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+
 from ssd.boxes.anchors import create_anchors
 
 from . import Objects

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
+
 from ssd.data.inspection.anchor_recall import AnchorSet, explain
 from ssd.data.inspection.report import LARGE, SMALL
 

@@ -11,6 +11,7 @@ import ssd  # noqa: F401  first, because it sets environment variables that Mind
 # isort: split
 import cv2
 import mindspore.dataset as ds
+
 from ssd.data.dataset import create_dataset, find_shard, worker_count
 from ssd.data.images import decode_with_opencv
 

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 from mindspore import Tensor
-from ssd.boxes.anchors import create_anchors
+
 from ssd.checkpoints.loading import load_weights
 from ssd.data.dataset import create_dataset
 from ssd.evaluation.evaluator import DetectorEvaluator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+
 from ssd.models.postprocess import DetectionSelector
 
 from . import Case, ratio

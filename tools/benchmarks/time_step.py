@@ -12,11 +12,10 @@ WARM_UP = 2  # steps after compilation that are not counted
 
 def main(config: str, overrides: str, steps: str, out: str) -> None:
     """Write OUT, JSON: compile_s, step_ms, and the batch that was used."""
+    from benchmarks.network import create_step, made_up_batch, time_calls
     from ssd.config.loading import load_config
     from ssd.runtime.compile_cache import compile_cache
     from ssd.runtime.device import Runtime
-
-    from benchmarks.network import create_step, made_up_batch, time_calls
 
     cfg = load_config(config, json.loads(overrides))
     step, batch = create_step(cfg), made_up_batch(cfg)

@@ -23,7 +23,9 @@ OPTIONS = {
 @supervised_by_msrun
 @exit_cleanly
 def main() -> None:
-    cfg, options = parse_recipe_and_options(__doc__, OPTIONS)  # before MindSpore loads, so that a mistake is told at once
+    cfg, options = parse_recipe_and_options(
+        __doc__, OPTIONS
+    )  # before MindSpore loads, so that a mistake is told at once
 
     from ssd.training.trainer import train
 

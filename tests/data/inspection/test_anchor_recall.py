@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.boxes.ops import cyxhw_to_yxyx
 from ssd.data.inspection.anchor_recall import CHUNK, AnchorSet, beyond_any_anchor, not_recalled
 
@@ -48,7 +49,9 @@ def test_bounds_by_hand(height, width, small, long):
 def test_the_bound_of_length_is_tight():
     """A square of 60, and a box of its area and 2.25 times its ratio, 40x90: 40 * 60 / (2 * 3600 - 2400) is 0.5."""
     square = AnchorSet(box(60, 60), (200, 200))
-    assert not_recalled(box(40.1, 90), square).tolist() == [False] and not_recalled(box(39.9, 90), square).tolist() == [True]
+    assert not_recalled(box(40.1, 90), square).tolist() == [False] and not_recalled(box(39.9, 90), square).tolist() == [
+        True
+    ]
 
 
 @pytest.mark.parametrize("min_iou", [0.3, 0.5, 0.7])

@@ -4,6 +4,7 @@ import shutil
 
 import cv2
 import pytest
+
 from ssd.data.inspection.image_check import AGAIN, BROKEN, check_images
 from ssd.data.readers.coco import read_coco
 

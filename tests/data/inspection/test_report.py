@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ssd.boxes.anchors import create_anchors
 from ssd.data.inspection.anchor_recall import AnchorSet
 from ssd.data.inspection.report import FEW, describe
-from ssd.data.readers.coco import BROKEN, CocoImage, CocoSplit
+from ssd.data.readers.annotations import BROKEN, CocoImage, CocoSplit
 
 CLASSES = ["background", "cat", "dog", "猫咪"]
 

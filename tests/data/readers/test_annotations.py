@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from PIL import Image
-from ssd.data.readers import annotations
-from ssd.data.readers.annotations import ImageProbe, find_path, probe_image, probe_images, read_lines
+
+from ssd.data import images
+from ssd.data.images import ImageProbe, probe_image, probe_images
+from ssd.data.readers.annotations import find_path, read_lines
 from ssd.errors import UserError
 
 
@@ -34,7 +36,7 @@ def test_a_header_beyond_what_is_read_first_is_found(tmp_path):
 
 
 def test_of_a_jpeg_only_the_start_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(annotations, "read_size", None)  # what is asked for a size once all of a file is read
+    monkeypatch.setattr(images, "read_size", None)  # what is asked for a size once all of a file is read
     path = tmp_path / "a.jpg"
     noise = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path, quality=95)

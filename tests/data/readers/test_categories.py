@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from own_data import write_coco
 from ssd.data.readers.coco_layouts import CocoFolder
 from ssd.data.readers.splits import read_splits

@@ -5,7 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from ssd.data.readers.coco import BROKEN, load_coco, parse_coco, read_coco
+
+from ssd.data.readers.annotations import BROKEN, load_coco
+from ssd.data.readers.coco import parse_coco, read_coco
 from ssd.errors import UserError
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 2, "name": "cat"}]

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+
 from own_data import write_coco
-from ssd.data.readers.coco import BROKEN
+from ssd.data.readers.annotations import BROKEN
 from ssd.data.readers.coco_layouts import CocoFolder
 from ssd.data.readers.splits import open_folder, read_splits
 from ssd.errors import UserError

@@ -9,6 +9,7 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
+
 from ssd.config.loading import CONFIGS, load_config
 from ssd.data.dataset import create_dataset
 from ssd.data.mindrecord import convert
@@ -44,7 +45,9 @@ def parts(folder, world_size, epochs=1, **changes):
     cfg = load_config(RECIPE, {"data_dir": str(folder), "device_target": "CPU", "image_size": [32, 32], **plain})
     found = []
     for rank in range(world_size):
-        iterator = create_dataset(cfg, "train", rank, world_size).create_tuple_iterator(num_epochs=epochs, output_numpy=True)
+        iterator = create_dataset(cfg, "train", rank, world_size).create_tuple_iterator(
+            num_epochs=epochs, output_numpy=True
+        )
         found.append(
             [
                 [(image[:, 16, 16, 0] / STEP).round().astype(int).tolist() for image, *_ in iterator]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from own_data import make_voc, make_yolo, write_coco
 from ssd.data.dataset_info import check_files, read_dataset_info, sha256
 from ssd.data.readers.annotations import Annotations
@@ -46,7 +47,10 @@ def test_shards_have_their_own_validation_annotations(kind, forms, tmp_path):
 
     train, val = read(kind, forms[kind])
     info = convert(train, val, tmp_path / "out", overwrite=False, num_workers=1)
-    assert info == read_dataset_info(tmp_path / "out" / "dataset.json") and info.annotations == "annotations/instances_val.json"
+    assert (
+        info == read_dataset_info(tmp_path / "out" / "dataset.json")
+        and info.annotations == "annotations/instances_val.json"
+    )
     check_files(info, tmp_path / "out", "val")
     path = tmp_path / "out" / info.annotations
     assert info.val.source_sha256 == sha256(path) and json.loads(path.read_text()) == val.content

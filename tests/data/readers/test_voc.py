@@ -6,8 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from own_data import xml_image, xml_object
-from ssd.data.readers.coco import BROKEN
+from ssd.data.readers.annotations import BROKEN
 from ssd.data.readers.splits import open_folder, read_splits
 from ssd.data.readers.voc import VocFolder
 from ssd.errors import UserError

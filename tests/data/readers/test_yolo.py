@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from ssd.data.readers.coco import BROKEN
+
+from ssd.data.readers.annotations import BROKEN
 from ssd.data.readers.splits import open_folder, read_splits
 from ssd.data.readers.yolo import OUTSIDE, TURNED, YoloFolder
 from ssd.errors import UserError

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.evaluator import EvaluationResult
 from ssd.evaluation.report.matches import match_detections

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.evaluation.report.confusion import confusion_matrix
 
 CAT, DOG, BIRD = 1, 2, 3

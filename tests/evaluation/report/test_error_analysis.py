@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.evaluation.report.error_analysis import KINDS, ap50_of, ap50_without, find_errors
 
 CAT, DOG, BIRD = 1, 2, 3

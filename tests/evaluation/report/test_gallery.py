@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ssd.evaluation.report.error_analysis import find_errors
 from ssd.evaluation.report.gallery import choose_images, describe, draw_match, score_images
 from ssd.inference.drawing import class_color

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from ssd.config.loading import CONFIGS
 from ssd.data.dataset import create_dataset
 from ssd.evaluation.evaluator import DetectorEvaluator

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from ssd.evaluation.report.page import write_html_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

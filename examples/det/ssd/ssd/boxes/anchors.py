@@ -6,7 +6,8 @@ Order is part of the published weights: level by level, rows of the feature map,
 from __future__ import annotations
 
 import math
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class DefaultBoxes(_Anchors):
         min_scale: float,
         max_scale: float,
         aspect_ratios: Sequence[Sequence[float]],
-        box_sizes: Optional[Sequence[float]] = None,
+        box_sizes: Sequence[float] | None = None,
         clip: bool = False,
     ):
         last = max(len(steps) - 1, 1)

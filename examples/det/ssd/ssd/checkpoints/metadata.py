@@ -4,7 +4,7 @@ same number, or other strides, would load and find nothing."""
 from __future__ import annotations
 
 import json
-from typing import Mapping
+from collections.abc import Mapping
 
 from ..errors import UserError
 

@@ -12,19 +12,19 @@ import glob
 from pathlib import Path
 from typing import Any, Optional
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..boxes.anchors import create_anchors
 from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info
 from ..errors import UserError
 from .mindcv_recipes import check_derived, translate_published
-from .recipe_files import merge, nest, read_recipe
 from .schema import Augment, Config
 
 CONFIGS = Path(__file__).resolve().parents[5] / "configs"
 
 
-def load_config(path, overrides: Optional[dict[str, Any]] = None) -> Config:
+def load_config(path, overrides: dict[str, Any] | None = None) -> Config:
     """Read a recipe.
 
     path: YAML file of ours or of MindCV's example; overrides: {key: value}, nested ones as {"a.b": value} or {"a": {…}}
@@ -63,7 +63,7 @@ def find_device() -> str:
     return "Ascend" if glob.glob("/dev/davinci[0-9]*") else "CPU"
 
 
-def _classes(data_dir: str, classes: Optional[tuple[str, ...]], num_classes: Optional[int]) -> dict:
+def _classes(data_dir: str, classes: tuple[str, ...] | None, num_classes: int | None) -> dict:
     """Class names and number: those of dataset.json, else the given ones, else COCO's; disagreement is refused."""
     if classes is not None and num_classes is not None and len(classes) != num_classes:
         raise UserError(
@@ -162,3 +162,49 @@ def _first_problem(error: ValidationError, path) -> str:
     if problem["type"] == "missing":
         return f"{path}: got no {key!r}, expected a value; add it to the recipe"
     return f"{path}: {key}: got {problem['input']!r}, expected: {problem['msg']}"
+
+
+def read_recipe(path: Path, above: tuple[Path, ...] = ()) -> dict:
+    """A YAML file merged over its `__BASE__` files: the later base beats the earlier, the file itself beats them all.
+
+    above: the files that have this one as a base
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: got {error.strerror.lower()}, expected a YAML recipe; check --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: got {' '.join(str(error).split())}, expected YAML; mend the file") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: got {type(values).__name__}, expected `key: value` lines")
+    bases = values.pop("__BASE__", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    above = (*above, path.resolve())
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{path}: got __BASE__ {bases!r}, expected a list of files; mend the file")
+    for base in bases:
+        if (path.parent / base).resolve() in above:
+            raise UserError(
+                f"{path}: got __BASE__ {base!r}, expected a file that is not based on this one; mend the file"
+            )
+    return merge(*(read_recipe(path.parent / base, above) for base in bases), values)
+
+
+def merge(*layers: dict) -> dict:
+    """Dictionaries merged key by key, the later over the earlier, nested ones too."""
+    merged: dict = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def nest(overrides: dict[str, Any]) -> dict:
+    """{"a.b": 1} to {"a": {"b": 1}}."""
+    nested: dict = {}
+    for name, value in overrides.items():
+        for key in reversed(name.split(".")):
+            value = {key: value}
+        nested = merge(nested, value)
+    return nested

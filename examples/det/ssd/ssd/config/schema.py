@@ -43,11 +43,11 @@ class Config(_Section):
     """Everything a run needs. Each field is a recipe key; `description` is what --help shows."""
 
     data_dir: str = Field("./data/coco", description="folder written by create_data.py")
-    backbone_ckpt_path: Optional[str] = Field(None, description="ImageNet weights of the backbone; empty: from scratch")
-    pretrained_detector: Optional[str] = Field(
+    backbone_ckpt_path: str | None = Field(None, description="ImageNet weights of the backbone; empty: from scratch")
+    pretrained_detector: str | None = Field(
         None, description="detector to start from, of other classes; then backbone_ckpt_path is not read"
     )
-    ckpt_path: Optional[str] = Field(
+    ckpt_path: str | None = Field(
         None, description="detector to evaluate or predict with; empty: best, else newest, in ckpt_save_dir"
     )
     ckpt_save_dir: str = Field("./ckpt", description="where train.py writes checkpoints, metrics.csv and events")
@@ -55,20 +55,20 @@ class Config(_Section):
         "./output", description="where eval.py writes report.html and figures, and predict.py, in predictions/"
     )
     dataset: Literal["coco"] = Field("coco", description="kind of shards under data_dir")
-    classes: Optional[tuple[str, ...]] = Field(
+    classes: tuple[str, ...] | None = Field(
         None, description="class names, background first; follow the data if not given"
     )
     num_classes: int = Field(ge=2, description="K, background included; follows the data if not given")
 
     backbone: str = Field(description="name of a MindCV model")
     backbone_out_indices: tuple[int, ...] = Field(min_length=1, description="which of its feature maps are used")
-    backbone_channels: Optional[tuple[int, ...]] = Field(
+    backbone_channels: tuple[int, ...] | None = Field(
         None, description="channels of its levels; derived, checked if given"
     )
-    extras_in_channels: Optional[tuple[PositiveInt, ...]] = Field(
+    extras_in_channels: tuple[PositiveInt, ...] | None = Field(
         None, min_length=1, description="channels that each level reads; derived, checked if given"
     )
-    backbone_max_stride: Optional[int] = Field(
+    backbone_max_stride: int | None = Field(
         None, gt=0, description="input pixels between locations of its coarsest map; later stages have stride 1"
     )
     backbone_padding: Literal["mindcv", "torch"] = Field(
@@ -85,7 +85,7 @@ class Config(_Section):
     steps: tuple[PositiveInt, ...] = Field(min_length=1, description="pixels between anchors, one a level")
     min_scale: float = Field(0.2, gt=0, le=1, description="default box size of the first level, share of the image")
     max_scale: float = Field(0.95, gt=0, le=1, description="default box size of the last level, share of the image")
-    box_sizes: Optional[tuple[PositiveFloat, ...]] = Field(
+    box_sizes: tuple[PositiveFloat, ...] | None = Field(
         None, description="default box sizes in pixels instead, one a level and one beyond the last"
     )
     clip_default_boxes: bool = Field(False, description="limit centres and sides of default boxes to the image")
@@ -106,7 +106,7 @@ class Config(_Section):
     negatives_per_positive: int = Field(3, gt=0, description="multibox: hardest negatives that count in an image")
     box_loss: Literal["smooth_l1", "giou", "ciou"] = Field("smooth_l1", description="of the boxes of positive anchors")
     box_loss_weight: float = Field(1.0, gt=0, description="of the box loss beside that of the classes")
-    prior_bias: Optional[float] = Field(
+    prior_bias: float | None = Field(
         None, gt=0, lt=1, description="focal: probability that fresh class predictors give each object class; try 0.01"
     )
     alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of the positive term")
@@ -120,19 +120,19 @@ class Config(_Section):
     lr: float = Field(0.05, gt=0, description="highest learning rate")
     lr_init: float = Field(0.001, ge=0, description="learning rate at the start of the warm-up")
     lr_end_rate: float = Field(0.001, ge=0, description="cosine: learning rate at the end, as a share of lr")
-    lr_reference_batch: Optional[int] = Field(
+    lr_reference_batch: int | None = Field(
         None, gt=0, description="lr and lr_init are meant for this many images an update, and scaled to what it has"
     )
     warmup_epochs: int = Field(2, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.00015, ge=0, description="of all weights but BatchNorm's")
     decay_bias: bool = Field(True, description="whether weight_decay holds for biases, too")
-    freeze: Optional[Literal["backbone", "backbone_batch_norm"]] = Field(
+    freeze: Literal["backbone", "backbone_batch_norm"] | None = Field(
         None, description="what keeps its weights and statistics: all of the backbone, or its BatchNorm"
     )
-    clip_grad_norm: Optional[float] = Field(None, gt=0, description="longest gradient, all weights as one vector")
+    clip_grad_norm: float | None = Field(None, gt=0, description="longest gradient, all weights as one vector")
     accumulate_steps: int = Field(1, gt=0, description="batches whose mean gradient makes an update")
-    ema_decay: Optional[float] = Field(
+    ema_decay: float | None = Field(
         None, gt=0, lt=1, description="keep a moving average of the weights, too, and evaluate it; try 0.9998"
     )
     use_ema: bool = Field(True, description="take the averaged weights of a checkpoint that has them")
@@ -142,16 +142,16 @@ class Config(_Section):
     shuffle: bool = True
     drop_remainder: bool = Field(True, description="drop the last, smaller batch of a training epoch")
     seed: int = Field(0, ge=0, lt=2**31, description="seeds initialisation, order and augmentation")
-    steps_per_epoch: Optional[int] = Field(None, gt=0, description="shorten epochs to this many steps")
+    steps_per_epoch: int | None = Field(None, gt=0, description="shorten epochs to this many steps")
     log_interval: int = Field(50, gt=0, description="steps between log lines")
-    checkpoint_every_steps: Optional[int] = Field(
+    checkpoint_every_steps: int | None = Field(
         None, gt=0, description="save last.ckpt within epochs, too; not with sunk data"
     )
     keep_checkpoint_max: int = Field(20, gt=0, description="how many epoch checkpoints stay")
     eval_while_train: bool = Field(False, description="evaluate between epochs and keep the best checkpoint")
     eval_start_epoch: int = Field(1, ge=1)
     eval_interval: int = Field(1, ge=1)
-    early_stop_patience: Optional[int] = Field(
+    early_stop_patience: int | None = Field(
         None, gt=0, description="evaluations without a new best after which training ends"
     )
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import io
+import os
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 try:  # decodes JPEGs to the same pixels as OpenCV, in three quarters of the time; not to be had everywhere
     import simplejpeg
@@ -132,3 +140,101 @@ def _is_whole_png(encoded: bytes) -> bool:
             return False
         position = end + 4
     return True
+
+
+# What is taken for an image in a folder; a file given by its name is tried whatever it is called.
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .avif .jp2 .ppm .pgm .pbm .pnm".split()
+)
+JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
+_DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit grey
+
+
+def read_image_file(path) -> np.ndarray:
+    """An image file -> (H, W, 3) uint8 RGB, as an image viewer shows it.
+
+    The EXIF orientation is applied, unlike in training and evaluation, whose annotations speak of stored pixels. Grey
+    becomes three equal channels; of 16 bits the high byte counts; CMYK is converted without colour profiles;
+    transparent images are laid on white, as on a page, because the colours stored under transparent pixels are
+    arbitrary; of several frames or pages the first is taken. Every other image has the pixels that evaluation sees.
+    Raises OSError if the file cannot be read, ValueError if it is not a whole image.
+    """
+    encoded = Path(path).read_bytes()
+    if encoded.startswith((_JPEG, _PNG)):
+        check_image(encoded)
+    try:
+        if encoded.startswith(_JPEG):  # by the decoder of training and evaluation
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+        else:
+            image = _decode_with_pillow(encoded)
+    except UnidentifiedImageError:
+        raise ValueError("a file that is not an image of a known kind") from None
+    except Exception as error:  # what decoders raise on damaged files has no common base
+        raise ValueError(" ".join(f"an image that does not decode ({error})".split())) from None
+    if image is None:
+        raise ValueError("a JPEG that does not decode")
+    return image
+
+
+def _decode_with_pillow(encoded: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(encoded)) as stored:
+        is_deep_pgm = stored.format == "PPM" and stored.mode == "I"  # whose 16 bits Pillow keeps in 32
+        picture = ImageOps.exif_transpose(stored)
+    if picture.mode in _DEEP_GREY or is_deep_pgm:  # of which Pillow's own conversion makes white
+        grey = (np.asarray(picture) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if picture.mode in ("I", "F"):
+        raise ValueError("32 bits a pixel, of which nothing says what is white")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.asarray(picture.convert("RGB"))
+
+
+_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+_HEAD = 1 << 16  # bytes of a JPEG that nearly always hold its size
+_PNG_EXIF = (b"eXIf", b"exif", b"tiff:Orientation")  # of a PNG without any of these Pillow decodes all to find none
+_THREADS = min(8, os.cpu_count() or 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageProbe:
+    """size: (height, width) of the stored pixels, None if there are none; wrong: why, as `PATH: got …`, else empty;
+    turned: whether viewers show the image otherwise than its pixels are stored"""
+
+    size: tuple[int, int] | None
+    turned: bool = False
+    wrong: str = ""
+
+
+def probe_images(paths: Iterable[Path]) -> Iterator[ImageProbe]:
+    """probe_image each, in order, by several threads."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(probe_image, paths)
+
+
+def probe_image(path: Path) -> ImageProbe:
+    """What is to be known of an image file without its pixels, of which no more than that is read if it is a JPEG."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+            size = read_header_size(head)
+            if size is None or head.startswith(_PNG):
+                head += file.read()
+                size = size or read_size(head)
+            if head.startswith(_PNG) and not any(mark in head for mark in _PNG_EXIF):
+                return ImageProbe(size)
+            return ImageProbe(size, _is_turned(file))
+    except OSError as error:
+        return ImageProbe(None, wrong=f"{path}: got {error.strerror.lower()}")
+    except ValueError as error:
+        return ImageProbe(None, wrong=f"{path}: got {error}")
+
+
+def _is_turned(file: BinaryIO) -> bool:
+    file.seek(0)
+    try:
+        with Image.open(file) as image:
+            return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    except Exception:  # what Pillow raises on damaged files has no common base
+        return False

@@ -8,25 +8,27 @@ padding. MindCV's example has the same columns with int32 ids and rounded int32 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import re
 import shutil
 import tempfile
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterator
 
 import numpy as np
 from mindspore.mindrecord import FileWriter
 
+from ..boxes.ops import clip_boxes
 from ..errors import UserError
 from ..runtime.progress import Progress
 from .dataset_info import DATASET_INFO_NAME, DatasetInfo, SplitInfo, sha256
-from .readers.categories import match_categories
-from .readers.coco import CocoImage, CocoSplit, refuse_broken
-from .records import Record, read_record
+from .images import check_image
+from .readers.annotations import CocoImage, CocoSplit, match_categories
+from .readers.coco import refuse_broken
 
 SCHEMA = {
     "img_id": {"type": "int64", "shape": [1]},
@@ -70,7 +72,9 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
             (work / annotations).write_bytes(_encode(val.content))
         info = DatasetInfo(train.classes, train.category_ids, annotations.as_posix(), train_info, val_info)
         info.write(work / DATASET_INFO_NAME)
-        (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)  # from here on the old set no longer passes for a finished one
+        (out_path / DATASET_INFO_NAME).unlink(
+            missing_ok=True
+        )  # from here on the old set no longer passes for a finished one
         for split in ("train", "val"):
             shutil.rmtree(out_path / split, ignore_errors=True)
             (work / split).rename(out_path / split)
@@ -202,3 +206,40 @@ def _read_records(images: list[CocoImage], num_workers: int) -> Iterator[Record]
 def _row(record: Record) -> dict:
     objects = record.objects if len(record.objects) else np.zeros((1, 5), dtype=np.float32)
     return {"img_id": np.array([record.image_id], dtype=np.int64), "image": record.image, "annotation": objects}
+
+
+# Objects thinner than this after clipping, in pixels, cannot be localised and would have offsets without bound.
+MIN_SIDE = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """image: the file's bytes; objects: (M, 5) float32, boxes_yxyx in pixels inside the image, and class index >= 1."""
+
+    image_id: int
+    image: bytes
+    objects: np.ndarray
+    dropped_boxes: int
+    crowd_boxes: int
+
+
+def read_record(image: CocoImage) -> Record:
+    """Read and check an image, clip its boxes to it and drop degenerate ones. Raises UserError that names the file."""
+    try:
+        encoded = image.path.read_bytes()
+        height, width = check_image(encoded)
+    except OSError as error:
+        raise UserError(f"{image.path}: got {error.strerror.lower()}, expected an image; mend or remove it") from None
+    except ValueError as error:
+        raise UserError(
+            f"{image.path}: got {error}, expected a whole image; mend it or remove it from the annotations"
+        ) from None
+    if image.size is not None and image.size != (height, width):
+        raise UserError(
+            f"{image.path}: got {width}x{height} stored pixels, expected {image.size[1]}x{image.size[0]} as annotated; "
+            "mend the annotations, or save the image upright if it is rotated by EXIF"
+        )
+    boxes = clip_boxes(image.objects[:, :4], height, width)
+    kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(axis=1)
+    objects = np.concatenate([boxes, image.objects[:, 4:]], axis=1)[kept].astype(np.float32)
+    return Record(image.image_id, encoded, objects, int((~kept).sum()), image.crowd_boxes)

@@ -100,7 +100,9 @@ class DetectorEvaluator:
             )
         voc = None
         if self.metric == "voc":
-            voc = compute_voc_metrics(evaluator.truth, evaluator.results, dict(zip(self.classes[1:], evaluator.category_ids[1:])))
+            voc = compute_voc_metrics(
+                evaluator.truth, evaluator.results, dict(zip(self.classes[1:], evaluator.category_ids[1:]))
+            )
         return EvaluationResult(evaluator, evaluator.summarize(), [image_id for image_id, _ in found], stopwatch, voc)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from ..boxes.ops import yxyx_to_xywh
 from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import collections
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
 
-from ..data.photos import JPEG_SUFFIXES, read_image_file
+from ..data.images import JPEG_SUFFIXES, read_image_file
 from ..errors import UserError
 from ..models.postprocess import Detections
 from ..runtime.progress import Progress
@@ -22,7 +22,13 @@ from .sources import InputImage
 
 
 def predict_image_files(
-    predictor: Predictor, photos: list[InputImage], output: Path, listed: DetectionList, batch_size: int, workers: int, stop
+    predictor: Predictor,
+    photos: list[InputImage],
+    output: Path,
+    listed: DetectionList,
+    batch_size: int,
+    workers: int,
+    stop,
 ) -> int:
     """Draw the detections of every photo below `output` and list them, until `stop` is true.
 

@@ -45,7 +45,9 @@ def predict(cfg, source: list[InputImage] | Video, output: Path) -> int:
             if is_video:
                 predict_video(predictor, source, output, listed, batch_size, worker_count(cfg), interrupt)
             else:
-                failed = predict_image_files(predictor, source, output, listed, batch_size, worker_count(cfg), interrupt)
+                failed = predict_image_files(
+                    predictor, source, output, listed, batch_size, worker_count(cfg), interrupt
+                )
     finally:
         listed.write(output / "detections.json")
     seconds, unit = time.monotonic() - start, "frames" if is_video else "images"

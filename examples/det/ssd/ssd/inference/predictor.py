@@ -5,15 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
 from ..checkpoints.loading import choose_checkpoint, load_weights
 from ..checkpoints.metadata import model_metadata
 from ..config.loading import Config, load_config
-from ..data.photos import read_image_file
+from ..data.images import read_image_file
 from ..data.transforms import resize
 from ..errors import UserError
 from ..models.detector import create_detector, to_mixed_precision

@@ -8,13 +8,13 @@ import glob
 import math
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
 import cv2
 import numpy as np
 
-from ..data.photos import IMAGE_SUFFIXES, JPEG_SUFFIXES
+from ..data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES
 from ..errors import UserError
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .mts .m2ts .ts".split())

@@ -100,7 +100,7 @@ class DrawnVideo:
             self.writer.write(self.last)
             self.count += 1
 
-    def __enter__(self) -> "DrawnVideo":
+    def __enter__(self) -> DrawnVideo:
         return self
 
     def __exit__(self, kind, error, trace) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 import mindspore.nn as nn
 from mindcv.models import create_model, is_model, list_models
@@ -24,9 +25,7 @@ class Backbone(nn.Cell):
     such maps or stride.
     """
 
-    def __init__(
-        self, name: str, out_indices: Sequence[int], max_stride: Optional[int] = None, padding: str = "mindcv"
-    ):
+    def __init__(self, name: str, out_indices: Sequence[int], max_stride: int | None = None, padding: str = "mindcv"):
         super().__init__()
         if not is_model(name):
             family = name.split("_")[0]

@@ -45,7 +45,7 @@ class ConvBNReLU6(nn.SequentialCell):
         kernel_size: int = 3,
         stride: int = 1,
         depthwise: bool = False,
-        shared_conv: Optional[nn.Conv2d] = None,
+        shared_conv: nn.Conv2d | None = None,
     ):
         group = in_channels if depthwise else 1
         conv = shared_conv or nn.Conv2d(in_channels, out_channels, kernel_size, stride, pad_mode="same", group=group)

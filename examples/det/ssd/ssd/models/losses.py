@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 import mindspore.nn as nn
 import numpy as np
@@ -107,7 +108,7 @@ class SSDLoss(nn.Cell):
         self,
         alpha: float = 0.25,
         gamma: float = 2.0,
-        box_loss: Optional[nn.Cell] = None,
+        box_loss: nn.Cell | None = None,
         box_loss_weight: float = 1.0,
     ):
         super().__init__()
@@ -137,9 +138,7 @@ class MultiboxLoss(nn.Cell):
     The parts, box_loss and box_loss_weight are those of `SSDLoss`.
     """
 
-    def __init__(
-        self, negatives_per_positive: int = 3, box_loss: Optional[nn.Cell] = None, box_loss_weight: float = 1.0
-    ):
+    def __init__(self, negatives_per_positive: int = 3, box_loss: nn.Cell | None = None, box_loss_weight: float = 1.0):
         super().__init__()
         self.negatives_per_positive = negatives_per_positive
         self.box_loss = box_loss or SmoothL1()

@@ -6,7 +6,7 @@ Each has `.out_channels`, an entry a level, and tells the sizes of its levels.
 from __future__ import annotations
 
 import math
-from typing import Sequence
+from collections.abc import Sequence
 
 import mindspore.nn as nn
 from mindspore import Tensor, ops

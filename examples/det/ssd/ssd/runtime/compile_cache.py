@@ -14,8 +14,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, Iterator
 
 from .graph_archive import GraphArchive
 from .graph_key import PACKAGE, graph_key

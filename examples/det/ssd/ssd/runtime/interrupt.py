@@ -23,7 +23,7 @@ class Interrupt:
     def __bool__(self) -> bool:
         return self._heard
 
-    def __enter__(self) -> "Interrupt":
+    def __enter__(self) -> Interrupt:
         self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
         return self
 

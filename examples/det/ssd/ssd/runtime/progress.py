@@ -43,7 +43,7 @@ class Progress:
                 flush=True,
             )
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *error) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from .logger import EVENTS_NAME, METRICS_NAME, EvalRecord
 from .progress_bar import format_duration

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from ..checkpoints.loading import BEST_NAME, LAST_NAME, STATE_KEY, read_checkpoint
 from ..errors import UserError

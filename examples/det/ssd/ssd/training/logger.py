@@ -76,7 +76,7 @@ class TrainingLogger:
     def on_evaluation(self, record: EvalRecord) -> None:
         self._tell("on_evaluation", record)
 
-    def __enter__(self) -> "TrainingLogger":
+    def __enter__(self) -> TrainingLogger:
         return self
 
     def __exit__(self, *error) -> None:

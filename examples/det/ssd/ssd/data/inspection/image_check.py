@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ...errors import UserError
 from ...runtime.progress import Progress
-from ..readers.coco import BROKEN, CocoImage, CocoSplit
-from ..records import read_record
+from ..mindrecord import read_record
+from ..readers.annotations import BROKEN, CocoImage, CocoSplit
 
 AGAIN = "images with the same bytes as another"
 

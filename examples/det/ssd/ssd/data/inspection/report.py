@@ -9,9 +9,9 @@ import unicodedata
 import numpy as np
 
 from ...boxes.ops import box_area
-from ..readers.coco import BROKEN, CocoSplit
+from ..mindrecord import MIN_SIDE
+from ..readers.annotations import BROKEN, CocoSplit
 from ..readers.splits import shared_images
-from ..records import MIN_SIDE
 from .anchor_recall import AnchorSet, explain, not_recalled
 
 EXAMPLES = 3  # of each kind of problem

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from concurrent.futures import ThreadPoolExecutor
+import json
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator
 
-from PIL import Image
+import numpy as np
 
 from ...errors import UserError
-from ..images import read_header_size, read_size
 
-_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
-_HEAD = 1 << 16  # bytes of a JPEG that nearly always hold its size
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_EXIF = (b"eXIf", b"exif", b"tiff:Orientation")  # of a PNG without any of these Pillow decodes all to find none
-_THREADS = min(8, os.cpu_count() or 1)
+BROKEN = "images that would stop the conversion"
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoImage:
+    """One image. objects: (M, 5) float64, boxes_yxyx in pixels as annotated, and the class index; no crowd regions."""
+
+    image_id: int
+    path: Path
+    size: tuple[int, int] | None  # (height, width) as annotated, None where the file does not say
+    objects: np.ndarray
+    crowd_boxes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoSplit:
+    """One split. classes: names, background first; category_ids: the annotations' ids in the order of classes[1:].
+
+    annotation_path: its annotation file, or where annotations of another form were read from; content: those in COCO's
+    form, None where the file has them already; problems: {kind: where, one text each} that reading found
+    """
+
+    annotation_path: Path
+    classes: list[str]
+    category_ids: list[int]
+    images: list[CocoImage]
+    content: dict | None = None
+    problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +50,6 @@ class Annotations:
     image_dir: Path
     problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     is_file: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageProbe:
-    """size: (height, width) of the stored pixels, None if there are none; wrong: why, as `PATH: got …`, else empty;
-    turned: whether viewers show the image otherwise than its pixels are stored"""
-
-    size: tuple[int, int] | None
-    turned: bool = False
-    wrong: str = ""
 
 
 def read_lines(path: Path) -> list[str]:
@@ -64,34 +74,45 @@ def find_path(folder: Path, relative: str) -> Path | None:
     return folder
 
 
-def probe_images(paths: Iterable[Path]) -> Iterator[ImageProbe]:
-    """probe_image each, in order, by several threads."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(probe_image, paths)
-
-
-def probe_image(path: Path) -> ImageProbe:
-    """What is to be known of an image file without its pixels, of which no more than that is read if it is a JPEG."""
+def load_coco(annotation_path: Path) -> dict:
+    """What an annotation file holds, unchecked. Raises UserError if it is none, or no JSON."""
+    if not annotation_path.is_file():
+        raise UserError(f"{annotation_path}: got no such file, expected COCO annotations; check --data_path")
     try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
-            size = read_header_size(head)
-            if size is None or head.startswith(_PNG):
-                head += file.read()
-                size = size or read_size(head)
-            if head.startswith(_PNG) and not any(mark in head for mark in _PNG_EXIF):
-                return ImageProbe(size)
-            return ImageProbe(size, _is_turned(file))
+        return json.loads(annotation_path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        return ImageProbe(None, wrong=f"{path}: got {error.strerror.lower()}")
+        raise UserError(
+            f"{annotation_path}: got {error.strerror.lower()}, expected COCO annotations; check the file"
+        ) from None
     except ValueError as error:
-        return ImageProbe(None, wrong=f"{path}: got {error}")
+        raise UserError(f"{annotation_path}: got {error}, expected JSON; mend the file") from None
 
 
-def _is_turned(file: BinaryIO) -> bool:
-    file.seek(0)
-    try:
-        with Image.open(file) as image:
-            return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-    except Exception:  # what Pillow raises on damaged files has no common base
-        return False
+def match_categories(train: CocoSplit, val: CocoSplit) -> CocoSplit:
+    """The validation split with the categories of the training split, of which it may list a part: some tools write
+    only those that occur. Raises UserError if it has others."""
+    of_train, of_val = (dict(zip(split.category_ids, split.classes[1:])) for split in (train, val))
+    if of_train == of_val:
+        return val
+    if not of_val.items() <= of_train.items():
+        raise UserError(
+            f"{val.annotation_path}: got categories {of_val}, expected those of {train.annotation_path.name}, "
+            f"{of_train}, or some of them; make the lists equal"
+        )
+    label_of = np.array([0, *(train.category_ids.index(category_id) + 1 for category_id in val.category_ids)])
+    content = val.content or load_coco(val.annotation_path)
+    added = [{"id": key, "name": name} for key, name in of_train.items() if key not in of_val]
+    return dataclasses.replace(
+        val,
+        classes=train.classes,
+        category_ids=train.category_ids,
+        images=[_relabel(image, label_of) for image in val.images],
+        content={**content, "categories": [*content["categories"], *added]},
+    )
+
+
+def _relabel(image: CocoImage, label_of: np.ndarray) -> CocoImage:
+    """label_of: new class index by the old one"""
+    objects = image.objects.copy()
+    objects[:, 4] = label_of[objects[:, 4].astype(np.int64)]
+    return dataclasses.replace(image, objects=objects)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import NoReturn
@@ -12,36 +10,9 @@ import numpy as np
 
 from ...boxes.ops import xywh_to_yxyx
 from ...errors import UserError
+from .annotations import BROKEN, CocoImage, CocoSplit, load_coco
 
-BROKEN = "images that would stop the conversion"
 NUMBERS = {int, float}  # and not bool, which Python counts as a whole number
-
-
-@dataclasses.dataclass(frozen=True)
-class CocoImage:
-    """One image. objects: (M, 5) float64, boxes_yxyx in pixels as annotated, and the class index; no crowd regions."""
-
-    image_id: int
-    path: Path
-    size: tuple[int, int] | None  # (height, width) as annotated, None where the file does not say
-    objects: np.ndarray
-    crowd_boxes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class CocoSplit:
-    """One split. classes: names, background first; category_ids: the annotations' ids in the order of classes[1:].
-
-    annotation_path: its annotation file, or where annotations of another form were read from; content: those in COCO's
-    form, None where the file has them already; problems: {kind: where, one text each} that reading found
-    """
-
-    annotation_path: Path
-    classes: list[str]
-    category_ids: list[int]
-    images: list[CocoImage]
-    content: dict | None = None
-    problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 def read_coco(annotation_path: Path, image_dir: Path) -> CocoSplit:
@@ -62,20 +33,6 @@ def refuse_broken(*splits: CocoSplit) -> None:
         first, annotation_path = next(iter(found.items()))
         more = f" and {len(found) - 1} more like it" if len(found) > 1 else ""
         raise UserError(f"{first}{more}, expected the images of {annotation_path}; add, mend or remove them")
-
-
-def load_coco(annotation_path: Path) -> dict:
-    """What an annotation file holds, unchecked. Raises UserError if it is none, or no JSON."""
-    if not annotation_path.is_file():
-        raise UserError(f"{annotation_path}: got no such file, expected COCO annotations; check --data_path")
-    try:
-        return json.loads(annotation_path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(
-            f"{annotation_path}: got {error.strerror.lower()}, expected COCO annotations; check the file"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{annotation_path}: got {error}, expected JSON; mend the file") from None
 
 
 def parse_coco(content: dict, annotation_path: Path, image_dir: Path) -> CocoSplit:

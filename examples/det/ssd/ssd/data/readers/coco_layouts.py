@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from ...errors import UserError
-from .annotations import Annotations
-from .coco import load_coco, parse_coco
+from .annotations import Annotations, load_coco
+from .coco import parse_coco
 
 # Where the annotations of split S may be, and its images. COCO has the first of each, Roboflow the last but one.
 ANNOTATIONS = ("annotations/instances_{0}.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}.json")

@@ -9,10 +9,9 @@ import os
 from pathlib import Path
 
 from ...errors import UserError
-from ..photos import IMAGE_SUFFIXES
-from .annotations import Annotations
-from .categories import match_categories
-from .coco import CocoSplit, parse_coco
+from ..images import IMAGE_SUFFIXES
+from .annotations import Annotations, CocoSplit, match_categories
+from .coco import parse_coco
 from .coco_layouts import CocoFolder
 from .voc import VocFolder
 from .yolo import YoloFolder

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...runtime.progress import Progress
-from ..photos import IMAGE_SUFFIXES
-from .annotations import Annotations, find_path, probe_images, read_lines
-from .coco import BROKEN
+from ..images import IMAGE_SUFFIXES, probe_images
+from .annotations import BROKEN, Annotations, find_path, read_lines
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FLAGS = ("difficult", "truncated", "occluded")
@@ -64,13 +63,13 @@ class VocFolder:
             done[what] = Annotations({**content, "categories": categories}, self.path, self.path, problems[what])
         return done
 
-    def _lists(self, split: str) -> list[tuple["_Year", str]]:
+    def _lists(self, split: str) -> list[tuple[_Year, str]]:
         """Where a split of all years or, as YEAR/SPLIT, of one is listed."""
         folder, _, name = split.rpartition("/")
         wanted = [year for year in self.years if folder in ("", year.path.name, year.path.name.removeprefix("VOC"))]
         return [(year, name) for year in wanted]
 
-    def _find(self, splits: list[str] | None) -> list[tuple["_Year", str]]:
+    def _find(self, splits: list[str] | None) -> list[tuple[_Year, str]]:
         """The years and names of a split's images, each once, in the order of the lists."""
         if splits is None:
             return [(year, name) for year in self.years for name in sorted(year.annotations)]

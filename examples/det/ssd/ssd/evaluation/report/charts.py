@@ -7,7 +7,8 @@ import contextlib
 import io
 import logging
 import warnings
-from typing import TYPE_CHECKING, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
