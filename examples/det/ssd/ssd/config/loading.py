@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import glob
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
