@@ -17,7 +17,6 @@ import pytest
 from mindspore import Tensor
 
 from make_shapes import make_shapes
-from pets import OBJECTS, annotation, write_annotations
 from ssd.config.loading import load_config
 from ssd.data.readers.coco import read_coco
 from ssd.models.detector import create_detector
@@ -85,7 +84,8 @@ def runtime(load_recipe):
     """Graph mode and a seed, as commands have them, before the first graph runs: afterwards MindSpore refuses."""
     from ssd.runtime.device import set_up_runtime
 
-    set_up_runtime(load_recipe("ssd_mobilenetv2"))
+    cfg = load_recipe("ssd_mobilenetv2")
+    set_up_runtime(device_target=cfg.device_target, mode=cfg.mode, jit_level=cfg.jit_level, seed=cfg.seed)
 
 
 @pytest.fixture(scope="session")
@@ -158,12 +158,6 @@ def randomize():
         return cell
 
     return draw
-
-
-@pytest.fixture
-def truth(tmp_path):
-    """Three images with four objects; the third image has none."""
-    return write_annotations(tmp_path / "val.json", [annotation(i + 1, *row) for i, row in enumerate(OBJECTS)])
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What stands in for the parts of a training around a callback."""
+"""Stand-ins for the parts of a training around a callback."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from ssd.training.train_step import OUTPUTS
 
 
 def context(**values):
-    """A run context as MindSpore hands it to callbacks."""
+    """Return a run context like those that MindSpore passes to callbacks."""
     return SimpleNamespace(original_args=lambda: SimpleNamespace(**values))
 
 
@@ -22,8 +22,8 @@ def saved_weight(path):
     return read_checkpoint(path)["weight"].asnumpy()[0, 0]
 
 
-class Tiny(nn.Cell):
-    """One weight for each of two inputs; what it puts out is its loss, which training lowers without end."""
+class TinyNet(nn.Cell):
+    """A network with a weight for each of two inputs; its output is its loss, which has no minimum."""
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,7 @@ class Tiny(nn.Cell):
 
 
 class WeightedSum(nn.Cell):
-    """Its gradients are its inputs. Gives out three scalars, as a detector with its loss does."""
+    """A network whose gradients are its inputs. It returns three scalars, like a detector with its loss."""
 
     def __init__(self):
         super().__init__()
@@ -45,8 +45,8 @@ class WeightedSum(nn.Cell):
         return total, ops.stop_gradient(total / 4), ops.stop_gradient(total * 3 / 4)
 
 
-class Notes:
-    """A sink that keeps what it is told."""
+class RecordingSink:
+    """A sink of TrainingLogger that keeps all records."""
 
     def __init__(self):
         self.advanced, self.steps, self.evaluations, self.closed = [], [], [], False
@@ -64,16 +64,17 @@ class Notes:
         self.closed = True
 
 
-def evaluated(ap):
-    return SimpleNamespace(mean_ap=ap, scores=SimpleNamespace(metrics={"AP50": 0.5}))
+def evaluation_result(ap):
+    """Return an evaluation with this mAP."""
+    return SimpleNamespace(mean_ap=ap, coco_metrics=SimpleNamespace(metrics={"AP50": 0.5}))
 
 
-def draw(evaluated):
-    """In place of pictures, an array that tells of which evaluation it is."""
-    return {"11": np.array(evaluated.mean_ap)}
+def draw(result):
+    """Return, instead of an image, an array that identifies the evaluation."""
+    return {"11": np.array(result.mean_ap)}
 
 
-def outputs(**values):
-    """What a training step gives out, in the order of train_step.OUTPUTS."""
+def step_outputs(**values):
+    """Return the outputs of a training step, in the order of train_step.OUTPUTS."""
     usual = {"loss": 1.0, "box_loss": 0.25, "cls_loss": 0.75, "grad_norm": 2.0, "loss_scale": 1024.0}
     return Tensor(np.array([{**usual, **values}.get(name, 0.0) for name in OUTPUTS], np.float32))

@@ -1,4 +1,6 @@
-"""Jobs started by msrun, and all processes that belong to them."""
+"""Start jobs with msrun, and find and stop all processes that belong to them."""
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -11,129 +13,162 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def free_port() -> int:
-    """A port for msrun's scheduler."""
+    """Return a free TCP port for msrun's scheduler."""
     while True:
-        port = random.randrange(20000, 32000)  # below those that systems give out themselves
+        port = random.randrange(20000, 32000)  # below the range from which systems assign ports
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
 
 class Host:
-    """Two network namespaces joined by a cable stand for two hosts. rank: 0 or 1; enter: what starts commands there"""
+    """One of two network namespaces that stand for two hosts.
 
-    master = "10.97.31.1"
+    node_rank: 0 or 1; the scheduler runs on host 0
+    prefix: command line that starts a command on this host
+    """
 
-    def __init__(self, name: str, rank: int):
-        self.rank = rank
-        self.name = name
-        self.enter = ["ip", "netns", "exec", name]
+    SCHEDULER_ADDRESS = "10.97.31.1"
+
+    def __init__(self, name: str, node_rank: int):
+        self.node_rank = node_rank
+        self.prefix = ["ip", "netns", "exec", name]
 
 
 @contextlib.contextmanager
-def two_hosts():
-    """-> two Hosts, or None where this process may not make them"""
-    names = [f"ssd{os.getpid()}{end}" for end in "ab"]  # an interface has at most 15 letters
+def two_hosts() -> Iterator[list[Host] | None]:
+    """Yield two Hosts joined by a virtual cable, or None if this process may not create network namespaces."""
+    names = [f"ssd{os.getpid()}{suffix}" for suffix in "ab"]  # an interface name has at most 15 characters
 
-    def ip(*words):
-        return subprocess.run(["ip", *words], capture_output=True).returncode == 0
+    def ip(arguments: str) -> bool:
+        return subprocess.run(["ip", *arguments.split()], capture_output=True).returncode == 0
+
+    def create() -> bool:
+        first, second = names
+        return (
+            shutil.which("ip") is not None
+            and all(ip(f"netns add {name}") for name in names)
+            and ip(f"link add {first} netns {first} type veth peer {second} netns {second}")
+            and all(ip(f"-n {name} addr add 10.97.31.{i}/24 dev {name}") for i, name in enumerate(names, 1))
+            and all(ip(f"-n {name} link set {name} up") and ip(f"-n {name} link set lo up") for name in names)
+        )
 
     try:
-        made = shutil.which("ip") and all(ip("netns", "add", name) for name in names)
-        cable = ["link", "add", names[0], "netns", names[0], "type", "veth", "peer", names[1], "netns", names[1]]
-        made = made and ip(*cable)
-        for number, name in enumerate(names, 1):
-            made = made and ip("-n", name, "addr", "add", f"10.97.31.{number}/24", "dev", name)
-            made = made and ip("-n", name, "link", "set", name, "up") and ip("-n", name, "link", "set", "lo", "up")
-        yield [Host(name, rank) for rank, name in enumerate(names)] if made else None
+        yield [Host(name, node_rank) for node_rank, name in enumerate(names)] if create() else None
     finally:
-        for name in names:
-            ip("netns", "del", name)
+        if shutil.which("ip"):
+            for name in names:
+                ip(f"netns del {name}")
 
 
 class Job:
-    """One msrun. log_dir: for its logs; mark: value of a variable by which all of its processes are known"""
+    """One run of msrun on this machine, or on one of two hosts.
 
-    def __init__(self, log_dir, words, join=True, workers=2, host=None, **environment):
-        """words: the command that ranks run; host: a Host to start it on, as one of two"""
+    log_dir: folder for the logs of its ranks
+    mark: value of an environment variable by which all processes of the job are found
+    """
+
+    def __init__(
+        self,
+        log_dir: Path,
+        command: Sequence[str | Path],
+        join: bool = True,
+        workers: int = 2,
+        host: Host | None = None,
+        **environment: str,
+    ):
+        """Start the job.
+
+        command: script and arguments that each rank runs
+        join: msrun waits for its processes
+        workers: number of ranks of the whole job
+        host: Host that runs one of two ranks; None runs all ranks on this machine
+        """
         self.log_dir = log_dir
         self.mark = uuid.uuid4().hex
         launch = ["msrun", "--worker_num", workers, "--log_dir", log_dir, f"--join={join}"]
         if host:
-            launch = [*host.enter, *launch, "--local_worker_num", 1, "--node_rank", host.rank]
-            launch += ["--master_addr", host.master, "--master_port", 8118]
+            launch = [*host.prefix, *launch, "--local_worker_num", 1, "--node_rank", host.node_rank]
+            launch += ["--master_addr", host.SCHEDULER_ADDRESS, "--master_port", 8118]
         else:
             launch += ["--local_worker_num", workers, "--master_port", free_port()]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        # A background pytest may ignore SIGINT, and what is ignored is inherited; a handler is not.
+        # A pytest in the background may ignore SIGINT. Children inherit an ignored signal, but not a handler.
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.console = open(log_dir.parent / f"{log_dir.name}.console", "w+")
-        self.process = subprocess.Popen(
-            [*map(str, launch), "python", *map(str, words)],
-            env={**os.environ, "PATH": path, "JOB_MARK": self.mark, **environment},
-            cwd=log_dir.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=self.console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # its process group is what Ctrl-C in a terminal reaches
-        )
+        self.console_path = log_dir.parent / f"{log_dir.name}.console"
+        with open(self.console_path, "w") as console:
+            self.process = subprocess.Popen(
+                [*map(str, launch), "python", *map(str, command)],
+                env={**os.environ, "PATH": path, "JOB_MARK": self.mark, **environment},
+                cwd=log_dir.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in a terminal reaches the process group, which tests signal
+            )
         signal.signal(signal.SIGINT, handler)
 
-    def log(self, name) -> str:
+    def log(self, name: str) -> str:
+        """Return the text of a log, "scheduler" or "worker_RANK"; empty if it does not exist."""
         path = self.log_dir / f"{name}.log"
         return path.read_text() if path.exists() else ""
 
-    def logs(self) -> str:
-        """Of all processes and the console, for messages of tests."""
-        said = [f"--- {path.name}\n{path.read_text()}" for path in sorted(self.log_dir.glob("*.log"))]
-        return "\n".join([*said, "--- console", self.said()])
+    def console(self) -> str:
+        """Return what msrun has printed."""
+        return self.console_path.read_text()
 
-    def said(self) -> str:
-        self.console.flush()
-        return Path(self.console.name).read_text()
+    def all_output(self) -> str:
+        """Return all logs and the console, for messages of failed tests."""
+        logs = [f"--- {path.name}\n{path.read_text()}" for path in sorted(self.log_dir.glob("*.log"))]
+        return "\n".join([*logs, "--- console", self.console()])
 
-    def wait_for(self, text, ranks=(0,), seconds=150):
+    def wait_for(self, pattern: str, ranks: Sequence[int] = (0,), seconds: float = 150) -> None:
+        """Wait until a regular expression matches the log of each given rank."""
         deadline = time.monotonic() + seconds
-        while not all(re.search(text, self.log(f"worker_{rank}")) for rank in ranks):
-            assert time.monotonic() < deadline, f"ranks never said {text!r}\n{self.logs()}"
+        while not all(re.search(pattern, self.log(f"worker_{rank}")) for rank in ranks):
+            assert not self.process.poll(), f"the job failed without a match for {pattern!r}\n{self.all_output()}"
+            assert time.monotonic() < deadline, f"no match for {pattern!r} in {seconds} s\n{self.all_output()}"
             time.sleep(0.05)
 
-    def end(self, seconds) -> float:
-        """Wait until nothing of it is left -> seconds that took"""
+    def wait(self, seconds: float) -> float:
+        """Wait until no process of the job is left. Return the seconds that took."""
         start = time.monotonic()
         while self.process.poll() is None or self.processes():
             if time.monotonic() > start + seconds:
-                left = self.processes()
+                running = self.processes()
                 self.kill()
-                raise AssertionError(f"after {seconds} s there are still {left}\n{self.logs()}")
+                raise AssertionError(f"still running after {seconds} s: {running}\n{self.all_output()}")
             time.sleep(0.05)
         return time.monotonic() - start
 
-    def kill(self):
+    def kill(self) -> None:
+        """Kill all processes of the job."""
         for process in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         self.process.wait()
 
     def processes(self) -> dict[int, str]:
-        """Those that run: their numbers, and msrun, tail, or role and rank, as in "MS_WORKER 1"."""
+        """Return {process id: "msrun", "tail", or role and rank such as "MS_WORKER 1"} of running processes."""
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                settings = dict(one.split("=", 1) for one in (path / "environ").read_text().split("\0") if "=" in one)
-                is_dead = (path / "stat").read_text().rpartition(") ")[2][0] == "Z"
-                if settings.get("JOB_MARK") == self.mark and not is_dead:
-                    words = [Path(word).name for word in (path / "cmdline").read_text().split("\0")]
-                    role = f"{settings.get('MS_ROLE')} {settings.get('RANK_ID')}"
-                    found[int(path.name)] = next((name for name in ("msrun", "tail") if name in words[:2]), role)
+                lines = (path / "environ").read_text().split("\0")
+                environment = dict(line.split("=", 1) for line in lines if "=" in line)
+                is_zombie = (path / "stat").read_text().rpartition(") ")[2][0] == "Z"
+                if environment.get("JOB_MARK") == self.mark and not is_zombie:
+                    arguments = [Path(argument).name for argument in (path / "cmdline").read_text().split("\0")]
+                    role = f"{environment.get('MS_ROLE')} {environment.get('RANK_ID')}"
+                    found[int(path.name)] = next((name for name in ("msrun", "tail") if name in arguments[:2]), role)
         return found
 
-    def of_rank(self, rank) -> tuple[int, int]:
-        """The process that msrun started as a rank, and the one which that started to do its work."""
-        stand_in, work = sorted(one for one, name in self.processes().items() if name == f"MS_WORKER {rank}")
-        return stand_in, work
+    def rank_processes(self, rank: int) -> tuple[int, int]:
+        """Return the ids of a rank's supervisor, which msrun started, and of the child that does the work."""
+        supervisor, child = sorted(process for process, name in self.processes().items() if name == f"MS_WORKER {rank}")
+        return supervisor, child

@@ -1,4 +1,4 @@
-"""docs/own-data.md, word for word: its commands, its folders, in each of the three forms of annotations."""
+"""The commands and folders in docs/own-data.md work as they are written, in each annotation format."""
 
 import json
 import re
@@ -13,18 +13,18 @@ from test_commands import ROOT, SHORT, expect_clean, run
 TEXT = (ROOT / "examples/det/ssd/docs/own-data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(?:text)?\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line.startswith("python ")]
-KINDS = {"coco": "train2017", "voc": "JPEGImages", "yolo": "data.yaml"}
+FORMATS = {"coco": "train2017", "voc": "JPEGImages", "yolo": "data.yaml"}  # a name that occurs in one folder tree
 SHAPES = {"circle", "square", "triangle", "star", "ring", "cross"}
 
 
-def lines_of(kind):
-    """The commands for a form: all but those that convert another one."""
-    return [line for line in LINES if "create_data.py" not in line or f"create_data.py {kind} " in line]
+def commands_for(annotation_format):
+    """Return the commands for an annotation format: all except those that convert another one."""
+    return [line for line in LINES if "create_data.py" not in line or f"create_data.py {annotation_format} " in line]
 
 
-def tree_of(kind):
-    """Paths that the drawn folder of a form has."""
-    (block,) = [block for block in BLOCKS if block.startswith("photos\n") and KINDS[kind] in block]
+def paths_in_tree(annotation_format):
+    """Return the paths in the folder tree that the page draws for an annotation format."""
+    (block,) = [block for block in BLOCKS if block.startswith("photos\n") and FORMATS[annotation_format] in block]
     paths, above = [], ["photos"]
     for line in block.splitlines()[1:]:
         marks, name = re.fullmatch(r"((?:[│ ]   )*[├└]── )(.+)", line).groups()
@@ -36,45 +36,47 @@ def tree_of(kind):
 
 @pytest.fixture
 def clone(tmp_path):
-    """A folder that looks like the root of the repository."""
+    """A folder with links to the folders in the root of the repository."""
     for name in ("examples", "configs", "tools"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
-def make(kind, shapes_coco, folder):
-    if kind == "coco":
+def make_photos(annotation_format, shapes_coco, folder):
+    if annotation_format == "coco":
         folder.symlink_to(shapes_coco)
     else:
-        {"voc": make_voc, "yolo": make_yolo}[kind](shapes_coco, folder)
+        {"voc": make_voc, "yolo": make_yolo}[annotation_format](shapes_coco, folder)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_walkthrough_runs(kind, clone, shapes_coco):
-    make(kind, shapes_coco, clone / "photos")
-    for path in tree_of(kind):
+@pytest.mark.parametrize("annotation_format", FORMATS)
+def test_the_walkthrough_runs(annotation_format, clone, shapes_coco):
+    make_photos(annotation_format, shapes_coco, clone / "photos")
+    for path in paths_in_tree(annotation_format):
         assert (clone / path).exists(), path
     scripts = []
-    for line in lines_of(kind):
-        words = shlex.split(line)
-        script = Path(words[1]).name
+    for line in commands_for(annotation_format):
+        arguments = shlex.split(line)
+        script = Path(arguments[1]).name
         scripts.append(script)
         extra = {"train.py": SHORT, "eval.py": ["--batch_size", "2"], "predict.py": ["--batch_size", "2"]}
-        said = expect_clean(run(words + extra.get(script, []), clone)).stdout
+        stdout = expect_clean(run(arguments + extra.get(script, []), clone)).stdout
         if script == "create_data.py":
-            assert "train: 10 images" in said or "--val_fraction" in words
-            assert "are reached by no anchor at IoU 0.5" in said or "--config" not in words
-        if "--pretrained_detector" in words:
-            assert "weights of ckpt/own/last.ckpt, all of them, for its classes are the same" in said
-    shares = ["create_data.py"] * 2 if kind == "coco" else []
-    assert scripts == ["create_data.py", *shares, "anchors.py", "train.py", "eval.py", "predict.py", "train.py"]
+            assert "train: 10 images" in stdout or "--val_fraction" in arguments
+            assert "at IoU 0.5" in stdout or "--config" not in arguments
+        if "--pretrained_detector" in arguments:
+            assert "weights of ckpt/own/last.ckpt, all of them" in stdout
+    # The page shows --val_fraction and --report_only for COCO only.
+    more = ["create_data.py"] * 2 if annotation_format == "coco" else []
+    assert scripts == ["create_data.py", *more, "anchors.py", "train.py", "eval.py", "predict.py", "train.py"]
     info = json.loads((clone / "data/own/dataset.json").read_text())
     assert info["classes"][0] == "background" and set(info["classes"][1:]) == SHAPES
     assert (clone / "output/own/anchors.png").is_file()
     metrics = json.loads((clone / "output/own/metrics.json").read_text())
     assert metrics["images"] == 4 and 0 <= metrics["mAP"] <= 1
     assert len(list((clone / "output/own/predictions").rglob("*.jpg"))) == 14
-    assert kind != "coco" or json.loads((clone / "data/share/dataset.json").read_text())["val"]["images"] == 2
+    if annotation_format == "coco":  # written with --val_fraction
+        assert json.loads((clone / "data/share/dataset.json").read_text())["val"]["images"] == 2
 
 
 def test_report_only_writes_nothing(clone, shapes_coco):
@@ -87,21 +89,21 @@ def test_report_only_writes_nothing(clone, shapes_coco):
 def test_mistakes_end_in_one_line(clone, shapes_coco):
     (clone / "photos").symlink_to(shapes_coco)
     script = ["python", "examples/det/ssd/create_data.py"]
-    for kind, extra, part in (
+    for annotation_format, options, part in (
         ("voc", [], "Annotations"),
         ("yolo", [], "--names FILE"),
         ("coco", ["--val_fraction", "2"], "--val_fraction: got 2"),
-        ("coco", ["--names", "a.txt"], "--names: got a.txt for coco"),
+        ("coco", ["--names", "a.txt"], "--names: a.txt"),
         ("coco", ["--config", "absent.yaml"], "absent.yaml"),
     ):
-        result = run([*script, kind, "--data_path", "photos", "--out_path", "data/own", *extra], clone)
+        result = run([*script, annotation_format, "--data_path", "photos", "--out_path", "data/own", *options], clone)
         assert result.returncode == 2 and part in result.stderr, result.stderr
         assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert not (clone / "data").exists()
 
 
-def test_difficult_objects_are_neither_asked_for_nor_wrong(tmp_path):
-    """Of the two evaluations: what is found there counts as nothing, and what is not found as nothing missed."""
+def test_evaluation_ignores_difficult_objects(tmp_path):
+    """In both metrics, a detection of a difficult object is neither correct nor false, and missing it costs nothing."""
     import cv2
     import numpy as np
 
@@ -115,21 +117,21 @@ def test_difficult_objects_are_neither_asked_for_nor_wrong(tmp_path):
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (tmp_path / "voc" / part).mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "voc/JPEGImages/a.jpg"), np.zeros((100, 200, 3), np.uint8))
-    difficult = "<difficult>1</difficult>"
-    objects = [xml_object("dog", (1, 1, 50, 50)), xml_object("dog", (101, 1, 200, 100), difficult)]
-    (tmp_path / "voc/Annotations/a.xml").write_text(xml_image("a.jpg", 100, 200, objects))
+    flag = "<difficult>1</difficult>"
+    objects = [xml_object("dog", (1, 1, 50, 50)), xml_object("dog", (101, 1, 200, 100), flag)]
+    (tmp_path / "voc/Annotations/a.xml").write_text(xml_image("a.jpg", 100, 200, objects=objects))
     for split in ("train", "val"):
         (tmp_path / f"voc/ImageSets/Main/{split}.txt").write_text("a\n")
     train, val = read_splits(VocFolder(tmp_path / "voc"))
     info = convert(train, val, tmp_path / "out", overwrite=False, num_workers=1)
     assert (info.val.boxes, info.val.crowd_boxes) == (1, 1)
 
-    easy, hard, wrong = [0, 0, 50, 50], [0, 100, 100, 200], [60, 0, 90, 30]
-    for boxes, expected in (([easy], 1.0), ([hard, easy], 1.0), ([wrong, easy], 0.5)):
+    easy, difficult, false = [0, 0, 50, 50], [0, 100, 100, 200], [60, 0, 90, 30]
+    for boxes, expected in (([easy], 1.0), ([difficult, easy], 1.0), ([false, easy], 0.5)):
         evaluator = CocoEvaluator(tmp_path / "out" / info.annotations, info.classes)
         scores = np.linspace(0.9, 0.5, len(boxes), dtype=np.float32)
         labels = np.ones(len(boxes), np.int32)
         evaluator.add(val.images[0].image_id, Detections(np.array(boxes, np.float32), scores, labels))
         assert evaluator.summarize().metrics["AP"] == pytest.approx(expected)
-        voc = compute_voc_metrics(evaluator.truth, evaluator.results, {"dog": 1})
+        voc = compute_voc_metrics(evaluator.ground_truth, evaluator.results, {"dog": 1})
         assert voc.AP == pytest.approx(expected)

@@ -1,115 +1,146 @@
-"""Fit the sizes and ratios of a recipe's default boxes to your data, and show what they reach before and after:
+"""Fit the sizes and aspect ratios of a recipe's default boxes to a dataset, and report recall before and after:
 
     python tools/anchors.py --config RECIPE --data_dir D [--output FOLDER] [--ratios 1,2,2,2,2,2] [--key value …]
 
-D is what create_data.py wrote. Values are fitted to the objects of train and judged on those of val, or where it has
-none, on a fifth of train's images, held back for it. Boxes are those of whole images stretched to image_size, as
-evaluation sees them. Recall is the share of objects that some anchor, at its place, overlaps by more than an IoU.
+D is the output folder of create_data.py. Default boxes are fitted to the training split and evaluated on the validation
+split. Without a validation split, a fifth of the training images is held out for it. Images count as stretched to
+image_size, as in evaluation. Recall is the share of ground-truth boxes whose IoU with some anchor is above a threshold.
 
-Prints recall, lines to paste into the recipe, and the same as options; FOLDER, by default output_dir, gets anchors.png.
-The number of anchors stays, and with it cost and parameters, unless --ratios says how many aspect_ratios each level
-gets: each is two boxes, beside two squares. Without it, a first level without ratios stays as it is: three boxes, two
-of which follow min_scale. Where nothing better is found, the recipe's values stay.
+The command prints recall, the lines to paste into the recipe, and the same as command-line options. It draws
+anchors.png in FOLDER, which is output_dir by default. If no better values are found, the recipe's values stay.
+
+The number of anchors stays the same, and with it cost and parameters, unless --ratios sets the number of aspect ratios
+of each level. A level has two anchors per aspect ratio, and two squares. Without --ratios, a first level without aspect
+ratios keeps its three anchors, one of fixed size and two that follow min_scale.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
 
 import numpy as np  # noqa: E402
 
-from anchor_fit import Objects  # noqa: E402
+from anchor_fit import GroundTruth  # noqa: E402
 from anchor_fit.figure import draw_figure  # noqa: E402
-from anchor_fit.overlap import best_iou, shapes_of  # noqa: E402
-from anchor_fit.search import Values, anchors_of, fit, is_better  # noqa: E402
-from anchor_fit.text import advise, describe_anchors, describe_part, options, recipe_lines, tabulate  # noqa: E402
+from anchor_fit.overlap import anchor_shapes, best_iou  # noqa: E402
+from anchor_fit.search import AnchorSettings, create_anchors_with, fit_default_boxes, is_better  # noqa: E402
+from anchor_fit.text import (  # noqa: E402
+    command_line_options,
+    explain_missed_boxes,
+    recall_table,
+    recipe_lines,
+    summarize_anchors,
+    summarize_split,
+)
+from ssd.boxes.anchors import Anchors  # noqa: E402
 from ssd.config.command_line import parse_recipe_and_options  # noqa: E402
-from ssd.config.loading import Config  # noqa: E402
+from ssd.config.schema import Config  # noqa: E402
 from ssd.errors import UserError, exit_cleanly  # noqa: E402
 
 OPTIONS = {
     "output": {"help": "folder for anchors.png [output_dir]"},
-    "ratios": {"metavar": "N,N", "help": "how many ratios each level gets, 0 to 4 [as many as the recipe has]"},
+    "ratios": {"metavar": "N,N", "help": "number of aspect ratios of each level, 0 to 4 [the recipe's numbers]"},
 }
 
 
-def parse_ratios(text: str | None, cfg: Config) -> list[int] | None:
-    """Raises UserError."""
-    words = (text or "").split(",")
+def parse_ratios(text: str | None, num_levels: int) -> list[int] | None:
+    """Parse the value of --ratios to one number per level. Raises UserError."""
     if text is None:
         return None
-    if len(words) != len(cfg.steps) or any(word.strip() not in list("01234") for word in words):
+    numbers = [number.strip() for number in text.split(",")]
+    if len(numbers) != num_levels or any(number not in list("01234") for number in numbers):
+        example = ",".join(["1", *["2"] * (num_levels - 1)])
         raise UserError(
-            f"--ratios: got {text!r}, expected {len(cfg.steps)} numbers from 0 to 4 with commas between, one for each "
-            "of `steps`; write them so: 1,2,2,2"
+            f"--ratios: {text!r} is not a list of {num_levels} numbers from 0 to 4, one for each level in `steps`. "
+            f"Write it like {example}."
         )
-    return [int(word) for word in words]
+    return [int(number) for number in numbers]
 
 
-def make_folder(path: Path) -> Path:
+def make_output_folder(path: Path) -> Path:
+    """Create a folder if it does not exist. Raises UserError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{path}: got {error.strerror.lower()}, expected a folder to write to; choose another --output"
-        ) from None
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{path}: cannot create the folder, {reason}. Choose another --output.") from None
     return path
 
 
-def report(parts: dict[str, Objects], cfg: Config, ratios: list[int] | None, path: Path) -> None:
-    """Fit to the first part, judge on the second, print what came of it and draw it."""
-    (fitted, train), (judged, others) = parts.items()
+def fit_and_report(
+    splits: dict[str, GroundTruth], cfg: Config, ratios_per_level: Sequence[int] | None, figure_path: Path
+) -> None:
+    """Fit default boxes to the first split, evaluate them on both, print the result and draw the figure.
+
+    splits: {"train": …, "val": …}, or other names of two splits
+    ratios_per_level: number of aspect ratios of each level; None keeps the recipe's
+    """
+    (fitted_name, fitted), (evaluated_name, evaluated) = splits.items()
     start = time.monotonic()
-    before, values = anchors_of(cfg, None), fit(train, cfg, ratios)
+    before = create_anchors_with(cfg, None)
+    settings: AnchorSettings | None = fit_default_boxes(fitted, cfg, ratios_per_level)
     seconds = time.monotonic() - start
-    ious = {name: [best_iou(part.boxes_yxyx, before)] for name, part in parts.items()}
-    new = {name: best_iou(part.boxes_yxyx, anchors_of(cfg, values)) for name, part in parts.items()}
-    if ratios is None and not all(is_better(*ious[name], new[name], parts[name].labels, cfg) for name in parts):
-        values, new = None, {}
-    for name in new:
-        ious[name].append(new[name])
-    after = anchors_of(cfg, values)
-    drawn = {"before": before, "after": after} if values else {"before": before}
-    draw_figure(
-        path,
-        f"Default boxes fitted to {len(train):,} objects of {fitted}, judged on {len(others):,} objects of {judged}",
-        dict(zip(drawn, ious[judged])),
-        train.sides(cfg.image_size),
-        {name: np.concatenate(shapes_of(anchors)) * cfg.image_size for name, anchors in drawn.items()},
-        cfg.image_size,
-        cfg.match_threshold,
+    ious = {name: [best_iou(split.boxes_yxyx, before)] for name, split in splits.items()}
+    new_anchors = create_anchors_with(cfg, settings)
+    new_ious = {name: best_iou(split.boxes_yxyx, new_anchors) for name, split in splits.items()}
+    all_better = all(
+        is_better(before=ious[name][0], after=new_ious[name], labels=split.labels, match_threshold=cfg.match_threshold)
+        for name, split in splits.items()
     )
-    print(f"the recipe: {describe_anchors(before)}, input {cfg.image_size[1]}x{cfg.image_size[0]}")
-    print(f"fitted to {describe_part(fitted, train)} in {seconds:.1f} s, judged on {describe_part(judged, others)}\n")
-    print(*tabulate(parts, ious, cfg), "", sep="\n")
-    if values is None:
-        print("no better values were found for both: keep the recipe's")
+    if all_better or ratios_per_level is not None:
+        for name in splits:
+            ious[name].append(new_ious[name])
     else:
-        print_values(values, before, after)
-    if ratios is None and cfg.box_sizes is None and not cfg.aspect_ratios[0]:
-        full = ",".join(str(max(1, len(own))) for own in cfg.aspect_ratios)
-        print(f"the smallest box of the reduced first level is fixed; with --ratios {full} all boxes are fitted")
-    for line in advise(judged, others, ious[judged][-1], after, cfg):
+        settings = None
+    after = create_anchors_with(cfg, settings)
+    drawn = {"before": before, "after": after} if settings else {"before": before}
+    draw_figure(
+        path=figure_path,
+        title=f"Default boxes fitted to {len(fitted):,} ground-truth boxes of {fitted_name}, "
+        f"evaluated on {len(evaluated):,} of {evaluated_name}",
+        ious=dict(zip(drawn, ious[evaluated_name])),
+        sizes_hw=fitted.sizes_hw(cfg.image_size),
+        shapes_hw={name: np.concatenate(anchor_shapes(anchors)) * cfg.image_size for name, anchors in drawn.items()},
+        image_size=cfg.image_size,
+        match_threshold=cfg.match_threshold,
+    )
+    print(f"recipe: {summarize_anchors(before)}, input {cfg.image_size[1]}x{cfg.image_size[0]} pixels")
+    print(f"fitted to {summarize_split(fitted_name, fitted)} in {seconds:.1f} s")
+    print(f"evaluated on {summarize_split(evaluated_name, evaluated)}\n")
+    print(*recall_table(splits, ious, cfg), "", sep="\n")
+    if settings is None:
+        print("no values were found that are better on both splits; keep those of the recipe")
+    else:
+        print_settings(settings, before, after)
+    if ratios_per_level is None and cfg.box_sizes is None and not cfg.aspect_ratios[0]:
+        all_fitted = ",".join(str(max(1, len(ratios))) for ratios in cfg.aspect_ratios)
+        print(f"the smallest box of the first level has a fixed size; --ratios {all_fitted} fits all boxes")
+    missed = explain_missed_boxes(
+        split=evaluated_name, ground_truth=evaluated, best_ious=ious[evaluated_name][-1], anchors=after, cfg=cfg
+    )
+    for line in missed:
         print(line)
-    print(f"figure: {path}")
+    print(f"figure: {figure_path}")
 
 
-def print_values(values: Values, before, after) -> None:
-    print("into the recipe:", *recipe_lines(values), sep="\n")
-    print(f"\nor as options: {options(values)}\n")
+def print_settings(settings: AnchorSettings, before: Anchors, after: Anchors) -> None:
+    """Print the fitted values as recipe lines and as options, and their effect on trained detectors."""
+    print("lines for the recipe:", *recipe_lines(settings), sep="\n")
+    print(f"\nthe same as options: {command_line_options(settings)}\n")
     if before.num_per_location == after.num_per_location:
         print(
-            f"as many anchors as before: {len(after):,}. The heads must be trained with the new values: a detector "
-            "that was trained with others is refused, and --pretrained_detector leaves its predictors out"
+            f"the number of anchors stays {len(after):,}. Train a detector with these values: checkpoints trained with "
+            "other anchors are rejected, and --pretrained_detector does not load their box predictors."
         )
     else:
         print(
-            f"instead of {len(before):,} anchors: {describe_anchors(after)}. The heads have other channels for it, and "
-            "must be trained with the new values"
+            f"the number of anchors changes from {len(before):,} to {summarize_anchors(after)}. Train a detector with "
+            "these values: its heads have other numbers of channels than before."
         )
 
 
@@ -118,16 +149,17 @@ def main() -> None:
     cfg, args = parse_recipe_and_options(__doc__, OPTIONS)
     if cfg.anchors != "default":
         raise UserError(
-            f"anchors: got {cfg.anchors}, whose boxes follow `steps` and have no keys, expected default, whose sizes "
-            "and ratios can be fitted; choose another recipe"
+            f"anchors: the boxes of {cfg.anchors} anchors are derived from `steps`, so there is nothing to fit. "
+            "Choose a recipe with `anchors: default`."
         )
-    ratios = parse_ratios(args.ratios, cfg)
+    ratios_per_level = parse_ratios(args.ratios, len(cfg.steps))
 
-    from anchor_fit.reading import read_parts  # MindSpore loads here, after all mistakes of the command line
+    # Imports MindSpore, which takes seconds, so it comes after the checks of the command line.
+    from anchor_fit.reading import read_train_and_val
 
-    parts = read_parts(Path(cfg.data_dir))
-    output = make_folder(Path(args.output or cfg.output_dir))
-    report(parts, cfg, ratios, output / "anchors.png")
+    splits = read_train_and_val(Path(cfg.data_dir))
+    output = make_output_folder(Path(args.output or cfg.output_dir))
+    fit_and_report(splits, cfg, ratios_per_level, figure_path=output / "anchors.png")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Measure how fast the suite is on this machine:
+"""Measure the speed of each stage on this machine:
 
-    python tools/benchmark.py data    --config RECIPE --data_dir D    loader, beside the decode-only limit
+    python tools/benchmark.py data    --config RECIPE --data_dir D    loader, beside only decoding the images
     python tools/benchmark.py step    --config RECIPE                 training step, beside its kernels; compilation
     python tools/benchmark.py infer   --config RECIPE                 network and NMS, from pixels to detections
-    python tools/benchmark.py nms                                     suppression, beside a NumPy loop over classes
-    python tools/benchmark.py eval    --config RECIPE --data_dir D    the whole evaluation of a validation split
+    python tools/benchmark.py nms                                     NMS, beside a NumPy loop over classes
+    python tools/benchmark.py eval    --config RECIPE --data_dir D    whole evaluation of a validation split
     python tools/benchmark.py convert --data_path COCO --images 5000  create_data.py, beside a copy of the same files
 
 Each case is measured --repeats times, in turn with the cases it is compared with, because the speed of a shared machine
-drifts. One JSON line a case: median, spread (lowest and highest), every run, the settings, the versions, the machine.
-Recipe keys can be overridden as for train.py. Weights are random without --ckpt_path; eval then has the most
-detections to score, all else takes the same time.
+drifts. The command prints one JSON line per case: median, spread (minimum and maximum), all runs, settings, versions
+and machine. Recipe keys can be overridden as in train.py. Weights are random without --ckpt_path. Random weights give
+eval the largest number of detections, and do not change the other times.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import statistics
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
 
@@ -33,40 +34,44 @@ from ssd.errors import UserError, exit_cleanly  # noqa: E402
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
+    """Parse the command line. Returns the options of this script, and the other arguments, which set recipe keys."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("what", choices=["data", "step", "infer", "nms", "eval", "convert"])
-    parser.add_argument("--config", help="recipe, a YAML file; all but nms and convert need one")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each case [5]")
-    parser.add_argument("--steps", type=int, default=8, help="step, infer: steps in a run [8]")
-    parser.add_argument("--data_path", type=Path, help="convert: folder of COCO form whose images are repeated")
-    parser.add_argument("--images", type=int, default=5000, help="convert: how many images [5000]")
+    parser.add_argument("stage", choices=["data", "step", "infer", "nms", "eval", "convert"])
+    parser.add_argument("--config", help="recipe, a YAML file; required except for nms and convert")
+    parser.add_argument("--repeats", type=int, default=5, help="number of runs of each case [5]")
+    parser.add_argument("--steps", type=int, default=8, help="step, infer: number of steps in a run [8]")
+    parser.add_argument("--data_path", type=Path, help="convert: dataset in COCO format whose images are repeated")
+    parser.add_argument("--images", type=int, default=5000, help="convert: number of images [5000]")
     return parser.parse_known_args()
 
 
-def describe_machine() -> dict:
-    """What figures depend on, as far as it can be known from inside."""
+def describe_machine() -> dict[str, Any]:
+    """Return properties of the machine that measured times depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": names[0] if names else platform.processor(),
+        "cpu": models[0] if models else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_before": os.getloadavg()[0],
     }
 
 
-def version_of(package: str) -> str | None:
-    """None where it is not installed: simplejpeg may be absent, and OpenCV may go by another name."""
+def installed_version(package: str) -> str | None:
+    """Return the version of a package, None if it is not installed.
+
+    simplejpeg is optional, and OpenCV may be installed as another package.
+    """
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def report(case: Case, machine: dict) -> None:
-    """One JSON line on stdout."""
+def print_case(case: Case, machine: dict[str, Any]) -> None:
+    """Print a case as one JSON line."""
     packages = ("mindspore", "mindcv", "numpy", "opencv-python-headless", "simplejpeg")
     line = {
         "case": case.name,
@@ -74,57 +79,65 @@ def report(case: Case, machine: dict) -> None:
         "median": round(statistics.median(case.runs), 4),
         "spread": [round(min(case.runs), 4), round(max(case.runs), 4)],
         "runs": [round(run, 4) for run in case.runs],
-        **case.more,
+        **case.extra,
         "settings": case.settings,
-        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in packages}},
         "machine": machine,
     }
     print(json.dumps(line), flush=True)
 
 
+def measure_recipe(args: argparse.Namespace, override_arguments: list[str]) -> list[Case]:
+    """Measure a stage that needs a recipe. Raises UserError."""
+    if args.config is None:
+        raise UserError(f"--config: missing, and {args.stage} needs a recipe. Give the path of a YAML file.")
+    overrides = parse_overrides(override_arguments)
+    cfg = load_config(args.config, overrides)
+    # The modules import MindSpore, which takes seconds.
+    if args.stage == "data":
+        from benchmarks.data import measure_data
+
+        cases = measure_data(cfg, args.repeats)
+    elif args.stage == "step":
+        from benchmarks.step import measure_step
+
+        cases = measure_step(args.config, overrides, repeats=args.repeats, steps=args.steps)
+    elif args.stage == "infer":
+        from benchmarks.network import measure_infer
+
+        cases = measure_infer(cfg, args.repeats, args.steps)
+    else:
+        from benchmarks.network import measure_eval
+
+        cases = measure_eval(cfg, args.repeats)
+    for case in cases:
+        case.settings = {"config": args.config, **overrides, **case.settings}
+    return cases
+
+
 @exit_cleanly
 def main() -> None:
-    args, rest = parse_args()
+    args, override_arguments = parse_args()
     machine = describe_machine()
-    if args.repeats < 1 or args.steps < 1 or args.images < 1:
-        raise UserError("command line: got a count below 1, expected --repeats, --steps and --images of 1 or more")
-    if args.what == "convert":
+    for name in ("repeats", "steps", "images"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name}: {getattr(args, name)} is too small. Give a number of at least 1.")
+    if args.stage == "convert":
         from benchmarks.convert import measure_convert
 
-        if rest or args.data_path is None:
-            raise UserError("command line: convert takes --data_path, --images and --repeats; see --help")
+        if override_arguments or args.data_path is None:
+            raise UserError("command line: convert needs --data_path, and takes no recipe keys. See --help.")
         cases = measure_convert(args.data_path, args.images, args.repeats)
-    elif args.what == "nms":
+    elif args.stage == "nms":
         from benchmarks.nms import measure_nms
 
-        if rest:
-            raise UserError("command line: nms takes --repeats alone; see --help")
+        if override_arguments:
+            raise UserError("command line: nms takes no recipe keys. Set only --repeats.")
         cases = measure_nms(args.repeats)
     else:
-        if args.config is None:
-            raise UserError(f"command line: got no --config, expected a recipe; {args.what} needs one")
-        overrides = parse_overrides(rest)
-        cfg = load_config(args.config, overrides)
-        if args.what == "data":
-            from benchmarks.data import measure_data
-
-            cases = measure_data(cfg, args.repeats)
-        elif args.what == "step":
-            from benchmarks.step import measure_step
-
-            cases = measure_step(args.config, overrides, args.repeats, args.steps)
-        elif args.what == "infer":
-            from benchmarks.network import measure_infer
-
-            cases = measure_infer(cfg, args.repeats, args.steps)
-        else:
-            from benchmarks.network import measure_eval
-
-            cases = measure_eval(cfg, args.repeats)
-        for case in cases:
-            case.settings = {"config": args.config, **overrides, **case.settings}
+        cases = measure_recipe(args, override_arguments)
     for case in cases:
-        report(case, machine)
+        print_case(case, machine)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Turn weights of PyTorch's world into a MindSpore checkpoint, and check it back against its source:
+"""Convert PyTorch weights into a MindSpore checkpoint, and verify it against its source:
 
     python tools/convert_weights.py --config RECIPE --input SOURCE --output OUT.ckpt [--overwrite] [--key value …]
 
-SOURCE                                             OUT.ckpt serves as
-torchvision's or timm's resnet*, mobilenet_v2,     backbone_ckpt_path of recipes with the backbone of RECIPE
-mobilenet_v3 state dicts
-NVIDIA's SSD300 checkpoints, uvipen's SSD.pth      ckpt_path of ssd_resnet50, the only RECIPE for them
+SOURCE                                                      use OUT.ckpt as
+state dict of a resnet*, mobilenet_v2 or mobilenet_v3       backbone_ckpt_path of recipes with the backbone of RECIPE
+from torchvision or timm
+NVIDIA's SSD300 checkpoint, or uvipen's SSD.pth             ckpt_path of ssd_resnet50, the only RECIPE for them
 
-Names in SOURCE decide which of them it is. safetensors files need no PyTorch; others do (requirements-torch.txt), and
-are read as data alone. What is left out is listed with the reason. Names without a place here, and parameters of ours
-without a value, are listed, and nothing is written.
+The format is recognised by the parameter names in SOURCE. A .safetensors file needs no PyTorch. Other files need it
+(requirements-torch.txt), and code in them is never run. Weights that detectors do not use are listed with the reason.
+If any source or target parameter is unmatched, the command lists them all and writes nothing.
 """
 
 from __future__ import annotations
@@ -17,108 +17,143 @@ from __future__ import annotations
 import sys
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
 
 from ssd.config.command_line import parse_recipe_and_options  # noqa: E402
 from ssd.errors import UserError, exit_cleanly  # noqa: E402
 
-OPTIONS = {
-    "input": {"type": Path, "required": True, "help": "state dict, .safetensors or what torch.save wrote"},
-    "output": {"type": Path, "required": True, "help": "checkpoint to write, .ckpt"},
-    "overwrite": {"action": "store_true", "help": "replace OUTPUT if it is there"},
+if TYPE_CHECKING:
+    from weight_conversion.conversion import Conversion
+
+OPTIONS: dict[str, dict] = {
+    "input": {"type": Path, "required": True, "help": "state dict: a .safetensors file, or one written by torch.save"},
+    "output": {"type": Path, "required": True, "help": "checkpoint to write, a .ckpt file"},
+    "overwrite": {"action": "store_true", "help": "replace the output file if it exists"},
 }
 
 
-def list_names(title: str, names: list[str]) -> None:
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def print_names(title: str, names: list[str]) -> None:
     print(f"{title}:")
-    # Names have dots and underscores, and must stay whole: they are to be searched for.
+    # Do not break names at hyphens, so that they can be searched for.
     print(textwrap.fill(", ".join(names), 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
 
 
-def check_output(path: Path, overwrite: bool) -> None:
+def check_output_path(path: Path, overwrite: bool) -> None:
     if path.suffix != ".ckpt":
-        raise UserError(f"--output: got {path}, expected a name that ends in .ckpt; add it")
+        raise UserError(f"--output: {path} does not end in .ckpt. Add the ending.")
     if path.exists() and not overwrite:
-        raise UserError(f"--output: got {path}, which is there, expected a new file; add --overwrite to replace it")
+        raise UserError(f"--output: {path} exists already. Add --overwrite to replace it, or choose another file.")
 
 
-def refuse_leftovers(found, path: Path) -> None:
-    """Raises UserError if a name of either side has no counterpart, or one of another shape."""
-    if found.unknown:
-        list_names(f"no place for these {len(found.unknown)} of {path}", found.unknown)
-    if found.missing:
-        list_names(f"no value in {path} for these {len(found.missing)}", found.missing)
-    if found.unknown or found.missing:
+def check_complete(conversion: Conversion, path: Path) -> None:
+    """Raise UserError if a source or target parameter is unmatched, or if shapes or types differ.
+
+    path: file of the state dict
+    """
+    unexpected, missing, mismatched = conversion.unexpected, conversion.missing, conversion.mismatched
+    if unexpected:
+        print_names(f"{count(len(unexpected), 'name')} of {path} without a MindSpore parameter", unexpected)
+    if missing:
+        print_names(f"{count(len(missing), 'MindSpore parameter')} without a value in {path}", missing)
+    if unexpected or missing:
         raise UserError(
-            f"{path}: got {len(found.unknown)} names without a place and {len(found.missing)} parameters without a "
-            f"value, expected all of {found.form.name}; nothing is written, take the recipe of that network"
+            f"{path}: {count(len(unexpected), 'name')} without a MindSpore parameter, "
+            f"{count(len(missing), 'MindSpore parameter')} without a value. Use the recipe of the network that the "
+            "weights belong to."
         )
-    if found.misfits:
+    if mismatched:
         raise UserError(
-            f"{path}: {found.misfits[0]}, and {len(found.misfits) - 1} more such; "
-            "use the recipe of the same network and classes"
-        )
-
-
-def refuse_other_classes(classes: tuple[str, ...] | None, ours: tuple[str, ...] | None, path: Path) -> None:
-    if classes is not None and ours is not None and classes != ours:
-        first = next((pair for pair in zip(classes, ours) if pair[0] != pair[1]), (len(classes), len(ours)))
-        raise UserError(
-            f"{path}: got other classes than the recipe, {first[0]!r} for {first[1]!r} first, expected the same in the "
-            "same order; set --data_dir to their data, or --classes to their names"
+            f"{path}: {mismatched[0]} ({count(len(mismatched), 'mismatched parameter')}). Use the recipe of the same "
+            "network and the same number of classes."
         )
 
 
-def say_what_differs(found, net, one_sided: list[str]) -> None:
-    """What the user must know of the function that is computed with the new weights."""
-    if found.shifts:
-        shift = next(iter(found.shifts.values()))
+def check_class_names(in_file: tuple[str, ...] | None, in_recipe: tuple[str, ...] | None, path: Path) -> None:
+    """Raise UserError if both the state dict and the recipe name their classes, but not the same in the same order."""
+    if in_file is None or in_recipe is None or in_file == in_recipe:
+        return
+    advice = "Set --data_dir to the data that the weights were trained on, or --classes to its class names."
+    for index, (name, recipe_name) in enumerate(zip(in_file, in_recipe)):
+        if name != recipe_name:
+            raise UserError(f"{path}: class {index} is {name!r} here, but {recipe_name!r} in the recipe. {advice}")
+    raise UserError(f"{path}: {count(len(in_file), 'class name')} here, but {len(in_recipe)} in the recipe. {advice}")
+
+
+def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
+    """Print how the converted network differs from the PyTorch network.
+
+    asymmetric_layers: names of strided backbone layers that MindCV pads on one side only
+    """
+    if conversion.variance_shifts:
+        shift = next(iter(conversion.variance_shifts.values()))
         print(
-            f"note: {shift:g} is added to {len(found.shifts)} variances, because BatchNorm's epsilon is "
-            f"{found.form.epsilon:g} there: the same outputs, except in training, which takes variances from batches"
+            f"note: {shift:g} was added to {count(len(conversion.variance_shifts), 'variance')}, because BatchNorm's "
+            f"epsilon is {conversion.format.batch_norm_epsilon:g} in PyTorch. Outputs are the same in inference; in "
+            "training, variances come from the batch."
         )
-    if one_sided:
+    if asymmetric_layers:
         print(
-            f"note: {len(one_sided)} strided layers, {one_sided[0]} first, pad one side in MindCV's model and both in "
-            "PyTorch's, so features differ; with backbone_padding: torch in the recipe they are the same"
+            f"note: MindCV pads one side of {count(len(asymmetric_layers), 'strided layer')} (the first is "
+            f"{asymmetric_layers[0]}) and PyTorch both sides, so features differ. Set backbone_padding: torch in the "
+            "recipe to get PyTorch's features."
         )
-    if found.form.note:
-        print(f"note: {found.form.note}")
+    if conversion.format.note:
+        print(f"note: {conversion.format.note}")
 
 
 @exit_cleanly
 def main() -> None:
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
-    check_output(options.output, options.overwrite)
+    check_output_path(options.output, options.overwrite)
 
-    from torch_files import read_state_dict
+    from weight_conversion.state_dict import read_state_dict
 
-    state = read_state_dict(options.input)
+    state_dict = read_state_dict(options.input)  # before the imports below, which take seconds
 
-    from ssd.checkpoints.metadata import model_metadata
+    from ssd.config.schema import model_metadata
     from ssd.models.detector import create_detector
-    from weight_conversion import backbone_target, detector_target, is_detector, match, refuse_other_recipe, write
-
-    whole = is_detector(state)
-    if whole:
-        refuse_other_recipe(cfg)
-        refuse_other_classes(state.classes, cfg.classes, options.input)
-    net = create_detector(cfg)
-    found = match(state, detector_target(cfg, net) if whole else backbone_target(cfg))
-    print(f"{options.input}: {len(state.arrays)} arrays, of {found.form.name} by their names")
-    for reason, names in found.left_out.items():
-        list_names(f"left out, {reason} ({len(names)})", names)
-    refuse_leftovers(found, options.input)
-    say_what_differs(found, net, net.backbone.one_sided)
-    write(found, state, net, options.output, model_metadata(cfg))
-    size, shifted = sum(value.size for value in found.values.values()), len(found.shifts)
-    print(f"converted {len(found.values)} parameters, {size:,} values, {len(found.form.orders)} of them reordered")
-    exact = f"{len(found.values) - shifted} equal the source bit for bit" + (
-        f", {shifted} to the rounding of what was added" if shifted else ""
+    from weight_conversion.conversion import (
+        backbone_target,
+        check_ssd300_recipe,
+        convert,
+        detector_target,
+        is_detector,
+        write_checkpoint,
     )
-    print(f"read back: {exact}; the recipe loads them")
-    print(f"use it: --{'ckpt_path' if whole else 'backbone_ckpt_path'} {options.output}")
+
+    whole_detector = is_detector(state_dict)
+    if whole_detector:
+        check_ssd300_recipe(cfg)
+        check_class_names(state_dict.class_names, cfg.classes, options.input)
+    net = create_detector(cfg)
+    conversion = convert(state_dict, detector_target(cfg, net) if whole_detector else backbone_target(cfg))
+    print(f"{options.input}: {count(len(state_dict.arrays), 'array')}, recognised as {conversion.format.source}")
+    for reason, names in conversion.ignored.items():
+        print_names(f"ignored {count(len(names), 'name')} ({reason})", names)
+    check_complete(conversion, options.input)
+    print_notes(conversion, net.backbone.asymmetric_layers)
+    write_checkpoint(
+        conversion=conversion,
+        state_dict=state_dict,
+        net=net,
+        path=options.output,
+        metadata=model_metadata(cfg) if whole_detector else None,
+    )
+    num_parameters, num_shifted = len(conversion.values), len(conversion.variance_shifts)
+    num_values = sum(value.size for value in conversion.values.values())
+    num_reordered = len(conversion.format.channel_orders)
+    print(
+        f"converted {count(num_parameters, 'parameter')}: {num_values:,} values, channels of {num_reordered} reordered"
+    )
+    rounded = f", {num_shifted} up to the rounding of the shifted variances" if num_shifted else ""
+    print(f"read back and loaded: {num_parameters - num_shifted} equal the source bit for bit{rounded}")
+    print(f"use it: --{'ckpt_path' if whole_detector else 'backbone_ckpt_path'} {options.output}")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
-"""HCCL's rank table, version 1.0: its format, and whether a file has it.
+"""Check HCCL rank tables, version 1.0.
 
-A JSON file from which every rank knows all NPUs, their addresses and their ranks. Every value is a text, numbers too:
-HCCL refuses bare ones.
+A rank table is a JSON file that lists all NPUs of a job with their addresses and ranks. All values are strings, numbers
+too: HCCL refuses JSON numbers.
 
     version       "1.0"
     status        "completed"; HCCL waits while it is "initializing"
     server_count  length of server_list
     server_list   servers, each with
-      server_id     its address, or another name of at most 64 characters; no two alike
-      host_nic_ip   "reserve"; stands in MindSpore's tables, HCCL does without it
+      server_id     its address, or another unique name of at most 64 characters
+      host_nic_ip   "reserve"; MindSpore's tables have it, HCCL does not need it
       device        devices, each with
-        device_id   physical number in its server: 0 to 7, to 15 in servers with two modules; no two alike in one
-        device_ip   address of the device's own network card, IPv4 or IPv6, or several with commas between; no two
-                    alike. HCCL fails at start where it is not the card's. A table of one server may leave it out.
-        rank_id     0 to the number of all devices less 1, each once; those of a server follow one another
+        device_id   physical number, unique in its server: 0 to 7, or to 15 in servers with two modules
+        device_ip   address of the device's own network card, IPv4 or IPv6, or several separated by commas; unique.
+                    HCCL fails at start if it is wrong. A table of one server may omit it.
+        rank_id     0 to the number of all devices minus 1, each once; the ranks of a server are consecutive
 
-Sources of names and rules: "Rank Table Configuration" for Atlas training, A2 and A3 products in CANN's HCCL user guide;
-the page "rank table Startup" of MindSpore's tutorials, which also asks that the ranks of several servers follow the
-dictionary order of server_id. Texts for numbers and the limit of 16 devices are from HCCL's own reader,
-topoinfo_ranktableConcise.cc. Super pods (version 1.2) are not known here.
+Sources: "Rank Table Configuration" for Atlas training, A2 and A3 products in CANN's HCCL user guide, and the page "rank
+table Startup" of MindSpore's tutorials, which requires ranks in the dictionary order of server_id. Strings for numbers
+and the limit of 16 devices come from HCCL's own reader, topoinfo_ranktableConcise.cc. Tables of super pods (version
+1.2) are not supported.
 """
 
 from __future__ import annotations
@@ -31,119 +31,138 @@ from typing import NamedTuple, NoReturn
 
 from ssd.errors import UserError
 
-MAX_DEVICES = 16  # of a server
-MEND = "mend the table, or write it anew with tools/rank_table.py"
+MAX_DEVICES_PER_SERVER = 16
+ADVICE = "Correct the table, or write a new one with tools/rank_table.py."
 
 
 class Server(NamedTuple):
+    """One server of a rank table. devices: (rank id, device id) pairs, sorted by rank"""
+
     server_id: str
-    devices: list[tuple[int, int]]  # (rank id, device id), by rank
+    devices: list[tuple[int, int]]
 
 
-def refuse(where: str, got: object, rule: str, what_to_do: str = MEND) -> NoReturn:
-    """UserError in one line; `got` None stands for nothing at all."""
-    got = "nothing" if got is None else str(got)
-    raise UserError(f"{where}: got {got[:60]}, expected {rule}; {what_to_do}")
+def refuse(place: str, problem: str, advice: str = ADVICE) -> NoReturn:
+    raise UserError(f"{place}: {problem}. {advice}")
+
+
+def refuse_value(place: str, value: object, expected: str) -> NoReturn:
+    """Raise UserError for a value of a table. value: None if it is missing"""
+    refuse(place, f"{'missing' if value is None else f'got {format_json(value)}'}, expected {expected}")
+
+
+def format_json(value: object) -> str:
+    """Format a value like in the file, cut to 60 characters."""
+    return json.dumps(value, ensure_ascii=False)[:60]
 
 
 def read_table(path: Path) -> object:
-    """The JSON of a file. UserError where there is none."""
+    """Read a JSON file. Raises UserError if it is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        refuse(str(path), error.strerror, "a rank table", "set RANK_TABLE_FILE, or write one with tools/rank_table.py")
+        advice = "Write a rank table with tools/rank_table.py, or set RANK_TABLE_FILE to yours."
+        refuse(str(path), f"cannot be read: {error.strerror}", advice)
     except ValueError as error:
-        refuse(str(path), f"no JSON ({error})", "a rank table")
+        refuse(str(path), f"not a JSON file ({error})")
 
 
-def check_table(table: object, where: str) -> list[Server]:
-    """The servers of a rank table, in the order of server_list. `where`, the file's name, opens each message.
+def check_table(table: object, place: str) -> list[Server]:
+    """Return the servers of a rank table in the order of server_list.
 
-    UserError for a table that HCCL or MindSpore would not take.
+    table: content of the JSON file; place: name of the file, for messages
+    Raises UserError for a table that HCCL or MindSpore would refuse.
     """
     if not isinstance(table, dict):
-        refuse(where, quoted(table), "an object with server_list")
-    for name, wanted in (("version", "1.0"), ("status", "completed")):
-        if table.get(name) != wanted:
-            refuse(f"{where}: {name}", quoted(table.get(name)), f'"{wanted}"')
-    entries = list_of(table, "server_list", f"{where}: ")
+        refuse_value(place, table, "an object with server_list")
+    for key, expected in (("version", "1.0"), ("status", "completed")):
+        if table.get(key) != expected:
+            refuse_value(f"{place}: {key}", table.get(key), f'"{expected}"')
+    entries = get_list(table, "server_list", f"{place}: ")
     if table.get("server_count") != str(len(entries)):
-        refuse(f"{where}: server_count", quoted(table.get("server_count")), f'"{len(entries)}", as in server_list')
-    taken: set[str] = set()
-    servers = [
-        check_server(entry, f"{where}: server_list[{index}].", taken, needs_address=len(entries) > 1)
-        for index, entry in enumerate(entries)
-    ]
-    check_ranks(servers, where)
+        expected = f'"{len(entries)}", the length of server_list'
+        refuse_value(f"{place}: server_count", table.get("server_count"), expected)
+    seen_addresses: set[str] = set()
+    servers = []
+    for index, entry in enumerate(entries):
+        prefix = f"{place}: server_list[{index}]."
+        servers.append(check_server(entry, prefix, seen_addresses, needs_address=len(entries) > 1))
+    check_ranks(servers, place)
     return servers
 
 
-def check_server(entry: object, where: str, taken: set[str], needs_address: bool) -> Server:
-    """The server of an entry of server_list. The addresses of its devices are added to those already `taken`."""
-    server_id = text_of(entry, "server_id", where)
+def check_server(entry: object, prefix: str, seen_addresses: set[str], needs_address: bool) -> Server:
+    """Check one entry of server_list. Raises UserError.
+
+    prefix: place of the entry, before names of keys in messages
+    seen_addresses: device addresses of the servers before this one; those of this server are added
+    needs_address: device_ip is required
+    """
+    server_id = get_text(entry, "server_id", prefix)
     if not 0 < len(server_id) <= 64:
-        refuse(f"{where}server_id", f"{len(server_id)} characters", "1 to 64")
+        refuse(f"{prefix}server_id", f"has {len(server_id)} characters, but 1 to 64 are allowed")
     devices: list[tuple[int, int]] = []
-    for index, device in enumerate(list_of(entry, "device", where)):
-        here = f"{where}device[{index}]."
-        device_id = number_of(device, "device_id", here, MAX_DEVICES)
+    for index, device in enumerate(get_list(entry, "device", prefix)):
+        device_prefix = f"{prefix}device[{index}]."
+        device_id = get_number(device, "device_id", device_prefix, limit=MAX_DEVICES_PER_SERVER)
         if device_id in [other for _, other in devices]:
-            refuse(f"{here}device_id", f"{device_id} again", "no two alike in a server")
-        devices.append((number_of(device, "rank_id", here, 10**6), device_id))
+            refuse(f"{device_prefix}device_id", f"device {device_id} occurs twice in this server")
+        devices.append((get_number(device, "rank_id", device_prefix, limit=10**6), device_id))
         if "device_ip" in device or needs_address:
-            check_addresses(text_of(device, "device_ip", here), f"{here}device_ip", taken)
+            text = get_text(device, "device_ip", device_prefix)
+            check_addresses(text, f"{device_prefix}device_ip", seen_addresses)
     return Server(server_id, sorted(devices))
 
 
-def check_addresses(text: str, where: str, taken: set[str]) -> None:
-    """UserError unless a device_ip has valid addresses, none of them `taken`, to which they are added."""
-    for address in text.split(","):
+def check_addresses(text: str, place: str, seen_addresses: set[str]) -> None:
+    """Check the addresses of a device_ip, and add them to `seen_addresses`. Raises UserError for a known address."""
+    for part in text.split(","):
         try:
-            found = str(ipaddress.ip_address(address))
+            address = str(ipaddress.ip_address(part))
         except ValueError:
-            refuse(where, quoted(address), "the address of the device's network card, address_N in /etc/hccn.conf")
-        if found in taken:
-            refuse(where, f"{found} again", "an address of its own for each device")
-        taken.add(found)
+            refuse_value(place, part, "an IP address of the device's network card, address_N in /etc/hccn.conf")
+        if address in seen_addresses:
+            refuse(place, f"{address} occurs twice, but each device has its own address")
+        seen_addresses.add(address)
 
 
-def check_ranks(servers: list[Server], where: str) -> None:
-    """UserError unless server ids differ, and rank ids are complete and in the order of the servers' ids."""
-    names = [server.server_id for server in servers]
-    for name in names:
-        if names.count(name) > 1:
-            refuse(f"{where}: server_id", f"{quoted(name)} {names.count(name)} times", "no two alike")
+def check_ranks(servers: list[Server], place: str) -> None:
+    """Raise UserError unless server ids are unique, and rank ids are complete and in the order of the server ids."""
+    server_ids = [server.server_id for server in servers]
+    for server_id in server_ids:
+        if server_ids.count(server_id) > 1:
+            count = server_ids.count(server_id)
+            refuse(f"{place}: server_id", f"{format_json(server_id)} occurs {count} times, but ids must be unique")
     ranks = [rank for server in sorted(servers) for rank, _ in server.devices]
     missing = sorted(set(range(len(ranks))) - set(ranks))
     if missing:
-        rule = f"each of 0 to {len(ranks) - 1} once"
-        refuse(f"{where}: rank_id", f"no {missing[0]} among {len(ranks)} devices", rule)
+        refuse(f"{place}: rank_id", f"rank {missing[0]} is missing, expected each of 0 to {len(ranks) - 1} once")
     if ranks != sorted(ranks):
-        rule = "ranks that run on from server to server, in the dictionary order of server_id"
-        refuse(f"{where}: rank_id", f"{' '.join(map(str, ranks))} in that order", rule)
+        order = " ".join(map(str, ranks))
+        refuse(f"{place}: rank_id", f"ranks are {order}, but must increase in the dictionary order of server_id")
 
 
-def quoted(value: object) -> str | None:
-    """A value as it stands in the file, None for a missing one."""
-    return None if value is None else json.dumps(value, ensure_ascii=False)
+def get_value(entry: object, key: str) -> object:
+    """Return the value of a key; None if it is missing or if the entry is no object."""
+    return entry.get(key) if isinstance(entry, dict) else None
 
 
-def text_of(entry: object, name: str, where: str) -> str:
-    value = entry.get(name) if isinstance(entry, dict) else None
+def get_text(entry: object, key: str, prefix: str) -> str:
+    value = get_value(entry, key)
     if not isinstance(value, str):
-        refuse(where + name, quoted(value), "a text, in quotes")
+        refuse_value(prefix + key, value, "a string in quotes")
     return value
 
 
-def number_of(entry: object, name: str, where: str, limit: int) -> int:
-    text = text_of(entry, name, where)
+def get_number(entry: object, key: str, prefix: str, limit: int) -> int:
+    text = get_text(entry, key, prefix)
     if not re.fullmatch("[0-9]{1,7}", text) or int(text) >= limit:
-        refuse(where + name, quoted(text), f'a whole number from "0" to "{limit - 1}"')
+        refuse_value(prefix + key, text, f'a whole number from "0" to "{limit - 1}"')
     return int(text)
 
 
-def list_of(entry: object, name: str, where: str) -> list:
-    value = entry.get(name) if isinstance(entry, dict) else None
+def get_list(entry: object, key: str, prefix: str) -> list:
+    value = get_value(entry, key)
     if not isinstance(value, list) or not value:
-        refuse(where + name, quoted(value), "a list with at least one entry")
+        refuse_value(prefix + key, value, "a list with at least one entry")
     return value

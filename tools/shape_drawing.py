@@ -1,6 +1,6 @@
-"""Drawing for make_shapes.py: backgrounds, and shapes with their exact outlines.
+"""Draw backgrounds, and shapes with exact outlines, for make_shapes.py.
 
-Coordinates are x then y in pixels, x = 0 at the left edge of the first pixel.
+Coordinates are x, y in pixels; x = 0 is the left edge of the first pixel.
 """
 
 from __future__ import annotations
@@ -11,76 +11,97 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# The hue of each class in degrees; a drawn one is up to HUE_SPREAD away. Backgrounds have all hues.
+# Hue of each class in degrees. Each shape has a random hue up to HUE_SPREAD away. Backgrounds have all hues.
 HUES = {"circle": 0, "square": 60, "triangle": 120, "star": 180, "ring": 240, "cross": 300}
 HUE_SPREAD = 15
-LONG_SIDE = (0.05, 0.60)  # longer side of a box, as a fraction of the image side
-MIN_PIXELS = 12  # below this a star and a circle look the same; binds for images under 240 pixels
-MAX_HIDDEN = 0.35  # fraction of a shape's pixels that all later shapes together may cover
-MAX_ANGLE = math.radians(20)  # modest: a square turned by 45 degrees would be a new class, the diamond
+LONG_SIDE_RANGE = (0.05, 0.60)  # longer side of a box, as a fraction of the image side
+MIN_LONG_SIDE = 12  # pixels; a smaller star looks like a circle. It matters for images smaller than 240 pixels.
+MAX_OCCLUSION = 0.35  # fraction of a shape's pixels that all later shapes together may cover
+MAX_ANGLE = math.radians(20)  # a square rotated by 45 degrees would look like another class, a diamond
 MAX_STRETCH = 1.2
-SUPERSAMPLE = 8  # the polygon filler is exact to about one sample: 1/8 pixel
-MIN_CONTRAST = 100  # BGR distance between a shape and what lies under it
+SUPERSAMPLE = 8  # samples per pixel and axis; cv2.fillPoly is exact to about one sample
+MIN_CONTRAST = 100  # Euclidean BGR distance between a shape and the pixels under it
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One drawn object. outline: (P, 2) float64, x then y in pixels; a ring is one outline with a zero-width slit."""
+    """One drawn object.
+
+    name: class name
+    outline: (P, 2) float64, x, y in pixels; a ring is one outline with a slit of zero width
+    """
 
     name: str
     outline: np.ndarray
 
     @property
     def box_xywh(self) -> tuple[float, float, float, float]:
-        """Tight extent of the outline in pixels."""
+        """Bounding box of the outline: x, y, width, height in pixels."""
         (x1, y1), (x2, y2) = self.outline.min(axis=0), self.outline.max(axis=0)
         return float(x1), float(y1), float(x2 - x1), float(y2 - y1)
 
     @property
     def area(self) -> float:
-        """Area inside the outline in square pixels (shoelace formula); a ring's hole is left out."""
+        """Area inside the outline in square pixels, by the shoelace formula. The hole of a ring is not part of it."""
         x, y = self.outline.T
         return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
 def unit_outline(name: str) -> np.ndarray:
-    """Outline of a class around the origin, (P, 2) float64, upright, y down; KeyError for an unknown name."""
+    """Return the upright outline of a class around the origin: (P, 2) float64, y down.
 
-    def ray(radii, turns):
-        angles = 2 * np.pi * np.asarray(turns) - np.pi / 2  # from the top
+    Raises KeyError for an unknown name.
+    """
+
+    def polar(radii: float | np.ndarray, turns: np.ndarray) -> np.ndarray:
+        """Return points at the given radii and angles; angles in full turns, clockwise from the top."""
+        angles = 2 * np.pi * turns - np.pi / 2
         return np.asarray(radii)[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
-    circle = ray(1.0, np.arange(97) / 96)  # closed: the first point comes again; off by 0.0005 radii from a true circle
+    circle = polar(1.0, np.arange(97) / 96)  # the last point repeats the first; 0.0005 radii off a true circle
     arm = 0.36
-    corner = np.array([[arm, -1], [arm, -arm], [1, -arm]])  # a quarter of the cross, then turned three times
+    corner = np.array([[arm, -1], [arm, -arm], [1, -arm]])  # a quarter of the cross, rotated three times below
     outlines = {
         "circle": circle[:-1],
         "square": np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]),
-        "triangle": ray(1.0, np.arange(3) / 3),
-        "star": ray(np.tile([1.0, 0.45], 5), np.arange(10) / 10),
+        "triangle": polar(1.0, np.arange(3) / 3),
+        "star": polar(np.tile([1.0, 0.45], 5), np.arange(10) / 10),
         "ring": np.concatenate([circle, 0.55 * circle[::-1]]),
         "cross": np.concatenate([corner, corner[:, ::-1] * [-1, 1], -corner, corner[:, ::-1] * [1, -1]]),
     }
     return outlines[name]
 
 
-def place_outline(unit, long_side: float, angle: float = 0.0, stretch: float = 1.0, corner_xy=(0.0, 0.0)) -> np.ndarray:
-    """Stretch in x, turn (radians), scale to a box of the given longer side, put the box's top left at corner_xy."""
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    points = (unit * [stretch, 1.0]) @ turn.T
+def place_outline(
+    unit: np.ndarray,
+    long_side: float,
+    angle: float = 0.0,
+    stretch: float = 1.0,
+    corner_xy: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
+    """Stretch, rotate, scale and move an outline.
+
+    unit: (P, 2) outline around the origin
+    long_side: longer side of the bounding box, in pixels
+    angle: in radians; stretch: factor on x before the rotation
+    corner_xy: top left corner of the bounding box, in pixels
+    """
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    points = (unit * [stretch, 1.0]) @ rotation.T
     points = points - points.min(axis=0)
     return points * (long_side / points.max()) + corner_xy
 
 
 def coverage(outline: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """Anti-aliased mask of an outline that lies inside the image.
+    """Compute the anti-aliased mask of an outline that lies inside the image.
 
-    Returns (h, w) float32 in 0..1, the covered part of each pixel, and the (rows, columns) of the image it belongs to.
+    Returns (h, w) float32 in 0..1, the covered part of each pixel, and the (rows, columns) of the image it covers.
     """
-    # The 1e-6: rounding in the last bit must not open a pixel outside the image.
+    # Without 1e-6, a rounding error in the last bit could add a pixel outside the image.
     x1, y1 = np.floor(outline.min(axis=0) + 1e-6).astype(int)
     x2, y2 = np.ceil(outline.max(axis=0) - 1e-6).astype(int)
-    # OpenCV counts from the centre of a sample, we from the left edge of a pixel; hence the half. 8 fractional bits.
+    # OpenCV's coordinates are 0 at the centre of the first sample, ours at its left edge: subtract half a sample.
+    # fillPoly takes integers with 8 fractional bits: multiply by 256.
     samples = ((outline - [x1, y1]) * SUPERSAMPLE - 0.5) * 256
     mask = np.zeros(((y2 - y1) * SUPERSAMPLE, (x2 - x1) * SUPERSAMPLE), np.uint8)
     cv2.fillPoly(mask, [np.round(samples).astype(np.int32)], 255, shift=8)
@@ -89,7 +110,7 @@ def coverage(outline: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
 
 
 def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Soft colour blobs, stripes, checker patches, noise and thin lines: (size, size, 3) uint8, BGR."""
+    """Draw soft colour blobs, stripes, checkerboards, noise and thin lines. Returns (size, size, 3) uint8, BGR."""
     blobs = rng.uniform(40, 215) + rng.uniform(-55, 55, (rng.integers(2, 6), rng.integers(2, 6), 3))
     image = cv2.resize(blobs.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
 
@@ -98,72 +119,91 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     along = x * math.cos(angle) + y * math.sin(angle)
     across = y * math.cos(angle) - x * math.sin(angle)
     texture = rng.uniform(0, 16) * np.sin(along * (2 * np.pi / rng.uniform(size / 50, size / 5)))
-    checks = np.pi / rng.uniform(size / 64, size / 16)
-    checker = np.sign(np.sin(along * checks) * np.sin(across * checks))
-    # Soft-edged patches: a hard-edged one would be an unlabelled square.
-    patch = cv2.resize(rng.uniform(-2, 2, (4, 4)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-    texture += rng.uniform(0, 20) * np.clip(patch, 0, 1) * checker
+    frequency = np.pi / rng.uniform(size / 64, size / 16)
+    checkerboard = np.sign(np.sin(along * frequency) * np.sin(across * frequency))
+    # Checkerboards fade at their borders: with sharp borders, they would be unlabelled squares.
+    opacity = cv2.resize(rng.uniform(-2, 2, (4, 4)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    texture += rng.uniform(0, 20) * np.clip(opacity, 0, 1) * checkerboard
     texture += rng.uniform(2, 12) * rng.standard_normal((size, size), dtype=np.float32)
     image = np.clip(image + texture[..., None], 0, 255).astype(np.uint8)
 
     for _ in range(rng.integers(0, 6)):
         start, end = rng.integers(0, size, (2, 2)).tolist()
-        cv2.line(image, start, end, rng.integers(0, 256, 3).tolist(), 1 + size // 512, cv2.LINE_AA)
+        colour = rng.integers(0, 256, 3).tolist()
+        cv2.line(image, start, end, color=colour, thickness=1 + size // 512, lineType=cv2.LINE_AA)
     return image
 
 
-def contrasting_colour(rng: np.random.Generator, under: np.ndarray, hue: float) -> np.ndarray:
-    """A BGR colour, (3,) float32, near `hue`, far from nearly all (N, 3) pixels under it, or the farthest tried."""
+def contrasting_colour(rng: np.random.Generator, background: np.ndarray, hue: float) -> np.ndarray:
+    """Choose a colour near `hue` that differs from at least 90 % of the background pixels by MIN_CONTRAST.
+
+    If none of 32 random colours does, the one with the highest contrast is chosen.
+    background: (N, 3) uint8, BGR; hue: in degrees
+    Returns (3,) float32, BGR.
+    """
     hues = (hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD, 32)) % 360
-    tried = np.stack([hues, rng.uniform(0.6, 1, 32), rng.uniform(0.35, 1, 32)], axis=-1).astype(np.float32)
-    tried = cv2.cvtColor(tried[None], cv2.COLOR_HSV2BGR)[0] * 255  # (32, 3)
-    distance = np.linalg.norm(tried[:, None] - under[None].astype(np.float32), axis=2)  # (32, N)
-    low = np.quantile(distance, 0.1, axis=1)
-    return tried[np.argmax(low >= MIN_CONTRAST) if (low >= MIN_CONTRAST).any() else np.argmax(low)]
+    colours = np.stack([hues, rng.uniform(0.6, 1, 32), rng.uniform(0.35, 1, 32)], axis=-1).astype(np.float32)
+    colours = cv2.cvtColor(colours[None], cv2.COLOR_HSV2BGR)[0] * 255  # (32, 3)
+    distance = np.linalg.norm(colours[:, None] - background[None].astype(np.float32), axis=2)  # (32, N)
+    contrast = np.quantile(distance, 0.1, axis=1)
+    is_enough = contrast >= MIN_CONTRAST
+    return colours[np.argmax(is_enough) if is_enough.any() else np.argmax(contrast)]
 
 
-def paint(image: np.ndarray, outline: np.ndarray, colour, rng: np.random.Generator) -> None:
-    """Fill an outline, inside the image, with a faintly shaded and noisy BGR colour; changes image, (H, W, 3) uint8."""
-    alpha, where = coverage(outline)
+def paint(
+    image: np.ndarray, outline: np.ndarray, colour: np.ndarray | tuple[int, int, int], rng: np.random.Generator
+) -> None:
+    """Fill an outline in place with a slightly shaded and noisy colour.
+
+    image: (H, W, 3) uint8, BGR; outline: (P, 2), inside the image; colour: BGR, 0..255
+    """
+    alpha, region = coverage(outline)
     shade = cv2.resize(rng.uniform(-14, 14, (2, 2)).astype(np.float32), alpha.shape[::-1])
     shade = shade + rng.uniform(1, 6) * rng.standard_normal(alpha.shape, dtype=np.float32)
     fill = np.clip(np.asarray(colour, np.float32) + shade[..., None], 0, 255)
-    blend = image[where] + (fill - image[where]) * alpha[..., None]
-    image[where] = np.clip(np.round(blend), 0, 255).astype(np.uint8)
+    blend = image[region] + (fill - image[region]) * alpha[..., None]
+    image[region] = np.clip(np.round(blend), 0, 255).astype(np.uint8)
 
 
 def random_shape(rng: np.random.Generator, size: int) -> Shape:
-    """A random class, size (log-uniform), angle and place; the whole shape lies inside the image."""
+    """Draw a shape of random class, size (log-uniform), angle and position, entirely inside the image.
+
+    size: image side in pixels
+    """
     name = list(HUES)[rng.integers(len(HUES))]
-    shortest, longest = max(LONG_SIDE[0] * size, MIN_PIXELS), LONG_SIDE[1] * size
+    shortest, longest = max(LONG_SIDE_RANGE[0] * size, MIN_LONG_SIDE), LONG_SIDE_RANGE[1] * size
     long_side = math.exp(rng.uniform(math.log(shortest), math.log(longest)))
     stretch = MAX_STRETCH ** rng.uniform(-1, 1)
-    outline = place_outline(unit_outline(name), long_side, rng.uniform(-MAX_ANGLE, MAX_ANGLE), stretch)
+    angle = rng.uniform(-MAX_ANGLE, MAX_ANGLE)
+    outline = place_outline(unit_outline(name), long_side=long_side, angle=angle, stretch=stretch)
     return Shape(name, outline + rng.uniform(0, size - outline.max(axis=0)))
 
 
 def draw_scene(rng: np.random.Generator, size: int, num_objects: int) -> tuple[np.ndarray, list[Shape]]:
-    """A background with up to num_objects shapes on it: (size, size, 3) uint8, BGR, and the shapes in drawing order.
+    """Draw a background with up to `num_objects` shapes on it.
 
-    A shape that finds no place where it leaves the earlier ones visible is left out; the first always has one.
+    After ten positions that would hide too much of an earlier shape, a shape is skipped. The first is never skipped.
+    Returns (size, size, 3) uint8, BGR, and the shapes in drawing order.
     """
     image = draw_background(rng, size)
-    owner = np.zeros((size, size), np.int64)  # 1 + index of the topmost shape of each pixel; 0 is background
+    topmost = np.zeros((size, size), np.int64)  # 1 + index of the topmost shape of each pixel; 0 is background
     shapes: list[Shape] = []
-    whole = visible = np.zeros(0)  # pixels of each shape, all and those still seen
+    total_pixels = visible_pixels = np.zeros(0)  # for each shape
     for _ in range(num_objects):
         for _ in range(10):
             shape = random_shape(rng, size)
-            alpha, where = coverage(shape.outline)
-            solid = alpha >= 0.5
-            lost = np.bincount(owner[where][solid], minlength=len(shapes) + 1)[1:]
-            if np.all(visible - lost >= (1 - MAX_HIDDEN) * whole):
+            alpha, region = coverage(shape.outline)
+            mask = alpha >= 0.5
+            hidden_pixels = np.bincount(topmost[region][mask], minlength=len(shapes) + 1)[1:]
+            if np.all(visible_pixels - hidden_pixels >= (1 - MAX_OCCLUSION) * total_pixels):
                 break
         else:
             continue
-        under = image[where].reshape(-1, 3)
-        paint(image, shape.outline, contrasting_colour(rng, under[:: 1 + len(under) // 256], HUES[shape.name]), rng)
+        background = image[region].reshape(-1, 3)
+        sample = background[:: 1 + len(background) // 256]
+        paint(image, shape.outline, colour=contrasting_colour(rng, sample, HUES[shape.name]), rng=rng)
         shapes.append(shape)
-        owner[where][solid] = len(shapes)
-        whole, visible = np.append(whole, solid.sum()), np.append(visible - lost, solid.sum())
+        topmost[region][mask] = len(shapes)
+        total_pixels = np.append(total_pixels, mask.sum())
+        visible_pixels = np.append(visible_pixels - hidden_pixels, mask.sum())
     return image, shapes

@@ -1,10 +1,9 @@
-"""Kill a small training at random moments, resume it each time, and compare its end with that of one never killed:
+"""Kill a small training at random moments, resume it each time, and compare the result with an uninterrupted training:
 
     python tools/soak.py [--kills 20] [--seed 0] [--folder DIR]
 
-Prints a line for each kill, and exits with 1 if more steps were lost than were made since the last checkpoint, or if
-any byte of the parameters, the optimiser or the averaged weights differs in the end. Takes a quarter of an hour on 2
-cores.
+The command prints a line for each kill. It exits with 1 if a kill lost more steps than lie between two checkpoints, or
+if any byte of the final parameters, optimizer state or EMA weights differs. It takes about 15 minutes on 2 cores.
 """
 
 import argparse
@@ -22,88 +21,97 @@ from make_shapes import make_shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 SSD = ROOT / "examples" / "det" / "ssd"
-EVERY_STEPS = 3
-RECIPE = (
+CHECKPOINT_STEPS = 3  # steps between checkpoints
+OVERRIDES = (
     "--image_size [96,96] --steps [8,16,32,48,96] --batch_size 4 --epoch_size 12 --warmup_epochs 1 --log_interval 1 "
-    f"--checkpoint_every_steps {EVERY_STEPS} --eval_while_train true --eval_interval 4 --ema_decay 0.99 "
+    f"--checkpoint_every_steps {CHECKPOINT_STEPS} --eval_while_train true --eval_interval 4 --ema_decay 0.99 "
     "--accumulate_steps 2 --loss_scale_type dynamic --clip_grad_norm 10"
 ).split()
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+UNINTERRUPTED, KILLED = "uninterrupted", "killed"  # folders of the two trainings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="of signals and moments")
-    parser.add_argument("--folder", type=Path, help="where to work; a temporary one if not given")
+    parser.add_argument("--kills", type=int, default=20, help="maximum number of kills [20]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random signals and moments [0]")
+    parser.add_argument("--folder", type=Path, help="working folder [a temporary one]")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         sys.exit(soak(folder, args.kills, random.Random(args.seed)))
 
 
-def soak(folder: Path, kills: int, rng: random.Random) -> int:
-    """-> exit code"""
+def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
+    """Run both trainings and print the result. Returns the exit code of the command."""
     make_shapes(folder / "coco", train=96, val=8, size=96, seed=0)
     convert = [SSD / "create_data.py", "coco", "--data_path", folder / "coco", "--out_path", folder / "records"]
     subprocess.run([sys.executable, *map(str, convert)], check=True, stdout=subprocess.DEVNULL)
-    started = time.monotonic()
-    start(folder, "whole").wait()
-    seconds = time.monotonic() - started
-    print(f"never killed: {steps_made(folder / 'whole')} steps in {seconds:.0f} s", flush=True)
+    start = time.monotonic()
+    start_training(folder, UNINTERRUPTED).wait()
+    seconds = time.monotonic() - start
+    print(f"uninterrupted: {last_logged_step(folder / UNINTERRUPTED)} steps in {seconds:.0f} s", flush=True)
 
-    print("kill  signal   after s  steps made  resumes after  lost")
-    too_many = 0
-    for kill in range(1, kills + 1):
-        process = start(folder, "killed")
-        number = rng.choice(SIGNALS)
-        moment = wait(process, folder / "killed", rng, seconds)
+    print("kill  signal   after s  last step  resumes at  steps lost")
+    excessive_losses = 0
+    for kill in range(1, max_kills + 1):
+        process = start_training(folder, KILLED)
+        kill_signal = rng.choice(SIGNALS)
+        waited = wait_for_random_moment(process, folder / KILLED, rng, max_wait=seconds / 15)
         if process.poll() is not None:
-            break  # it came to its end: no more to kill
-        process.send_signal(number)
+            break  # the training is complete
+        process.send_signal(kill_signal)
         process.wait()
-        made, kept = steps_made(folder / "killed"), steps_kept(folder / "killed")
-        lost = max(made - kept, 0)
-        too_many += lost > EVERY_STEPS
-        print(f"{kill:>4}  {number.name:<8}{moment:>8.1f}{made:>12}{kept:>15}{lost:>6}", flush=True)
-    start(folder, "killed").wait()
-    differing = compare(folder)
-    print(f"losses of more than {EVERY_STEPS} steps: {too_many}; at the end {differing or 'every value is equal'}")
-    return int(bool(too_many or differing))
+        last_step, checkpoint_step = last_logged_step(folder / KILLED), saved_step(folder / KILLED)
+        lost = max(last_step - checkpoint_step, 0)
+        excessive_losses += lost > CHECKPOINT_STEPS
+        print(
+            f"{kill:>4}  {kill_signal.name:<8}{waited:>8.1f}{last_step:>11}{checkpoint_step:>12}{lost:>12}", flush=True
+        )
+    start_training(folder, KILLED).wait()
+    differences = compare_trainings(folder)
+    print(f"kills that lost more than {CHECKPOINT_STEPS} steps: {excessive_losses}")
+    print(f"final checkpoints: {'; '.join(differences) or 'identical'}")
+    return int(bool(excessive_losses or differences))
 
 
-def start(folder: Path, name: str) -> subprocess.Popen:
-    """Train in folder/name, from where it stands."""
-    target = folder / name
-    words = ["--config", SSD / "ssd_shapes.yaml", "--data_dir", folder / "records", "--ckpt_save_dir", target, *RECIPE]
-    words += ["--resume"] if (target / "last.ckpt").exists() else []
+def start_training(folder: Path, name: str) -> subprocess.Popen:
+    """Start or resume the training in folder/name."""
+    checkpoints = folder / name
+    command = [sys.executable, SSD / "train.py", "--config", SSD / "ssd_shapes.yaml"]
+    command += ["--data_dir", folder / "records", "--ckpt_save_dir", checkpoints, *OVERRIDES]
+    command += ["--resume"] if (checkpoints / "last.ckpt").exists() else []
     with open(folder / f"{name}.log", "a") as log:
-        return subprocess.Popen([sys.executable, SSD / "train.py", *words], stdout=log, stderr=log, cwd=folder)
+        return subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, cwd=folder)
 
 
-def wait(process: subprocess.Popen, folder: Path, rng: random.Random, seconds: float) -> float:
-    """Until a random moment, a quarter of them in loading and compiling, the rest within as many steps after that as a
-    fifteenth of a whole training has. -> seconds that took"""
-    started, made = time.monotonic(), steps_made(folder)
+def wait_for_random_moment(process: subprocess.Popen, training: Path, rng: random.Random, max_wait: float) -> float:
+    """Wait for a random time: in 1 of 4 calls up to 8 s, while MindSpore loads and compiles, else beyond a new step.
+
+    training: folder of the checkpoints and metrics.csv
+    max_wait: maximum number of seconds to wait after the new step is logged
+    Returns: the seconds waited
+    """
+    start, first_step = time.monotonic(), last_logged_step(training)
     if rng.random() < 0.25:
         time.sleep(rng.uniform(0, 8))
     else:
-        while process.poll() is None and steps_made(folder) <= made:
+        while process.poll() is None and last_logged_step(training) <= first_step:
             time.sleep(0.05)
-        time.sleep(rng.uniform(0, seconds / 15))
-    return time.monotonic() - started
+        time.sleep(rng.uniform(0, max_wait))
+    return time.monotonic() - start
 
 
-def steps_made(folder: Path) -> int:
-    """The last step that is recorded in metrics.csv."""
-    if not (folder / "metrics.csv").exists():
+def last_logged_step(training: Path) -> int:
+    """Return the last step in a training's metrics.csv, 0 if there is none."""
+    if not (training / "metrics.csv").exists():
         return 0
-    with open(folder / "metrics.csv", newline="") as file:
+    with open(training / "metrics.csv", newline="") as file:
         return max((int(row["step"]) for row in csv.DictReader(file) if (row["step"] or "").isdigit()), default=0)
 
 
-def read(path: Path) -> dict:
-    """{name: bytes, or words}"""
+def read_checkpoint(path: Path) -> dict[str, bytes | str]:
+    """Read a checkpoint to {name: bytes of the parameter, or metadata text}."""
     sys.path[:0] = [str(SSD)] if str(SSD) not in sys.path else []
     import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 
@@ -114,23 +122,25 @@ def read(path: Path) -> dict:
     return {name: value if isinstance(value, str) else value.asnumpy().tobytes() for name, value in content.items()}
 
 
-def steps_kept(folder: Path) -> int:
-    """At which step a training in a folder goes on."""
-    last = folder / "last.ckpt"
-    return json.loads(read(last)["training_state"])["step"] if last.exists() else 0
+def saved_step(training: Path) -> int:
+    """Return the step from which a training resumes, 0 if it has no checkpoint."""
+    checkpoint = training / "last.ckpt"
+    return json.loads(read_checkpoint(checkpoint)["training_state"])["step"] if checkpoint.exists() else 0
 
 
-def compare(folder: Path) -> str:
-    """What differs between the trainings, in words; empty if nothing does."""
-    words = []
+def compare_trainings(folder: Path) -> list[str]:
+    """Describe each difference between the checkpoints of the two trainings. Returns an empty list if there is none."""
+    differences = []
     for name in ("last.ckpt", "best.ckpt"):
-        whole, killed = (read(folder / run / name) for run in ("whole", "killed"))
-        if whole.keys() != killed.keys():
-            words.append(f"{name} has other parameters")
-        differing = [key for key in whole if whole[key] != killed.get(key)]
+        expected, found = (read_checkpoint(folder / training / name) for training in (UNINTERRUPTED, KILLED))
+        if expected.keys() != found.keys():
+            differences.append(f"{name} has other parameters")
+        differing = [key for key in expected if expected[key] != found.get(key)]
         if differing:
-            words.append(f"{name} differs in {len(differing)} of {len(whole)}, {differing[0]!r} first")
-    return "; ".join(words)
+            differences.append(
+                f"{name} differs in {len(differing)} of {len(expected)} values, first in {differing[0]!r}"
+            )
+    return differences
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, MindCV's names find their place, a file that does not fit changes nothing."""
+"""Checkpoints: saving and loading, MindCV's names, and files that do not fit, which change nothing."""
 
 import errno
 import os
@@ -13,7 +13,6 @@ from mindspore import Tensor
 
 from ssd.checkpoints import loading as checkpoint
 from ssd.checkpoints.loading import (
-    STATE_KEY,
     find_checkpoint,
     link_checkpoint,
     load_backbone,
@@ -24,8 +23,8 @@ from ssd.checkpoints.loading import (
 from ssd.errors import UserError
 from ssd.models.detector import create_detector, to_mixed_precision
 
-# What a parameter of ours is called in MindCV's example. `{features}` is there where the example wraps a convolution or
-# BatchNorm in a cell of that name: everywhere but in MobileNetV3's widening of the first map.
+# Patterns of our parameter names and the names in MindCV's example. The example wraps convolutions and BatchNorms in a
+# cell called `features`, except in MobileNetV3's expansion of the first map.
 PUBLISHED_NAMES = [
     (r"backbone\.features\.(.+)", r"backbone_wrapper.backbone.\1"),
     (r"neck\.expand\.0\.(.+)", r"backbone_wrapper.feature1_expand_layer.{features}\1"),
@@ -41,7 +40,7 @@ PUBLISHED_NAMES = [
     (r"head\.box\.([a-z]+)", r"multi_box.loc_layers.0.\1"),
     (r"head\.cls\.([a-z]+)", r"multi_box.cls_layers.0.\1"),
 ]
-# Names as they stand in files that the example wrote, one of each kind.
+# Names in files that the example wrote, one of each kind.
 SSDLITE = """
     backbone_wrapper.multi_residual.0.conv.0.features.0.weight
     backbone_wrapper.multi_residual.3.conv.1.features.0.weight
@@ -93,7 +92,7 @@ def write(path, values):
 
 
 def training_state(values):
-    """What the example's and our training leave in a file besides the network, for the network's {name: array}."""
+    """Return the training state that the example and this project store beside a network. values: {name: array}"""
     moments = {f"moments.{name}": np.zeros_like(value) for name, value in values.items() if "moving" not in name}
     others = {"momentum": np.float32(0.9), "learning_rate": np.linspace(0, 1, 720, dtype=np.float32)}
     steps = {"global_step": np.array([720], np.int32), "scale_sense": np.float32(1024), "updates": np.float32(0)}
@@ -109,14 +108,14 @@ def expect_equal(found, expected):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def expect_refusal(load, net, path, values_of, *told):
-    """Loading must fail with a one-line message that has these parts, and leave the net as it was."""
+def expect_refusal(load, net, path, values_of, *parts):
+    """Loading must fail with a one-line message that contains these parts, and leave the net unchanged."""
     before = values_of(net)
     with pytest.raises(UserError) as error:
         load(net, path)
     message = str(error.value)
-    assert "\n" not in message and "got" in message and "expected" in message
-    for part in (str(path), *told):
+    assert "\n" not in message
+    for part in (str(path), *parts):
         assert part in message
     expect_equal(values_of(net), before)
 
@@ -124,24 +123,24 @@ def expect_refusal(load, net, path, values_of, *told):
 # --- our own files ---
 
 
-def test_what_is_saved_is_loaded(tiny_recipe, tmp_path, randomize, values_of):
+def test_saved_weights_are_loaded(tiny_recipe, tmp_path, randomize, values_of):
     saved, loaded = (randomize(create_detector(tiny_recipe()), seed) for seed in (1, 2))
     save_checkpoint(saved, tmp_path / "new" / "folder" / "ssd-1.ckpt")
     load_weights(loaded, tmp_path / "new" / "folder" / "ssd-1.ckpt")
     expect_equal(values_of(loaded), values_of(saved))
 
 
-@pytest.mark.parametrize("averaged", [True, False])
-def test_averaged_weights_are_taken_unless_the_others_are_asked_for(averaged, tiny_detector, tmp_path, values_of):
+@pytest.mark.parametrize("use_ema", [True, False])
+def test_averaged_weights_are_loaded_if_wanted(use_ema, tiny_detector, tmp_path, values_of):
     raw = {name: np.full_like(value, 1) for name, value in values_of(tiny_detector).items()}
     averages = {f"ema.{name}": np.full_like(value, 2) for name, value in raw.items()}
     write(tmp_path / "ssd-1.ckpt", {**raw, **averages, **training_state(raw)})
-    load_weights(tiny_detector, tmp_path / "ssd-1.ckpt", averaged)
-    assert {value.flat[0] for value in values_of(tiny_detector).values()} == {2 if averaged else 1}
+    load_weights(tiny_detector, tmp_path / "ssd-1.ckpt", use_ema=use_ema)
+    assert {value.flat[0] for value in values_of(tiny_detector).values()} == {2 if use_ema else 1}
 
 
 @pytest.mark.parametrize("amp_level", ["O2", "O3"])
-def test_what_was_trained_in_mixed_precision_is_loaded(amp_level, tiny_recipe, tmp_path, randomize, values_of):
+def test_weights_trained_in_mixed_precision_are_loaded(amp_level, tiny_recipe, tmp_path, randomize, values_of):
     saved, loaded = (randomize(create_detector(tiny_recipe()), seed) for seed in (1, 2))
     expected = values_of(saved)
     save_checkpoint(to_mixed_precision(saved, amp_level), tmp_path / "best.ckpt")
@@ -150,7 +149,7 @@ def test_what_was_trained_in_mixed_precision_is_loaded(amp_level, tiny_recipe, t
         np.testing.assert_allclose(value, expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def test_half_precision_is_loaded_as_what_the_net_has(tiny_detector, tmp_path, randomize, values_of):
+def test_half_precision_is_converted_to_the_precision_of_the_net(tiny_detector, tmp_path, randomize, values_of):
     values = values_of(randomize(tiny_detector, 1))
     load_weights(
         tiny_detector, write(tmp_path / "a.ckpt", {name: value.astype(np.float16) for name, value in values.items()})
@@ -159,7 +158,7 @@ def test_half_precision_is_loaded_as_what_the_net_has(tiny_detector, tmp_path, r
     expect_equal(values_of(tiny_detector), {name: np.float32(np.float16(value)) for name, value in values.items()})
 
 
-def test_saving_replaces_and_leaves_nothing_aside(tiny_detector, tmp_path, randomize, values_of):
+def test_saving_replaces_a_file_and_leaves_no_other(tiny_detector, tmp_path, randomize, values_of):
     path = tmp_path / "best.ckpt"
     path.write_bytes(b"an earlier file")
     save_checkpoint(randomize(tiny_detector, 1), path)
@@ -185,7 +184,7 @@ def test_an_interrupted_save_keeps_the_file_that_was_there(tiny_detector, tmp_pa
     assert find_checkpoint(tmp_path) == tmp_path / "ssd-1.ckpt"  # the half of ssd-2.ckpt is no checkpoint
 
 
-def test_a_full_disk_is_told_and_leaves_what_was_there(tiny_detector, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_changes_nothing(tiny_detector, tmp_path, monkeypatch):
     def fill_disk(net, path, **options):
         Path(path).with_suffix(".tmp").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -194,27 +193,27 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tiny_detector, tmp_path, 
     before = (tmp_path / "ssd-1.ckpt").read_bytes()
     monkeypatch.setattr(checkpoint.ms, "save_checkpoint", fill_disk)
     for name in ("ssd-1.ckpt", "ssd-2.ckpt"):
-        with pytest.raises(UserError, match=f"{name}: got no space left on device while writing, expected room"):
+        with pytest.raises(UserError, match=f"{name}: .*no space left on device"):
             save_checkpoint(tiny_detector, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["ssd-1.ckpt"]
     assert (tmp_path / "ssd-1.ckpt").read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a bit", "no checkpoint"])
-def test_damaged_checkpoints_are_refused_without_a_word_of_mindspores(damage, tiny_detector, tmp_path, capfd):
+def test_damaged_checkpoints_are_refused_without_log_lines_of_mindspore(damage, tiny_detector, tmp_path, capfd):
     path = tmp_path / "ssd-1.ckpt"
-    save_checkpoint(tiny_detector, path, words={"training_state": '{"step": 1}'})
-    assert read_checkpoint(path)[STATE_KEY] == '{"step": 1}'
+    save_checkpoint(tiny_detector, path, records={"training_state": {"step": 1}})
+    assert read_checkpoint(path)["training_state"] == '{"step": 1}'
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.chmod(0o600)
     path.write_bytes({"cut off": content[:-1000], "a bit": content, "no checkpoint": b"weights"}[damage])
-    with pytest.raises(UserError, match="ssd-1.ckpt: got a file that is cut off, damaged or no checkpoint"):
+    with pytest.raises(UserError, match="ssd-1.ckpt: .*damaged"):
         read_checkpoint(path)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_link_is_another_name(tmp_path):
+def test_a_link_is_a_second_name(tmp_path):
     (tmp_path / "ssd-1.ckpt").write_bytes(b"one")
     (tmp_path / "last.ckpt").write_bytes(b"none")
     link_checkpoint(tmp_path / "ssd-1.ckpt", "last.ckpt")
@@ -226,7 +225,7 @@ def test_a_link_is_another_name(tmp_path):
 
 @pytest.fixture(scope="module", params=EXAMPLES)
 def detector(request, load_recipe):
-    """(recipe, a detector of it) with everything behind the backbone as published but narrower."""
+    """(recipe, its detector), with neck and head as published but narrower."""
     narrow = {"fpn_channels": 8} if "fpn" in request.param else {}
     return request.param, create_detector(load_recipe(request.param, num_classes=4, **narrow))
 
@@ -236,7 +235,7 @@ def test_published_names_find_their_place(detector, tmp_path, randomize, values_
     features = "" if recipe == "ssd_mobilenetv3" else "features."
     expected = values_of(randomize(net, 1))
     content = {published_name(name, features): value for name, value in expected.items()}
-    assert set(EXAMPLES[recipe].split()) - set(content) == set()  # so that the names above are those of the example
+    assert set(EXAMPLES[recipe].split()) - set(content) == set()  # the names above are those of the example
     write(tmp_path / "mindcv.ckpt", {**content, **training_state(content)})
     load_weights(randomize(net, 2), tmp_path / "mindcv.ckpt")
     expect_equal(values_of(net), expected)
@@ -261,43 +260,44 @@ def content(tiny_detector, values_of):
     return values_of(tiny_detector)
 
 
-def test_a_parameter_too_many_is_refused(tiny_detector, content, tmp_path, values_of):
+def test_an_unknown_parameter_is_refused(tiny_detector, content, tmp_path, values_of):
     path = write(tmp_path / "a.ckpt", {**content, "head.box.3.0.weight": np.zeros(3, np.float32)})
-    expect_refusal(load_weights, tiny_detector, path, values_of, "1 it alone has, 'head.box.3.0.weight' first")
+    expect_refusal(load_weights, tiny_detector, path, values_of, "1 unknown, 'head.box.3.0.weight' first")
 
 
 @pytest.mark.parametrize("name", ["backbone.features.net.features_0.weight", "head.cls.2.1.moving_variance"])
 def test_a_missing_parameter_is_refused(name, tiny_detector, content, tmp_path, randomize, values_of):
     path = write(tmp_path / "a.ckpt", {key: value for key, value in content.items() if key != name})
-    expect_refusal(load_weights, randomize(tiny_detector, 3), path, values_of, f"1 it lacks, '{name}' first")
+    expect_refusal(load_weights, randomize(tiny_detector, 3), path, values_of, f"1 missing, '{name}' first")
 
 
-def test_a_stranger_is_not_taken_for_training_state(tiny_detector, content, tmp_path, values_of):
+def test_an_unknown_name_is_not_taken_for_training_state(tiny_detector, content, tmp_path, values_of):
     path = write(tmp_path / "a.ckpt", {**content, "ema.global_step": np.zeros(1, np.float32)})
     expect_refusal(load_weights, tiny_detector, path, values_of, "'ema.global_step'")
 
 
 def test_a_checkpoint_of_other_classes_is_refused(tiny_detector, tiny_recipe, tmp_path, randomize, values_of):
     save_checkpoint(create_detector(tiny_recipe(num_classes=5)), tmp_path / "a.ckpt")
-    told = (
+    parts = (
         "head.cls.0.3.weight: got shape (20, 96, 1, 1), expected (16, 96, 1, 1)",
-        "trained on other classes, 5 with background instead of 4: set --data_dir to their data, or --classes to their",
+        "5 classes",
+        "not 4",
+        "--classes",
     )
-    expect_refusal(load_weights, randomize(tiny_detector, 3), tmp_path / "a.ckpt", values_of, *told)
+    expect_refusal(load_weights, randomize(tiny_detector, 3), tmp_path / "a.ckpt", values_of, *parts)
 
 
-def test_a_class_predictor_of_other_anchors_is_no_matter_of_classes(tiny_detector, content, tmp_path, values_of):
+def test_a_class_predictor_of_other_anchors_is_not_blamed_on_classes(tiny_detector, content, tmp_path, values_of):
     name = "head.cls.0.3.weight"
     path = write(tmp_path / "a.ckpt", {**content, name: content[name][:10]})
-    told = f"{name}: got shape (10, 96, 1, 1), expected (16, 96, 1, 1); use the recipe it was trained with"
-    expect_refusal(load_weights, tiny_detector, path, values_of, told)
+    expect_refusal(load_weights, tiny_detector, path, values_of, f"{name}: got shape (10, 96, 1, 1)", "recipe")
 
 
 def test_another_shape_is_refused(tiny_detector, content, tmp_path, randomize, values_of):
     name = "neck.extras.0.conv.1.weight"
     path = write(tmp_path / "a.ckpt", {**content, name: content[name][:8]})
-    told = f"{name}: got shape (8, 24, 1, 1), expected (16, 24, 1, 1)"
-    expect_refusal(load_weights, randomize(tiny_detector, 3), path, values_of, told)
+    shapes = "got shape (8, 24, 1, 1), expected (16, 24, 1, 1)"
+    expect_refusal(load_weights, randomize(tiny_detector, 3), path, values_of, f"{name}: {shapes}")
 
 
 @pytest.mark.parametrize("load", [load_weights, load_backbone])
@@ -341,16 +341,16 @@ def test_a_backbone_is_filled_and_nothing_else(recipe, backbone, load_recipe, tm
 
 
 @pytest.mark.parametrize(
-    "backbone, told",
+    "backbone, part",
     [
-        ("resnet18", "got no value for"),
+        ("resnet18", "have no value"),
         ("mobilenet_v2_050_96", "got shape"),
-        ("mobilenet_v3_small_100", "got no value for"),
+        ("mobilenet_v3_small_100", "have no value"),
     ],
 )
-def test_the_file_of_another_backbone_is_refused(backbone, told, tiny_detector, tmp_path, randomize, values_of):
+def test_the_file_of_another_backbone_is_refused(backbone, part, tiny_detector, tmp_path, randomize, values_of):
     path, _ = backbone_file(tmp_path / "a.ckpt", backbone, seed=1)
-    expect_refusal(load_backbone, randomize(tiny_detector, 3), path, values_of, told)
+    expect_refusal(load_backbone, randomize(tiny_detector, 3), path, values_of, part)
 
 
 def test_the_file_of_a_deeper_backbone_is_refused(load_recipe, tmp_path, values_of):
@@ -360,7 +360,7 @@ def test_the_file_of_a_deeper_backbone_is_refused(load_recipe, tmp_path, values_
     expect_refusal(load_backbone, net, path, values_of)
 
 
-# --- which checkpoint to take ---
+# --- choosing a checkpoint ---
 
 
 def touch(path, seconds):
@@ -373,7 +373,8 @@ def test_the_best_is_preferred_else_the_newest(tmp_path):
     assert find_checkpoint(tmp_path / "nowhere") is None
     for name, seconds in (("ssd-9.ckpt", 300), ("ssd-10.ckpt", 400), ("ssd-2.ckpt", 200), ("other-1.ckpt", 500)):
         touch(tmp_path / name, seconds)
-    touch(tmp_path / ".unfinished-ssd-11.ckpt", 600)
+    (tmp_path / ".unfinished-ssd-11.ckpt").mkdir()
+    touch(tmp_path / ".unfinished-ssd-11.ckpt" / "ssd-11.ckpt", 600)
     assert find_checkpoint(tmp_path).name == "ssd-10.ckpt"
     touch(tmp_path / "best.ckpt", 100)
     assert find_checkpoint(tmp_path).name == "best.ckpt"

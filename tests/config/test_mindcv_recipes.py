@@ -5,7 +5,7 @@ import yaml
 
 from ssd.boxes.anchors import create_anchors
 from ssd.config.loading import CONFIGS, load_config
-from ssd.config.mindcv_recipes import translate_published
+from ssd.config.mindcv_recipes import translate_mindcv_keys
 from ssd.errors import UserError
 
 RECIPES = CONFIGS.parent / "examples" / "det" / "ssd"
@@ -97,12 +97,12 @@ def test_channels_of_the_backbone_s_levels_are_kept_to_be_checked(load):
 
 
 def test_translation_by_hand():
-    ours, derived = translate_published({"use_fpn": True, "extras_out_channels": [64, 64], "steps": [8, 16], "lr": 1})
+    ours, derived = translate_mindcv_keys({"use_fpn": True, "extras_out_channels": [64, 64], "steps": [8, 16], "lr": 1})
     assert ours == {"neck": "fpn", "head": "shared", "fpn_channels": 64, "steps": [8, 16], "lr": 1}
     assert derived == {}
-    ours, derived = translate_published({"use_anchor_generator": True, "aspect_ratios": [[2]], "num_ssd_boxes": 7})
+    ours, derived = translate_mindcv_keys({"use_anchor_generator": True, "aspect_ratios": [[2]], "num_ssd_boxes": 7})
     assert ours == {"anchors": "grid"} and derived == {"num_ssd_boxes": 7}
-    ours, _ = translate_published(
+    ours, _ = translate_mindcv_keys(
         {
             "backbone_out_indices": [4],
             "extras_in_channels": [16, 32, 64],
@@ -119,19 +119,19 @@ def test_translation_by_hand():
 
 
 def test_switches_that_are_off_change_nothing():
-    assert translate_published({"use_fpn": False, "use_anchor_generator": False}) == ({}, {})
+    assert translate_mindcv_keys({"use_fpn": False, "use_anchor_generator": False}) == ({}, {})
 
 
 def test_translation_leaves_its_input_alone():
     values = {"use_fpn": True, "max_boxes": 5, "num_ssd_boxes": 7, "distribute": True}
     before = dict(values)
-    translate_published(values)
+    translate_mindcv_keys(values)
     assert values == before
 
 
 def test_max_boxes_is_max_detections_unless_that_is_given_too():
-    assert translate_published({"max_boxes": 50})[0] == {"max_detections": 50}
-    assert translate_published({"max_boxes": 50, "max_detections": 20})[0] == {"max_detections": 20}
+    assert translate_mindcv_keys({"max_boxes": 50})[0] == {"max_detections": 50}
+    assert translate_mindcv_keys({"max_boxes": 50, "max_detections": 20})[0] == {"max_detections": 20}
 
 
 @pytest.mark.parametrize("key, value", [("head", "separate"), ("anchors", "default"), ("fpn_channels", 128)])

@@ -1,13 +1,14 @@
-"""dataset.json: what is written is read again, and a folder that it does not describe is refused in words."""
+"""dataset.json: writing and reading, checking a folder against it, and the fingerprint of a dataset."""
 
 import json
+import os
 
 import pytest
 
-from ssd.data.dataset_info import DatasetInfo, SplitInfo, check_files, read_dataset_info, sha256
+from ssd.data.dataset_info import DatasetInfo, SplitInfo, check_files, dataset_fingerprint, read_dataset_info, sha256
 from ssd.errors import UserError
 
-# Of the three letters abc, from the standard's own example (FIPS 180-2, appendix B.1).
+# SHA-256 of the three letters abc, from the standard (FIPS 180-2, appendix B.1).
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
@@ -25,12 +26,18 @@ def split(name):
     )
 
 
-INFO = DatasetInfo(["background", "Käfer"], [7], "annotations/a.json", split("train"), split("val"))
+INFO = DatasetInfo(
+    classes=["background", "Käfer"],
+    category_ids=[7],
+    annotations="annotations/a.json",
+    train=split("train"),
+    val=split("val"),
+)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with the files that INFO describes."""
+    """Create a folder with the files that INFO describes."""
     for name in ("train", "val"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "coco0").write_bytes(bytes(10))
@@ -41,7 +48,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_what_is_written_is_read_again(folder):
+def test_write_then_read(folder):
     assert read_dataset_info(folder / "dataset.json") == INFO
 
 
@@ -53,59 +60,73 @@ def test_sha256_of_a_file_longer_than_a_block(tmp_path):
     assert sha256(tmp_path / "long") != sha256(tmp_path / "differs")
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match="dataset.json: got no such file.*create_data.py"):
+def test_missing_file_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="dataset.json: "):
         read_dataset_info(tmp_path / "dataset.json")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format": 1}', '{"format": 1, "train": 5, "val": 5}'])
-def test_a_damaged_file_is_refused(text, tmp_path):
+def test_damaged_file_is_an_error(text, tmp_path):
     path = tmp_path / "dataset.json"
     path.write_text(text)
-    with pytest.raises(UserError, match="dataset.json: got a damaged file.*--overwrite"):
+    with pytest.raises(UserError, match="dataset.json: .*--overwrite"):
         read_dataset_info(path)
 
 
-def test_a_file_with_an_unknown_or_a_missing_key_is_refused(folder):
+def test_unknown_or_missing_key_is_an_error(folder):
     path = folder / "dataset.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     for change in ({"more": 1}, {"train": {**content["train"], "more": 1}}, {"val": {"images": 3}}):
         path.write_text(json.dumps({**content, **change}))
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match="dataset.json: "):
             read_dataset_info(path)
 
 
-def test_another_format_is_refused_with_both(folder):
+def test_other_format_is_an_error(folder):
     path = folder / "dataset.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}))
-    with pytest.raises(UserError, match="got format 2, expected 1; .*--overwrite"):
+    with pytest.raises(UserError, match="dataset.json: .*2.* 1.*--overwrite"):
         read_dataset_info(path)
 
 
-def test_a_whole_folder_passes(folder):
+def test_complete_folder_passes(folder):
     check_files(INFO, folder, "train")
     check_files(INFO, folder, "val")
 
 
 @pytest.mark.parametrize("name", ["train", "val"])
-def test_a_missing_or_truncated_shard_is_refused(name, folder):
+def test_missing_or_truncated_shard_is_an_error(name, folder):
     other = "val" if name == "train" else "train"
     shard = folder / name / "coco0.db"
     shard.write_bytes(bytes(19))
-    with pytest.raises(UserError, match=f"{name}/coco0.db: got 19 bytes, expected 20 bytes"):
+    with pytest.raises(UserError, match=f"{name}/coco0.db: .*19 bytes.* 20 bytes"):
         check_files(INFO, folder, name)
     shard.unlink()
-    with pytest.raises(UserError, match=f"{name}/coco0.db: got no such file, expected 20 bytes"):
+    with pytest.raises(UserError, match=f"{name}/coco0.db: "):
         check_files(INFO, folder, name)
-    check_files(INFO, folder, other)  # each split answers for itself
+    check_files(INFO, folder, other)  # the other split is complete
 
 
-def test_changed_or_missing_annotations_are_refused_for_validation_alone(folder):
+def test_changed_or_missing_annotations_are_an_error_for_validation_only(folder):
     path = folder / "annotations" / "a.json"
     path.write_text("abd")
-    with pytest.raises(UserError, match="a.json: got annotations that have changed"):
+    with pytest.raises(UserError, match="a.json: "):
         check_files(INFO, folder, "val")
     path.unlink()
-    with pytest.raises(UserError, match="a.json: got no such file"):
+    with pytest.raises(UserError, match="a.json: "):
         check_files(INFO, folder, "val")
     check_files(INFO, folder, "train")
+
+
+def test_fingerprint_is_image_and_box_counts_of_dataset_json(folder):
+    assert dataset_fingerprint(folder) == [[3, 4], [3, 4]]
+
+
+def test_fingerprint_without_dataset_json_is_names_sizes_and_times_of_shards(folder):
+    (folder / "dataset.json").unlink()
+    for path in folder.glob("*/coco*"):
+        os.utime(path, ns=(5, 7_000))
+    expected = [["train/coco0", 10, 7_000], ["train/coco0.db", 20, 7_000]]
+    expected += [["val/coco0", 10, 7_000], ["val/coco0.db", 20, 7_000]]
+    assert dataset_fingerprint(folder) == expected
+    assert dataset_fingerprint(folder / "absent") == []

@@ -1,4 +1,4 @@
-"""Conversion into the folder of the data itself: nothing of the user's is replaced, whatever --overwrite says."""
+"""Conversion into the folder of the data itself: the user's own files are never replaced, even with --overwrite."""
 
 import shutil
 
@@ -13,7 +13,7 @@ from ssd.errors import UserError
 
 @pytest.fixture
 def flat(shapes_coco, tmp_path):
-    """The drawn set with annotations/instances_{train,val}.json and all images in `images`."""
+    """The drawn dataset with annotations/instances_{train,val}.json and all images in one folder `images`."""
     coco = shutil.copytree(shapes_coco, tmp_path / "coco")
     for old, new in (("train2017", "train"), ("val2017", "val")):
         shutil.copytree(coco / old, coco / "images", dirs_exist_ok=True)
@@ -22,38 +22,39 @@ def flat(shapes_coco, tmp_path):
     return coco
 
 
-def in_place(folder, overwrite=True, **options):
-    return mindrecord.convert(*read_splits(CocoFolder(folder), **options), folder, overwrite, num_workers=1)
+def convert_in_place(folder, overwrite=True, **options):
+    train, val = read_splits(CocoFolder(folder), **options)
+    return mindrecord.convert(train, val, folder, overwrite=overwrite, num_workers=1)
 
 
-def test_annotations_of_the_user_s_are_never_replaced(flat):
+def test_annotations_of_the_user_are_never_replaced(flat):
     path = flat / "annotations" / "instances_val.json"
     before = path.read_bytes()
-    with pytest.raises(UserError, match=f"{path}: got annotations that create_data.py did not write.*--out_path"):
-        in_place(flat, val_fraction=0.4)
+    with pytest.raises(UserError, match=f"^{path}: .*--out_path"):
+        convert_in_place(flat, val_fraction=0.4)
     assert {file.name for file in flat.iterdir()} == {"annotations", "images"} and path.read_bytes() == before
-    in_place(flat)  # the file stays what it is
-    info = in_place(flat)
+    convert_in_place(flat)  # keeps the file
+    info = convert_in_place(flat)
     assert path.read_bytes() == before and info.annotations == "annotations/instances_val.json"
-    with pytest.raises(UserError, match=f"{path}: got annotations"):  # although dataset.json names it now
-        in_place(flat, val_fraction=0.4)
+    with pytest.raises(UserError, match=f"^{path}: .*--out_path"):  # although dataset.json now names the file
+        convert_in_place(flat, val_fraction=0.4)
     assert path.read_bytes() == before and read_dataset_info(flat / "dataset.json") == info
     check_files(info, flat, "val")
 
 
-def test_its_own_annotations_are_replaced_there(flat):
+def test_annotations_of_an_earlier_conversion_are_replaced(flat):
     (flat / "annotations" / "instances_val.json").unlink()
-    assert in_place(flat, val_fraction=0.4).val.images == 4
-    info = in_place(flat, val_fraction=0.2)
+    assert convert_in_place(flat, val_fraction=0.4).val.images == 4
+    info = convert_in_place(flat, val_fraction=0.2)
     assert info.val.images == 2
     check_files(info, flat, "val")
 
 
-def test_a_dataset_json_of_the_user_s_is_never_replaced(flat):
+def test_a_dataset_json_of_the_user_is_never_replaced(flat):
     path = flat / "dataset.json"
     (flat / "annotations" / "instances_train.json").rename(path)
     shutil.rmtree(flat / "annotations")
     before = path.read_bytes()
-    with pytest.raises(UserError, match=f"{path}: got a file that create_data.py did not write"):
-        in_place(flat, val_fraction=0.4)
+    with pytest.raises(UserError, match=f"^{path}: .*--out_path"):
+        convert_in_place(flat, val_fraction=0.4)
     assert path.read_bytes() == before and {file.name for file in flat.iterdir()} == {"images", "dataset.json"}

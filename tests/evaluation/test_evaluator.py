@@ -1,4 +1,4 @@
-"""Evaluation of a recipe's detector on its data."""
+"""Evaluation of a recipe's detector on its validation split."""
 
 import json
 import math
@@ -7,75 +7,99 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pets import CLASSES, OBJECTS, detections
 from ssd.data.dataset import create_dataset
 from ssd.errors import UserError
 from ssd.evaluation import evaluator as evaluator_module
-from ssd.evaluation.evaluator import DetectorEvaluator, annotation_path
-from ssd.inference.network import Stopwatch
+from ssd.evaluation.evaluator import DetectorEvaluator, val_annotation_path
+from ssd.inference.network import InferenceTimes
 from ssd.models.detector import create_detector
+from toy_annotations import CLASSES, OBJECTS, make_detections
 
 
-def test_annotations_of_a_folder(shapes_records, tmp_path):
-    assert annotation_path(shapes_records) == shapes_records / "annotations" / "instances_val2017.json"
-    assert annotation_path(shapes_records).is_file()
-    described = json.loads((shapes_records / "dataset.json").read_text())
-    (tmp_path / "dataset.json").write_text(json.dumps({**described, "annotations": "annotations/other.json"}))
-    assert annotation_path(tmp_path) == tmp_path / "annotations" / "other.json"
+def test_annotation_path_is_read_from_dataset_info(shapes_records, tmp_path):
+    assert val_annotation_path(shapes_records) == shapes_records / "annotations" / "instances_val2017.json"
+    assert val_annotation_path(shapes_records).is_file()
+    dataset_info = json.loads((shapes_records / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps({**dataset_info, "annotations": "annotations/other.json"}))
+    assert val_annotation_path(tmp_path) == tmp_path / "annotations" / "other.json"
 
 
-def test_annotations_of_a_folder_without_description(tmp_path):
-    assert annotation_path(tmp_path) == tmp_path / "annotations" / "instances_val2017.json"
+def test_annotation_path_without_dataset_info(tmp_path):
+    assert val_annotation_path(tmp_path) == tmp_path / "annotations" / "instances_val2017.json"
 
 
-def test_every_image_of_a_split_is_scored(tiny_recipe, shapes_records):
+def test_all_images_of_a_split_are_evaluated(tiny_recipe, shapes_records):
     cfg = tiny_recipe(
         data_dir=str(shapes_records), num_classes=None, batch_size=3, min_score=0.0, num_parallel_workers=1
     )
-    evaluation = DetectorEvaluator(cfg, create_detector(cfg), create_dataset(cfg, "val"))
-    evaluated = evaluation()
-    scored, metrics = evaluated.evaluator, evaluated.scores.metrics
-    image_ids = [image["id"] for image in json.loads(annotation_path(shapes_records).read_text())["images"]]
+    evaluate = DetectorEvaluator(cfg, create_detector(cfg), create_dataset(cfg, "val"))
+    result = evaluate()
+    detections, metrics = result.evaluator.results, result.coco_metrics.metrics
+    image_ids = [image["id"] for image in json.loads(val_annotation_path(shapes_records).read_text())["images"]]
     assert len(image_ids) == 4  # in batches of 3 and 1
-    assert {result["image_id"] for result in scored.results} == set(image_ids)
-    known = set(scored.truth.getCatIds())
-    assert {result["category_id"] for result in scored.results} <= known and len(known) == cfg.num_classes - 1
-    corners = np.array([result["bbox"] for result in scored.results]) @ np.array(
-        [[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]]
-    )
+    assert {row["image_id"] for row in detections} == set(image_ids)
+    category_ids = set(result.evaluator.ground_truth.getCatIds())
+    assert len(category_ids) == cfg.num_classes - 1 and {row["category_id"] for row in detections} <= category_ids
+    x, y, width, height = np.array([row["bbox"] for row in detections]).T
+    corners = np.stack([x, y, x + width, y + height])
     assert corners.min() >= -1e-3 and corners.max() <= 96 + 1e-3 and corners.max() > 64  # pixels of 96x96 images
-    assert 0 <= metrics["AP"] < 0.5 and not math.isnan(metrics["AR100"]) and "Average Recall" in evaluated.scores.table
-    assert evaluated.mean_ap == metrics["AP"] and evaluated.image_ids == image_ids
-    watch = evaluated.stopwatch
-    assert (watch.images, watch.first_images) == (4, 3) and min(watch.rates().values()) > 0
-    again = evaluation().evaluator
-    assert again is not scored and len(again.results) == len(scored.results)  # nothing is left from the call before
+    assert 0 <= metrics["AP"] < 0.5 and not math.isnan(metrics["AR100"])
+    assert "Average Recall" in result.coco_metrics.table
+    assert result.mean_ap == metrics["AP"] and result.image_ids == image_ids
+    times = result.times
+    assert (times.num_images, times.first_batch_images) == (4, 3) and min(times.images_per_second().values()) > 0
+    second = evaluate().evaluator
+    assert second is not result.evaluator and len(second.results) == len(detections)  # each call starts empty
 
 
-def test_an_image_is_scored_once_and_absent_ones_are_told(truth, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def fake_detector(monkeypatch):
+    """fake_detector(images) makes DetectorEvaluator detect these (image id, Detections)."""
+
+    def fake(images):
+        for name in ("create_inference_net", "create_nms"):
+            monkeypatch.setattr(evaluator_module, name, lambda *_: None)
+        monkeypatch.setattr(evaluator_module, "detect_dataset", lambda *_, **__: iter(images))
+
+    return fake
+
+
+def test_images_count_once_and_absent_images_are_reported(annotation_path, tmp_path, fake_detector, capsys):
     (tmp_path / "annotations").mkdir()
-    truth.rename(tmp_path / "annotations" / "instances_val2017.json")
-    cat, dog = detections(("cat", 0.9, OBJECTS[0][2])), detections(("dog", 0.8, OBJECTS[1][2]))
-    monkeypatch.setattr(evaluator_module, "create_inference_net", lambda *_: None)
-    monkeypatch.setattr(evaluator_module, "create_selector", lambda *_: None)
-    monkeypatch.setattr(evaluator_module, "detect", lambda *_: iter([(11, cat), (11, dog), (13, detections())]))
-    evaluation = DetectorEvaluator(SimpleNamespace(data_dir=str(tmp_path), classes=CLASSES, metric="voc"), None, None)
-    evaluated = evaluation()
-    assert [result["category_id"] for result in evaluated.evaluator.results] == [90]
-    assert evaluated.image_ids == [11, 13]
-    assert evaluated.mean_ap == evaluated.voc.AP == pytest.approx(0.5 / 3)  # one of two cats, no dog, no bird
-    assert "instances_val2017.json: 1 of its images are not in the shards" in capsys.readouterr().err
+    annotation_path.rename(tmp_path / "annotations" / "instances_val2017.json")
+    cat, dog = make_detections(("cat", 0.9, OBJECTS[0][2])), make_detections(("dog", 0.8, OBJECTS[1][2]))
+    fake_detector([(11, cat), (11, dog), (13, make_detections())])
+    cfg = SimpleNamespace(data_dir=str(tmp_path), classes=CLASSES, metric="voc")
+    result = DetectorEvaluator(cfg, None, None)()
+    assert [row["category_id"] for row in result.evaluator.results] == [90]
+    assert result.image_ids == [11, 13]
+    assert result.mean_ap == result.voc_metrics.AP == pytest.approx(0.5 / 3)  # one of two cats, no dog, no bird
+    warning = capsys.readouterr().err
+    assert "instances_val2017.json: " in warning and "1 of 3 images" in warning and warning.count("\n") == 1
 
 
-def test_evaluation_needs_names_of_classes(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluator_module, "create_inference_net", lambda *_: None)
-    monkeypatch.setattr(evaluator_module, "create_selector", lambda *_: None)
-    with pytest.raises(UserError, match="got no dataset.json and no class names"):
+def test_class_names_are_required(tmp_path, fake_detector):
+    fake_detector([])
+    with pytest.raises(UserError, match=r"dataset\.json.*--classes"):
         DetectorEvaluator(SimpleNamespace(data_dir=str(tmp_path), classes=None), None, None)
 
 
-def test_rates_leave_the_first_batch_out_where_there_is_another():
-    watch = Stopwatch(images=10, first_images=4, data=2, first_network=50, network=3, postprocessing=0.5)
-    assert watch.rates() == {"data": 5, "network": 2, "postprocessing": 20}
-    watch = Stopwatch(images=4, first_images=4, data=2, first_network=2, network=0, postprocessing=0.5)
-    assert watch.rates() == {"data": 2, "network": 2, "postprocessing": 8}
+def test_throughput_excludes_the_first_batch_unless_it_is_the_only_one():
+    times = InferenceTimes(
+        num_images=10,
+        first_batch_images=4,
+        data_seconds=2,
+        first_batch_seconds=50,
+        network_seconds=3,
+        postprocessing_seconds=0.5,
+    )
+    assert times.images_per_second() == {"data": 5, "network": 2, "postprocessing": 20}
+    times = InferenceTimes(
+        num_images=4,
+        first_batch_images=4,
+        data_seconds=2,
+        first_batch_seconds=2,
+        network_seconds=0,
+        postprocessing_seconds=0.5,
+    )
+    assert times.images_per_second() == {"data": 2, "network": 2, "postprocessing": 8}

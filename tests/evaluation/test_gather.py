@@ -1,4 +1,4 @@
-"""Detections of several devices, brought together."""
+"""DetectionGatherer, with several devices simulated in one process."""
 
 import numpy as np
 import pytest
@@ -9,83 +9,98 @@ from ssd.evaluation.gather import DetectionGatherer, pack, unpack
 from ssd.models.postprocess import Detections
 
 
-def detections(count, seed=0):
+def make_detections(count, seed=0):
     rng = np.random.default_rng(seed)
     boxes = rng.normal(0, 300, (count, 4)).astype(np.float32)
-    return Detections(boxes, rng.random(count, dtype=np.float32), rng.integers(1, 81, count).astype(np.int32))
+    scores = rng.random(count, dtype=np.float32)
+    return Detections(boxes_yxyx=boxes, scores=scores, labels=rng.integers(1, 81, count).astype(np.int32))
 
 
-def expect_equal(found, expected):
-    assert [image_id for image_id, _ in found] == [image_id for image_id, _ in expected]
-    for (_, one), (_, other) in zip(found, expected):
+def assert_equal(images, expected):
+    assert [image_id for image_id, _ in images] == [image_id for image_id, _ in expected]
+    for (_, one), (_, other) in zip(images, expected):
         for field in ("boxes_yxyx", "scores", "labels"):
             np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
-def gatherers(parts):
-    """What each device gets of `parts`, which the devices have: {image id: count} each. Messages cross for real once
-    all devices have sent one; here every device computes what the others would send."""
-    world_size = len(parts)
-    found = [[(image_id, detections(count, image_id % 999)) for image_id, count in part.items()] for part in parts]
-    tables = [pack(of_device) for of_device in found]
+def gather_on_all_devices(counts_by_device):
+    """Run DetectionGatherer once per rank, with an AllGather that computes the messages of the other ranks.
 
-    def all_gather(state):
-        def exchange(message):
-            assert message.shape == (gather.ROWS + 1, gather.COLUMNS)
-            start = state["round"] * gather.ROWS
-            state["round"] += 1
-            answers = np.zeros((world_size, gather.ROWS + 1, gather.COLUMNS), np.int32)
-            for answer, table in zip(answers, tables):
-                rows = table[start : start + gather.ROWS]
-                answer[0, 0], answer[1 : len(rows) + 1] = len(table), rows
-            np.testing.assert_array_equal(answers[state["rank"]], message.asnumpy())
-            return Tensor(answers.reshape(-1, gather.COLUMNS))
+    counts_by_device: {image id: number of detections} per rank
+    Returns the gathered images and the number of messages, both per rank.
+    """
+    world_size = len(counts_by_device)
+    device_images = [
+        [(image_id, make_detections(count, seed=image_id % 999)) for image_id, count in counts.items()]
+        for counts in counts_by_device
+    ]
+    tables = [pack(images) for images in device_images]
 
-        return exchange
+    def fake_all_gather(rank, messages_sent):
+        def all_gather(message):
+            assert message.shape == (gather.MESSAGE_ROWS + 1, gather.COLUMNS)
+            start = len(messages_sent) * gather.MESSAGE_ROWS
+            messages_sent.append(message)
+            messages = np.zeros((world_size, gather.MESSAGE_ROWS + 1, gather.COLUMNS), np.int32)
+            for expected, table in zip(messages, tables):
+                rows = table[start : start + gather.MESSAGE_ROWS]
+                expected[0, 0], expected[1 : len(rows) + 1] = len(table), rows
+            np.testing.assert_array_equal(messages[rank], message.asnumpy())
+            return Tensor(messages.reshape(-1, gather.COLUMNS))
 
-    results, rounds = [], []
+        return all_gather
+
+    results, num_messages = [], []
     for rank in range(world_size):
-        state = {"rank": rank, "round": 0}
+        messages_sent = []
         gatherer = DetectionGatherer(world_size)
-        gatherer.all_gather = all_gather(state)
-        results.append(gatherer(found[rank]))
-        rounds.append(state["round"])
-    return results, rounds
+        gatherer.all_gather = fake_all_gather(rank, messages_sent)
+        results.append(gatherer(device_images[rank]))
+        num_messages.append(len(messages_sent))
+    return results, num_messages
 
 
-def test_what_is_packed_is_unpacked():
-    found = [(7, detections(3)), (2**40 + 1, detections(0)), (-5, detections(2, 1)), (0, detections(1, 2))]
-    expect_equal(unpack(pack(found)), found)
-    assert pack(found).dtype == np.int32 and len(pack(found)) == 3 + 2 + 1 + 4
+def test_unpack_inverts_pack():
+    images = [
+        (7, make_detections(3)),
+        (2**40 + 1, make_detections(0)),
+        (-5, make_detections(2, 1)),
+        (0, make_detections(1, 2)),
+    ]
+    assert_equal(unpack(pack(images)), images)
+    assert pack(images).dtype == np.int32 and len(pack(images)) == 3 + 2 + 1 + 4
     assert unpack(pack([])) == []
 
 
-def test_one_device_keeps_its_own():
-    found = [(3, detections(2)), (1, detections(0)), (3, detections(1, 5))]
-    expect_equal(DetectionGatherer(1)(iter(found)), found[:2])
+def test_one_device_keeps_each_image_once():
+    images = [(3, make_detections(2)), (1, make_detections(0)), (3, make_detections(1, 5))]
+    assert_equal(DetectionGatherer(1)(iter(images)), images[:2])
 
 
-def test_all_devices_get_all_images_in_turn():
-    results, rounds = gatherers([{11: 2, 13: 0, 15: 3}, {12: 1, 14: 4, 11: 2}])  # two devices have 11
-    assert rounds == [1, 1]
+def test_all_devices_get_the_images_of_all_devices_interleaved():
+    results, num_messages = gather_on_all_devices([{11: 2, 13: 0, 15: 3}, {12: 1, 14: 4, 11: 2}])  # two devices have 11
+    assert num_messages == [1, 1]
     expected = [
-        (image_id, detections(count, image_id)) for image_id, count in ((11, 2), (12, 1), (13, 0), (14, 4), (15, 3))
+        (image_id, make_detections(count, image_id))
+        for image_id, count in ((11, 2), (12, 1), (13, 0), (14, 4), (15, 3))
     ]
-    for found in results:
-        expect_equal(found, expected)
+    for images in results:
+        assert_equal(images, expected)
 
 
-def test_devices_without_images_take_part():
-    results, _ = gatherers([{}, {5: 2}, {}])
-    for found in results:
-        expect_equal(found, [(5, detections(2, 5))])
-    assert gatherers([{}, {}]) == ([[], []], [1, 1])
+def test_devices_without_images_participate():
+    results, _ = gather_on_all_devices([{}, {5: 2}, {}])
+    for images in results:
+        assert_equal(images, [(5, make_detections(2, 5))])
+    assert gather_on_all_devices([{}, {}]) == ([[], []], [1, 1])
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5])
-def test_long_lists_go_in_several_messages(rows, monkeypatch):
-    monkeypatch.setattr(gather, "ROWS", rows)
-    results, rounds = gatherers([{1: 9, 2: 4}, {3: 1}])  # 15 rows and 2
-    assert rounds == [-(-15 // rows)] * 2
-    for found in results:
-        expect_equal(found, [(image_id, detections(count, image_id)) for image_id, count in ((1, 9), (3, 1), (2, 4))])
+def test_long_tables_take_several_messages(rows, monkeypatch):
+    monkeypatch.setattr(gather, "MESSAGE_ROWS", rows)
+    results, num_messages = gather_on_all_devices([{1: 9, 2: 4}, {3: 1}])  # 15 rows and 2
+    assert num_messages == [-(-15 // rows)] * 2
+    for images in results:
+        assert_equal(
+            images, [(image_id, make_detections(count, image_id)) for image_id, count in ((1, 9), (3, 1), (2, 4))]
+        )

@@ -1,4 +1,4 @@
-"""Predictor: what evaluation finds, on arrays and files, one by one and in batches."""
+"""Predictor: the same detections as evaluation, for arrays and files, one by one and in batches."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def cfg(tiny_recipe, shapes_records):
 
 @pytest.fixture(scope="module")
 def checkpoint(cfg, tmp_path_factory):
-    """Weights that detect something in every image, of scores far apart."""
+    """Random weights that detect something in every image, with widely spread scores."""
     detector = create_detector(cfg)
     rng = np.random.default_rng(0)
     for name, parameter in detector.parameters_dict().items():
@@ -53,123 +53,124 @@ def paths(shapes_coco):
     return paths
 
 
-def expect_same(found, expected, tolerance=0.0):
+def assert_same_detections(found, expected, tolerance=0.0):
     assert isinstance(found, Detections) and len(found.scores) == len(expected.scores) > 0
     np.testing.assert_array_equal(found.labels, expected.labels)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=tolerance)
     np.testing.assert_allclose(found.boxes_yxyx, expected.boxes_yxyx, rtol=0, atol=100 * tolerance)
 
 
-def test_it_finds_what_evaluation_finds(cfg, predictor, checkpoint, paths, shapes_coco):
-    evaluated, *_ = evaluate(cfg.model_copy(update={"ckpt_path": str(checkpoint)}))
-    truth = json.loads((shapes_coco / "annotations" / "instances_val2017.json").read_text())
-    ids = {image["file_name"]: image["id"] for image in truth["images"]}
-    categories = {category["id"]: category["name"] for category in truth["categories"]}
+def test_detections_equal_those_of_evaluation(cfg, predictor, checkpoint, paths, shapes_coco):
+    evaluated = evaluate(cfg.model_copy(update={"ckpt_path": str(checkpoint)})).result
+    ground_truth = json.loads((shapes_coco / "annotations" / "instances_val2017.json").read_text())
+    image_ids = {image["file_name"]: image["id"] for image in ground_truth["images"]}
+    names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     for path, found in zip(paths, predictor(paths)):
-        expected = [row for row in evaluated.evaluator.results if row["image_id"] == ids[path.name]]
+        expected = [result for result in evaluated.evaluator.results if result["image_id"] == image_ids[path.name]]
         assert len(found.scores) == len(expected) > 3
         y0, x0, y1, x1 = found.boxes_yxyx.T
-        np.testing.assert_array_equal(np.stack([x0, y0, x1 - x0, y1 - y0], 1), [row["bbox"] for row in expected])
-        np.testing.assert_array_equal(found.scores, [row["score"] for row in expected])
+        boxes_xywh = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
+        np.testing.assert_array_equal(boxes_xywh, [result["bbox"] for result in expected])
+        np.testing.assert_array_equal(found.scores, [result["score"] for result in expected])
         assert [predictor.classes[label] for label in found.labels] == [
-            categories[row["category_id"]] for row in expected
+            names[result["category_id"]] for result in expected
         ]
 
 
-def test_a_batch_is_its_images(predictor, paths):
-    together = predictor(paths[:3])  # filled up to four
+def test_a_batch_gives_the_same_detections_as_single_images(predictor, paths):
+    together = predictor(paths[:3])  # padded to a batch of four
     for path, found in zip(paths, together):
-        expect_same(predictor(path), found, 1e-5)  # a graph of another batch size may add in another order
+        assert_same_detections(predictor(path), found, 1e-5)  # another graph may sum in another order
 
 
-def test_order_and_company_do_not_matter(predictor, paths):
+def test_order_and_batch_neighbours_do_not_matter(predictor, paths):
     forward, backward = predictor(paths), predictor(paths[::-1])
     for first, second in zip(forward, backward[::-1]):
-        expect_same(first, second)
+        assert_same_detections(first, second)
     many = predictor(paths * 2 + paths[:1])  # in batches of 4, 4 and 1
     assert len(many) == 9
     for found, expected in zip(many, forward * 2 + forward[:1]):
-        expect_same(found, expected)
+        assert_same_detections(found, expected)
 
 
-def test_a_file_a_name_and_an_array_are_the_same_image(predictor, paths):
+def test_path_string_and_array_give_the_same_detections(predictor, paths):
     pixels = decode_image(paths[0].read_bytes())
     expected = predictor(paths[0])
     for image in (str(paths[0]), pixels, np.asfortranarray(pixels), pixels[::-1][::-1], pixels[..., ::-1][..., ::-1]):
-        expect_same(predictor(image), expected)
+        assert_same_detections(predictor(image), expected)
     (alone,) = predictor((pixels,))
-    expect_same(alone, expected)
+    assert_same_detections(alone, expected)
 
 
-def test_boxes_are_in_pixels_of_the_upright_photo(predictor, paths, tmp_path):
+def test_boxes_are_in_pixels_of_the_upright_image(predictor, paths, tmp_path):
     image = Image.open(paths[0]).convert("RGB").resize((200, 80))
     upright, stored = tmp_path / "upright.png", tmp_path / "stored.png"
     image.save(upright)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter to the right
+    exif[0x0112] = 6  # viewers rotate it by 90 degrees clockwise
     image.transpose(Image.Transpose.ROTATE_90).save(stored, exif=exif)
     found = predictor(stored)
-    expect_same(found, predictor(upright))
+    assert_same_detections(found, predictor(upright))
     assert found.boxes_yxyx[:, 2].max() <= 80 < found.boxes_yxyx[:, 3].max() <= 200
 
 
-def test_nothing_in_nothing_out(predictor):
+def test_an_empty_list_gives_an_empty_list(predictor):
     assert predictor([]) == [] and predictor(()) == []
 
 
-def test_classes_are_those_of_the_data_or_numbered(predictor, cfg, checkpoint, shapes_records):
+def test_class_names_come_from_the_data_or_are_numbered(predictor, cfg, checkpoint, shapes_records):
     known = tuple(json.loads((shapes_records / "dataset.json").read_text())["classes"])
     assert predictor.classes == known and known[0] == "background"
-    nameless = Predictor(cfg.model_copy(update={"classes": None}), checkpoint)
-    assert nameless.classes == ("background", *(f"class {number}" for number in range(1, len(known))))
+    without_names = Predictor(cfg.model_copy(update={"classes": None}), checkpoint)
+    assert without_names.classes == ("background", *(f"class {number}" for number in range(1, len(known))))
 
 
 @pytest.mark.parametrize(
-    "image, told",
+    "image, value",
     [
-        (np.zeros((8, 8, 3), np.float32), "an array of float32 and shape (8, 8, 3), expected uint8 and (H, W, 3)"),
-        (np.zeros((8, 8), np.uint8), "shape (8, 8)"),
-        (np.zeros((8, 8, 4), np.uint8), "shape (8, 8, 4)"),
-        (np.zeros((2, 8, 8, 3), np.uint8), "several images as a list"),
-        (np.zeros((0, 8, 3), np.uint8), "shape (0, 8, 3)"),
-        ([None], "got NoneType, expected an (H, W, 3) uint8 RGB array or the path of an image file"),
-        ("absent.jpg", "absent.jpg: got no such file or directory, expected an image file"),
+        (np.zeros((8, 8, 3), np.float32), "float32"),
+        (np.zeros((8, 8), np.uint8), "(8, 8)"),
+        (np.zeros((8, 8, 4), np.uint8), "(8, 8, 4)"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "(2, 8, 8, 3)"),
+        (np.zeros((0, 8, 3), np.uint8), "(0, 8, 3)"),
+        ([None], "NoneType"),
+        ("absent.jpg", "absent.jpg: "),
     ],
 )
-def test_what_is_no_image_is_refused_in_words(image, told, predictor):
+def test_inputs_that_are_not_images_are_errors(image, value, predictor):
     with pytest.raises(UserError) as error:
         predictor(image)
-    assert told in str(error.value)
+    assert value in str(error.value)
 
 
-def test_a_broken_file_is_refused_in_words(predictor, tmp_path):
+def test_a_damaged_file_is_an_error(predictor, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(UserError, match="a.jpg: got .*, expected a whole image; check the file"):
+    with pytest.raises(UserError, match="a.jpg: "):
         predictor(tmp_path / "a.jpg")
 
 
-def test_overrides_belong_to_a_recipe_s_path(cfg, checkpoint):
-    with pytest.raises(UserError, match="overrides of a recipe's path only"):
+def test_overrides_need_the_path_of_a_recipe(cfg, checkpoint):
+    with pytest.raises(UserError, match="min_score"):
         Predictor(cfg, checkpoint, min_score=0.5)
-    with pytest.raises(UserError, match="'min_scor'"):
+    with pytest.raises(UserError, match="min_scor\\b"):
         Predictor(SSD / "ssd_shapes.yaml", checkpoint, min_scor=0.5)
 
 
-def test_without_a_checkpoint_the_recipe_s_own_is_taken(cfg, checkpoint, tmp_path):
+def test_the_default_checkpoint_is_that_of_the_recipe(cfg, checkpoint, tmp_path):
     assert Predictor(cfg.model_copy(update={"ckpt_save_dir": str(checkpoint.parent)})).checkpoint == checkpoint
     assert Predictor(cfg.model_copy(update={"ckpt_path": str(checkpoint)})).checkpoint == checkpoint
-    with pytest.raises(UserError, match="ckpt_path: got nothing, and no checkpoint in"):
+    with pytest.raises(UserError, match="ckpt_path"):
         Predictor(cfg.model_copy(update={"ckpt_save_dir": str(tmp_path)}))
 
 
-def test_detections_of_one_image_are_a_value(predictor, paths):
+def test_detections_are_sorted_by_score_and_above_min_score(predictor, paths):
     found = dataclasses.asdict(predictor(paths[0]))
     assert set(found) == {"boxes_yxyx", "scores", "labels"}
     assert (np.diff(found["scores"]) <= 0).all() and found["scores"].min() >= 0.3 and found["labels"].min() >= 1
 
 
-def test_three_lines_in_a_script_end_without_a_word(load_recipe, shapes_records, paths, tmp_path):
-    """MindSpore complains about networks that are alive when the interpreter ends; the script keeps one."""
+def test_a_script_with_a_predictor_exits_silently(load_recipe, shapes_records, paths, tmp_path):
+    """MindSpore complains about networks that exist when the interpreter exits; the script keeps one."""
     save_checkpoint(create_detector(load_recipe("ssd_shapes", data_dir=str(shapes_records))), tmp_path / "best.ckpt")
     script = tmp_path / "script.py"
     recipe, checkpoint = str(SSD / "ssd_shapes.yaml"), str(tmp_path / "best.ckpt")

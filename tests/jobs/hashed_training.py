@@ -1,28 +1,34 @@
-"""train.py, and at its end each rank prints checksums of what it has learnt."""
+"""train.py, except that each rank prints checksums of its weights and BatchNorm statistics at the end."""
 
 import hashlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-SSD = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
-sys.path.insert(0, str(SSD))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"))
 
 from ssd.config.command_line import parse_command_line
 from ssd.errors import exit_cleanly
-from ssd.runtime.msrun import supervised_by_msrun
+from ssd.runtime.msrun import supervise_under_msrun
 
 
-def checksum(parameters) -> str:
-    total = hashlib.sha256()
+def checksum(parameters: Iterable) -> str:
+    """Return the SHA-256 over names and values of MindSpore parameters, in the order of their names."""
+    digest = hashlib.sha256()
     for parameter in sorted(parameters, key=lambda parameter: parameter.name):
-        total.update(parameter.name.encode() + parameter.asnumpy().tobytes())
-    return total.hexdigest()
+        digest.update(parameter.name.encode() + parameter.asnumpy().tobytes())
+    return digest.hexdigest()
 
 
-@supervised_by_msrun
+def is_statistic(name: str) -> bool:
+    """Return True for running means and variances, but not for the optimizer's moments of other parameters."""
+    return "moving_" in name and not name.startswith("moments.")
+
+
+@supervise_under_msrun
 @exit_cleanly
 def main() -> None:
-    sys.argv[0] = str(SSD / "train.py")  # so that it takes its graphs from the cache
+    sys.argv[0] = f"{sys.path[0]}/train.py"  # the compile cache works only for the package's own commands
     cfg = parse_command_line("")
 
     from ssd.training import trainer
@@ -31,9 +37,9 @@ def main() -> None:
         def train(self, *args, **kwargs):
             super().train(*args, **kwargs)
             parameters = list(self.train_network.parameters_dict().values())
-            statistics = [one for one in parameters if "moving_" in one.name and not one.name.startswith("moments.")]
-            learnt = [one for one in parameters if not any(one is other for other in statistics)]
-            print(f"learnt: {len(learnt)} {checksum(learnt)}")
+            statistics = [parameter for parameter in parameters if is_statistic(parameter.name)]
+            weights = [parameter for parameter in parameters if not is_statistic(parameter.name)]
+            print(f"weights: {len(weights)} {checksum(weights)}")
             print(f"statistics: {len(statistics)} {checksum(statistics)}", flush=True)
 
     trainer.Model = HashedModel

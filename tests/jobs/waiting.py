@@ -1,4 +1,4 @@
-"""A command under msrun that works without MindSpore, for tests of how jobs end. FAILING: the rank that fails."""
+"""A command for msrun that waits without MindSpore, for tests of how jobs end. FAILING_RANK: the rank that fails."""
 
 import os
 import sys
@@ -9,18 +9,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "det" 
 
 from ssd.errors import UserError, exit_cleanly
 from ssd.runtime.interrupt import Interrupt
-from ssd.runtime.msrun import supervised_by_msrun
+from ssd.runtime.msrun import supervise_under_msrun
 
 
-@supervised_by_msrun
+@supervise_under_msrun
 @exit_cleanly
 def main() -> None:
     if os.environ["MS_ROLE"] == "MS_SCHED":
         time.sleep(300)
     print("working", flush=True)
-    if os.environ.get("FAILING") == os.environ["RANK_ID"]:
-        raise UserError("data_dir: got a folder that only the others can read, expected shards; mount it here")
-    with Interrupt(told=False) as interrupt:
+    if os.environ.get("FAILING_RANK") == os.environ["RANK_ID"]:
+        raise UserError("data_dir: only the other ranks can read the folder. Mount it on this host.")
+    with Interrupt(announce=False) as interrupt:
         for _ in range(3000):
             time.sleep(0.1)
             if interrupt:

@@ -1,4 +1,4 @@
-"""What tests of the model parts share: recipes without data, small anchors, and networks that are compiled once."""
+"""Fixtures of the tests of models: recipes without data, small anchors, and networks that are compiled once."""
 
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 
@@ -14,18 +14,19 @@ from ssd.models.target_assigner import create_assigner
 
 @pytest.fixture(scope="session")
 def call():
-    """call(cell, array, …) feeds NumPy arrays to a cell and gives NumPy arrays back."""
+    """call(cell, array, ...) calls a cell with NumPy arrays and returns NumPy arrays."""
 
     def call_cell(cell, *arrays):
         outputs = cell(*(Tensor(array) for array in arrays))
-        several = isinstance(outputs, (tuple, list))
-        return tuple(output.asnumpy() for output in outputs) if several else outputs.asnumpy()
+        if isinstance(outputs, (tuple, list)):
+            return tuple(output.asnumpy() for output in outputs)
+        return outputs.asnumpy()
 
     return call_cell
 
 
 class OnLevels(nn.Cell):
-    """A neck or head with an argument for each level: MindSpore compiles anew for every tuple of Tensors."""
+    """A neck or head with one argument for each level, because MindSpore recompiles for every tuple of Tensors."""
 
     def __init__(self, cell):
         super().__init__(auto_prefix=False)
@@ -43,7 +44,7 @@ def on_levels():
 @pytest.fixture(scope="session")
 def small_anchors():
     """80 default boxes of a 64x64 image: 4x4 and 2x2 locations with 4 boxes each."""
-    return DefaultBoxes((64, 64), [16, 32], 0.3, 0.7, [[2], [2]])
+    return DefaultBoxes((64, 64), [16, 32], min_scale=0.3, max_scale=0.7, aspect_ratios=[[2], [2]])
 
 
 @pytest.fixture(scope="session")
@@ -54,25 +55,25 @@ def published_anchors(load_recipe):
 
 @pytest.fixture(scope="session")
 def assigner(load_recipe, small_anchors):
-    """Target assignment for `small_anchors` with the published threshold and scaling."""
+    """Target assigner for `small_anchors` with the published threshold and prior scaling."""
     return create_assigner(load_recipe("ssd_mobilenetv2"), small_anchors)
 
 
 @pytest.fixture(scope="session")
 def detectors(load_recipe):
-    """detectors(recipe name) is its detector with fresh weights, in evaluation mode. Not to be changed by tests."""
-    made = {}
+    """detectors(recipe name) is its detector, randomly initialized, in evaluation mode. Tests must not change it."""
+    created = {}
 
     def detector(name):
-        if name not in made:
-            made[name] = create_detector(load_recipe(name)).set_train(False)
-        return made[name]
+        if name not in created:
+            created[name] = create_detector(load_recipe(name)).set_train(False)
+        return created[name]
 
     yield detector
-    made.clear()
+    created.clear()
 
 
 @pytest.fixture
 def rng(request):
-    """Random numbers that depend on nothing but the test's name."""
+    """Random numbers that depend only on the name of the test."""
     return np.random.default_rng(list(request.node.name.encode()))

@@ -1,4 +1,4 @@
-"""The shipped detectors: how large they are, what they put out, and which recipes cannot make one."""
+"""Detectors of the shipped recipes: numbers of parameters, outputs, and recipes that contradict their network."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from ssd.errors import UserError
 from ssd.models.detector import SSD, create_detector, to_mixed_precision
 from ssd.models.layers import NormalizeImage
 
-# Parameters with BatchNorm statistics at 81 classes, as published.
+# Published numbers of parameters, BatchNorm statistics included, for 81 classes.
 PUBLISHED = [
     ("ssd_mobilenetv2", 4_445_365, 1917, 300),
     ("ssd_mobilenetv3", 4_882_325, 1917, 300),
@@ -18,30 +18,30 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize("recipe, parameters, anchors, side", PUBLISHED)
-def test_published_sizes(recipe, parameters, anchors, side, detectors, load_recipe):
+def test_published_numbers_of_parameters(recipe, parameters, anchors, side, detectors, load_recipe):
     cfg = load_recipe(recipe)
     assert (cfg.num_classes, cfg.image_size) == (81, (side, side))
     assert sum(parameter.size for parameter in detectors(recipe).get_parameters()) == parameters
     assert len(create_anchors(cfg)) == anchors
 
 
-def test_ssd300_by_hand(detectors, load_recipe):
-    """Learned parameters and BatchNorm statistics of each part, counted from the layers."""
+def test_hand_computed_number_of_parameters_of_ssd300(detectors, load_recipe):
+    """Trainable parameters and BatchNorm statistics of each part, counted from its layers."""
     detector, cfg = detectors("ssd_resnet50"), load_recipe("ssd_resnet50")
     assert cfg.num_classes == 81
-    # ResNet-50 has 25,557,032 learned parameters; without the classifier's 2,049,000 and conv5's 14,964,736. A
-    # statistic for each gamma and beta: 64 + 3 x (64 + 64 + 256) + 256, and so on, 2 x 15,296 in all.
+    # ResNet-50 has 25,557,032 trainable parameters, of which the classifier (2,049,000) and conv5 (14,964,736) are left
+    # out. BatchNorm has a statistic for each gamma and beta: 64 + 3 x (64 + 64 + 256) + 256 and so on, 2 x 15,296.
     blocks = [(1024, 256, 512), (512, 256, 512), (512, 128, 256), (256, 128, 256), (256, 128, 256)]
-    extras = sum(read * middle + 9 * middle * made + 4 * (middle + made) for read, middle, made in blocks)
+    extras = sum(inputs * hidden + 9 * hidden * outputs + 4 * (hidden + outputs) for inputs, hidden, outputs in blocks)
     levels = zip([1024, 512, 512, 256, 256, 256], [4, 6, 6, 6, 4, 4])
-    head = sum((9 * wide + 1) * count * (4 + 81) for wide, count in levels)
+    head = sum((9 * channels + 1) * count * (4 + 81) for channels, count in levels)
     parts = {"neck": extras, "head": head, "backbone": 25_557_032 - 2_049_000 - 14_964_736 + 2 * 15_296}
     for name, expected in parts.items():
         assert sum(parameter.size for parameter in getattr(detector, name).get_parameters()) == expected, name
     assert sum(parts.values()) == 22_930_870
 
 
-def test_the_prior_gives_each_object_class_its_probability(load_recipe):
+def test_prior_bias_sets_the_initial_probability_of_each_object_class(load_recipe):
     for recipe in ("ssd_mobilenetv2", "ssd_resnet50_fpn", "ssd_resnet50"):
         cfg = load_recipe(recipe, prior_bias=0.01, loss="focal", num_classes=3, backbone_ckpt_path="")
         head = create_detector(cfg).head
@@ -52,7 +52,7 @@ def test_the_prior_gives_each_object_class_its_probability(load_recipe):
             np.testing.assert_allclose(probability, np.tile([0.99, 0.01, 0.01], (len(bias) // 3, 1)), rtol=1e-5)
         plain = create_detector(load_recipe(recipe, num_classes=3)).head
         biases = [cell.bias.asnumpy() for _, cell in plain.cls.cells_and_names() if getattr(cell, "has_bias", False)]
-        assert max(np.abs(bias).max() for bias in biases) < 1  # off unless asked for
+        assert max(np.abs(bias).max() for bias in biases) < 1  # without prior_bias
 
 
 @pytest.mark.parametrize(
@@ -64,25 +64,25 @@ def test_the_prior_gives_each_object_class_its_probability(load_recipe):
         ("ssd_resnet50", 300, 300),
     ],
 )
-def test_a_prediction_for_every_anchor(recipe, height, width, detectors, load_recipe, call):
+def test_predictions_for_every_anchor(recipe, height, width, detectors, load_recipe, call):
     anchors = create_anchors(load_recipe(recipe, image_size=[height, width]))
     box_offsets, cls_logits = call(detectors(recipe), np.zeros((1, 3, height, width), np.float32))
     assert box_offsets.shape == (1, len(anchors), 4) and cls_logits.shape == (1, len(anchors), 81)
     assert box_offsets.dtype == cls_logits.dtype == np.float32
 
 
-def test_outputs_are_raw(detectors, call, rng):
+def test_class_outputs_are_logits(detectors, call, rng):
     _, cls_logits = call(detectors("ssd_mobilenetv2"), rng.normal(size=(1, 3, 300, 300)).astype(np.float32))
-    assert cls_logits.min() < 0 < cls_logits.max()  # no sigmoid, no softmax
+    assert cls_logits.min() < 0 < cls_logits.max()  # neither sigmoid nor softmax
 
 
-class HalfPrecision(nn.Cell):
+class Float16Head(nn.Cell):
     def construct(self, inputs):
         return inputs, inputs * 2
 
 
-def test_outputs_are_float32_whatever_the_head_makes(call):
-    outputs = call(SSD(nn.Identity(), nn.Identity(), HalfPrecision(), anchors=None), np.ones((1, 2, 4), np.float16))
+def test_outputs_are_float32_for_a_float16_head(call):
+    outputs = call(SSD(nn.Identity(), nn.Identity(), Float16Head(), anchors=None), np.ones((1, 2, 4), np.float16))
     assert [output.dtype for output in outputs] == [np.float32, np.float32]
     assert [output.max() for output in outputs] == [1, 2]
 
@@ -98,7 +98,7 @@ def test_outputs_are_float32_at_any_amp_level(amp_level, load_recipe, call):
     assert [output.dtype for output in outputs] == [np.float32, np.float32]
 
 
-def test_normalisation_by_hand(call):
+def test_hand_computed_normalization(call):
     image = np.zeros((1, 2, 3, 3), np.uint8)
     image[0, 1, 2] = [255, 116, 0]
     normalized = call(NormalizeImage(), image)
@@ -109,41 +109,43 @@ def test_normalisation_by_hand(call):
     np.testing.assert_allclose(normalized[0, :, 0, 0], black, rtol=1e-5)
 
 
-# --- recipes that fit no network ---
+# --- recipes that contradict their network ---
 
 
-def refusal(cfg):
+def error_message(cfg):
     with pytest.raises(UserError) as error:
         create_detector(cfg)
     return str(error.value)
 
 
-def test_steps_that_the_network_does_not_make_are_refused(load_recipe):
+def test_steps_that_differ_from_the_network_are_refused(load_recipe):
     steps = [16, 32, 64, 100, 150, 150]
-    told = refusal(load_recipe("ssd_mobilenetv2", steps=steps))
-    same = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2)]
-    assert told.startswith(f"steps: got {steps} for feature maps of {[*same, (2, 2)]} locations")
-    assert f"expected the {[*same, (1, 1)]} that mobilenet_v2_100 and its neck make" in told
+    message = error_message(load_recipe("ssd_mobilenetv2", steps=steps))
+    common = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2)]
+    assert message.startswith(f"steps: {steps} ") and "mobilenet_v2_100" in message
+    assert str([*common, (2, 2)]) in message and str([*common, (1, 1)]) in message
 
 
-def test_a_level_too_few_is_refused(load_recipe):
-    told = refusal(load_recipe("ssd_mobilenetv2", extra_layers=[{"out_channels": 512, "expand_ratio": 0.2}]))
-    assert "(2, 2), (1, 1)] locations, expected the [(19, 19), (10, 10), (5, 5)] that" in told
+def test_a_missing_level_is_refused(load_recipe):
+    message = error_message(load_recipe("ssd_mobilenetv2", extra_layers=[{"out_channels": 512, "expand_ratio": 0.2}]))
+    levels = [(19, 19), (10, 10), (5, 5)]
+    assert str([*levels, (3, 3), (2, 2), (1, 1)]) in message and str(levels) in message
 
 
-def test_sides_are_told_as_width_by_height(load_recipe):
-    told = refusal(load_recipe("ssd_mobilenetv2", image_size=[300, 400]))
-    assert "of 400x300 images" in told
+def test_the_error_states_width_before_height(load_recipe):
+    assert "400x300" in error_message(load_recipe("ssd_mobilenetv2", image_size=[300, 400]))
 
 
-def test_channels_that_are_not_the_backbones_are_refused(load_recipe):
+def test_wrong_backbone_channels_are_refused(load_recipe):
     assert isinstance(create_detector(load_recipe("ssd_mobilenetv2", backbone_channels=[576, 1280])), SSD)
-    told = refusal(load_recipe("ssd_mobilenetv2", backbone_channels=[576, 960]))
-    assert "got [576, 960]" in told and "expected [576, 1280]" in told
+    message = error_message(load_recipe("ssd_mobilenetv2", backbone_channels=[576, 960]))
+    # MindCV's recipes state these channels in extras_out_channels.
+    assert message.startswith("extras_out_channels: ") and "[576, 960]" in message and "[576, 1280]" in message
 
 
-def test_channels_that_levels_read_are_checked(load_recipe):
-    right = (256, 576, 1280, 512, 256, 256)  # as MindCV's example has them; the first describes no layer
+def test_wrong_input_channels_of_levels_are_refused(load_recipe):
+    right = [256, 576, 1280, 512, 256, 256]  # as in MindCV's example; the first describes no layer
     create_detector(load_recipe("ssd_mobilenetv2", extras_in_channels=right))
-    with pytest.raises(UserError, match=r"extras_in_channels: got .*\b511\b.*expected .*\b512\b"):
-        create_detector(load_recipe("ssd_mobilenetv2", extras_in_channels=(*right[:3], 511, *right[4:])))
+    wrong = [*right[:3], 511, *right[4:]]
+    message = error_message(load_recipe("ssd_mobilenetv2", extras_in_channels=wrong))
+    assert message.startswith("extras_in_channels: ") and str(wrong) in message and str(right) in message

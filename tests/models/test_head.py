@@ -1,18 +1,18 @@
-"""Heads: every prediction at the index of its anchor, and what the shared head shares."""
+"""Heads: the order of predictions, and the layers that levels share."""
 
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
 from ssd.boxes.anchors import DefaultBoxes, GridAnchors
-from ssd.models.head import PlainSSDHead, SharedSSDHead, SSDHead, create_head
+from ssd.models.head import RetinaNetHead, SSDHead, SSDLiteHead, create_head
 
 K = 3
 IMAGE_SIZE, STEPS = (64, 96), (16, 32)  # maps of 4x6 and 2x3 locations
 
 
-def identity(convolution):
-    """Make a convolution pass input channel i on as output channel i, pixel by pixel."""
+def make_identity(convolution):
+    """Set the weights of a convolution so that output channel i equals input channel i."""
     weight = np.zeros(convolution.weight.shape, np.float32)
     height, width = weight.shape[2:]
     for channel in range(min(weight.shape[0], convolution.in_channels)):
@@ -22,49 +22,51 @@ def identity(convolution):
         convolution.bias.set_data(Tensor(np.zeros(convolution.bias.shape, np.float32)))
 
 
-def transparent(head):
+def make_all_identities(head):
+    """Set the weights of all convolutions of a head like `make_identity`."""
     for _, cell in head.cells_and_names():
         if isinstance(cell, nn.Conv2d):
-            identity(cell)
+            make_identity(cell)
     return head.set_train(False)
 
 
+DEFAULT_BOXES = DefaultBoxes(IMAGE_SIZE, STEPS, min_scale=0.2, max_scale=0.9, aspect_ratios=[[2, 3], [2]])
 HEADS = {
-    "separate": (lambda: SSDHead([24, 24], [6, 4], K), DefaultBoxes(IMAGE_SIZE, STEPS, 0.2, 0.9, [[2, 3], [2]])),
-    "plain": (lambda: PlainSSDHead([24, 24], [6, 4], K), DefaultBoxes(IMAGE_SIZE, STEPS, 0.2, 0.9, [[2, 3], [2]])),
-    "shared": (lambda: SharedSSDHead(24, 6, K, num_levels=2, num_convs=1), GridAnchors(IMAGE_SIZE, STEPS)),
+    "separate": (lambda: SSDLiteHead([24, 24], [6, 4], K), DEFAULT_BOXES),
+    "plain": (lambda: SSDHead([24, 24], [6, 4], K), DEFAULT_BOXES),
+    "shared": (lambda: RetinaNetHead(24, 6, K, num_levels=2, num_convs=1), GridAnchors(IMAGE_SIZE, STEPS)),
 }
 
 
 @pytest.fixture(scope="module", params=HEADS)
 def head_and_anchors(request, on_levels):
     make_head, anchors = HEADS[request.param]
-    return on_levels(transparent(make_head())), anchors
+    return on_levels(make_all_identities(make_head())), anchors
 
 
 @pytest.mark.parametrize("level, row, col, box", [(0, 0, 0, 0), (0, 2, 5, 3), (0, 3, 1, 5), (1, 0, 2, 1), (1, 1, 0, 3)])
 def test_predictions_are_in_the_order_of_the_anchors(level, row, col, box, head_and_anchors, call):
     head, anchors = head_and_anchors
-    # The anchor meant: of those with this centre, the one at place `box`. Steps are such that levels share no centre.
+    # Find the anchor: number `box` of those with this center. The steps are such that levels have no common centers.
     center = (np.array([row, col]) + 0.5) * STEPS[level] / IMAGE_SIZE
     index = np.flatnonzero(np.abs(anchors.boxes_cyxhw[:, :2] - center).max(axis=1) < 1e-6)[box]
     for output, values in ((0, 4), (1, K)):
         for value in range(values):
             levels = [np.zeros((2, 24, *size), np.float32) for size in anchors.feature_sizes]
             levels[level][1, box * values + value, row, col] = 1
-            found = call(head, *levels)[output]
-            assert found.shape == (2, len(anchors), values)
-            assert np.argwhere(found > 0.9).tolist() == [[1, index, value]]
+            predictions = call(head, *levels)[output]
+            assert predictions.shape == (2, len(anchors), values)
+            assert np.argwhere(predictions > 0.9).tolist() == [[1, index, value]]
 
 
-def names_of(head, part):
+def parameter_names(head, part):
     return sorted(parameter.name for parameter in head.get_parameters() if part in parameter.name)
 
 
-def test_shared_head_has_one_set_of_convolutions():
-    head = SharedSSDHead(8, 6, K, num_levels=3, num_convs=2)
+def test_levels_of_the_retinanet_head_share_convolutions():
+    head = RetinaNetHead(8, 6, K, num_levels=3, num_convs=2)
     towers = [f"{tower}.0.{step}.0" for tower in ("box_tower", "cls_tower") for step in range(2)]
-    assert names_of(head, "weight") == sorted(f"{name}.weight" for name in [*towers, "box", "cls"])
+    assert parameter_names(head, "weight") == sorted(f"{name}.weight" for name in [*towers, "box", "cls"])
     for tower in (head.box_tower, head.cls_tower):
         for step in range(2):
             assert tower[0][step][0] is tower[1][step][0] is tower[2][step][0]
@@ -72,10 +74,10 @@ def test_shared_head_has_one_set_of_convolutions():
     assert head.box_tower[0][0][0] is not head.box_tower[0][1][0]
 
 
-def test_shared_head_has_batch_norms_of_each_level(call, on_levels):
-    head = SharedSSDHead(8, 6, K, num_levels=3, num_convs=2)
-    assert len(names_of(head, "gamma")) == 2 * 3 * 2  # towers, levels, convolutions
-    assert len(names_of(head, "moving_mean")) == 2 * 3 * 2
+def test_levels_of_the_retinanet_head_have_their_own_batch_norms(call, on_levels):
+    head = RetinaNetHead(8, 6, K, num_levels=3, num_convs=2)
+    assert len(parameter_names(head, "gamma")) == 2 * 3 * 2  # towers, levels, convolutions
+    assert len(parameter_names(head, "moving_mean")) == 2 * 3 * 2
     levels = [np.random.default_rng(0).normal(size=(2, 8, 4, 4)).astype(np.float32)] * 3
     net = on_levels(head.set_train(False))
     before = call(net, *levels)
@@ -87,8 +89,8 @@ def test_shared_head_has_batch_norms_of_each_level(call, on_levels):
         assert changed.any(axis=1).tolist() == expected
 
 
-def test_plain_head_is_one_convolution_a_level():
-    head = PlainSSDHead([8, 12], [3, 6], K)
+def test_ssd_head_has_a_convolution_for_each_level():
+    head = SSDHead([8, 12], [3, 6], K)
     shapes = {name: parameter.shape for name, parameter in head.parameters_dict().items()}
     assert shapes == {
         "box.0.weight": (12, 8, 3, 3),
@@ -102,16 +104,17 @@ def test_plain_head_is_one_convolution_a_level():
     }
 
 
-def test_separate_head_has_predictors_of_each_level():
-    head = SSDHead([8, 12], [3, 6], K)
+def test_ssdlite_head_has_separable_convolutions_for_each_level():
+    head = SSDLiteHead([8, 12], [3, 6], K)
     shapes = {name: parameter.shape for name, parameter in head.parameters_dict().items()}
     assert shapes["box.0.0.weight"] == (8, 1, 3, 3) and shapes["box.0.3.weight"] == (12, 8, 1, 1)
     assert shapes["cls.1.0.weight"] == (12, 1, 3, 3) and shapes["cls.1.3.weight"] == (6 * K, 12, 1, 1)
 
 
 def test_recipes_choose_the_head(load_recipe):
-    assert isinstance(create_head(load_recipe("ssd_mobilenetv2"), [8] * 6, [3, 6, 6, 6, 6, 6]), SSDHead)
+    assert type(create_head(load_recipe("ssd_mobilenetv2"), [8] * 6, [3, 6, 6, 6, 6, 6])) is SSDLiteHead
+    assert type(create_head(load_recipe("ssd_resnet50"), [8] * 6, [4, 6, 6, 6, 4, 4])) is SSDHead
     cfg = load_recipe("ssd_resnet50_fpn", num_addition_layers=1)
     head = create_head(cfg, [8] * 5, [6] * 5)
-    assert isinstance(head, SharedSSDHead) and len(head.box_tower) == 5 and len(head.box_tower[0]) == 1
+    assert isinstance(head, RetinaNetHead) and len(head.box_tower) == 5 and len(head.box_tower[0]) == 1
     assert head.cls.out_channels == 6 * 81

@@ -1,17 +1,17 @@
 """Compiled graphs are kept for the next start and never for another program; train.py shows that they serve."""
 
 import os
-import time
+import shutil
 from pathlib import Path
 
 import mindspore as ms
 import pytest
 import yaml
 
+from ssd.config.schema import graph_settings
 from ssd.runtime import compile_cache as module
 from ssd.runtime.compile_cache import cache_folder, compile_cache
 from ssd.runtime.device import Runtime
-from ssd.runtime.graph_archive import GraphArchive
 
 SCRIPT = module.PACKAGE.parent / "train.py"
 VARIABLES = (module.ENABLE, module.PATH)
@@ -26,8 +26,9 @@ def start(tiny_recipe, tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
     def begin(program="train", **overrides):
-        monkeypatch.setattr(module, "_used", False)
-        return compile_cache(tiny_recipe(data_dir=str(tmp_path), **overrides), program, Runtime())
+        monkeypatch.setattr(module, "_was_used", False)
+        settings = graph_settings(tiny_recipe(data_dir=str(tmp_path), **overrides))
+        return compile_cache(program, settings=settings, data=[], runtime=Runtime())
 
     return begin
 
@@ -74,9 +75,8 @@ def test_a_process_works_in_a_folder_of_its_own(start, tmp_path):
     with start():
         private = Path(os.environ[module.PATH])
         compile_graph("half")
-        other = GraphArchive(*cache_folder().iterdir(), tmp_path / "other")
-        other.unpack()
-        assert (other.folder / "rank_0" / "graph_0").read_text() == "first"
+        shutil.unpack_archive(*cache_folder().glob("*.zip"), tmp_path / "other")
+        assert (tmp_path / "other" / "rank_0" / "graph_0").read_text() == "first"
     assert not private.exists()
 
 
@@ -116,39 +116,21 @@ def test_pynative_mode_and_a_second_program_go_without(start, tiny_recipe):
         assert not set(VARIABLES) & set(os.environ)
     with start():
         assert module.ENABLE in os.environ
-    with compile_cache(tiny_recipe(), "eval", Runtime()):
+    with compile_cache("eval", settings=graph_settings(tiny_recipe()), data=[], runtime=Runtime()):
         assert not set(VARIABLES) & set(os.environ)
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(start, tmp_path):
     (tmp_path / "home").write_text("a file where a folder should be")
-    with start() as keep:
-        compile_graph("first")
-        keep()
-    with start():
-        assert graphs() == {}
-
-
-def test_no_room_for_private_folders_stops_nothing(start, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
-    with start():
+    with start() as save:
         assert not set(VARIABLES) & set(os.environ)
+        save()
 
 
 def test_folder_follows_the_environment(monkeypatch):
     for given, expected in (("/big", Path("/big")), ("relative", Path.home() / ".cache"), ("", Path.home() / ".cache")):
         monkeypatch.setenv("XDG_CACHE_HOME", given)
         assert cache_folder() == expected / "ssd-mindcv" / "compile"
-
-
-def test_leftovers_of_killed_runs_go_after_a_day(tmp_path):
-    for name, days in ((f"{module.PRIVATE}old", 2), (f"{module.PRIVATE}new", 0), ("others", 2)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "graph").write_text("")
-        then = time.time() - days * 86400
-        os.utime(tmp_path / name, (then, then))
-    module.drop_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["others", f"{module.PRIVATE}new"]
 
 
 def test_training_starts_from_the_cache_unless_the_recipe_changed(

@@ -1,4 +1,4 @@
-"""The benchmarks: every case runs on a tiny set, what they print is JSON with all it depends on, and sums are right."""
+"""Tests of tools/benchmark.py: every case runs on a tiny dataset and prints JSON, and the arithmetic is correct."""
 
 import json
 import subprocess
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import Case, data, nms, ratio
+from benchmarks import Case, data, median_ratio, nms
 from benchmarks.convert import measure_convert, repeat_images
 from benchmarks.network import measure_eval, measure_infer
-from benchmarks.step import kernel_times
-from benchmarks.time_step import WARM_UP
+from benchmarks.step import parse_kernel_times
+from benchmarks.time_step import WARM_UP_STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "examples/det/ssd/ssd_shapes.yaml"
@@ -20,57 +20,57 @@ TINY = "tests/tiny.yaml"
 SMALL = {"image_size": [96, 96], "batch_size": 2, "pre_nms_top_k": 50}
 
 
-def benchmark(*words):
-    command = [sys.executable, "tools/benchmark.py", *map(str, words)]
+def benchmark(*arguments):
+    command = [sys.executable, "tools/benchmark.py", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
-def test_ratio_is_the_median_of_the_ratios_run_by_run():
-    case, other = Case("a", "s", [1.0, 8.0, 3.0]), Case("b", "s", [2.0, 2.0, 1.0])
-    assert ratio(case, other) == 3.0  # of 0.5, 4 and 3; the medians are 3 and 2
-    assert ratio(Case("a", "s", [1.0, 3.0]), Case("b", "s", [1.0, 1.0])) == 2.0
+def test_median_ratio_is_the_median_of_the_ratios_of_runs():
+    case, reference = Case("a", "s", [1.0, 8.0, 3.0]), Case("b", "s", [2.0, 2.0, 1.0])
+    assert median_ratio(case, reference) == 3.0  # of 0.5, 4 and 3; the ratio of medians is 1.5
+    assert median_ratio(Case("a", "s", [1.0, 3.0]), Case("b", "s", [1.0, 1.0])) == 2.0
 
 
-def test_kernel_times_are_those_of_the_last_steps():
+def test_kernel_times_are_averaged_over_the_last_steps():
     def line(kind, milliseconds):
         return f"onednn_verbose,v1,primitive,exec,cpu,{kind},jit,forward_training,src_f32::blocked,,,mb8,{milliseconds}"
 
-    steps, all_steps = 2, 2 + WARM_UP + 1
+    steps, all_steps = 2, 2 + WARM_UP_STEPS + 1
     lines = ["onednn_verbose,v1,info,cpu,isa:AVX2", "anything else"]
     for step in range(all_steps):
-        slow = 100 if step < WARM_UP + 1 else 1
+        slow = 100 if step < WARM_UP_STEPS + 1 else 1
         lines += [line("convolution", 2 * slow), line("convolution", 3 * slow), line("batch_normalization", 0.5 * slow)]
-    assert kernel_times("\n".join(lines), steps) == {"convolution": 5.0, "batch_normalization": 0.5}
-    assert kernel_times("nothing of oneDNN", steps) == {}
+    assert parse_kernel_times("\n".join(lines), steps) == {"convolution": 5.0, "batch_normalization": 0.5}
+    assert parse_kernel_times("nothing of oneDNN", steps) == {}
 
 
 def test_loader_cases(load_recipe, shapes_records, monkeypatch):
-    monkeypatch.setattr(data, "SECONDS", 0.05)
+    monkeypatch.setattr(data, "MIN_SECONDS", 0.05)
     cases = data.measure_data(load_recipe("ssd_shapes", data_dir=str(shapes_records), **SMALL), repeats=2)
     assert [case.name for case in cases] == ["decode only", "train loader", "val loader"]
     for case in cases:
         assert len(case.runs) == 2 and min(case.runs) > 0 and case.unit == "images/s"
-        assert case.settings["batch_size"] == 2 and case.more["of_decode_only"] > 0
-        assert len(case.more["rss_mib"]) == 2 and min(case.more["rss_mib"]) > 50
+        assert case.settings["batch_size"] == 2 and case.extra["of_decode_only"] > 0
+        assert len(case.extra["rss_mib"]) == 2 and min(case.extra["rss_mib"]) > 50
 
 
-def test_repeated_images_are_a_coco_folder_with_ids_of_their_own(shapes_coco, tmp_path):
+def test_repeated_images_are_a_coco_dataset_with_unique_ids(shapes_coco, tmp_path):
     repeat_images(shapes_coco, tmp_path / "coco", {"train2017": 25, "val2017": 2})
     content = json.loads((tmp_path / "coco" / "annotations" / "instances_train2017.json").read_text())
     original = json.loads((shapes_coco / "annotations" / "instances_train2017.json").read_text())
     assert [image["id"] for image in content["images"]] == list(range(1, 26))
     assert len({annotation["id"] for annotation in content["annotations"]}) == len(content["annotations"])
     first = [annotation["bbox"] for annotation in original["annotations"] if annotation["image_id"] == 1]
-    for image_id in (1, 11, 21):  # there are ten
+    for image_id in (1, 11, 21):  # copies of the first of ten images
         assert [a["bbox"] for a in content["annotations"] if a["image_id"] == image_id] == first
     files = sorted((tmp_path / "coco" / "train2017").iterdir())
     assert len(files) == 25 and files[0].read_bytes() == files[10].read_bytes() != files[1].read_bytes()
 
 
 def test_conversion_cases(shapes_coco):
-    copying, converting = measure_convert(shapes_coco, count=12, repeats=1)
+    copying, converting = measure_convert(shapes_coco, num_images=12, repeats=1)
     assert (copying.name, converting.name) == ("copy", "conversion") and copying.settings["images"] == 20
-    assert converting.more["time_of_copy"] == pytest.approx(copying.runs[0] / converting.runs[0], abs=1e-3)
+    assert converting.extra["time_of_copy"] == pytest.approx(copying.runs[0] / converting.runs[0], abs=1e-3)
 
 
 def test_inference_cases(load_recipe):
@@ -81,21 +81,22 @@ def test_inference_cases(load_recipe):
         ("network", 2),
         ("network and NMS", 2),
     ]
-    for network, whole in (cases[:2], cases[2:]):
-        assert 0 < network.runs[0] < whole.runs[0]
+    for network, network_and_nms in (cases[:2], cases[2:]):
+        assert 0 < network.runs[0] < network_and_nms.runs[0]
 
 
-def test_suppression_cases_do_the_same():
+def test_all_hard_nms_cases_give_the_same_detections():
     cases = nms.measure_nms(repeats=1)
     assert [case.name for case in cases] == ["loop over classes", "hard NMS", "soft NMS"] * 2
     assert min(case.runs[0] for case in cases) > 0
-    for places in (nms.ANCHORS, 40):
-        boxes, scores = nms.dense_scores(places)
-        assert ((scores >= nms.MIN_SCORE).sum(axis=1) == nms.BOXES).sum() == nms.IMAGES * nms.DENSE_CLASSES
-        selector = nms.DetectionSelector(nms.MIN_SCORE, nms.IOU_THRESHOLD, nms.MAX_DETECTIONS)
-        found = selector(*nms.candidates_of(boxes, scores), np.tile(nms.SIZE, (nms.IMAGES, 1)))
+    for num_clusters in (nms.NUM_ANCHORS, 40):
+        boxes, scores = nms.random_predictions(num_clusters)
+        num_dense = ((scores >= nms.MIN_SCORE).sum(axis=1) == nms.BOXES_PER_CLASS).sum()
+        assert num_dense == nms.NUM_IMAGES * nms.NUM_DENSE_CLASSES
+        hard_nms = nms.MulticlassNMS(nms.MIN_SCORE, nms.IOU_THRESHOLD, nms.MAX_DETECTIONS)
+        found = hard_nms(*nms.top_candidates(boxes, scores), np.tile(nms.IMAGE_SIZE, (nms.NUM_IMAGES, 1)))
         for image, detections in enumerate(found):
-            expected = nms.loop_over_classes(boxes[image], scores[image])
+            expected = nms.nms_by_class(boxes[image], scores[image])
             assert len(expected) > 20
             assert detections.labels.tolist() == [label for label, _, _ in expected]
             np.testing.assert_allclose(detections.boxes_yxyx, [box for _, _, box in expected], rtol=1e-5)
@@ -106,9 +107,10 @@ def test_evaluation_case(load_recipe, shapes_records):
     assert len(case.runs) == 2 and min(case.runs) > 0 and case.settings["images"] == 4
 
 
-def test_step_prints_a_line_a_case_with_what_it_depends_on():
-    overrides = ["--image_size", "[64, 64]", "--batch_size", "2"]
-    result = benchmark("step", "--config", TINY, "--device_target", "CPU", "--repeats", 1, "--steps", 1, *overrides)
+def test_step_prints_each_case_with_its_settings_versions_and_machine():
+    arguments = ["step", "--config", TINY, "--device_target", "CPU", "--repeats", 1, "--steps", 1]
+    arguments += ["--image_size", "[64, 64]", "--batch_size", 2]
+    result = benchmark(*arguments)
     assert result.returncode == 0, result.stderr
     cases = {line["case"]: line for line in map(json.loads, result.stdout.splitlines())}
     assert list(cases) == [
@@ -124,25 +126,25 @@ def test_step_prints_a_line_a_case_with_what_it_depends_on():
             "config": TINY, "device_target": "CPU", "image_size": [64, 64], "batch_size": 2, "steps": 1
         }  # fmt: skip
         assert line["versions"]["mindspore"] and line["machine"]["cores"] >= 1
-    watched, kernels = cases["training step, kernels timed"], cases["kernels"]
+    profiled_step, kernels = cases["training step, kernels timed"], cases["kernels"]
     assert {"convolution", "batch_normalization"} <= set(kernels["by_kind"])
-    assert 0 < kernels["median"] < watched["median"]
+    assert 0 < kernels["median"] < profiled_step["median"]
     assert cases["compilation, second start"]["of_first"] > 0
 
 
 @pytest.mark.parametrize(
-    "words, part",
+    "arguments, part",
     [
         (["data"], "--config"),
         (["convert"], "--data_path"),
-        (["nms", "--config", RECIPE, "--lr", "1"], "nms takes"),
-        (["step", "--config", RECIPE, "--repeats", "0"], "below 1"),
+        (["nms", "--config", RECIPE, "--lr", "1"], "nms"),
+        (["step", "--config", RECIPE, "--repeats", "0"], "--repeats: 0"),
         (["data", "--config", RECIPE, "--bacth_size", "8"], "'batch_size'"),
         (["data", "--config", RECIPE, "--data_dir", "absent"], "absent/train/coco0"),
         (["convert", "--data_path", "absent"], "absent"),
     ],
 )
-def test_mistakes_end_in_one_line(words, part):
-    result = benchmark(*words)
+def test_user_errors_are_one_line(arguments, part):
+    result = benchmark(*arguments)
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and part in result.stderr

@@ -1,9 +1,9 @@
-"""PyTorch modules with the layers and names of torchvision's, timm's and NVIDIA's networks, for what they compute."""
+"""PyTorch modules with the layers and parameter names of torchvision's, timm's and NVIDIA's networks."""
 
 import torch
 from torch import nn
 
-# Expanded channels, output channels, kernel, squeeze-and-excitation, hard swish, stride (arXiv:1905.02244, table 1).
+# (expanded channels, output channels, kernel, squeeze-and-excitation, hard swish, stride): arXiv:1905.02244, table 1.
 V3_LARGE = [
     (16, 16, 3, False, False, 1),
     (64, 24, 3, False, False, 2),
@@ -21,18 +21,20 @@ V3_LARGE = [
     (960, 160, 5, True, True, 1),
     (960, 160, 5, True, True, 1),
 ]
-SQUEEZED = {72: 24, 120: 32, 480: 120, 672: 168, 960: 240}  # a quarter, rounded to eights
-# Expansion, output channels, blocks, stride of the first (arXiv:1801.04381, table 2).
+# {expanded channels: squeezed channels}, a quarter rounded to multiples of 8
+SQUEEZED = {72: 24, 120: 32, 480: 120, 672: 168, 960: 240}
+# (expansion, output channels, number of blocks, stride of the first block): arXiv:1801.04381, table 2.
 V2 = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
 
 
-def seed(network, number=0, side=128):
-    """Weights, and BatchNorm statistics of random images, so that activations stay about one; ready to evaluate.
+def initialize(network, seed=0, image_side=128):
+    """Draw random weights, and take BatchNorm statistics from random images; returns the network in evaluation mode.
 
-    Variances are well below one, so that epsilon shows. Residual branches are quiet, as in trained networks: where they
-    are loud, rounding in float32 alone, of either framework, reaches 3e-4. side: of the images, in pixels
+    Activations stay near one, and variances well below one, so that another epsilon changes the output.
+    Residual branches have small weights, as in trained networks: with large ones, float32 rounding alone reaches 3e-4.
+    image_side: in pixels
     """
-    torch.manual_seed(number)
+    torch.manual_seed(seed)
     for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight)
@@ -40,12 +42,13 @@ def seed(network, number=0, side=128):
             if module.bias is not None:
                 nn.init.normal_(module.bias, 0, 0.1)
         elif isinstance(module, nn.BatchNorm2d):
-            quiet = getattr(module, "ends_branch", name.endswith("bn3"))
-            nn.init.uniform_(module.weight, *((0.1, 0.3) if quiet else (0.5, 1)))
+            ends_branch = getattr(module, "ends_branch", name.endswith("bn3"))
+            low, high = (0.1, 0.3) if ends_branch else (0.5, 1)
+            nn.init.uniform_(module.weight, low, high)
             nn.init.normal_(module.bias, 0, 0.1)
             module.momentum = 1.0
     with torch.no_grad():
-        network.train()(torch.randn(4, 3, side, side))
+        network.train()(torch.randn((4, 3, image_side, image_side)))
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_var *= torch.empty_like(module.running_var).uniform_(0.8, 1.2)
@@ -53,20 +56,21 @@ def seed(network, number=0, side=128):
     return network.eval()
 
 
-def conv(inside, out, kernel, stride=1, groups=1):
-    return nn.Conv2d(inside, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+def conv(in_channels, out_channels, kernel, stride=1, groups=1):
+    return nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
 
 
 class Bottleneck(nn.Module):
-    def __init__(self, inside, width, stride):
+    def __init__(self, in_channels, width, stride):
         super().__init__()
-        self.conv1, self.bn1 = conv(inside, width, 1), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = conv(width, width, 3, stride), nn.BatchNorm2d(width)
+        self.conv1, self.bn1 = conv(in_channels, width, 1), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = conv(width, width, 3, stride=stride), nn.BatchNorm2d(width)
         self.conv3, self.bn3 = conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width)
         self.relu = nn.ReLU()
         self.downsample = None
-        if stride != 1 or inside != 4 * width:
-            self.downsample = nn.Sequential(conv(inside, 4 * width, 1, stride), nn.BatchNorm2d(4 * width))
+        if stride != 1 or in_channels != 4 * width:
+            downsample = conv(in_channels, 4 * width, 1, stride=stride)
+            self.downsample = nn.Sequential(downsample, nn.BatchNorm2d(4 * width))
 
     def forward(self, x):
         y = self.relu(self.bn1(self.conv1(x)))
@@ -75,70 +79,79 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """torchvision's and timm's names. layer3_stride: 1 in SSD300"""
+    """ResNet-50 with torchvision's names, which timm shares. layer3_stride: 1 in SSD300"""
 
     def __init__(self, layer3_stride=2):
         super().__init__()
-        self.conv1, self.bn1, self.relu = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU()
+        self.conv1, self.bn1, self.relu = conv(3, 64, 7, stride=2), nn.BatchNorm2d(64), nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1, self.layer2 = self.stage(64, 64, 3, 1), self.stage(256, 128, 4, 2)
-        self.layer3, self.layer4 = self.stage(512, 256, 6, layer3_stride), self.stage(1024, 512, 3, 2)
+        self.layer1 = self.create_stage(64, 64, num_blocks=3, stride=1)
+        self.layer2 = self.create_stage(256, 128, num_blocks=4, stride=2)
+        self.layer3 = self.create_stage(512, 256, num_blocks=6, stride=layer3_stride)
+        self.layer4 = self.create_stage(1024, 512, num_blocks=3, stride=2)
         self.fc = nn.Linear(2048, 1000)
 
-    def stage(self, inside, width, count, stride):
-        blocks = [Bottleneck(inside, width, stride)]
-        return nn.Sequential(*blocks, *(Bottleneck(4 * width, width, 1) for _ in range(count - 1)))
+    def create_stage(self, in_channels, width, num_blocks, stride):
+        first_block = Bottleneck(in_channels, width, stride)
+        return nn.Sequential(first_block, *(Bottleneck(4 * width, width, 1) for _ in range(num_blocks - 1)))
 
     def forward(self, x):
-        """Maps after layer2, layer3 and layer4."""
-        second = self.layer2(self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x))))))
-        third = self.layer3(second)
-        return second, third, self.layer4(third)
+        """Return the features after layer2, layer3 and layer4."""
+        c3 = self.layer2(self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x))))))
+        c4 = self.layer3(c3)
+        return c3, c4, self.layer4(c4)
 
 
 class SSD300(nn.Module):
-    """NVIDIA's and uvipen's names and order of outputs."""
+    """SSD300 on ResNet-50 with NVIDIA's names and order of outputs, which uvipen shares."""
 
     def __init__(self, num_classes):
         super().__init__()
         self.num_classes = num_classes
         self.feature_extractor = nn.Module()
         self.feature_extractor.feature_extractor = nn.Sequential(*list(ResNet50(layer3_stride=1).children())[:7])
-        channels, hidden = [1024, 512, 512, 256, 256, 256], [256, 256, 128, 128, 128]
-        self.additional_blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(channels[index], hidden[index], 1, bias=False),
-                nn.BatchNorm2d(hidden[index]),
+        channels, hidden_channels = [1024, 512, 512, 256, 256, 256], [256, 256, 128, 128, 128]
+        self.additional_blocks = nn.ModuleList()
+        for index, hidden in enumerate(hidden_channels):
+            stride, padding = (2, 1) if index < 3 else (1, 0)
+            out_channels = channels[index + 1]
+            layers = [
+                nn.Conv2d(channels[index], hidden, 1, bias=False),
+                nn.BatchNorm2d(hidden),
                 nn.ReLU(),
-                nn.Conv2d(hidden[index], channels[index + 1], 3, 2 if index < 3 else 1, int(index < 3), bias=False),
-                nn.BatchNorm2d(channels[index + 1]),
+                nn.Conv2d(hidden, out_channels, 3, stride=stride, padding=padding, bias=False),
+                nn.BatchNorm2d(out_channels),
                 nn.ReLU(),
-            )
-            for index in range(5)
-        )
-        counts = (4, 6, 6, 6, 4, 4)
+            ]
+            self.additional_blocks.append(nn.Sequential(*layers))
+        num_anchors = (4, 6, 6, 6, 4, 4)
         self.loc, self.conf = (
-            nn.ModuleList(nn.Conv2d(wide, count * values, 3, padding=1) for wide, count in zip(channels, counts))
-            for values in (4, num_classes)
+            nn.ModuleList(
+                nn.Conv2d(level_channels, count * num_values, 3, padding=1)
+                for level_channels, count in zip(channels, num_anchors)
+            )
+            for num_values in (4, num_classes)
         )
 
     def forward(self, x):
-        """(B, 4, 8732) offsets of cx, cy, w, h and (B, K, 8732) logits, in the order of `nvidia_boxes`"""
-        levels = [self.feature_extractor.feature_extractor(x)]
+        """Return (B, 4, 8732) offsets of cx, cy, w, h and (B, K, 8732) logits, in the order of `nvidia_anchors`."""
+        features = [self.feature_extractor.feature_extractor(x)]
         for block in self.additional_blocks:
-            levels.append(block(levels[-1]))
-        offsets = [head(level).reshape(len(x), 4, -1) for head, level in zip(self.loc, levels)]
-        logits = [head(level).reshape(len(x), self.num_classes, -1) for head, level in zip(self.conf, levels)]
+            features.append(block(features[-1]))
+        offsets = [head(feature).reshape(len(x), 4, -1) for head, feature in zip(self.loc, features)]
+        logits = [head(feature).reshape(len(x), self.num_classes, -1) for head, feature in zip(self.conf, features)]
         return torch.cat(offsets, 2), torch.cat(logits, 2)
 
 
-def conv_norm(inside, out, kernel, stride=1, groups=1, act=nn.ReLU6, eps=1e-5):
-    layers = [conv(inside, out, kernel, stride, groups), nn.BatchNorm2d(out, eps=eps)]
-    return nn.Sequential(*layers, *([act()] if act else []))
+def conv_norm(in_channels, out_channels, kernel, stride=1, groups=1, activation=nn.ReLU6, eps=1e-5):
+    """Return convolution, BatchNorm and activation. activation: None for none"""
+    convolution = conv(in_channels, out_channels, kernel, stride=stride, groups=groups)
+    layers = [convolution, nn.BatchNorm2d(out_channels, eps=eps)]
+    return nn.Sequential(*layers, *([activation()] if activation else []))
 
 
 class Block(nn.Module):
-    """An inverted residual, its layers in a Sequential called `name`."""
+    """Inverted residual block of torchvision, with its layers in a Sequential called `name`."""
 
     def __init__(self, name, layers, shortcut):
         super().__init__()
@@ -152,7 +165,7 @@ class Block(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """torchvision's, or timm's by other names."""
+    """Squeeze-and-excitation. names: of its two convolutions, torchvision's by default"""
 
     def __init__(self, channels, names=("fc1", "fc2")):
         super().__init__()
@@ -161,77 +174,82 @@ class SqueezeExcitation(nn.Module):
         setattr(self, names[1], nn.Conv2d(SQUEEZED[channels], channels, 1))
 
     def forward(self, x):
-        first, second = (getattr(self, name) for name in self.names)
-        return x * nn.functional.hardsigmoid(second(torch.relu(first(x.mean((2, 3), keepdim=True)))))
+        reduce, expand = (getattr(self, name) for name in self.names)
+        return x * nn.functional.hardsigmoid(expand(torch.relu(reduce(x.mean((2, 3), keepdim=True)))))
 
 
 class MobileNetV2(nn.Module):
-    """torchvision's names."""
+    """MobileNetV2 with torchvision's names."""
 
     def __init__(self):
         super().__init__()
-        layers, inside = [conv_norm(3, 32, 3, 2)], 32
-        for expansion, out, count, first_stride in V2:
-            for index in range(count):
-                stride, wide = first_stride if index == 0 else 1, inside * expansion
-                parts = [] if expansion == 1 else [conv_norm(inside, wide, 1)]
-                parts += [conv_norm(wide, wide, 3, stride, wide), conv(wide, out, 1), nn.BatchNorm2d(out)]
-                layers.append(Block("conv", parts, stride == 1 and inside == out))
-                inside = out
+        layers, in_channels = [conv_norm(3, 32, 3, stride=2)], 32
+        for expansion, out_channels, num_blocks, first_stride in V2:
+            for index in range(num_blocks):
+                stride, expanded = first_stride if index == 0 else 1, in_channels * expansion
+                block = [] if expansion == 1 else [conv_norm(in_channels, expanded, 1)]
+                block += [conv_norm(expanded, expanded, 3, stride=stride, groups=expanded)]
+                block += [conv(expanded, out_channels, 1), nn.BatchNorm2d(out_channels)]
+                layers.append(Block("conv", block, shortcut=stride == 1 and in_channels == out_channels))
+                in_channels = out_channels
         self.features = nn.Sequential(*layers, conv_norm(320, 1280, 1))
         self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(1280, 1000))
 
     def forward(self, x):
-        """The maps of stride 16 and 32 that MindCV has at 13 and 18."""
+        """Return the features of stride 16 and 32, MindCV's indices 13 and 18."""
         middle = self.features[:14](x)
         return middle, self.features[14:](middle)
 
 
 class MobileNetV3Large(nn.Module):
-    """torchvision's names and epsilon."""
+    """MobileNetV3-Large with torchvision's names and BatchNorm epsilon."""
 
     def __init__(self):
         super().__init__()
         eps = 1e-3
-        layers, inside = [conv_norm(3, 16, 3, 2, act=nn.Hardswish, eps=eps)], 16
-        for wide, out, kernel, squeeze, swish, stride in V3_LARGE:
-            act = nn.Hardswish if swish else nn.ReLU
-            parts = [] if wide == inside else [conv_norm(inside, wide, 1, act=act, eps=eps)]
-            parts += [conv_norm(wide, wide, kernel, stride, wide, act, eps)]
-            parts += [SqueezeExcitation(wide)] if squeeze else []
-            parts += [conv_norm(wide, out, 1, act=None, eps=eps)]
-            layers.append(Block("block", parts, stride == 1 and inside == out))
-            inside = out
-        self.features = nn.Sequential(*layers, conv_norm(160, 960, 1, act=nn.Hardswish, eps=eps))
-        self.classifier = nn.Sequential(nn.Linear(960, 1280), nn.Hardswish(), nn.Dropout(), nn.Linear(1280, 1000))
+        layers, in_channels = [conv_norm(3, 16, 3, stride=2, activation=nn.Hardswish, eps=eps)], 16
+        for expanded, out_channels, kernel, has_squeeze, has_hardswish, stride in V3_LARGE:
+            options = {"activation": nn.Hardswish if has_hardswish else nn.ReLU, "eps": eps}
+            block = [] if expanded == in_channels else [conv_norm(in_channels, expanded, 1, **options)]
+            block += [conv_norm(expanded, expanded, kernel, stride=stride, groups=expanded, **options)]
+            block += [SqueezeExcitation(expanded)] if has_squeeze else []
+            block += [conv_norm(expanded, out_channels, 1, activation=None, eps=eps)]
+            layers.append(Block("block", block, shortcut=stride == 1 and in_channels == out_channels))
+            in_channels = out_channels
+        self.features = nn.Sequential(*layers, conv_norm(160, 960, 1, activation=nn.Hardswish, eps=eps))
+        layers = [nn.Linear(960, 1280), nn.Hardswish(), nn.Dropout(), nn.Linear(1280, 1000)]
+        self.classifier = nn.Sequential(*layers)
 
     def forward(self, x):
-        """The maps of stride 16 and 32 that MindCV has at 12 and 16."""
+        """Return the features of stride 16 and 32, MindCV's indices 12 and 16."""
         middle = self.features[:13](x)
         return middle, self.features[13:](middle)
 
 
 class TimmBlock(nn.Module):
-    """timm's depthwise separable block, or its inverted residual if it expands."""
+    """Inverted residual block of timm, or its depthwise separable block if the channels are not expanded."""
 
-    def __init__(self, inside, wide, out, kernel, stride, act, squeeze=False):
+    def __init__(self, in_channels, expanded, out_channels, kernel, stride, activation, has_squeeze=False):
         super().__init__()
-        self.expands, self.shortcut, self.act = wide != inside, stride == 1 and inside == out, act()
+        self.expands = expanded != in_channels
+        self.shortcut = stride == 1 and in_channels == out_channels
+        self.activation = activation()
+        depthwise = conv(expanded, expanded, kernel, stride=stride, groups=expanded)
         if self.expands:
-            self.conv_pw, self.bn1 = conv(inside, wide, 1), nn.BatchNorm2d(wide)
-            self.conv_dw, self.bn2 = conv(wide, wide, kernel, stride, wide), nn.BatchNorm2d(wide)
-            self.se = SqueezeExcitation(wide, ("conv_reduce", "conv_expand")) if squeeze else nn.Identity()
-            self.conv_pwl, self.bn3 = conv(wide, out, 1), nn.BatchNorm2d(out)
+            self.conv_pw, self.bn1 = conv(in_channels, expanded, 1), nn.BatchNorm2d(expanded)
+            self.conv_dw, self.bn2 = depthwise, nn.BatchNorm2d(expanded)
+            self.se = SqueezeExcitation(expanded, ("conv_reduce", "conv_expand")) if has_squeeze else nn.Identity()
+            self.conv_pwl, self.bn3 = conv(expanded, out_channels, 1), nn.BatchNorm2d(out_channels)
         else:
-            self.conv_dw, self.bn1 = conv(inside, inside, kernel, stride, inside), nn.BatchNorm2d(inside)
-            self.conv_pw, self.bn2 = conv(inside, out, 1), nn.BatchNorm2d(out)
+            self.conv_dw, self.bn1 = depthwise, nn.BatchNorm2d(in_channels)
+            self.conv_pw, self.bn2 = conv(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels)
 
     def forward(self, x):
         if self.expands:
-            y = self.act(self.bn2(self.conv_dw(self.act(self.bn1(self.conv_pw(x))))))
+            y = self.activation(self.bn2(self.conv_dw(self.activation(self.bn1(self.conv_pw(x))))))
             y = self.bn3(self.conv_pwl(self.se(y)))
         else:
-            y = self.bn2(self.conv_pw(self.act(self.bn1(self.conv_dw(x)))))
+            y = self.bn2(self.conv_pw(self.activation(self.bn1(self.conv_dw(x)))))
         return x + y if self.shortcut else y
 
 
@@ -240,19 +258,27 @@ class TimmMobileNetV2(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv_stem, self.bn1, self.act = conv(3, 32, 3, 2), nn.BatchNorm2d(32), nn.ReLU6()
-        stages, inside = [], 32
-        for expansion, out, count, stride in V2:
-            blocks = [TimmBlock(inside, inside * expansion, out, 3, stride, nn.ReLU6)]
-            blocks += [TimmBlock(out, out * expansion, out, 3, 1, nn.ReLU6) for _ in range(count - 1)]
-            stages.append(nn.Sequential(*blocks))
-            inside = out
-        self.blocks = nn.Sequential(*stages)
+        self.conv_stem, self.bn1, self.activation = conv(3, 32, 3, stride=2), nn.BatchNorm2d(32), nn.ReLU6()
+        self.blocks, in_channels = nn.Sequential(), 32
+        for expansion, out_channels, num_blocks, first_stride in V2:
+            stage = nn.Sequential()
+            for index in range(num_blocks):
+                block = TimmBlock(
+                    in_channels,
+                    expanded=in_channels * expansion,
+                    out_channels=out_channels,
+                    kernel=3,
+                    stride=first_stride if index == 0 else 1,
+                    activation=nn.ReLU6,
+                )
+                stage.append(block)
+                in_channels = out_channels
+            self.blocks.append(stage)
         self.conv_head, self.bn2, self.classifier = conv(320, 1280, 1), nn.BatchNorm2d(1280), nn.Linear(1280, 1000)
 
     def forward(self, x):
-        middle = self.blocks[:5](self.act(self.bn1(self.conv_stem(x))))
-        return middle, self.act(self.bn2(self.conv_head(self.blocks[5:](middle))))
+        middle = self.blocks[:5](self.activation(self.bn1(self.conv_stem(x))))
+        return middle, self.activation(self.bn2(self.conv_head(self.blocks[5:](middle))))
 
 
 class TimmMobileNetV3Large(nn.Module):
@@ -260,18 +286,29 @@ class TimmMobileNetV3Large(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv_stem, self.bn1, self.act = conv(3, 16, 3, 2), nn.BatchNorm2d(16), nn.Hardswish()
-        blocks, inside = [], 16
-        for wide, out, kernel, squeeze, swish, stride in V3_LARGE:
-            blocks.append(TimmBlock(inside, wide, out, kernel, stride, nn.Hardswish if swish else nn.ReLU, squeeze))
-            inside = out
-        ends = [(0, 1), (1, 3), (3, 6), (6, 10), (10, 12), (12, 15)]  # stages of one output width
+        self.conv_stem, self.bn1, self.activation = conv(3, 16, 3, stride=2), nn.BatchNorm2d(16), nn.Hardswish()
+        blocks, in_channels = [], 16
+        for expanded, out_channels, kernel, has_squeeze, has_hardswish, stride in V3_LARGE:
+            block = TimmBlock(
+                in_channels,
+                expanded=expanded,
+                out_channels=out_channels,
+                kernel=kernel,
+                stride=stride,
+                activation=nn.Hardswish if has_hardswish else nn.ReLU,
+                has_squeeze=has_squeeze,
+            )
+            blocks.append(block)
+            in_channels = out_channels
         last = nn.Module()
         last.conv, last.bn1 = conv(160, 960, 1), nn.BatchNorm2d(960)
-        self.blocks = nn.Sequential(*(nn.Sequential(*blocks[a:b]) for a, b in ends), nn.Sequential(last))
+        # A stage ends where the number of output channels changes.
+        ranges = [(0, 1), (1, 3), (3, 6), (6, 10), (10, 12), (12, 15)]
+        stages = [nn.Sequential(*blocks[start:end]) for start, end in ranges]
+        self.blocks = nn.Sequential(*stages, nn.Sequential(last))
         self.conv_head, self.classifier = nn.Conv2d(960, 1280, 1), nn.Linear(1280, 1000)
 
     def forward(self, x):
-        middle = self.blocks[:5](self.act(self.bn1(self.conv_stem(x))))
+        middle = self.blocks[:5](self.activation(self.bn1(self.conv_stem(x))))
         last = self.blocks[6][0]
-        return middle, self.act(last.bn1(last.conv(self.blocks[5](middle))))
+        return middle, self.activation(last.bn1(last.conv(self.blocks[5](middle))))

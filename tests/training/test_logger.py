@@ -1,4 +1,4 @@
-"""Where records go: metrics.csv, TensorBoard's events, and what happens to those of an earlier run."""
+"""Records go to metrics.csv and TensorBoard events, and a resumed training continues both."""
 
 import contextlib
 import csv
@@ -12,7 +12,8 @@ from tensorboardX.proto.event_pb2 import SessionLog
 
 from ssd.errors import UserError
 from ssd.evaluation.coco_metrics import METRICS
-from ssd.training.logger import EvalRecord, MetricsFile, StepRecord, TrainingLogger, open_log_files
+from ssd.training.logger import MetricsFile, TrainingLogger, open_log_files
+from ssd.training.records import EvalRecord, StepRecord
 from ssd.training.tensorboard import TAGS, TensorBoardEvents
 
 STEP = StepRecord(
@@ -30,48 +31,50 @@ STEP = StepRecord(
     memory_mib=1000.0,
 )
 OVERFLOWN = dataclasses.replace(STEP, step=160, gradient_norm=math.inf, data_wait=None, memory_mib=None)
-FIGURES = {name: index / 16 for index, name in enumerate(("mAP", *METRICS))}
-PICTURE = np.zeros((40, 60, 3), np.uint8)
-PICTURE[:, :30], PICTURE[:, 30:] = (255, 0, 0), (0, 0, 255)  # red on the left, blue on the right
-EVALUATION = EvalRecord(2, 200, FIGURES, True, {"11": PICTURE, "12": PICTURE[:20, :30]})
+METRIC_VALUES = {name: index / 16 for index, name in enumerate(("mAP", *METRICS))}
+IMAGE = np.zeros((40, 60, 3), np.uint8)
+IMAGE[:, :30], IMAGE[:, 30:] = (255, 0, 0), (0, 0, 255)  # red on the left, blue on the right
+EVALUATION = EvalRecord(
+    epoch=2, step=200, metrics=METRIC_VALUES, is_best=True, images={"11": IMAGE, "12": IMAGE[:20, :30]}
+)
 
 
 # --- the log ---
 
 
 class Sink:
-    def __init__(self, name, told, error=None):
-        self.name, self.told, self.error = name, told, error
+    def __init__(self, name, calls, error=None):
+        self.name, self.calls, self.error = name, calls, error
 
     def on_step(self, record):
-        self.told.append((self.name, record))
+        self.calls.append((self.name, record))
 
     def close(self):
-        self.told.append((self.name, "closed"))
+        self.calls.append((self.name, "closed"))
         if self.error:
             raise self.error
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, ValueError])
-def test_sinks_are_told_and_closed_whatever_happens(error):
-    told = []
+def test_sinks_get_records_and_are_closed_after_any_error(error):
+    calls = []
     try:
-        with TrainingLogger(Sink("a", told), Sink("b", told)) as log:
-            log.advance(1, 1)  # which they do not care for
-            log.on_step(STEP)
+        with TrainingLogger(Sink("a", calls), Sink("b", calls)) as logger:
+            logger.advance(1, 1)  # a method that these sinks lack
+            logger.on_step(STEP)
             if error:
                 raise error
     except (KeyboardInterrupt, ValueError) as caught:
         assert type(caught) is error
-    assert told[:2] == [("a", STEP), ("b", STEP)]
-    assert sorted(told[2:]) == [("a", "closed"), ("b", "closed")]
+    assert calls[:2] == [("a", STEP), ("b", STEP)]
+    assert sorted(calls[2:]) == [("a", "closed"), ("b", "closed")]
 
 
 def test_a_sink_that_cannot_close_does_not_keep_the_others_open():
-    told = []
-    with pytest.raises(OSError), TrainingLogger(Sink("a", told, OSError()), Sink("b", told, OSError())):
+    calls = []
+    with pytest.raises(OSError), TrainingLogger(Sink("a", calls, OSError()), Sink("b", calls, OSError())):
         pass
-    assert sorted(told) == [("a", "closed"), ("b", "closed")]
+    assert sorted(calls) == [("a", "closed"), ("b", "closed")]
 
 
 # --- metrics.csv ---
@@ -95,7 +98,7 @@ def test_metrics_file(tmp_path):
     assert len(list(csv.DictReader(open(tmp_path / "metrics.csv")))) == 3
 
 
-def test_a_training_that_goes_on_keeps_its_rows(tmp_path):
+def test_a_resumed_training_keeps_its_rows(tmp_path):
     path = tmp_path / "metrics.csv"
     with contextlib.closing(MetricsFile(path)) as file:
         file.on_step(STEP)
@@ -138,24 +141,24 @@ def test_events(tmp_path, read_events):
     }
     values = values_by_tag(evaluation)
     assert {tag: value.simple_value for tag, value in values.items() if tag.startswith("validation/")} == {
-        f"validation/{name}": figure for name, figure in FIGURES.items()
+        f"validation/{name}": figure for name, figure in METRIC_VALUES.items()
     }
-    assert set(values) == {f"validation/{name}" for name in FIGURES} | {"examples/11", "examples/12"}
+    assert set(values) == {f"validation/{name}" for name in METRIC_VALUES} | {"examples/11", "examples/12"}
     writer.close()
     assert len(read_events(tmp_path)) == 3
 
 
-def test_pictures_of_events(tmp_path, read_events):
+def test_images_in_events(tmp_path, read_events):
     writer = TensorBoardEvents(tmp_path)
     writer.on_evaluation(EVALUATION)
     image = values_by_tag(read_events(tmp_path)[1])["examples/11"].image
     assert (image.height, image.width, image.colorspace) == (40, 60, 3)
     pixels = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert np.abs(pixels[:, [5, 50]].astype(int) - PICTURE[:, [5, 50]]).max() < 5  # JPEG is not exact
+    assert np.abs(pixels[:, [5, 50]].astype(int) - IMAGE[:, [5, 50]]).max() < 5  # JPEG is not exact
     writer.close()
 
 
-def test_figures_that_are_not_known_have_no_chart(tmp_path, read_events):
+def test_unknown_values_have_no_chart(tmp_path, read_events):
     writer = TensorBoardEvents(tmp_path)
     writer.on_step(OVERFLOWN)
     values = values_by_tag(read_events(tmp_path)[1])
@@ -174,13 +177,13 @@ def test_files_are_opened_in_a_new_folder(tmp_path, read_events):
     assert len(read_events(tmp_path / "new" / "ckpt" / "tensorboard")) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="^ckpt_save_dir: got .*file/ckpt, where no file can be written"):
+    with pytest.raises(UserError, match="^ckpt_save_dir: .*file/ckpt"):
         open_log_files(tmp_path / "file" / "ckpt")
 
 
-def test_events_of_a_training_that_goes_on(tmp_path, read_events):
+def test_events_of_a_resumed_training(tmp_path, read_events):
     TensorBoardEvents(tmp_path, 150).close()
     first, start = read_events(tmp_path)
     assert first.file_version and start.step == 151 and start.session_log.status == SessionLog.START

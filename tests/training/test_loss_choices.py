@@ -1,4 +1,4 @@
-"""What recipes can choose of losses, trained: on one batch of noise the objects are learned, and found again."""
+"""The losses that recipes can choose: a detector learns the boxes of one batch of noise, and detects them."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_objects_of_one_batch_are_learned(choice, load_recipe, tiny_recipe):
+def test_boxes_of_one_batch_are_learned(choice, load_recipe, tiny_recipe):
     recipe, values = CHOICES[choice]
     cfg = tiny_recipe(**values) if recipe == "tiny" else load_recipe(recipe, **values)
     anchors, detector = create_anchors(cfg), create_detector(cfg)
@@ -45,7 +45,7 @@ def test_objects_of_one_batch_are_learned(choice, load_recipe, tiny_recipe):
     losses = [step(Tensor(image), Tensor(boxes), Tensor(labels)).asnumpy()[0] for _ in range(80)]
     assert np.isfinite(losses).all() and losses[-1] < 0.1 * losses[0]
 
-    # With the batch's own statistics, as it was trained: those of a few dozen batches of noise are not yet settled.
+    # In training mode, because running statistics have not converged after a few dozen batches of noise.
     net = create_inference_net(cfg, detector).set_train(True)
     found, scores, classes = (output.asnumpy() for output in net(Tensor(image)))
     for row in range(4):

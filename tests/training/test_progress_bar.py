@@ -1,4 +1,4 @@
-"""Lines in a pipe, and the bar on a terminal."""
+"""The progress of a training: lines in a pipe, and a bar on a terminal."""
 
 import dataclasses
 import io
@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ssd.training import progress_bar as training_display
-from ssd.training.logger import EvalRecord, StepRecord
+from ssd.training import progress_bar as module
 from ssd.training.progress_bar import TrainingProgressBar, format_duration
+from ssd.training.records import EvalRecord, StepRecord
 
 STEP = StepRecord(
     epoch=1,
@@ -26,13 +26,13 @@ STEP = StepRecord(
     data_wait=0.25,
     memory_mib=999.6,
 )
-FIGURES = "loss 1.2346 (box 0.4000, class 0.8346) lr 0.012346 12.3 images/s"
+VALUES = "loss 1.2346 (box 0.4000, class 0.8346) lr 0.012346 12.3 images/s"
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(training_display, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
@@ -44,7 +44,7 @@ class Terminal(io.StringIO):
 
 
 def use_terminal(monkeypatch):
-    """stdout and stderr in one, as on a terminal. No fixture, because pytest sets its own before the test itself."""
+    """Make stdout and stderr one terminal. No fixture, because pytest sets its own streams just before the test."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(sys, "stderr", screen)
@@ -53,42 +53,45 @@ def use_terminal(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "changes, words",
+    "changes, text",
     [
-        ({}, f"{FIGURES} 1000 MiB"),
-        ({"memory_mib": None}, FIGURES),
-        ({"skipped_steps": 1}, f"{FIGURES} 1000 MiB, 1 step skipped for overflow at loss scale 512"),
-        ({"skipped_steps": 50}, f"{FIGURES} 1000 MiB, 50 steps skipped for overflow at loss scale 512"),
+        ({}, f"{VALUES} 1000 MiB"),
+        ({"memory_mib": None}, VALUES),
+        ({"skipped_steps": 1}, f"{VALUES} 1000 MiB, 1 step skipped for overflow at loss scale 512"),
+        ({"skipped_steps": 50}, f"{VALUES} 1000 MiB, 50 steps skipped for overflow at loss scale 512"),
     ],
 )
-def test_a_line_for_each_record(changes, words, capsys):
-    display = TrainingProgressBar(epochs=1, steps=4)
+def test_a_line_for_each_record(changes, text, capsys):
+    display = TrainingProgressBar(epochs=1, total_steps=4)
     display.on_step(dataclasses.replace(STEP, **changes))
     display.close()
     captured = capsys.readouterr()
-    assert captured.out == f"epoch 1/1 step 2/4 {words}\n" and captured.err == ""
+    assert captured.out == f"epoch 1/1 step 2/4 {text}\n" and captured.err == ""
 
 
-def test_steps_are_told_within_their_epoch(capsys):
-    display = TrainingProgressBar(epochs=3, steps=15)
+def test_steps_are_counted_within_their_epoch(capsys):
+    display = TrainingProgressBar(epochs=3, total_steps=15)
     for step in (1, 5, 6, 15):
         display.on_step(dataclasses.replace(STEP, epoch=(step + 4) // 5, step=step))
     places = [line.partition(" loss")[0] for line in capsys.readouterr().out.splitlines()]
     assert places == ["epoch 1/3 step 1/5", "epoch 1/3 step 5/5", "epoch 2/3 step 1/5", "epoch 3/3 step 5/5"]
 
 
-def test_evaluations_are_told(capsys):
-    display = TrainingProgressBar(epochs=2, steps=20)
-    display.on_evaluation(EvalRecord(1, 10, {"mAP": 0.25, "AP50": 0.5}, True, {}))
-    display.on_evaluation(EvalRecord(2, 20, {"mAP": 0.125, "AP50": 0.5}, False, {}))
-    display.on_evaluation(EvalRecord(2, 20, {"mAP": 0.375, "mAP_raw": 0.125, "AP50": 0.5}, True, {}))
-    expected = ["epoch 1/2 mAP 0.2500 AP50 0.5000 (best)", "epoch 2/2 mAP 0.1250 AP50 0.5000"]
-    expected.append("epoch 2/2 mAP 0.3750 AP50 0.5000 (best), without averaging mAP 0.1250")
-    assert capsys.readouterr().out.splitlines() == expected
+def test_evaluations_are_printed(capsys):
+    display = TrainingProgressBar(epochs=2, total_steps=20)
+    for metrics, is_best in (({"mAP": 0.25}, True), ({"mAP": 0.125}, False), ({"mAP": 0.375, "mAP_raw": 0.0625}, True)):
+        display.on_evaluation(
+            EvalRecord(epoch=2, step=20, metrics={"AP50": 0.5, **metrics}, is_best=is_best, images={})
+        )
+    best, worse, averaged = capsys.readouterr().out.splitlines()
+    for line, ap in ((best, "0.2500"), (worse, "0.1250"), (averaged, "0.3750")):
+        assert "epoch 2/2" in line and f"mAP {ap}" in line and "AP50 0.5000" in line
+    assert ["best" in line for line in (best, worse, averaged)] == [True, False, True]
+    assert "mAP 0.0625" in averaged
 
 
-def test_the_time_left_is_reckoned_without_the_first_step(clock, capsys):
-    display = TrainingProgressBar(epochs=2, steps=12)
+def test_the_time_left_is_estimated_without_the_first_step(clock, capsys):
+    display = TrainingProgressBar(epochs=2, total_steps=12)
     for step, now in ((1, 1000), (2, 1010), (3, 1020), (4, 1060), (12, 1100)):
         clock[0] = now
         display.on_step(dataclasses.replace(STEP, step=step))
@@ -99,7 +102,7 @@ def test_the_time_left_is_reckoned_without_the_first_step(clock, capsys):
 
 def test_a_bar_on_a_terminal(clock, monkeypatch):
     terminal = use_terminal(monkeypatch)
-    display = TrainingProgressBar(epochs=2, steps=4)
+    display = TrainingProgressBar(epochs=2, total_steps=4)
     for step in (1, 2, 3):
         clock[0] += 10
         display.on_step(dataclasses.replace(STEP, epoch=1 + step // 3, step=step))
@@ -108,21 +111,21 @@ def test_a_bar_on_a_terminal(clock, monkeypatch):
     display.close()
     shown = [words.strip() for words in re.split(r"[\r\n]|\x1b\[A", terminal.getvalue()) if words.strip()]
     lines = [words for words in shown if words.startswith("epoch")]
-    assert lines == [f"epoch 1/2 step 2/2 {FIGURES} 1000 MiB, 0:00:20 left"]  # the end of an epoch alone stays
-    assert shown[-1] == f"75%|███████▌  | epoch 2/2 step 1/2, 0:00:10 left {FIGURES} 1000 MiB"
-    assert f"25%|██▌       | epoch 1/2 step 1/2 {FIGURES} 1000 MiB" in shown
+    assert lines == [f"epoch 1/2 step 2/2 {VALUES} 1000 MiB, 0:00:20 left"]  # the end of an epoch alone stays
+    assert shown[-1] == f"75%|███████▌  | epoch 2/2 step 1/2, 0:00:10 left {VALUES} 1000 MiB"
+    assert f"25%|██▌       | epoch 1/2 step 1/2 {VALUES} 1000 MiB" in shown
 
 
-def test_a_bar_that_goes_on_starts_in_its_epoch(monkeypatch):
+def test_a_resumed_bar_starts_in_its_epoch(monkeypatch):
     terminal = use_terminal(monkeypatch)
-    TrainingProgressBar(epochs=4, steps=20, done=12).close()
+    TrainingProgressBar(epochs=4, total_steps=20, steps_done=12).close()
     assert "60%|██████    | epoch 3/4, compiling" in terminal.getvalue()
 
 
 def test_all_lines_go_to_a_file_beside_a_bar(monkeypatch):
     terminal, out = use_terminal(monkeypatch), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
-    display = TrainingProgressBar(epochs=1, steps=4)
+    display = TrainingProgressBar(epochs=1, total_steps=4)
     for step in (1, 2):
         display.on_step(dataclasses.replace(STEP, step=step))
         display.advance(1, step)

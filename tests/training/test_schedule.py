@@ -30,7 +30,9 @@ def test_without_warmup_it_starts_at_the_highest_rate():
 
 
 def test_a_single_step():
-    assert warmup_cosine(1, 0.2, 0, warmup_epochs=0, epoch_size=1, steps_per_epoch=1).tolist() == [1]
+    assert warmup_cosine(
+        lr=1, lr_init=0.2, lr_end_rate=0, warmup_epochs=0, epoch_size=1, steps_per_epoch=1
+    ).tolist() == [1]
 
 
 def test_steps_by_hand():
@@ -42,7 +44,10 @@ def test_steps_by_hand():
 
 
 def test_a_milestone_beyond_the_training_is_never_reached():
-    assert warmup_steps(1, 0.5, [1, 9], 0.1, 0, 2, steps_per_epoch=2) == pytest.approx([1, 1, 0.1, 0.1])
+    rates = warmup_steps(
+        lr=1, lr_init=0.5, milestones=[1, 9], factor=0.1, warmup_epochs=0, epoch_size=2, steps_per_epoch=2
+    )
+    assert rates == pytest.approx([1, 1, 0.1, 0.1])
 
 
 def test_ssd300_falls_at_epochs_43_and_54_of_65(load_recipe):
@@ -85,7 +90,7 @@ def test_an_update_of_several_batches_has_the_rate_of_the_last(load_recipe):
     cfg = load_recipe("ssd_mobilenetv2", **values, accumulate_steps=3)
     assert create_schedule(cfg, steps_per_epoch=2) == pytest.approx([0.4], abs=1e-6)  # the fourth makes no update
     cfg = load_recipe("ssd_mobilenetv2", **values, accumulate_steps=5)
-    with pytest.raises(UserError, match="accumulate_steps: got 5, expected at most the 4 steps"):
+    with pytest.raises(UserError, match="^accumulate_steps: 5.* 4 steps"):
         create_schedule(cfg, steps_per_epoch=2)
 
 

@@ -1,4 +1,4 @@
-"""One training step: what it changes, what it leaves alone, and how evaluation between steps does not disturb it."""
+"""The training step: what it changes, what it leaves unchanged, and evaluation between steps."""
 
 import mindspore as ms
 import mindspore.dataset as ds
@@ -10,11 +10,11 @@ from fakes import WeightedSum
 from ssd.boxes.anchors import create_anchors
 from ssd.checkpoints.loading import load_weights, save_checkpoint
 from ssd.inference import network as inference_module
-from ssd.inference.network import Stopwatch, create_inference_net, create_selector
+from ssd.inference.network import InferenceTimes, create_inference_net, create_nms
 from ssd.models.detector import create_detector
 from ssd.models.layers import NormalizeImage
-from ssd.models.losses import SSDLoss
-from ssd.models.postprocess import DetectionSelector
+from ssd.models.losses import FocalDetectionLoss
+from ssd.models.postprocess import MulticlassNMS
 from ssd.models.target_assigner import TargetAssigner
 from ssd.training.train_step import OUTPUTS, CPUTrainStep, TrainStep, create_train_step
 
@@ -23,11 +23,10 @@ FIRST_NORM = "backbone.features.net.features_1"
 
 
 class Trainer:
-    """A training step on a detector of its own, which can go back to where it began and so need not compile again."""
+    """A training step on a detector of its own. `reset` restores its start without compiling again."""
 
     def __init__(self, cfg):
-        self.cfg, self.anchors = cfg, create_anchors(cfg)
-        self.detector = create_detector(cfg)
+        self.cfg, self.detector = cfg, create_detector(cfg)
         schedule = np.array([LR] * (STEPS - 1) + [0], np.float32)
         self.step = create_train_step(cfg, self.detector, schedule).set_train()
         self.start = self.state()
@@ -53,7 +52,7 @@ class Trainer:
         return dict(zip(OUTPUTS, values.tolist()))
 
     def train(self, batch, steps=1):
-        """-> the losses"""
+        """Train steps -> losses"""
         return [self.outputs(batch)["loss"] for _ in range(steps)]
 
 
@@ -80,7 +79,7 @@ def dynamic(compiled):
 
 @pytest.fixture(scope="module")
 def batch(tiny_recipe):
-    """Four images of noise with three objects each, anchors of the three levels: image, boxes_yxyx, labels."""
+    """Four images of noise with three boxes each, anchors of the three levels: image, gt_boxes_yxyx, gt_labels."""
     rng = np.random.default_rng(0)
     anchors = np.stack([rng.integers(*rows, 4) for rows in ((0, 256), (256, 320), (320, 336))], axis=1)
     boxes = create_anchors(tiny_recipe()).boxes_yxyx[anchors]
@@ -92,17 +91,18 @@ def is_statistic(name):
     return name.endswith(("moving_mean", "moving_variance"))
 
 
-def weights(state, detector):
+def trainable_weights(state, detector):
     return {parameter.name: state[parameter.name] for parameter in detector.trainable_params()}
 
 
-def learned(state, detector):
-    """The weights and their momentum."""
-    return {name: state[name] for weight in weights(state, detector) for name in (weight, f"moments.{weight}")}
+def weights_and_momentum(state, detector):
+    return {
+        name: state[name] for weight in trainable_weights(state, detector) for name in (weight, f"moments.{weight}")
+    }
 
 
-def detect(net, selector, dataset):
-    return inference_module.detect(net, selector, dataset, Stopwatch())
+def detect(net, nms, dataset):
+    return inference_module.detect_dataset(net, nms, dataset=dataset, times=InferenceTimes())
 
 
 def changed(before, after):
@@ -130,12 +130,12 @@ def test_learning_rates_come_from_the_schedule(trainer, batch):
     ops.assign(trainer.step.optimizer.global_step, Tensor([STEPS - 1], ms.int32))  # where it is 0
     before = trainer.state()
     trainer.train(batch)
-    assert changed(weights(before, trainer.detector), trainer.state()) == []
+    assert changed(trainable_weights(before, trainer.detector), trainer.state()) == []
 
 
 def test_weight_decay_shrinks_convolutions_and_spares_batch_norms(dynamic, batch):
     image, boxes, labels = batch
-    dynamic.train((image, boxes, np.zeros_like(labels)))  # without objects the branch of the boxes has no gradients
+    dynamic.train((image, boxes, np.zeros_like(labels)))  # without boxes the box branch has no gradients
     for name, value in dynamic.state().items():
         if name.startswith("head.box") and not is_statistic(name):
             kept = 1.0 if name.endswith(("gamma", "beta")) else 1 - LR * 0.5
@@ -143,7 +143,7 @@ def test_weight_decay_shrinks_convolutions_and_spares_batch_norms(dynamic, batch
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**16])
-def test_the_fixed_loss_scale_does_not_show(scale, trainer, batch):
+def test_the_fixed_loss_scale_changes_no_result(scale, trainer, batch):
     trainer.train(batch, steps=2)
     expected = trainer.state()
     trainer.reset()
@@ -155,7 +155,7 @@ def test_the_fixed_loss_scale_does_not_show(scale, trainer, batch):
         np.testing.assert_allclose(trainer.state()[name], value, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-def test_a_batch_without_objects_trains(trainer, batch):
+def test_a_batch_without_boxes_trains(trainer, batch):
     image, boxes, labels = batch
     (loss,) = trainer.train((image, np.zeros_like(boxes), np.zeros_like(labels)))
     assert np.isfinite(loss) and all(np.isfinite(value).all() for value in trainer.state().values())
@@ -171,9 +171,9 @@ def pynative():
 def test_the_loss_is_that_of_the_recipe_and_the_batch(trainer, batch, pynative):
     image, boxes, labels = (Tensor(array) for array in batch)
     outputs = trainer.detector(NormalizeImage()(image))
-    anchors = trainer.anchors
+    anchors = trainer.detector.anchors
     targets = TargetAssigner(anchors.boxes_cyxhw, anchors.boxes_yxyx, threshold=0.5)(boxes, labels)
-    expected = float(SSDLoss(alpha=0.75, gamma=2.0)(*outputs, *targets)[0].asnumpy())
+    expected = float(FocalDetectionLoss(alpha=0.75, gamma=2.0)(*outputs, *targets)[0].asnumpy())
     ms.set_context(mode=ms.GRAPH_MODE)
     assert trainer.reset().train(batch) == [pytest.approx(expected, rel=1e-4)]
 
@@ -196,36 +196,36 @@ def test_a_checkpoint_of_the_training_step_holds_the_detector(kind, compiled, ba
     assert changed(values_of(trainer.detector), values_of(detector)) == []
 
 
-# --- what a step tells ---
+# --- outputs ---
 
 
 def test_the_parts_of_the_loss_add_up(trainer, batch):
-    told = trainer.outputs(batch)
-    assert told["box_loss"] > 0.1 and told["cls_loss"] > 0.1
-    assert told["box_loss"] + told["cls_loss"] == pytest.approx(told["loss"], rel=1e-6)
+    outputs = trainer.outputs(batch)
+    assert outputs["box_loss"] > 0.1 and outputs["cls_loss"] > 0.1
+    assert outputs["box_loss"] + outputs["cls_loss"] == pytest.approx(outputs["loss"], rel=1e-6)
 
 
-def test_without_objects_the_loss_is_that_of_the_classes(trainer, batch):
+def test_without_boxes_the_loss_is_the_classification_loss(trainer, batch):
     image, boxes, labels = batch
-    told = trainer.outputs((image, boxes, np.zeros_like(labels)))
-    assert told["box_loss"] == 0 and told["cls_loss"] == told["loss"] > 0
+    outputs = trainer.outputs((image, boxes, np.zeros_like(labels)))
+    assert outputs["box_loss"] == 0 and outputs["cls_loss"] == outputs["loss"] > 0
 
 
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
 def test_the_gradient_norm_is_that_of_the_gradients(scale, trainer, batch):
     trainer.set_scale(scale)
-    told = trainer.outputs(batch)
+    outputs = trainer.outputs(batch)
     squares = 0.0
     # Momentum that began at zero is, after one step, the gradient and the weight decay.
-    for name, weight in weights(trainer.start, trainer.detector).items():
+    for name, weight in trainable_weights(trainer.start, trainer.detector).items():
         decay = 0 if name.endswith(("gamma", "beta")) else trainer.cfg.weight_decay
         gradient = trainer.state()[f"moments.{name}"].astype(np.float64) - decay * weight
         squares += np.sum(gradient**2)
-    assert told["grad_norm"] == pytest.approx(np.sqrt(squares), rel=1e-4)
+    assert outputs["grad_norm"] == pytest.approx(np.sqrt(squares), rel=1e-4)
 
 
-class Norm(nn.Cell):
-    """The gradient norm of a training step, of any arrays."""
+class GradientNorm(nn.Cell):
+    """The gradient norm of a training step, for any arrays."""
 
     def __init__(self, step_class):
         super().__init__()
@@ -239,7 +239,7 @@ class Norm(nn.Cell):
 
 @pytest.mark.parametrize("step_class", [TrainStep, CPUTrainStep])
 def test_the_norm_is_that_of_all_gradients_as_one_vector(step_class):
-    norm, rng = Norm(step_class), np.random.default_rng(0)
+    norm, rng = GradientNorm(step_class), np.random.default_rng(0)
     gradients = [(rng.normal(0, 3, shape) * 10.0**i).astype(np.float32) for i, shape in enumerate([(5,), (2, 3), (1,)])]
     expected = np.linalg.norm(np.concatenate([gradient.ravel() for gradient in gradients]).astype(np.float64))
     assert float(norm(*map(Tensor, gradients)).asnumpy()) == pytest.approx(expected, rel=1e-6)
@@ -247,7 +247,7 @@ def test_the_norm_is_that_of_all_gradients_as_one_vector(step_class):
 
 def test_the_norm_of_half_precision_does_not_overflow():
     gradient = np.full(4, 300, np.float16)  # its squares are beyond float16
-    assert float(Norm(TrainStep)(Tensor(gradient)).asnumpy()) == 600
+    assert float(GradientNorm(TrainStep)(Tensor(gradient)).asnumpy()) == 600
 
 
 def test_updates_are_counted(trainer, batch):
@@ -263,39 +263,45 @@ def overflow(trainer, batch):
     trainer.set_scale(2.0**127)  # float32 ends at 2^128
     before = trainer.state()
     image, boxes, labels = batch
-    told = trainer.outputs((image, boxes, np.zeros_like(labels)))  # a sum over all anchors, divided by 1: far above 2
-    assert np.isfinite(told["loss"])
-    assert told["skipped"] == 1 and told["steps_since_non_finite"] == 0 and not np.isfinite(told["grad_norm"])
-    assert told["loss_scale"] == 2.0**127 and told["updates"] == 1
+    outputs = trainer.outputs(
+        (image, boxes, np.zeros_like(labels))
+    )  # a sum over all anchors, divided by 1: far above 2
+    assert np.isfinite(outputs["loss"])
+    assert outputs["skipped"] == 1 and outputs["steps_since_non_finite"] == 0 and not np.isfinite(outputs["grad_norm"])
+    assert outputs["loss_scale"] == 2.0**127 and outputs["updates"] == 1
     return before, trainer.state()
 
 
 @pytest.mark.parametrize("kind", ["fixed", "dynamic"])
-def test_steps_that_fit_are_told_from_those_that_overflow(kind, compiled, batch):
+def test_skipped_updates_are_counted(kind, compiled, batch):
     trainer = compiled[kind].reset()
     assert trainer.outputs(batch)["skipped"] == 0
     trainer.reset()
     overflow(trainer, batch)
     trainer.set_scale(1024.0)
-    told = trainer.outputs(batch)
-    assert (told["skipped"], told["loss_scale"], told["updates"]) == (1, 1024, 1)  # of three steps one was left out
+    outputs = trainer.outputs(batch)
+    assert (outputs["skipped"], outputs["loss_scale"], outputs["updates"]) == (
+        1,
+        1024,
+        1,
+    )  # one of three updates was skipped
 
 
 @pytest.mark.parametrize("kind", ["fixed", "dynamic"])
 def test_a_step_that_overflows_changes_no_weight(kind, compiled, batch):
     trainer = compiled[kind].reset()
     before, after = overflow(trainer, batch)
-    assert changed(learned(before, trainer.detector), after) == []
+    assert changed(weights_and_momentum(before, trainer.detector), after) == []
     assert after["global_step"] == before["global_step"]
 
 
-def test_an_overflow_halves_a_dynamic_scale_and_training_goes_on(dynamic, batch):
+def test_an_overflow_halves_a_dynamic_scale_and_training_continues(dynamic, batch):
     before, after = overflow(dynamic, batch)
     assert (before["scale_sense"], after["scale_sense"]) == (2.0**127, 2.0**126)
     dynamic.set_scale(1024.0)
     dynamic.train(batch)
-    assert dynamic.state()["scale_sense"] == 1024  # a step that fits leaves it
-    trained = learned(after, dynamic.detector)
+    assert dynamic.state()["scale_sense"] == 1024  # a step without overflow keeps it
+    trained = weights_and_momentum(after, dynamic.detector)
     assert set(changed(trained, dynamic.state())) == set(trained)
 
 
@@ -303,12 +309,12 @@ def test_an_overflow_halves_a_dynamic_scale_and_training_goes_on(dynamic, batch)
     "gradients, overflows",
     [([1, -2], False), ([8, 1], True), ([8, -8], True), ([-8, 1], True), ([np.nan, 1], True)],
 )
-def test_infinities_of_either_sign_are_seen(gradients, overflows):
+def test_infinities_of_either_sign_are_detected(gradients, overflows):
     net = WeightedSum()
     optimizer = nn.SGD(net.trainable_params(), learning_rate=0.5)
     step = CPUTrainStep(net, optimizer, nn.FixedLossScaleUpdateCell(2.0**126)).set_train()  # times 8: beyond float32
-    told = dict(zip(OUTPUTS, step(Tensor(np.array(gradients, np.float32))).asnumpy()))
-    assert told["skipped"] == overflows and np.isfinite(told["grad_norm"]) == (not overflows)
+    outputs = dict(zip(OUTPUTS, step(Tensor(np.array(gradients, np.float32))).asnumpy()))
+    assert outputs["skipped"] == overflows and np.isfinite(outputs["grad_norm"]) == (not overflows)
     expected = [1, 1] if overflows else [1 - 0.5 * 1, 1 + 0.5 * 2]
     assert net.weight.asnumpy().tolist() == expected
 
@@ -342,7 +348,7 @@ def test_the_heads_statistics_move_as_published(trainer, batch):
 
 
 def val_dataset(images, batch_size):
-    """Rows such as create_dataset(cfg, "val") gives: image, image_id, original_size."""
+    """Return batches with the columns of create_dataset(cfg, "val"): image, image_id, original_size."""
     count = len(images)
     sizes = np.tile(np.array([[48, 80]], np.int32), (count, 1))
     columns = {"image": list(images), "image_id": np.arange(100, 100 + count), "original_size": list(sizes)}
@@ -356,16 +362,16 @@ def images():
 
 @pytest.fixture(scope="module")
 def inference(compiled):
-    """The network and selector that evaluate the detector which `trainer` trains, made before training begins."""
+    """The inference network and NMS of the detector in `trainer`, created before it is trained."""
     trainer = compiled["fixed"]
-    return create_inference_net(trainer.cfg, trainer.detector), create_selector(trainer.cfg)
+    return create_inference_net(trainer.cfg, trainer.detector), create_nms(trainer.cfg)
 
 
-def test_statistics_rest_while_detecting_and_move_again(trainer, batch, images, inference):
+def test_statistics_stay_during_detection_and_move_again_afterwards(trainer, batch, images, inference):
     trainer.train(batch)
     before = trainer.state()
-    found = list(detect(*inference, val_dataset(images, 4)))
-    assert len(found) == 8
+    results = list(detect(*inference, val_dataset(images, 4)))
+    assert len(results) == 8
     assert changed(before, trainer.state()) == []
     trainer.train(batch)
     still = set(before) - set(changed(before, trainer.state()))
@@ -392,17 +398,17 @@ def test_detecting_leaves_the_mode_as_it_was(stop_early, trainer, images, infere
 
 
 def test_detection_does_not_depend_on_the_mode_before(trainer, images, inference):
-    net, selector = inference
+    net, nms = inference
     results = []
     for mode in (True, False):
         net.set_train(mode)
-        results.append([detections.scores for _, detections in detect(net, selector, val_dataset(images, 4))])
+        results.append([detections.scores for _, detections in detect(net, nms, val_dataset(images, 4))])
     for first, second in zip(*results):
         np.testing.assert_array_equal(first, second)
 
 
-class NetThatRemembers(nn.Cell):
-    """In place of a InferenceNet: keeps the shapes it is called with and finds nothing."""
+class ShapeRecorder(nn.Cell):
+    """Stands in for an InferenceNet: records the shapes of its inputs and detects nothing."""
 
     def __init__(self):
         super().__init__()
@@ -416,13 +422,13 @@ class NetThatRemembers(nn.Cell):
 
 
 def test_a_last_partial_batch_needs_no_graph_of_its_own(images):
-    net = NetThatRemembers()
-    found = list(detect(net, DetectionSelector(0.5, 0.5, 10), val_dataset(images[:6], 4)))
-    assert [image_id for image_id, _ in found] == list(range(100, 106))
+    net = ShapeRecorder()
+    results = list(detect(net, MulticlassNMS(0.5, 0.5, 10), val_dataset(images[:6], 4)))
+    assert [image_id for image_id, _ in results] == list(range(100, 106))
     assert net.shapes == [(4, 64, 64, 3)] * 2
 
 
-def test_a_last_partial_batch_is_as_good_as_a_full_one(trainer, images, inference):
+def test_a_last_partial_batch_gives_the_same_detections(trainer, images, inference):
     full = dict(detect(*inference, val_dataset(images, 4)))
     partial = dict(detect(*inference, val_dataset(images[:6], 4)))
     assert list(full) == list(range(100, 108)) and list(partial) == list(range(100, 106))

@@ -1,4 +1,4 @@
-"""train.py as a user runs it: what it records, the command it ends with, and what an interruption leaves."""
+"""train.py as a user runs it: its logs, the command it prints at the end, interruption and resuming."""
 
 import csv
 import os
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = "--warmup_epochs 0 --batch_size 2 --log_interval 2".split()
 
 
-def words_of(shapes_records, folder):
+def arguments_of(shapes_records, folder):
     where = ["--data_dir", str(shapes_records), "--ckpt_save_dir", str(folder)]
     return ["--config", "tests/tiny.yaml", *where, *SHORT]
 
@@ -38,7 +38,7 @@ def trained(run_script, shapes_records, tmp_path_factory):
     """(CompletedProcess, ckpt_save_dir) of a training of 2 epochs of 3 steps, evaluated after each."""
     folder = tmp_path_factory.mktemp("a folder") / "ckpt"
     more = "--epoch_size 2 --steps_per_epoch 3 --eval_while_train true --display_score 0 --ckpt_path other.ckpt".split()
-    result = run_script("train.py", *words_of(shapes_records, folder), *more)
+    result = run_script("train.py", *arguments_of(shapes_records, folder), *more)
     assert result.returncode == 0, result.stderr
     assert not re.search("warning|traceback|exception", result.stdout + result.stderr, re.IGNORECASE), result.stderr
     return result, folder
@@ -91,17 +91,16 @@ def test_the_same_images_are_drawn_after_each_evaluation(trained, read_events):
 def test_the_command_at_the_end_evaluates_the_best_detector(trained, tmp_path):
     result, folder = trained
     line = result.stdout.splitlines()[-1]
-    assert line.startswith("evaluation: ")
-    command = f"{line.removeprefix('evaluation: ')} --output_dir {shlex.quote(str(tmp_path))}"
+    command = f"{line.partition(': ')[2]} --output_dir {shlex.quote(str(tmp_path))}"
     found = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     best = max(float(row["mAP"]) for row in rows_of(folder / "metrics.csv") if row["AP"])
     assert found.stdout.splitlines()[-1] == f"mAP: {best:.4f}"
-    assert f"with mAP {best:.4f}," in result.stdout and f"in {folder}/best.ckpt\n" in result.stdout
+    assert f"mAP {best:.4f}" in result.stdout and f"{folder}/best.ckpt\n" in result.stdout
 
 
 def parameters_of(path):
-    """All that is in a checkpoint, as bytes."""
+    """Return the content of a checkpoint as bytes."""
     content = ms.load_checkpoint(str(path))
     return {name: value if isinstance(value, str) else value.asnumpy().tobytes() for name, value in content.items()}
 
@@ -133,16 +132,16 @@ def test_stopped_and_resumed_ends_like_one_never_stopped(
         "--epoch_size 4 --log_interval 1 --checkpoint_every_steps 2 --eval_while_train true --display_score 1".split()
     )
     more += "--ema_decay 0.9 --accumulate_steps 3 --loss_scale_type dynamic --clip_grad_norm 10".split()
-    whole = words_of(shapes_records, tmp_path / "whole") + more
+    whole = arguments_of(shapes_records, tmp_path / "whole") + more
     assert run_script("train.py", *whole).returncode == 0
     folder = tmp_path / "stopped"
-    words = words_of(shapes_records, folder) + more
+    words = arguments_of(shapes_records, folder) + more
     assert stop(words, folder, signal.SIGKILL, after=8)[0] == -signal.SIGKILL  # of 5 steps in an epoch
     code, err = stop([*words, "--resume"], folder, signal.SIGINT, after=12)
-    assert (code, without_progress(err)) == (130, "ending; Ctrl-C again ends at once\ninterrupted\n")
+    assert code == 130 and re.fullmatch(r".*Ctrl-C.*\ninterrupted\n", without_progress(err)), err
     result = run_script("train.py", *words, "--resume", folder / "last.ckpt")
     assert result.returncode == 0, result.stderr
-    assert re.search(rf"images, going on from {folder}/last.ckpt after step 1[2-9]", result.stdout)
+    assert re.search(rf"{folder}/last.ckpt after step 1[2-9]", result.stdout)
     for name in ("ssd-4.ckpt", "last.ckpt"):
         one, other = parameters_of(tmp_path / "whole" / name), parameters_of(folder / name)
         assert one == other and "moments.backbone.features.net.features_0.weight" in one
@@ -153,38 +152,35 @@ def test_stopped_and_resumed_ends_like_one_never_stopped(
         assert [row[name] for row in one] == [row[name] for row in other]
     assert not list(folder.glob("earlier-*")) and len(list((folder / "tensorboard").iterdir())) == 3
     evaluation = result.stdout.splitlines()[-1]
-    assert evaluation.startswith("evaluation: ") and "--resume" not in evaluation
+    assert "eval.py" in evaluation and "--resume" not in evaluation
 
 
-def test_going_on_from_an_older_checkpoint_loses_none(run_script, shapes_records, trained, tmp_path):
+def test_resuming_from_an_older_checkpoint_loses_none(run_script, shapes_records, trained, tmp_path):
     folder = tmp_path / "ckpt"
     shutil.copytree(trained[1], folder)
     before = {path.name: path.read_bytes() for path in folder.glob("*.ckpt")}
-    words = [*words_of(shapes_records, folder), *"--epoch_size 2 --steps_per_epoch 3".split()]
+    words = [*arguments_of(shapes_records, folder), *"--epoch_size 2 --steps_per_epoch 3".split()]
     result = run_script("train.py", *words, "--resume", folder / "ssd-1.ckpt")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(f"{folder}: moved checkpoints from after step 3 to {folder}/earlier-1\n")
+    first_line = result.stdout.splitlines()[0]
+    assert "step 3" in first_line and first_line.endswith(f"{folder}/earlier-1")
     later = {path.name: path.read_bytes() for path in (folder / "earlier-1").iterdir()}
     assert {"last.ckpt", "ssd-2.ckpt"} <= set(later) <= {"best.ckpt", "last.ckpt", "ssd-2.ckpt"}
     assert {**before, **later} == before and before["ssd-1.ckpt"] == (folder / "ssd-1.ckpt").read_bytes()
     assert parameters_of(folder / "ssd-2.ckpt") == parameters_of(folder / "earlier-1" / "ssd-2.ckpt")
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(run_script, shapes_records, tmp_path):
-    words = [*words_of(shapes_records, tmp_path / "ckpt"), *"--epoch_size 2 --lr 1e37 --log_interval 50".split()]
+def test_a_non_finite_loss_stops_the_training(run_script, shapes_records, tmp_path):
+    words = [*arguments_of(shapes_records, tmp_path / "ckpt"), *"--epoch_size 2 --lr 1e37 --log_interval 50".split()]
     result = run_script("train.py", *words)
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
-    found = re.match(
-        r"error: training: got a loss that is not finite in epoch 1, step ([2-5]) of 5, on rank 0 "
-        r"for images (\d+), (\d+), ",
-        result.stderr,
-    )
+    found = re.search(r"epoch 1, step ([2-5]) of 5, on rank 0, .*images (\d+), (\d+)", result.stderr)
     assert found and all(1 <= int(number) <= 10 for number in found.groups()[1:])
 
 
-def test_resume_refuses_what_is_not_the_same_course(run_script, shapes_records, trained, tmp_path):
+def test_resume_refuses_a_training_that_would_differ(run_script, shapes_records, trained, tmp_path):
     _, folder = trained
-    words = [*words_of(shapes_records, folder), "--epoch_size", "3", "--steps_per_epoch", "3", "--resume"]
+    words = [*arguments_of(shapes_records, folder), "--epoch_size", "3", "--steps_per_epoch", "3", "--resume"]
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
     def refused(*more):
@@ -192,10 +188,10 @@ def test_resume_refuses_what_is_not_the_same_course(run_script, shapes_records, 
         assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
         return result.stderr
 
-    assert "got 7 as seed, expected 0 as in" in refused("--seed", "7")
-    assert "got 3 as images in a step on all devices, expected 2" in refused("--batch_size", "3")
-    assert "2 of 2 epochs done" in refused("--epoch_size", "2")
-    assert "got a checkpoint without the state of a training" in refused(folder / "best.ckpt")
+    assert "seed: got 7, expected 0" in refused("--seed", "7")
+    assert "got 3, expected 2" in refused("--batch_size", "3")
+    assert "2 of 2 epochs" in refused("--epoch_size", "2")
+    assert f"{folder}/best.ckpt" in refused(folder / "best.ckpt")
     cut = tmp_path / "ckpt"
     cut.mkdir()
     for number, name in enumerate(("ssd-1.ckpt", "ssd-2.ckpt", "last.ckpt")):
@@ -203,6 +199,6 @@ def test_resume_refuses_what_is_not_the_same_course(run_script, shapes_records, 
         (cut / name).write_bytes(content)
         os.utime(cut / name, (1e9 + number, 1e9 + number))
     message = refused("--ckpt_save_dir", cut)
-    assert f"{cut}/last.ckpt: got a file that is cut off" in message and f"--resume {cut}/ssd-2.ckpt" in message
-    assert "without a checkpoint of a training" in refused("--ckpt_save_dir", tmp_path / "nowhere")
+    assert f"{cut}/last.ckpt: " in message and f"--resume {cut}/ssd-2.ckpt" in message
+    assert f"{tmp_path}/nowhere" in refused("--ckpt_save_dir", tmp_path / "nowhere")
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before

@@ -1,4 +1,4 @@
-"""What a training step makes of gradients besides an update: clipping, accumulation, averages, losses that are none."""
+"""The training step around an update: clipping, accumulation, averaging, losses that are not finite."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ class Step:
         return self.step.ema_weight[0].asnumpy().tolist()
 
 
-def test_long_gradients_are_shortened_and_short_ones_are_not():
+def test_gradients_are_clipped_to_the_maximum_norm():
     step = Step(clip_norm=2.5)
     assert step(3, -4)["grad_norm"] == 5  # before clipping
     assert step.weight == [1 - 0.5 * 1.5, 1 + 0.5 * 2]
@@ -43,11 +43,11 @@ def test_long_gradients_are_shortened_and_short_ones_are_not():
 
 def test_several_batches_make_an_update_of_their_mean():
     step = Step(accumulate=2)
-    told = step(1, -2)
-    assert step.weight == [1, 1] and (told["grad_norm"], told["updates"]) == (0, 0)
-    told = step(3, 4)
+    outputs = step(1, -2)
+    assert step.weight == [1, 1] and (outputs["grad_norm"], outputs["updates"]) == (0, 0)
+    outputs = step(3, 4)
     assert step.weight == [1 - 0.5 * 2, 1 - 0.5 * 1]
-    assert told["grad_norm"] == pytest.approx(np.sqrt(5)) and told["updates"] == 0
+    assert outputs["grad_norm"] == pytest.approx(np.sqrt(5)) and outputs["updates"] == 0
     assert step(2, 2)["updates"] == 1 and step.weight == [0, 0.5]
     step(0, 0)
     assert step.weight == [-0.5, 0]  # the first two batches are forgotten
@@ -61,11 +61,11 @@ def test_accumulated_gradients_are_clipped_together():
 
 
 @pytest.mark.parametrize("batches", [[(8, 1), (1, 1)], [(1, 1), (1, -8)]])
-def test_an_overflow_in_any_batch_leaves_out_the_update(batches):
+def test_an_overflow_in_any_batch_skips_the_update(batches):
     step = Step(HUGE, accumulate=2)
     for batch in batches:
-        told = step(*batch)
-    assert step.weight == [1, 1] and told["skipped"] == 1 and not np.isfinite(told["grad_norm"])
+        outputs = step(*batch)
+    assert step.weight == [1, 1] and outputs["skipped"] == 1 and not np.isfinite(outputs["grad_norm"])
     step(1, 1)
     assert step(1, 1)["skipped"] == 1 and step.weight == [0.5, 0.5]
 
@@ -82,7 +82,7 @@ def test_the_average_follows_the_weights():
     assert step.average[0] == pytest.approx(before * 0.9 + 2 * 0.1)
 
 
-def test_the_average_rests_while_batches_are_accumulated_or_left_out():
+def test_the_average_rests_while_batches_are_accumulated_or_skipped():
     step = Step(HUGE, ema_decay=0.9, accumulate=2)
     step(1, 1)
     assert step.average == [1, 1]
@@ -92,7 +92,7 @@ def test_the_average_rests_while_batches_are_accumulated_or_left_out():
     assert step.average == pytest.approx([0.5 + 0.5 * 2 / 11] * 2)
 
 
-def test_steps_since_a_loss_that_is_no_number_are_counted():
+def test_steps_since_a_non_finite_loss_are_counted():
     step = Step()
     assert [step(*batch)["steps_since_non_finite"] for batch in ((1, 1), (np.nan, 1), (1, 1), (np.inf, 1))] == [
         0,
@@ -103,10 +103,10 @@ def test_steps_since_a_loss_that_is_no_number_are_counted():
     assert step.weight == [0, 0]  # the two good ones were applied, the others left out
 
 
-def test_an_overflow_of_gradients_alone_is_no_bad_loss():
+def test_an_overflow_of_gradients_alone_is_no_non_finite_loss():
     step = Step(HUGE)
-    told = step(8, -1)
-    assert (told["loss"], told["skipped"], told["steps_since_non_finite"]) == (7, 1, 0)
+    outputs = step(8, -1)
+    assert (outputs["loss"], outputs["skipped"], outputs["steps_since_non_finite"]) == (7, 1, 0)
 
 
 def test_the_average_has_statistics_and_frozen_ones_stay(tiny_recipe):

@@ -1,4 +1,4 @@
-"""Evaluations between epochs: when, what is kept as the best, and when a training ends early."""
+"""Evaluation between epochs: when it happens, which detector is kept as the best, and early stopping."""
 
 import contextlib
 import json
@@ -7,26 +7,36 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
-from fakes import Notes, Tiny, context, draw, evaluated, saved_weight, set_weight
-from ssd.checkpoints.loading import EVALUATION_KEY, read_checkpoint, save_checkpoint
-from ssd.training.logger import EvalRecord, TrainingLogger
-from ssd.training.validation import ValidationCallback, ema_weights, read_best
+from fakes import RecordingSink, TinyNet, context, draw, evaluation_result, saved_weight, set_weight
+from ssd.checkpoints.loading import read_checkpoint, save_checkpoint
+from ssd.training.logger import TrainingLogger
+from ssd.training.records import EvalRecord
+from ssd.training.resume import EVALUATION_KEY, read_best
+from ssd.training.validation import ValidationCallback, ema_weights
 
 
 @pytest.fixture
 def net():
-    return Tiny()
+    return TinyNet()
+
+
+def record(epoch, metrics, is_best=True, images=None):
+    return EvalRecord(epoch=epoch, step=10 * epoch, metrics=metrics, is_best=is_best, images=images or {})
+
+
+def create_callback(evaluate, net, folder, *, logger=None, **settings):
+    return ValidationCallback(evaluate=evaluate, draw=draw, logger=logger, detector=net, folder=folder, **settings)
 
 
 def evaluate_epochs(net, folder, aps, **when):
-    """Run the callback over epochs 1, 2, … of 10 steps; the weight is the epoch -> the callback, its records"""
-    rest, notes = list(aps), Notes()
+    """Run the callback over epochs 1, 2, … of 10 steps; the weight is the epoch -> callback, records"""
+    rest, sink = list(aps), RecordingSink()
     when = {"start": 1, "interval": 1, "epochs": 99, **when}
-    callback = ValidationCallback(lambda: evaluated(rest.pop(0)), draw, TrainingLogger(notes), net, folder, **when)
+    callback = create_callback(lambda: evaluation_result(rest.pop(0)), net, folder, logger=TrainingLogger(sink), **when)
     for epoch in range(1, min(len(aps), when["epochs"]) + 1):
         set_weight(net, epoch)
         callback.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch))
-    return callback, notes.evaluations
+    return callback, sink.evaluations
 
 
 @pytest.mark.parametrize(
@@ -63,33 +73,32 @@ def test_the_best_detector_is_kept(aps, best, net, tmp_path):
 def test_evaluations_are_recorded(net, tmp_path):
     _, records = evaluate_epochs(net, tmp_path, [0.25, 0.125], epochs=2)
     assert records == [
-        EvalRecord(1, 10, {"mAP": 0.25, "AP50": 0.5}, True, {"11": np.array(0.25)}),
-        EvalRecord(2, 20, {"mAP": 0.125, "AP50": 0.5}, False, {"11": np.array(0.125)}),
+        record(1, {"mAP": 0.25, "AP50": 0.5}, is_best=True, images={"11": np.array(0.25)}),
+        record(2, {"mAP": 0.125, "AP50": 0.5}, is_best=False, images={"11": np.array(0.125)}),
     ]
 
 
-def test_the_best_says_what_it_is_best_at(net, tmp_path):
-    _, records = evaluate_epochs(net, tmp_path, [0.25, 0.5, 0.125])
-    found = read_best(tmp_path)
-    assert found == EvalRecord(2, 20, {"mAP": 0.5, "AP50": 0.5}, True, {})
+def test_the_best_checkpoint_stores_its_evaluation(net, tmp_path):
+    evaluate_epochs(net, tmp_path, [0.25, 0.5, 0.125])
+    assert read_best(tmp_path) == record(2, {"mAP": 0.5, "AP50": 0.5})
     assert json.loads(read_checkpoint(tmp_path / "best.ckpt")[EVALUATION_KEY])["epoch"] == 2
 
 
-def test_of_a_best_without_words_or_none_nothing_is_known(net, tmp_path):
+def test_a_missing_best_and_one_without_a_record_are_unknown(net, tmp_path):
     assert read_best(tmp_path) is None
     save_checkpoint(net, tmp_path / "best.ckpt")
     assert read_best(tmp_path) is None
 
 
-def test_a_training_that_goes_on_keeps_its_best(net, tmp_path):
-    before = EvalRecord(3, 30, {"mAP": 0.4}, True, {})
+def test_a_resumed_training_keeps_its_best(net, tmp_path):
+    before = record(3, {"mAP": 0.4})
     callback, records = evaluate_epochs(net, tmp_path, [0.3, 0.4], best=before)
     assert callback.best is before and not any(record.is_best for record in records)
     assert not (tmp_path / "best.ckpt").exists()
 
 
 @pytest.mark.parametrize(
-    "aps, when, ended_at",
+    "aps, when, stopped_epoch",
     [
         ([0.1, 0.2, 0.2, 0.1, 0.3], {"patience": 2}, 4),
         ([0.1, 0.2, 0.2, 0.3, 0.1], {"patience": 2}, None),
@@ -98,46 +107,46 @@ def test_a_training_that_goes_on_keeps_its_best(net, tmp_path):
         ([0.2, 0.1, 0.1, 0.1], {}, None),
     ],
 )
-def test_training_ends_when_patience_does(aps, when, ended_at, net, tmp_path):
+def test_training_stops_when_patience_ends(aps, when, stopped_epoch, net, tmp_path):
     rest, stops = list(aps), []
     when = {"start": 1, "interval": 1, "epochs": 99, **when}
-    callback = ValidationCallback(lambda: evaluated(rest.pop(0)), draw, None, net, tmp_path, **when)
+    callback = create_callback(lambda: evaluation_result(rest.pop(0)), net, tmp_path, **when)
     for epoch in range(1, len(aps) + 1):
         params = context(cur_epoch_num=epoch, cur_step_num=10 * epoch)
         params.request_stop = lambda: stops.append(epoch)
         callback.on_train_epoch_end(params)
         if stops:
             break
-    assert (stops[0] if stops else None) == callback.ended_at == ended_at
+    assert (stops[0] if stops else None) == callback.stopped_epoch == stopped_epoch
 
 
 def test_patience_counts_evaluations_before_a_training_was_stopped(net, tmp_path):
-    before, stops = EvalRecord(3, 30, {"mAP": 0.4}, True, {}), []
+    before, stops = record(3, {"mAP": 0.4}), []
     when = {"start": 1, "interval": 1, "epochs": 99, "patience": 2}
-    callback = ValidationCallback(lambda: evaluated(0.1), draw, None, net, tmp_path, **when, best=before)
+    callback = create_callback(lambda: evaluation_result(0.1), net, tmp_path, **when, best=before)
     params = context(cur_epoch_num=5, cur_step_num=50)  # the fourth was evaluated before
     params.request_stop = lambda: stops.append(True)
     callback.on_train_epoch_end(params)
-    assert stops and callback.ended_at == 5
+    assert stops and callback.stopped_epoch == 5
 
 
 def test_averaged_weights_are_evaluated_and_saved_as_the_best(net, tmp_path):
     @contextlib.contextmanager
-    def average():
+    def ema_context():
         set_weight(net, 7)
         yield
         set_weight(net, 1)
 
-    def evaluation():
-        return evaluated(float(net.weight.asnumpy()[0, 0]) / 10)
+    def evaluate():
+        return evaluation_result(float(net.weight.asnumpy()[0, 0]) / 10)
 
     set_weight(net, 1)
-    notes = Notes()
-    ValidationCallback(
-        evaluation, draw, TrainingLogger(notes), net, tmp_path, start=1, interval=1, epochs=9, average=average
-    ).on_train_epoch_end(context(cur_epoch_num=1, cur_step_num=10))
-    (record,) = notes.evaluations
-    assert (record.metrics["mAP"], record.metrics["mAP_raw"], record.is_best) == (0.7, 0.1, True)
+    sink = RecordingSink()
+    when = {"start": 1, "interval": 1, "epochs": 9}
+    callback = create_callback(evaluate, net, tmp_path, logger=TrainingLogger(sink), ema_context=ema_context, **when)
+    callback.on_train_epoch_end(context(cur_epoch_num=1, cur_step_num=10))
+    (found,) = sink.evaluations
+    assert (found.metrics["mAP"], found.metrics["mAP_raw"], found.is_best) == (0.7, 0.1, True)
     assert saved_weight(tmp_path / "best.ckpt") == 7 and net.weight.asnumpy()[0, 0] == 1
 
 
@@ -155,7 +164,7 @@ class Doubled(nn.Cell):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_compiled_network_has_averaged_weights_for_a_while(fails):
-    net, step = Doubled(), Tiny()
+    net, step = Doubled(), TinyNet()
     step.ema_weight = [
         Parameter(np.array([10, 20], np.float32), name="ema.weight"),
         Parameter(np.array([30], np.float32), name="ema.moving_mean"),

@@ -1,84 +1,90 @@
-"""The figure of tools/anchors.py: recall over IoU, and boxes beside anchors by width and height, before and after."""
+"""Draw recall by IoU, and the sizes of ground-truth boxes and anchors, before and after fitting."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssd.evaluation.report.charts import BLUE, GREY, INK, RED
+from ssd.evaluation.report.charts import BLUE, GREY, RED, chart_style
 
-THRESHOLDS = np.linspace(0.3, 0.9, 61)
-DOTS = 3000  # objects drawn; more would hide one another
-# A hollow square is seen around a filled dot.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+IOU_THRESHOLDS = np.linspace(0.3, 0.9, 61)
+MAX_DOTS = 3000  # ground-truth boxes drawn; more would hide one another
+# "before" is drawn as hollow squares, which stay visible around the filled dots of "after".
 _BEFORE = {"color": RED, "marker": "s"}
 _AFTER = {"color": BLUE, "marker": "o"}
 _BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.11)}
-_STYLE = {"font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#9aa5b1"}
-_STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "grid.color": "#e4e7eb", "axes.axisbelow": True}
-_STYLE |= {"xtick.color": "#52606d", "ytick.color": "#52606d", "legend.frameon": False, "axes.titlelocation": "left"}
-_STYLE |= {"text.parse_math": False, "axes.titlesize": 10}
+_STYLE = {"axes.grid": False, "axes.titlelocation": "left", "axes.titlesize": 10, "legend.fontsize": 10}
 
 
 def draw_figure(
     path: Path,
     title: str,
     ious: dict[str, np.ndarray],
-    sides: np.ndarray,
-    shapes: dict[str, np.ndarray],
+    sizes_hw: np.ndarray,
+    shapes_hw: dict[str, np.ndarray],
     image_size: Sequence[int],
     match_threshold: float,
 ) -> None:
-    """Write a PNG.
+    """Draw the figure and write it to a PNG file.
 
-    ious: {"before": (N,), "after": (N,)} best IoU of each judged object, or before alone; sides: (M, 2) height and
-    width in pixels of the objects that were fitted to; shapes: {"before": (S, 2), …} of the anchors, as sides;
-    image_size: height and width of the input
+    ious: {"before": (N,), "after": (N,)} or "before" alone, best IoU of each evaluated box with any anchor
+    sizes_hw: (M, 2), heights and widths in input pixels of the boxes that were fitted to
+    shapes_hw: {"before": (S, 2), …}, heights and widths in input pixels of the anchors
+    image_size: (height, width) of the input in pixels
+    match_threshold: IoU at which recall is marked
     """
-    # Its first use on a machine takes seconds and says so, which is no news here.
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    import matplotlib
-    from matplotlib.figure import Figure
+    with chart_style(_STYLE):
+        from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(11, 5.4), layout="constrained")
         left, right = figure.subplots(1, 2)
         figure.suptitle(title, fontsize=11)
         _draw_recall(left, ious, match_threshold)
-        _draw_shapes(right, sides, shapes, image_size)
+        _draw_shapes(right, sizes_hw, shapes_hw, image_size=image_size)
         figure.savefig(path, dpi=130)
 
 
-def _draw_recall(axes, ious: dict[str, np.ndarray], match_threshold: float) -> None:
+def _draw_recall(axes: Axes, ious: dict[str, np.ndarray], match_threshold: float) -> None:
     axes.grid(True)
-    for (name, values), style in zip(ious.items(), (_BEFORE, _AFTER)):
-        recall = (values[:, None] > THRESHOLDS).mean(axis=0)
-        reached = (values > match_threshold).mean()
-        label = f"{name}: {reached:.3f} at {match_threshold:g}, mean IoU {values.mean():.3f}"
-        axes.plot(THRESHOLDS, recall, color=style["color"], linewidth=2, label=label)
-        axes.plot(match_threshold, reached, style["marker"], color=style["color"], markersize=6)
+    for (name, best_ious), style in zip(ious.items(), (_BEFORE, _AFTER)):
+        recalls = (best_ious[:, None] > IOU_THRESHOLDS).mean(axis=0)
+        recall = (best_ious > match_threshold).mean()
+        label = f"{name}: recall {recall:.3f} at IoU {match_threshold:g}, mean IoU {best_ious.mean():.3f}"
+        axes.plot(IOU_THRESHOLDS, recalls, color=style["color"], linewidth=2, label=label)
+        axes.plot(match_threshold, recall, style["marker"], color=style["color"], markersize=6)
     axes.axvline(match_threshold, color=GREY, linestyle="--", linewidth=1)
-    axes.set(xlim=(0.29, 0.91), ylim=(0, 1.02), xlabel="IoU", ylabel="share of objects with an anchor above it")
+    axes.set(xlim=(0.29, 0.91), ylim=(0, 1.02), xlabel="IoU", ylabel="share of boxes with an anchor above this IoU")
     axes.set_title("recall; dashed: match_threshold")
     axes.legend(**_BELOW)
 
 
-def _draw_shapes(axes, sides: np.ndarray, shapes: dict[str, np.ndarray], image_size: Sequence[int]) -> None:
+def _draw_shapes(axes: Axes, sizes_hw: np.ndarray, shapes_hw: dict[str, np.ndarray], image_size: Sequence[int]) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator
 
     axes.grid(True)
-    shown = sides[np.linspace(0, len(sides) - 1, min(len(sides), DOTS)).round().astype(int)]
-    dots = {"s": 6, "color": "#9aa5b1", "alpha": 0.35, "linewidths": 0}
-    axes.scatter(shown[:, 1], shown[:, 0], label=f"{len(shown):,} objects", **dots)
-    for (name, tall_wide), style, filled in zip(shapes.items(), (_BEFORE, _AFTER), (False, True)):
-        face = style["color"] if filled else "none"
-        look = {"s": 26 if filled else 44, "marker": style["marker"], "linewidths": 1.3, "alpha": 0.85}
-        look |= {"facecolors": face, "edgecolors": style["color"], "label": f"anchors {name}"}
-        axes.scatter(tall_wide[:, 1], tall_wide[:, 0], **look)
-    both = np.concatenate([shown, *shapes.values()])
-    low, high = both.min() / 1.15, both.max() * 1.15
+    shown = sizes_hw[np.linspace(0, len(sizes_hw) - 1, min(len(sizes_hw), MAX_DOTS)).round().astype(int)]
+    label = f"{len(shown):,} ground-truth boxes"
+    axes.scatter(shown[:, 1], shown[:, 0], s=6, color="#9aa5b1", alpha=0.35, linewidths=0, label=label)
+    for (name, anchors_hw), style, is_filled in zip(shapes_hw.items(), (_BEFORE, _AFTER), (False, True)):
+        axes.scatter(
+            anchors_hw[:, 1],
+            anchors_hw[:, 0],
+            s=26 if is_filled else 44,
+            marker=style["marker"],
+            linewidths=1.3,
+            alpha=0.85,
+            facecolors=style["color"] if is_filled else "none",
+            edgecolors=style["color"],
+            label=f"anchors {name}",
+        )
+    drawn = np.concatenate([shown, *shapes_hw.values()])
+    low, high = drawn.min() / 1.15, drawn.max() * 1.15
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if low <= tick <= high]
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
@@ -90,4 +96,5 @@ def _draw_shapes(axes, sides: np.ndarray, shapes: dict[str, np.ndarray], image_s
     axes.set_title("sizes and shapes")
     legend = axes.legend(**_BELOW, ncols=3, handletextpad=0.2)
     for handle in legend.legend_handles:
-        handle.set_alpha(1)
+        if handle is not None:
+            handle.set_alpha(1)

@@ -1,64 +1,79 @@
-"""The best overlap of objects with anchors, without comparing all of them.
+"""Best IoU of each ground-truth box with a set of anchors, without comparing it with every anchor.
 
-Of boxes of one shape on a grid, the one whose row and whose column are nearest to the object's centre overlaps it
-most: what two intervals share depends on the distance of their middles alone, and never grows with it. So each shape
-needs one comparison an object instead of one for each of its places: 40 times as fast for 1,917 anchors.
+Anchors of one shape lie on a grid. The one whose row and column are nearest to the centre of a box has the highest IoU
+with it, because the intersection of two intervals of fixed lengths depends only on the distance of their centres, and
+never grows with it. So each shape takes one comparison per box instead of one per location. For 1,917 anchors this is
+40 times as fast.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from ssd.boxes.anchors import Anchors
 
-class Overlap:
-    """Overlaps of fixed objects with shapes at the places of some anchors.
 
-    boxes_yxyx: (N, 4), 0..1; anchors: of ssd.boxes.anchors, whose places are taken and whose shapes may be others
+class ShapeIoU:
+    """Compute the IoU of fixed boxes with anchors of any shapes at fixed locations.
+
+    boxes_yxyx: (N, 4), corners in 0..1, y first
+    anchors: anchors whose locations are used; their shapes are not
     """
 
-    def __init__(self, boxes_yxyx: np.ndarray, anchors):
+    def __init__(self, boxes_yxyx: np.ndarray, anchors: Anchors):
         boxes = np.asarray(boxes_yxyx, dtype=np.float64)
-        self.sides = boxes[:, 2:] - boxes[:, :2]
+        self.sizes_hw = boxes[:, 2:] - boxes[:, :2]
         centers = (boxes[:, 2:] + boxes[:, :2]) / 2
+        # (N, 2) for each level: vertical and horizontal distance of each box to the nearest location
         self.distances = [
-            np.stack([_nearest(rows, centers[:, 0]), _nearest(columns, centers[:, 1])], axis=1)
-            for rows, columns, _ in _levels(anchors)
+            np.stack([_distance_to_nearest(rows, centers[:, 0]), _distance_to_nearest(columns, centers[:, 1])], axis=1)
+            for rows, columns, _ in _split_levels(anchors)
         ]
 
     def best(self, level: int, shapes_hw: np.ndarray) -> np.ndarray:
-        """The best IoU of each object with boxes of these shapes at a level. shapes_hw: (S, 2), 0..1 -> (N,)"""
-        shared = 1.0
+        """Return the best IoU of each box with anchors of the given shapes at one level.
+
+        shapes_hw: (S, 2), height and width in 0..1
+        Returns: (N,)
+        """
+        intersection = 1.0
         for axis in (0, 1):
-            side, shape = self.sides[:, axis, None], shapes_hw[None, :, axis]
-            reach = (side + shape) / 2 - self.distances[level][:, axis, None]
-            shared = shared * np.clip(reach, 0, np.minimum(side, shape))
-        union = self.sides.prod(axis=1)[:, None] + shapes_hw.prod(axis=1) - shared
-        return (shared / union).max(axis=1)
+            box_side, anchor_side = self.sizes_hw[:, axis, None], shapes_hw[None, :, axis]
+            overlap = (box_side + anchor_side) / 2 - self.distances[level][:, axis, None]
+            intersection = intersection * np.clip(overlap, 0, np.minimum(box_side, anchor_side))
+        union = self.sizes_hw.prod(axis=1)[:, None] + shapes_hw.prod(axis=1) - intersection
+        return (intersection / union).max(axis=1)
 
 
-def best_iou(boxes_yxyx: np.ndarray, anchors) -> np.ndarray:
-    """The best IoU of each object with any anchor. boxes_yxyx: (N, 4), 0..1, sides above 0; anchors: of
-    ssd.boxes.anchors -> (N,) float64"""
-    overlap = Overlap(boxes_yxyx, anchors)
-    return np.max([overlap.best(level, shapes) for level, (_, _, shapes) in enumerate(_levels(anchors))], axis=0)
+def best_iou(boxes_yxyx: np.ndarray, anchors: Anchors) -> np.ndarray:
+    """Return the best IoU of each box with any anchor.
+
+    boxes_yxyx: (N, 4), corners in 0..1, y first, sides above 0
+    Returns: (N,) float64
+    """
+    shape_iou = ShapeIoU(boxes_yxyx, anchors)
+    return np.max([shape_iou.best(level, shapes) for level, shapes in enumerate(anchor_shapes(anchors))], axis=0)
 
 
-def shapes_of(anchors) -> list[np.ndarray]:
-    """(S, 2) height and width of the boxes of a place, 0..1, for each level."""
-    return [shapes for _, _, shapes in _levels(anchors)]
+def anchor_shapes(anchors: Anchors) -> list[np.ndarray]:
+    """Return for each level the (S, 2) heights and widths, in 0..1, of the anchors at one location."""
+    return [shapes_hw for _, _, shapes_hw in _split_levels(anchors)]
 
 
-def _levels(anchors) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Centres of the rows, of the columns, and (S, 2) shapes of each level."""
+def _split_levels(anchors: Anchors) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return for each level the centres of its rows (R,), of its columns (C,), and its anchor shapes (S, 2)."""
     levels, start = [], 0
     for (rows, columns), count in zip(anchors.feature_sizes, anchors.num_per_location):
         end = start + rows * columns * count
-        boxes = anchors.boxes_cyxhw[start:end].reshape(rows, columns, count, 4).astype(np.float64)
+        boxes = anchors.boxes_cyxhw[start:end].reshape((rows, columns, count, 4)).astype(np.float64)
         levels.append((boxes[:, 0, 0, 0], boxes[0, :, 0, 1], boxes[0, 0, :, 2:]))
         start = end
     return levels
 
 
-def _nearest(places: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Distance of each value to the nearest place. places: ascending"""
-    return np.abs(values - places[np.searchsorted((places[1:] + places[:-1]) / 2, values)])
+def _distance_to_nearest(locations: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the distance of each value to its nearest location. locations: ascending"""
+    return np.abs(values - locations[np.searchsorted((locations[1:] + locations[:-1]) / 2, values)])

@@ -1,90 +1,116 @@
-"""What tools/anchors.py prints."""
+"""Text that tools/anchors.py prints: recall tables, advice, and recipe keys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssd.data.inspection.anchor_recall import AnchorSet, explain
+from ssd.data.inspection.anchor_recall import AnchorSet, reasons_for_missed_boxes
 from ssd.data.inspection.report import LARGE, SMALL
 
-from . import Objects
-from .search import Values
+from . import GroundTruth
+from .search import AnchorSettings
 
-IOUS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-MOST_CLASSES = 20  # with a line of their own
+if TYPE_CHECKING:
+    from ssd.boxes.anchors import Anchors
+    from ssd.config.schema import Config
 
-
-def describe_part(name: str, objects: Objects) -> str:
-    more = "" if objects.num_images == objects.all_images else f" of {objects.all_images:,}"
-    return f"{name} ({objects.num_images:,}{more} images, {len(objects):,} objects)"
-
-
-def describe_anchors(anchors) -> str:
-    return f"{len(anchors):,} anchors, {' '.join(map(str, anchors.num_per_location))} boxes at a place of each level"
+IOU_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+MAX_CLASSES = 20  # classes that get a line of their own
 
 
-def tabulate(parts: dict[str, Objects], ious: dict[str, list[np.ndarray]], cfg) -> list[str]:
-    """A table of recall. ious: best IoU of the objects of each part before, and after if there is one; cfg: Config"""
-    columns = [(objects, values) for name, objects in parts.items() for values in ious[name]]
-    heads = ["before", "after"][: len(ious[next(iter(parts))])]
-    width = 10 * len(heads)
-    lines = ["".join(f"{name:>{width}}" for name in parts), "".join(f"{head:>10}" for _ in parts for head in heads)]
+def summarize_split(name: str, ground_truth: GroundTruth) -> str:
+    """Return the name of a split with its numbers of images and boxes."""
+    of_all = "" if ground_truth.num_images == ground_truth.split_images else f" of {ground_truth.split_images:,}"
+    images = f"{ground_truth.num_images:,}{of_all} {_plural(ground_truth.split_images, 'image', 'images')}"
+    return f"{name} ({images}, {len(ground_truth):,} {_plural(len(ground_truth), 'box', 'boxes')})"
 
-    def add(name: str, figures: list[float]) -> None:
-        cells = ["         –" if np.isnan(figure) else f"{figure:10.3f}" for figure in figures]
+
+def summarize_anchors(anchors: Anchors) -> str:
+    """Return the number of anchors, in all and at one location of each level."""
+    return f"{len(anchors):,} anchors, {' '.join(map(str, anchors.num_per_location))} per location of each level"
+
+
+def recall_table(splits: dict[str, GroundTruth], ious: dict[str, list[np.ndarray]], cfg: Config) -> list[str]:
+    """Return the lines of a table of recall by IoU threshold, box size and class.
+
+    ious: for each split [before] or [before, after], each (N,): best IoU of each of its boxes with any anchor
+    """
+    columns = [(ground_truth, best_ious) for name, ground_truth in splits.items() for best_ious in ious[name]]
+    headings = ["before", "after"][: len(ious[next(iter(splits))])]
+    width = 10 * len(headings)
+    lines = [
+        "".join(f"{name:>{width}}" for name in splits),
+        "".join(f"{heading:>10}" for _ in splits for heading in headings),
+    ]
+
+    def add_row(name: str, values: list[float]) -> None:
+        cells = ["         –" if np.isnan(value) else f"{value:10.3f}" for value in values]
         lines.append(f"{''.join(cells)}   {name}")
 
-    def kind(name: str, chosen: list[np.ndarray]) -> tuple[str, list[float]]:
-        counts = " and ".join(f"{rows.sum():,}" for rows in chosen[:: len(heads)])
-        reached = [_mean(values[rows] > cfg.match_threshold) for rows, (_, values) in zip(chosen, columns)]
-        return f"{name} ({counts})", reached
+    def subset_row(name: str, masks: list[np.ndarray]) -> tuple[str, list[float]]:
+        """masks: for each column (N,) bool, the boxes that count"""
+        counts = " and ".join(f"{mask.sum():,}" for mask in masks[:: len(headings)])
+        recalls = [_mean(best_ious[mask] > cfg.match_threshold) for mask, (_, best_ious) in zip(masks, columns)]
+        return f"{name} ({counts})", recalls
 
-    for bound in sorted({*IOUS, cfg.match_threshold}):
-        note = ", match_threshold" if bound == cfg.match_threshold else ""
-        add(f"above IoU {bound:g}{note}", [_mean(values > bound) for _, values in columns])
-    add("mean best IoU", [_mean(values) for _, values in columns])
-    lines.append(f"above IoU {cfg.match_threshold:g}, by kind (and how many there are):")
+    for threshold in sorted({*IOU_THRESHOLDS, cfg.match_threshold}):
+        note = ", match_threshold" if threshold == cfg.match_threshold else ""
+        add_row(f"recall at IoU {threshold:g}{note}", [_mean(best_ious > threshold) for _, best_ious in columns])
+    add_row("mean best IoU", [_mean(best_ious) for _, best_ious in columns])
+    lines.append(f"recall at IoU {cfg.match_threshold:g} by size and class (number of boxes in each split):")
     for name, low, high in (("small", 0, SMALL), ("medium", SMALL, LARGE), ("large", LARGE, np.inf)):
-        areas = [objects.sides(cfg.image_size).prod(axis=1) for objects, _ in columns]
-        add(*kind(name, [(area >= low) & (area < high) for area in areas]))
+        areas = [ground_truth.sizes_hw(cfg.image_size).prod(axis=1) for ground_truth, _ in columns]
+        add_row(*subset_row(name, [(area >= low) & (area < high) for area in areas]))
     rows = []
-    for label in np.unique(np.concatenate([objects.labels for objects in parts.values()])).tolist():
+    for label in np.unique(np.concatenate([ground_truth.labels for ground_truth in splits.values()])).tolist():
         name = cfg.classes[label] if cfg.classes else f"class {label}"
-        rows.append(kind(name, [objects.labels == label for objects, _ in columns]))
-    if len(rows) > MOST_CLASSES:
-        lines.append(f"the {MOST_CLASSES} of {len(rows)} classes that were reached least:")
-        rows = sorted(rows, key=lambda row: np.nan_to_num(row[1][0], nan=1))[:MOST_CLASSES]
+        rows.append(subset_row(name, [ground_truth.labels == label for ground_truth, _ in columns]))
+    if len(rows) > MAX_CLASSES:
+        lines.append(f"the {MAX_CLASSES} of {len(rows)} classes with the lowest recall:")
+        rows = sorted(rows, key=lambda row: np.nan_to_num(row[1][0], nan=1))[:MAX_CLASSES]
     for row in rows:
-        add(*row)
+        add_row(*row)
     return lines
 
 
-def advise(name: str, objects: Objects, ious: np.ndarray, anchors, cfg) -> list[str]:
-    """Why what is still missed of a part is missed. ious: (N,), best of each object with these anchors; cfg: Config"""
-    missed = objects.boxes_yxyx[ious <= cfg.match_threshold]
-    if not len(missed):
+def explain_missed_boxes(
+    split: str, ground_truth: GroundTruth, best_ious: np.ndarray, anchors: Anchors, cfg: Config
+) -> list[str]:
+    """Return lines about the boxes that no anchor recalls and about the likely reasons; none if all are recalled.
+
+    best_ious: (N,), best IoU of each box with these anchors
+    """
+    missed_yxyx = ground_truth.boxes_yxyx[best_ious <= cfg.match_threshold]
+    if not len(missed_yxyx):
         return []
-    recipe = AnchorSet(anchors.boxes_yxyx, cfg.image_size, cfg.match_threshold)
-    share = f"{len(missed) / len(objects):.1%} of the objects of {name}"
-    return [f"{share} are reached by no anchor of these at IoU {cfg.match_threshold:g}", *explain(missed, recipe)]
+    anchor_set = AnchorSet(anchors.boxes_yxyx, cfg.image_size, cfg.match_threshold)
+    share = f"{len(missed_yxyx) / len(ground_truth):.1%} of the ground-truth boxes of {split}"
+    summary = f"{share} are not recalled by these anchors at IoU {cfg.match_threshold:g}"
+    return [summary, *reasons_for_missed_boxes(missed_yxyx, anchor_set)]
 
 
-def recipe_lines(values: Values) -> list[str]:
-    """YAML to paste into a recipe."""
-    return [f"{key}: {_write(value)}" for key, value in values.keys().items()]
+def recipe_lines(settings: AnchorSettings) -> list[str]:
+    """Return lines of YAML to paste into a recipe."""
+    return [f"{key}: {_format(value)}" for key, value in settings.recipe_keys().items()]
 
 
-def options(values: Values) -> str:
-    """The same for a command line."""
-    words = [(key, _write(value)) for key, value in values.keys().items()]
-    return " ".join(f'--{key} "{word}"' if "[" in word else f"--{key} {word}" for key, word in words)
+def command_line_options(settings: AnchorSettings) -> str:
+    """Return the same keys as command-line options, quoted for a shell."""
+    texts = {key: _format(value) for key, value in settings.recipe_keys().items()}
+    return " ".join(f'--{key} "{text}"' if "[" in text else f"--{key} {text}" for key, text in texts.items())
 
 
-def _write(value: float | Sequence) -> str:
-    return f"[{', '.join(map(_write, value))}]" if isinstance(value, (list, tuple)) else f"{value:g}"
+def _format(value: float | Sequence) -> str:
+    return f"[{', '.join(map(_format, value))}]" if isinstance(value, (list, tuple)) else f"{value:g}"
 
 
 def _mean(values: np.ndarray) -> float:
+    """Return the mean, NaN for no values."""
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _plural(count: int, singular: str, plural: str) -> str:
+    return singular if count == 1 else plural

@@ -1,10 +1,11 @@
-"""The loader: images/s of training and validation batches, beside what decoding the same images takes at least."""
+"""Measure the loader in images/s for training and validation batches, beside the time to only decode the images."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 
@@ -15,76 +16,82 @@ import mindspore.dataset as ds
 from ssd.data.dataset import create_dataset, find_shard, worker_count
 from ssd.data.images import decode_with_opencv
 
-from . import Case, ratio
+from . import Case, median_ratio
 
-SECONDS = 2.0  # at least, of each run
+if TYPE_CHECKING:
+    from ssd.config.schema import Config
+
+MIN_SECONDS = 2.0  # duration of each run
 
 
-def measure_data(cfg, repeats: int) -> list[Case]:
-    """Cases decode, train and val, measured in turn. cfg: Config.
+def measure_data(cfg: Config, repeats: int) -> list[Case]:
+    """Measure the cases `decode only`, `train loader` and `val loader` in images/s, in turn.
 
-    A run is whole epochs, timed from the arrival of the first batch, with the iterator made anew. `rss_mib` is the
+    A run of a loader is whole epochs of a new iterator, timed from the arrival of the first batch. `rss_mib` is the
     resident memory of the process after each run.
     """
     cv2.setNumThreads(1)
-    workers = worker_count(cfg)
-    limit, train, val = (Case(name, "images/s") for name in ("decode only", "train loader", "val loader"))
-    images = encoded_images(cfg)
+    workers = worker_count(cfg.num_parallel_workers)
+    decode, train, val = (Case(name, "images/s") for name in ("decode only", "train loader", "val loader"))
+    images = read_encoded_images(Path(cfg.data_dir))
     measures = [
-        (limit, lambda: decode_rate(images, workers)),
-        (train, lambda: loader_rate(cfg, "train")),
-        (val, lambda: loader_rate(cfg, "val")),
+        (decode, lambda: measure_decoding(images, workers)),
+        (train, lambda: measure_loader(cfg, "train")),
+        (val, lambda: measure_loader(cfg, "val")),
     ]
     for _, measure in measures:
-        measure()  # caches warm up
+        measure()  # warm up caches
     for _ in range(repeats):
         for case, measure in measures:
             case.runs.append(measure())
-            case.more.setdefault("rss_mib", []).append(resident_mib())
+            case.extra.setdefault("rss_mib", []).append(resident_mib())
     for case, _ in measures:
         case.settings = {"batch_size": cfg.batch_size, "image_size": list(cfg.image_size), "workers": workers}
-        case.more["of_decode_only"] = ratio(case, limit)
+        case.extra["of_decode_only"] = median_ratio(case, decode)
     return [case for case, _ in measures]
 
 
-def encoded_images(cfg) -> list[bytes]:
-    """The first training images as they are stored, at most 1,000."""
-    shard = find_shard(Path(cfg.data_dir), "train")
+def read_encoded_images(data_dir: Path) -> list[bytes]:
+    """Read the bytes of the first training images, at most 1,000. Raises UserError if there are no shards."""
+    shard = find_shard(data_dir, "train")
     rows = ds.MindDataset(shard, ["image"], shuffle=False).take(1000)
     return [image.tobytes() for (image,) in rows.create_tuple_iterator(num_epochs=1, output_numpy=True)]
 
 
-def decode_rate(images: list[bytes], threads: int) -> float:
-    """Decoding in full and nothing else: by OpenCV, from memory, in as many threads as the loader has."""
-    done, start = 0, time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        while time.perf_counter() - start < SECONDS:
+def measure_decoding(images: list[bytes], num_threads: int) -> float:
+    """Decode images from memory at full size with OpenCV, in as many threads as the loader has. Returns images/s."""
+    num_decoded, start = 0, time.perf_counter()
+    with ThreadPoolExecutor(num_threads) as pool:
+        while time.perf_counter() - start < MIN_SECONDS:
             for _ in pool.map(decode_with_opencv, images):
-                done += 1
-    return done / (time.perf_counter() - start)
+                num_decoded += 1
+    return num_decoded / (time.perf_counter() - start)
 
 
-def loader_rate(cfg, split: str) -> float:
+def measure_loader(cfg: Config, split: str) -> float:
+    """Load whole epochs of a split, as many as take MIN_SECONDS. Returns images/s."""
     data = create_dataset(cfg, split)
-    per_epoch = data.get_dataset_size() * cfg.batch_size
+    epoch_images = data.get_dataset_size() * cfg.batch_size
     epochs = 1
     while True:
-        iterator = data.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
-        done, start = 0, None
-        for _ in range(epochs):
-            for image, *_ in iterator:
-                if start is None:
-                    start = time.perf_counter()  # the first batch is not counted
-                else:
-                    done += len(image)
-        seconds = time.perf_counter() - start
-        if seconds >= SECONDS:
-            return done / seconds
-        epochs = max(epochs + 1, round(1.2 * SECONDS * max(done, per_epoch) / seconds / per_epoch))
+        num_images, seconds = load_epochs(data, epochs)
+        if seconds >= MIN_SECONDS:
+            return num_images / seconds
+        epochs = max(epochs + 1, round(1.2 * MIN_SECONDS * max(num_images, epoch_images) / seconds / epoch_images))
+
+
+def load_epochs(data: ds.Dataset, epochs: int) -> tuple[int, float]:
+    """Load epochs with a new iterator. Returns the number of images after the first batch, and their seconds."""
+    iterator = data.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
+    batches = (image for _ in range(epochs) for image, *_ in iterator)
+    next(batches)
+    start = time.perf_counter()
+    num_images = sum(len(image) for image in batches)
+    return num_images, time.perf_counter() - start
 
 
 def resident_mib() -> int:
-    """Resident memory of this process; 0 where the system does not tell."""
+    """Return the resident memory of this process in MiB, 0 where the system does not report it."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS")), 0)

@@ -1,4 +1,4 @@
-"""Suppression on the host, beside the loop over classes in NumPy that detection code often has."""
+"""Measure non-maximum suppression on the host, beside a loop over classes in NumPy, as detection code often has it."""
 
 from __future__ import annotations
 
@@ -6,81 +6,104 @@ import time
 
 import numpy as np
 
-from ssd.models.postprocess import DetectionSelector
+from ssd.models.postprocess import MulticlassNMS
 
-from . import Case, ratio
+from . import Case, median_ratio
 
-IMAGES, ANCHORS, CLASSES = 8, 1917, 80
-DENSE_CLASSES, BOXES = 10, 200  # classes with boxes over the threshold, and how many each
+NUM_IMAGES, NUM_ANCHORS, NUM_CLASSES = 8, 1917, 80  # classes without background
+NUM_DENSE_CLASSES, BOXES_PER_CLASS = 10, 200  # classes with boxes above MIN_SCORE in each image, and boxes of each
 MIN_SCORE, IOU_THRESHOLD, MAX_DETECTIONS = 0.01, 0.6, 100
-SIZE = (300, 300)
+IMAGE_SIZE = (300, 300)  # (height, width) in pixels
 
 
-def dense_scores(places: int) -> tuple[np.ndarray, np.ndarray]:
-    """boxes_yxyx (B, A, 4) 0..1 around so many places, of an object's size; scores (B, A, K - 1), most of them low"""
+def random_predictions(num_clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    """Create random decoded predictions whose boxes lie in clusters. Fewer clusters give more overlap.
+
+    Returns: boxes_yxyx (B, A, 4) float32, corners in 0..1; scores (B, A, K - 1) float32, most below MIN_SCORE
+    """
     rng = np.random.default_rng(0)
-    low = rng.uniform(0, 0.7, (IMAGES, places, 2))[:, np.arange(ANCHORS) % places]
-    low += rng.uniform(0, 0.05, (IMAGES, ANCHORS, 2))
-    boxes = np.concatenate([low, low + rng.uniform(0.1, 0.25, low.shape)], axis=-1).astype(np.float32)
-    scores = rng.uniform(0, MIN_SCORE / 2, (IMAGES, ANCHORS, CLASSES)).astype(np.float32)
-    for image in scores:
-        for label in rng.choice(CLASSES, DENSE_CLASSES, replace=False):
-            image[rng.choice(ANCHORS, BOXES, replace=False), label] = rng.uniform(2 * MIN_SCORE, 1, BOXES)
-    return boxes, scores
+    corners = rng.uniform(0, 0.7, (NUM_IMAGES, num_clusters, 2))[:, np.arange(NUM_ANCHORS) % num_clusters]
+    corners += rng.uniform(0, 0.05, (NUM_IMAGES, NUM_ANCHORS, 2))
+    sizes_hw = rng.uniform(0.1, 0.25, corners.shape)
+    boxes_yxyx = np.concatenate([corners, corners + sizes_hw], axis=-1).astype(np.float32)
+    scores = rng.uniform(0, MIN_SCORE / 2, (NUM_IMAGES, NUM_ANCHORS, NUM_CLASSES)).astype(np.float32)
+    for image_scores in scores:
+        for label in rng.choice(NUM_CLASSES, NUM_DENSE_CLASSES, replace=False):
+            high_scores = rng.uniform(2 * MIN_SCORE, 1, BOXES_PER_CLASS)
+            chosen = rng.choice(NUM_ANCHORS, BOXES_PER_CLASS, replace=False)
+            image_scores[chosen, label] = high_scores
+    return boxes_yxyx, scores
 
 
-def loop_over_classes(boxes: np.ndarray, scores: np.ndarray) -> list[tuple[int, float, np.ndarray]]:
-    """One image, class by class. boxes: (A, 4) 0..1; scores: (A, K - 1) -> (label, score, box in pixels) of each"""
-    found = []
+def nms_by_class(boxes_yxyx: np.ndarray, scores: np.ndarray) -> list[tuple[int, float, list[float]]]:
+    """Apply hard NMS to one image, class by class in NumPy.
+
+    boxes_yxyx: (A, 4), corners in 0..1; scores: (A, K - 1)
+    Returns: (label, score, box in pixels) of each detection, best first
+    """
+    detections: list[tuple[int, float, list[float]]] = []
     for label in range(scores.shape[1]):
-        chosen = scores[:, label] >= MIN_SCORE
-        if not chosen.any():
+        is_candidate = scores[:, label] >= MIN_SCORE
+        if not is_candidate.any():
             continue
-        candidates, confidence = boxes[chosen] * np.tile(SIZE, 2), scores[chosen, label]
+        candidates, candidate_scores = boxes_yxyx[is_candidate] * np.tile(IMAGE_SIZE, 2), scores[is_candidate, label]
         y0, x0, y1, x1 = candidates.T
         areas = (y1 - y0) * (x1 - x0)
-        order, kept = confidence.argsort()[::-1], []
+        order = candidate_scores.argsort()[::-1]
+        kept: list[int] = []
         while order.size and len(kept) < MAX_DETECTIONS:
             best, others = order[0], order[1:]
             kept.append(best)
             heights = np.minimum(y1[best], y1[others]) - np.maximum(y0[best], y0[others])
             widths = np.minimum(x1[best], x1[others]) - np.maximum(x0[best], x0[others])
-            overlap = np.maximum(heights, 0) * np.maximum(widths, 0)
-            order = others[overlap / (areas[best] + areas[others] - overlap) <= IOU_THRESHOLD]
-        found += zip([label + 1] * len(kept), confidence[kept].tolist(), candidates[kept].tolist())
-    return sorted(found, key=lambda detection: -detection[1])[:MAX_DETECTIONS]
+            intersection = np.maximum(heights, 0) * np.maximum(widths, 0)
+            order = others[intersection / (areas[best] + areas[others] - intersection) <= IOU_THRESHOLD]
+        detections += zip([label + 1] * len(kept), candidate_scores[kept].tolist(), candidates[kept].tolist())
+    return sorted(detections, key=lambda detection: -detection[1])[:MAX_DETECTIONS]
 
 
-def candidates_of(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the graph hands over: the best pairs of anchor and class. boxes (B, T, 4), scores (B, T), labels (B, T)"""
-    flat = scores.reshape(IMAGES, -1)
-    order = np.argsort(-flat, axis=1, kind="stable")[:, : DENSE_CLASSES * BOXES]
-    rows = np.arange(IMAGES)[:, None]
-    return boxes[rows, order // CLASSES], flat[rows, order], order % CLASSES + 1
+def top_candidates(boxes_yxyx: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Select the pairs of anchor and class with the highest scores, as the graph does.
+
+    boxes_yxyx: (B, A, 4); scores: (B, A, K - 1)
+    Returns: boxes_yxyx (B, T, 4); scores (B, T); labels (B, T), 1..K-1
+    """
+    flat_scores = scores.reshape(NUM_IMAGES, -1)
+    order = np.argsort(-flat_scores, axis=1, kind="stable")[:, : NUM_DENSE_CLASSES * BOXES_PER_CLASS]
+    rows = np.arange(NUM_IMAGES)[:, None]
+    return boxes_yxyx[rows, order // NUM_CLASSES], flat_scores[rows, order], order % NUM_CLASSES + 1
 
 
 def measure_nms(repeats: int) -> list[Case]:
-    """Cases loop over classes, hard and soft, ms an image, with few and with many boxes that overlap"""
-    cases = []
-    sizes = np.tile(SIZE, (IMAGES, 1))
-    for places in (ANCHORS, 40):
-        boxes, scores = dense_scores(places)
-        candidates = candidates_of(boxes, scores)
-        hard = DetectionSelector(MIN_SCORE, IOU_THRESHOLD, MAX_DETECTIONS)
-        soft = DetectionSelector(MIN_SCORE, IOU_THRESHOLD, MAX_DETECTIONS, "soft")
-        ways = {
-            "loop over classes": lambda: [loop_over_classes(*image) for image in zip(boxes, scores)],
-            "hard NMS": lambda: hard(*candidates, sizes),
-            "soft NMS": lambda: soft(*candidates, sizes),
-        }
-        settings = {"images": IMAGES, "anchors": ANCHORS, "boxes": DENSE_CLASSES * BOXES, "places": places}
-        of_places = [Case(name, "ms/image", settings=settings) for name in ways]
-        for _ in range(repeats):
-            for case, run in zip(of_places, ways.values()):
-                start = time.perf_counter()
-                run()
-                case.runs.append(1e3 * (time.perf_counter() - start) / IMAGES)
-        for case in of_places[1:]:
-            case.more["times_faster_than_loop"] = ratio(of_places[0], case)
-        cases += of_places
+    """Measure hard and soft NMS and the loop over classes in ms/image, with little and with much overlap of boxes."""
+    return [case for num_clusters in (NUM_ANCHORS, 40) for case in measure_overlap(num_clusters, repeats)]
+
+
+def measure_overlap(num_clusters: int, repeats: int) -> list[Case]:
+    """Measure the cases `loop over classes`, `hard NMS` and `soft NMS` in turn, on boxes in so many clusters."""
+    boxes_yxyx, scores = random_predictions(num_clusters)
+    candidates = top_candidates(boxes_yxyx, scores)
+    image_sizes = np.tile(IMAGE_SIZE, (NUM_IMAGES, 1))
+    hard = MulticlassNMS(MIN_SCORE, IOU_THRESHOLD, MAX_DETECTIONS)
+    soft = MulticlassNMS(MIN_SCORE, IOU_THRESHOLD, MAX_DETECTIONS, nms="soft")
+    functions = {
+        "loop over classes": lambda: [nms_by_class(*image) for image in zip(boxes_yxyx, scores)],
+        "hard NMS": lambda: hard(*candidates, image_sizes),
+        "soft NMS": lambda: soft(*candidates, image_sizes),
+    }
+    settings = {
+        "images": NUM_IMAGES,
+        "anchors": NUM_ANCHORS,
+        "boxes": NUM_DENSE_CLASSES * BOXES_PER_CLASS,
+        "places": num_clusters,
+    }
+    cases = [Case(name, "ms/image", settings=settings) for name in functions]
+    for _ in range(repeats):
+        for case, run in zip(cases, functions.values()):
+            start = time.perf_counter()
+            run()
+            case.runs.append(1e3 * (time.perf_counter() - start) / NUM_IMAGES)
+    loop, *compiled = cases
+    for case in compiled:
+        case.extra["times_faster_than_loop"] = median_ratio(loop, case)
     return cases

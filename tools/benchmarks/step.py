@@ -1,5 +1,7 @@
-"""The training step: its time, that of the kernels in it, and how long its graph takes to compile the first time and
-the second. Each run is a process of its own, time_step.py."""
+"""Measure the training step, the kernels in it, and the compilation of its graph with an empty and a filled cache.
+
+Each run is a process of its own, which runs time_step.py.
+"""
 
 from __future__ import annotations
 
@@ -9,66 +11,73 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from . import Case, ratio
-from .time_step import WARM_UP
+from . import Case, median_ratio
+from .time_step import WARM_UP_STEPS
 
 SCRIPT = Path(__file__).with_name("time_step.py")
 KERNELS = ("convolution", "batch_normalization")
 
 
-def measure_step(config: str, overrides: dict, repeats: int, steps: int) -> list[Case]:
-    """Cases step, kernels (on CPU), first start and second start. Raises subprocess.CalledProcessError."""
-    step, watched, kernels = (
-        Case("training step", "ms"),
-        Case("training step, kernels timed", "ms"),
-        Case("kernels", "ms"),
-    )
+def measure_step(config: str, overrides: dict[str, Any], repeats: int, steps: int) -> list[Case]:
+    """Measure a training step, its kernels (on CPU), and compilation at the first and the second start.
+
+    config: path of a recipe; overrides: its keys to change
+    steps: number of steps in a run
+    Raises subprocess.CalledProcessError if a run fails.
+    """
+    step = Case("training step", "ms")
+    profiled_step, kernels = Case("training step, kernels timed", "ms"), Case("kernels", "ms")
     first, second = Case("compilation, first start", "s"), Case("compilation, second start", "s")
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:
             cold = run(config, overrides, steps, XDG_CACHE_HOME=cache)
             warm = run(config, overrides, steps, XDG_CACHE_HOME=cache)
-            timed = run(config, overrides, steps, XDG_CACHE_HOME=cache, ONEDNN_VERBOSE="1")
+            profiled = run(config, overrides, steps, XDG_CACHE_HOME=cache, ONEDNN_VERBOSE="1")
         first.runs.append(cold["compile_s"])
         second.runs.append(warm["compile_s"])
         step.runs += [cold["step_ms"], warm["step_ms"]]
-        watched.runs.append(timed["step_ms"])
-        kernels.runs.append(sum(timed["kernels_ms"].get(name, 0.0) for name in KERNELS))
-        kernels.more = {"by_kind": timed["kernels_ms"], "what": "convolutions and batch norms, as oneDNN reports"}
-    second.more["of_first"] = ratio(second, first)
+        profiled_step.runs.append(profiled["step_ms"])
+        kernels.runs.append(sum(profiled["kernels_ms"].get(name, 0.0) for name in KERNELS))
+        kernels.extra = {"by_kind": profiled["kernels_ms"], "what": "convolutions and batch norms, as oneDNN reports"}
+    second.extra["of_first"] = median_ratio(second, first)
     cases = [step, first, second]
     if kernels.runs[-1]:
-        watched.more["of_kernels"] = ratio(watched, kernels)
-        cases[1:1] = [watched, kernels]
+        profiled_step.extra["of_kernels"] = median_ratio(profiled_step, kernels)
+        cases[1:1] = [profiled_step, kernels]
     for case in cases:
         case.settings = {"batch_size": cold["batch_size"], "image_size": cold["image_size"], "steps": steps}
     return cases
 
 
-def run(config: str, overrides: dict, steps: int, **environment: str) -> dict:
-    """Figures of one process."""
+def run(config: str, overrides: dict[str, Any], steps: int, **environment: str) -> dict[str, Any]:
+    """Run time_step.py with the given environment variables.
+
+    Returns: its result, and in `kernels_ms` the milliseconds per step of each kind of oneDNN kernel
+    """
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "figures.json"
-        result = subprocess.run(
+        out = Path(folder) / "result.json"
+        process = subprocess.run(
             [sys.executable, str(SCRIPT), config, json.dumps(overrides), str(steps), str(out)],
             env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdout=subprocess.PIPE,
             text=True,
             check=True,
         )
-        figures = json.loads(out.read_text())
-    figures["kernels_ms"] = kernel_times(result.stdout, steps)
-    return figures
+        result = json.loads(out.read_text())
+    result["kernels_ms"] = parse_kernel_times(process.stdout, steps)
+    return result
 
 
-def kernel_times(verbose: str, steps: int) -> dict[str, float]:
-    """Milliseconds a step by kind of kernel, of the last `steps` of the WARM_UP + steps + 1 that were run.
+def parse_kernel_times(verbose: str, steps: int) -> dict[str, float]:
+    """Return the milliseconds per step of each kind of kernel, over the last `steps` steps of a run.
 
-    verbose: lines `onednn_verbose,…,exec,cpu,convolution,…,0.123`, the same in number for each step
+    verbose: lines `onednn_verbose,…,exec,cpu,convolution,…,0.123`, equally many for each of the WARM_UP_STEPS + steps
+        + 1 steps
     """
     rows = [line.split(",") for line in verbose.splitlines() if line.startswith("onednn_verbose") and ",exec," in line]
-    counted = rows[-(len(rows) * steps // (WARM_UP + steps + 1)) :] if rows else []
+    counted = rows[-(len(rows) * steps // (WARM_UP_STEPS + steps + 1)) :] if rows else []
     times: dict[str, float] = {}
     for row in counted:
         kind = row[row.index("exec") + 2]

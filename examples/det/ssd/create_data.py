@@ -4,9 +4,9 @@
     python examples/det/ssd/create_data.py voc --data_path D --out_path O --train_split trainval --val_split 2007/test
     python examples/det/ssd/create_data.py yolo --data_path D --out_path O --val_fraction 0.2
 
-A report comes first: what is in the data, what is wrong with it, and with --config what a recipe makes of it.
-O gets train/coco0 …, val/coco0 …, the validation annotations, and dataset.json, from which recipes take the classes; it
-is what recipes call `data_dir`. docs/own-data.md says how each form lies on the disk.
+First a report is printed: statistics of the data, problems in it and, with --config, how well the anchors of a recipe
+fit its boxes. Then train/coco0 …, val/coco0 …, the validation annotations and dataset.json are written to O, which is
+the data_dir of recipes. docs/own-data.md describes the folder layout of each format.
 """
 
 import argparse
@@ -18,54 +18,94 @@ from ssd.errors import exit_cleanly
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["coco", "voc", "yolo"], help="form of the annotations")
-    parser.add_argument("--data_path", type=Path, required=True, help="folder of the annotated images")
-    parser.add_argument("--out_path", type=Path, required=True, help="folder to write")
-    parser.add_argument("--train_split", nargs="+", metavar="NAME", help="splits to train on [train2017 or train]")
-    parser.add_argument("--val_split", nargs="+", metavar="NAME", help="splits to validate on [val2017, val or valid]")
-    parser.add_argument("--val_fraction", type=float, help="validate on this share of the training split instead")
-    parser.add_argument("--keep_empty", choices=["true", "false"], default="true", help="images without objects train")
-    parser.add_argument("--names", type=Path, help="yolo: data.yaml or a list of class names, where it is not found")
-    parser.add_argument("--config", help="recipe whose anchors the report compares with the objects")
-    parser.add_argument("--report_only", action="store_true", help="read every image, and write nothing")
-    parser.add_argument("--num_workers", type=int, default=min(8, os.cpu_count()), help="threads that read images")
-    parser.add_argument("--overwrite", action="store_true", help="replace the shards that are there")
+    parser.add_argument("format", choices=["coco", "voc", "yolo"], help="annotation format")
+    parser.add_argument("--data_path", type=Path, required=True, help="folder of images and annotations")
+    parser.add_argument("--out_path", type=Path, required=True, help="output folder")
+    parser.add_argument(
+        "--train_split", nargs="+", metavar="NAME", help="splits to train on [coco: train2017 or train; others: train]"
+    )
+    parser.add_argument(
+        "--val_split",
+        nargs="+",
+        metavar="NAME",
+        help="splits to validate on [coco: val2017, val or valid; voc: val; yolo: val or valid]",
+    )
+    parser.add_argument(
+        "--val_fraction",
+        type=float,
+        metavar="SHARE",
+        help="hold out this share of the training split for validation, instead of --val_split; more than 0, below 1",
+    )
+    parser.add_argument(
+        "--keep_empty",
+        choices=["true", "false"],
+        default="true",
+        help="whether the training split keeps images without boxes [true]",
+    )
+    parser.add_argument(
+        "--names",
+        type=Path,
+        metavar="FILE",
+        help="yolo: data.yaml or a file with one class name a line, if --data_path contains neither",
+    )
+    parser.add_argument("--config", help="recipe whose anchors are compared with the boxes in the report")
+    parser.add_argument(
+        "--report_only", action="store_true", help="check every image and print the report, without writing files"
+    )
+    parser.add_argument(
+        "--num_workers",
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        help="number of threads that read images [number of CPU cores, at most 8]",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing shards in --out_path")
     return parser.parse_args()
 
 
 @exit_cleanly
 def main() -> None:
-    args = parse_args()  # before MindSpore loads, so that a mistake is told at once
+    args = parse_args()  # before the slow imports, so that --help and wrong arguments need no MindSpore
 
     from ssd.boxes.anchors import create_anchors
     from ssd.config.loading import load_config
     from ssd.data.inspection.anchor_recall import AnchorSet
     from ssd.data.inspection.image_check import check_images
-    from ssd.data.inspection.report import describe
-    from ssd.data.readers.splits import open_folder, read_splits
+    from ssd.data.inspection.report import summarize_dataset
+    from ssd.data.readers.splits import open_dataset_folder, read_splits
 
-    # Not the recipe's own data_dir, which may hold a finished set with other classes.
+    # Override data_dir: the folder in the recipe may contain a dataset with other classes.
     cfg = load_config(args.config, {"data_dir": str(args.data_path)}) if args.config else None
-    folder = open_folder(args.kind, args.data_path, args.names)
-    train, val = read_splits(folder, args.train_split, args.val_split, args.val_fraction, args.keep_empty == "true")
-    recipe = AnchorSet(create_anchors(cfg).boxes_yxyx, cfg.image_size, cfg.match_threshold) if cfg else None
+    folder = open_dataset_folder(args.format, args.data_path, names_path=args.names)
+    train, val = read_splits(
+        folder,
+        train_splits=args.train_split,
+        val_splits=args.val_split,
+        val_fraction=args.val_fraction,
+        keep_empty=args.keep_empty == "true",
+    )
+    anchor_set = AnchorSet(create_anchors(cfg).boxes_yxyx, cfg.image_size, cfg.match_threshold) if cfg else None
     num_workers = max(args.num_workers, 1)
-    # A conversion looks at each image itself, and stops at the first that is broken.
-    broken = check_images(train, val, num_workers) if args.report_only else {}
-    print(describe(train, val, recipe, broken), flush=True)
+    # Only for the report: the conversion below checks each image itself and stops at the first unusable one.
+    image_problems = check_images(train, val, num_workers) if args.report_only else {}
+    print(summarize_dataset(train, val, anchor_set=anchor_set, more_problems=image_problems), flush=True)
     if args.report_only:
         return
 
     from ssd.data.mindrecord import convert
 
-    info = convert(train, val, args.out_path, args.overwrite, num_workers)
-    crowds = "difficult objects" if args.kind == "voc" else "crowd regions"
+    info = convert(train, val, args.out_path, overwrite=args.overwrite, num_workers=num_workers)
+    crowd = ("difficult object", "difficult objects") if args.format == "voc" else ("crowd region", "crowd regions")
     for name, split in (("train", info.train), ("val", info.val)):
         print(
-            f"{args.out_path / name}: {split.images} images, {split.boxes} boxes, {split.max_boxes} at most in an "
-            f"image; left out: {split.crowd_boxes} {crowds}, {split.dropped_boxes} degenerate boxes"
+            f"{args.out_path / name}: {count(split.images, 'image', 'images')}, {count(split.boxes, 'box', 'boxes')}, "
+            f"at most {count(split.max_boxes, 'box', 'boxes')} in an image. Left out: "
+            f"{count(split.crowd_boxes, *crowd)}, {count(split.dropped_boxes, 'degenerate box', 'degenerate boxes')}."
         )
-    print(f"{len(info.classes) - 1} classes: {', '.join(info.classes[1:])}")
+    print(f"{count(len(info.classes) - 1, 'class', 'classes')}: {', '.join(info.classes[1:])}")
+
+
+def count(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"
 
 
 if __name__ == "__main__":

@@ -1,31 +1,31 @@
-"""Evaluate a detector by COCO's protocol on every validation image:
+"""Evaluate a detector on every validation image by COCO's protocol:
 
     python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
     msrun --worker_num 8 python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
 
-where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another of that folder.
+where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe of that folder.
 """
 
 from pathlib import Path
 
 from ssd.config.command_line import parse_command_line
 from ssd.errors import exit_cleanly
-from ssd.runtime.msrun import supervised_by_msrun
+from ssd.runtime.msrun import supervise_under_msrun
 
 
-@supervised_by_msrun
+@supervise_under_msrun
 @exit_cleanly
 def main() -> None:
-    cfg = parse_command_line(__doc__)  # before MindSpore loads, so that a mistake is told at once
+    cfg = parse_command_line(__doc__)  # before MindSpore loads, so that a mistake is reported at once
 
     from ssd.evaluation.evaluator import evaluate
-    from ssd.evaluation.results import check_output, format_scores, write_results
+    from ssd.evaluation.results import check_output_dir, format_metrics, write_results
 
-    check_output(Path(cfg.output_dir))
-    evaluated, checkpoint, runtime = evaluate(cfg)
-    if runtime.is_main:
-        print(format_scores(evaluated), end="")
-        write_results(cfg, evaluated, checkpoint)
+    check_output_dir(Path(cfg.output_dir))
+    evaluation = evaluate(cfg)
+    if evaluation.runtime.is_main:
+        print(format_metrics(evaluation.result), end="")
+        write_results(cfg, evaluation.result, checkpoint=evaluation.checkpoint)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Every image is read, and all that is wrong is told, not the first alone."""
+"""Checking all images of a dataset: every unusable image and every duplicate is reported."""
 
 import shutil
 
 import cv2
 import pytest
 
-from ssd.data.inspection.image_check import AGAIN, BROKEN, check_images
+from ssd.data.inspection.image_check import DUPLICATE_IMAGES, UNUSABLE_IMAGES, check_images
+from ssd.data.mindrecord import UnusableImageError, read_record
 from ssd.data.readers.coco import read_coco
 
 
@@ -14,28 +15,41 @@ def coco(shapes_coco, tmp_path):
     return shutil.copytree(shapes_coco, tmp_path / "coco")
 
 
-def check(coco):
-    splits = [
+def read_splits(coco):
+    """Return the training and the validation split."""
+    return [
         read_coco(coco / "annotations" / f"instances_{name}.json", coco / name) for name in ("train2017", "val2017")
     ]
-    return check_images(*splits, num_workers=2)
 
 
-def test_sound_images(coco):
-    assert check(coco) == {BROKEN: [], AGAIN: []}
+def check(coco):
+    train, val = read_splits(coco)
+    return check_images(train, val, num_workers=2)
 
 
-def test_all_broken_images_are_named_in_order(coco):
+def test_sound_images_have_no_problems(coco):
+    assert check(coco) == {UNUSABLE_IMAGES: [], DUPLICATE_IMAGES: []}
+
+
+def test_all_unusable_images_are_reported_in_order(coco):
     first, second, third = sorted((coco / "train2017").iterdir())[:3]
     first.write_bytes(first.read_bytes()[:-100])
     cv2.imwrite(str(second), cv2.imread(str(second))[:50])
     third.write_text("no image")
     problems = check(coco)
-    assert [text.partition(": got ")[0] for text in problems[BROKEN]] == [str(first), str(second), str(third)]
-    assert "96x50 stored pixels" in problems[BROKEN][1] and problems[AGAIN] == []
+    assert [text.partition(": ")[0] for text in problems[UNUSABLE_IMAGES]] == [str(first), str(second), str(third)]
+    assert "96x50" in problems[UNUSABLE_IMAGES][1] and "96x96" in problems[UNUSABLE_IMAGES][1]
+    assert problems[DUPLICATE_IMAGES] == []
+    train, _ = read_splits(coco)
+    with pytest.raises(UnusableImageError) as caught:
+        read_record(train.images[1])
+    assert problems[UNUSABLE_IMAGES][1] == caught.value.reason  # as the conversion reports it
 
 
-def test_the_same_bytes_in_both_splits(coco):
+def test_same_bytes_in_both_splits_are_a_duplicate(coco):
     train, val = sorted((coco / "train2017").iterdir())[4], sorted((coco / "val2017").iterdir())[1]
     shutil.copy(train, val)
-    assert check(coco) == {BROKEN: [], AGAIN: [f"{val} as {train}"]}
+    problems = check(coco)
+    assert problems[UNUSABLE_IMAGES] == []
+    (text,) = problems[DUPLICATE_IMAGES]
+    assert text.index(str(val)) < text.index(str(train))

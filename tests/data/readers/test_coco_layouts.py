@@ -1,13 +1,13 @@
-"""Where COCO files and their images are looked for, and several files as one split."""
+"""COCO folders: the layouts that are found, and several files merged into one split."""
 
 from pathlib import Path
 
 import pytest
 
 from own_data import write_coco
-from ssd.data.readers.annotations import BROKEN
+from ssd.data.readers.annotations import UNUSABLE_IMAGES
 from ssd.data.readers.coco_layouts import CocoFolder
-from ssd.data.readers.splits import open_folder, read_splits
+from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.errors import UserError
 
 
@@ -27,70 +27,72 @@ def read(folder, *splits):
 )
 def test_layouts_of_coco_files(annotations, images, tmp_path):
     for first_id, split in ((1, "train"), (11, "valid")):
-        write_coco(tmp_path / annotations.format(split), first_id, 3, tmp_path / images.format(split))
+        write_coco(tmp_path / annotations.format(split), first_id, 3, folder=tmp_path / images.format(split))
     train, val = read(tmp_path)
     assert [image.image_id for image in train.images] == [1, 2, 3]
     assert [image.image_id for image in val.images] == [11, 12, 13]
-    assert val.annotation_path == tmp_path / annotations.format("valid") and val.content is None
+    assert val.annotation_path == tmp_path / annotations.format("valid") and val.coco_dict is None
     assert train.classes == ["background", "猫", "dog"] and train.category_ids == [3, 9]
 
 
-def test_splits_by_name_and_by_file(tmp_path):
-    write_coco(tmp_path / "boxes" / "part1.json", 5, 2, tmp_path / "images")
-    write_coco(tmp_path / "annotations" / "instances_night.json", 5, 3, tmp_path / "night")
+def test_a_split_is_a_name_or_a_file(tmp_path):
+    write_coco(tmp_path / "boxes" / "part1.json", 5, 2, folder=tmp_path / "images")
+    write_coco(tmp_path / "annotations" / "instances_night.json", 5, 3, folder=tmp_path / "night")
     train, val = read(tmp_path, ["boxes/part1.json"], ["night"])
     assert (len(train.images), len(val.images)) == (2, 3)
 
 
-def test_several_files_are_one_split_and_their_ids_may_clash(tmp_path):
-    write_coco(tmp_path / "a.json", 5, 2, tmp_path / "a")
-    write_coco(tmp_path / "b.json", 6, 2, tmp_path / "b")
-    write_coco(tmp_path / "val.json", 6, 2, tmp_path / "val")
+def test_files_with_clashing_image_ids_are_merged_with_new_ids(tmp_path):
+    write_coco(tmp_path / "a.json", 5, 2, folder=tmp_path / "a")
+    write_coco(tmp_path / "b.json", 6, 2, folder=tmp_path / "b")
+    write_coco(tmp_path / "val.json", 6, 2, folder=tmp_path / "val")
     train, val = read(tmp_path, ["a", "b"])
     assert [image.image_id for image in train.images] == [1, 2, 3, 4]
     assert [image.path for image in train.images] == [
         tmp_path / name for name in ("a/a5.jpg", "a/a6.jpg", "b/b6.jpg", "b/b7.jpg")
     ]
-    assert [image.objects[:, 3].tolist() for image in train.images] == [[5], [6], [6], [7]]  # as wide as the first id
-    assert [row["id"] for row in train.content["annotations"]] == [1, 2, 3, 4]
-    assert val.content is None
+    # The width of each box is the original image id.
+    assert [image.ground_truth[:, 3].tolist() for image in train.images] == [[5], [6], [6], [7]]
+    assert [row["id"] for row in train.coco_dict["annotations"]] == [1, 2, 3, 4]
+    assert val.coco_dict is None
 
 
-def test_several_files_keep_ids_that_differ(tmp_path):
+def test_files_with_unique_image_ids_keep_them(tmp_path):
     for first_id, name in ((5, "a"), (70, "b"), (6, "val")):
-        write_coco(tmp_path / f"{name}.json", first_id, 2, tmp_path / name)
+        write_coco(tmp_path / f"{name}.json", first_id, 2, folder=tmp_path / name)
     train, _ = read(tmp_path, ["a", "b"])
     assert [image.image_id for image in train.images] == [5, 6, 70, 71]
-    assert [image.objects[:, 3].tolist() for image in train.images] == [[5], [6], [70], [71]]
+    assert [image.ground_truth[:, 3].tolist() for image in train.images] == [[5], [6], [70], [71]]
 
 
-def test_the_folder_is_found_by_the_first_image_there_is(tmp_path):
+def test_the_image_folder_is_found_by_the_first_existing_image(tmp_path):
     for first_id, split in ((1, "train"), (11, "val")):
-        write_coco(tmp_path / "annotations" / f"instances_{split}.json", first_id, 3, tmp_path / "images")
-    gone = tmp_path / "images" / "instances_train1.jpg"
-    gone.unlink()
+        write_coco(tmp_path / "annotations" / f"instances_{split}.json", first_id, 3, folder=tmp_path / "images")
+    missing = tmp_path / "images" / "instances_train1.jpg"
+    missing.unlink()
     train, val = read(tmp_path)
-    assert train.problems == {BROKEN: [f"{gone}: got no such file or directory"]} and val.problems == {}
+    (text,) = train.problems.pop(UNUSABLE_IMAGES)
+    assert text.startswith(f"{missing}: ") and train.problems == val.problems == {}
 
 
-def test_images_lie_directly_in_the_folder_of_the_shell(tmp_path, monkeypatch):
+def test_images_may_be_in_the_current_directory(tmp_path, monkeypatch):
     for first_id, split in ((1, "train"), (11, "val")):
-        write_coco(tmp_path / "annotations" / f"{split}.json", first_id, 3, tmp_path)
+        write_coco(tmp_path / "annotations" / f"{split}.json", first_id, 3, folder=tmp_path)
     monkeypatch.chdir(tmp_path)
-    train, val = read_splits(open_folder("coco", Path(".")))
+    train, val = read_splits(open_dataset_folder("coco", Path(".")))
     assert train.problems == {} and train.images[0].path == tmp_path / "train1.jpg"
 
 
-def test_several_files_with_other_categories_are_refused(tmp_path):
-    write_coco(tmp_path / "a.json", 5, 2, tmp_path / "a")
+def test_files_with_different_categories_are_not_merged(tmp_path):
+    write_coco(tmp_path / "a.json", 5, 2, folder=tmp_path / "a")
     other = [{"id": 3, "name": "cow"}, {"id": 9, "name": "dog"}]
-    write_coco(tmp_path / "b.json", 6, 2, tmp_path / "b", categories=other)
-    with pytest.raises(UserError, match="b.json: got categories .*'cow'.*a.json.*'猫'"):
+    write_coco(tmp_path / "b.json", 6, 2, folder=tmp_path / "b", categories=other)
+    with pytest.raises(UserError, match="b.json: .*'cow'.*'猫'.*a.json"):
         read(tmp_path, ["a", "b"], ["a"])
 
 
-def test_a_missing_split_is_named_as_coco_has_it(tmp_path):
-    with pytest.raises(UserError, match="annotations/instances_train2017.json: got no such file"):
+def test_a_missing_split_is_named_in_the_layout_of_coco(tmp_path):
+    with pytest.raises(UserError, match="annotations/instances_train2017.json: "):
         read(tmp_path)
-    with pytest.raises(UserError, match="annotations/instances_night.json: got no such file.*--train_split"):
+    with pytest.raises(UserError, match="annotations/instances_night.json: .*--train_split"):
         read(tmp_path, ["night"])

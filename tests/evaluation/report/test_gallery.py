@@ -1,17 +1,24 @@
-"""Which images are shown, how they are drawn, and what is said of them."""
+"""Selection, drawing and summaries of example images."""
+
+import re
 
 import numpy as np
 import pytest
 
-from ssd.evaluation.report.error_analysis import find_errors
-from ssd.evaluation.report.gallery import choose_images, describe, draw_match, score_images
+from ssd.evaluation.report.error_analysis import classify_errors
+from ssd.evaluation.report.gallery import (
+    compute_image_scores,
+    draw_image_matches,
+    select_images,
+    summarize_image,
+)
 from ssd.inference.drawing import class_color
 
 CAT, DOG, BIRD = 1, 2, 3
 CLASSES = ("background", "cat", "dog", "bird")
 BOX, FAR = (10, 10, 40, 40), (60, 60, 30, 30)
 OFF = (30, 10, 40, 40)  # IoU 1/3 with BOX
-# Image 11 is perfect, 12 has a confident mistake, 13 finds nothing, 14 is empty.
+# Image 11 is perfect, 12 has a false positive, both objects of 13 are missed, 14 is empty.
 OBJECTS = [(11, CAT, BOX), (11, DOG, FAR), (12, CAT, BOX), (13, BIRD, BOX), (13, BIRD, FAR)]
 DETECTIONS = [
     (11, CAT, 0.9, BOX),
@@ -23,95 +30,106 @@ DETECTIONS = [
 
 
 def test_scores_of_images(match_rows):
-    scores = score_images(match_rows(OBJECTS, DETECTIONS), 0.3)
-    assert scores.found.tolist() == [2, 1, 0, 0]
-    assert scores.false.tolist() == [0, 1, 0, 0]
-    assert scores.missed.tolist() == [0, 0, 2, 0]  # the bird of score 0.2 is not seen
+    scores = compute_image_scores(match_rows(OBJECTS, DETECTIONS), 0.3)
+    assert scores.true_positives.tolist() == [2, 1, 0, 0]
+    assert scores.false_positives.tolist() == [0, 1, 0, 0]
+    assert scores.false_negatives.tolist() == [0, 0, 2, 0]  # the bird with score 0.2 is below the threshold
     assert scores.f1.tolist() == pytest.approx([1, 2 / 3, 0, 1])
-    assert scores.worst_mistake.tolist() == pytest.approx([0, 0.95, 0, 0])
+    assert scores.max_false_positive_score.tolist() == pytest.approx([0, 0.95, 0, 0])
 
 
-def test_groups_show_what_they_say(match_rows):
-    scores = score_images(match_rows(OBJECTS, DETECTIONS), 0.3)
-    assert choose_images(scores, np.arange(4), 1) == {"mistakes": [1], "worst": [2], "best": [0]}
-    # Of four images, two a group at most; the empty one is as good as the perfect one, and tells less.
-    assert choose_images(scores, np.arange(4)) == {"mistakes": [1], "worst": [2], "best": [0, 3]}
-    assert choose_images(scores, np.array([2, 3])) == {"mistakes": [], "worst": [2], "best": [3]}
-    assert choose_images(scores, np.arange(0)) == {"mistakes": [], "worst": [], "best": []}
+def test_images_of_each_group(match_rows):
+    scores = compute_image_scores(match_rows(OBJECTS, DETECTIONS), 0.3)
+    assert select_images(scores, np.arange(4), 1) == {"confident_errors": [1], "worst": [2], "best": [0]}
+    # Of four images, two per group at most. Both images of F1 1 are best, the one with more objects first.
+    assert select_images(scores, np.arange(4)) == {"confident_errors": [1], "worst": [2], "best": [0, 3]}
+    assert select_images(scores, np.array([2, 3])) == {"confident_errors": [], "worst": [2], "best": [3]}
+    assert select_images(scores, np.arange(0)) == {"confident_errors": [], "worst": [], "best": []}
 
 
 @pytest.mark.parametrize("min_score", [0.0, 0.3, 1.0])
-def test_no_image_comes_twice(min_score, random_rows, match_rows):
-    images = range(11, 61)
+def test_no_image_is_in_two_groups(min_score, random_rows, match_rows):
+    image_ids = range(11, 61)
     objects, detections = random_rows(3)
     rng = np.random.default_rng(0)
-    objects = [(int(rng.choice(images)), *row[1:]) for row in objects]
-    detections = [(int(rng.choice(images)), *row[1:]) for row in detections]
-    scores = score_images(match_rows(objects, detections, image_ids=images), min_score)
-    groups = choose_images(scores, np.arange(50))
+    objects = [(int(rng.choice(image_ids)), *row[1:]) for row in objects]
+    detections = [(int(rng.choice(image_ids)), *row[1:]) for row in detections]
+    scores = compute_image_scores(match_rows(objects, detections, image_ids=image_ids), min_score)
+    groups = select_images(scores, np.arange(50))
     chosen = [image for group in groups.values() for image in group]
     assert len(chosen) == len(set(chosen)) <= 18
     assert len(groups["worst"]) == 6 and max(map(len, groups.values())) == 6
-    assert all(scores.worst_mistake[image] > 0 for image in groups["mistakes"])
+    assert all(scores.max_false_positive_score[image] > 0 for image in groups["confident_errors"])
     assert all(scores.f1[image] > 0 for image in groups["best"])
 
 
-def said(match_rows, objects, detections, image=0, min_score=0.3):
+def summarize(match_rows, objects, detections, image_index=0, min_score=0.3):
     matches = match_rows(objects, detections)
-    return describe(matches, find_errors(matches), score_images(matches, min_score), image, min_score)
+    scores = compute_image_scores(matches, min_score)
+    return summarize_image(
+        matches, classify_errors(matches), scores=scores, image_index=image_index, min_score=min_score
+    )
 
 
 @pytest.mark.parametrize(
-    "detection, words",
+    "detection, expected",
     [
-        ((BIRD, 0.93, FAR), "bird 0.93 where nothing is annotated"),
-        ((CAT, 0.8, OFF), "cat 0.80 out of place on an annotated cat (IoU 0.33)"),
-        ((DOG, 0.8, BOX), "dog 0.80 on what is annotated as cat (IoU 1.00)"),
-        ((DOG, 0.8, OFF), "dog 0.80 next to what is annotated as cat (IoU 0.33)"),
+        ((BIRD, 0.93, FAR), ["bird 0.93", "background"]),
+        ((CAT, 0.8, OFF), ["cat 0.80", "box", "IoU 0.33"]),
+        ((DOG, 0.8, BOX), ["dog 0.80", "class", "cat", "IoU 1.00"]),
+        ((DOG, 0.8, OFF), ["dog 0.80", "class", "box", "cat", "IoU 0.33"]),
     ],
 )
-def test_mistakes_in_words(detection, words, match_rows):
-    summary, lines = said(match_rows, [(11, CAT, BOX)], [(11, *detection)])
-    assert summary == "F1 0.00: 0 of 1 objects found, 1 false"
-    assert lines == [words, "not found: 1 × cat"]
+def test_false_positives_are_explained(detection, expected, match_rows):
+    summary, lines = summarize(match_rows, [(11, CAT, BOX)], [(11, *detection)])
+    assert re.match(r"F1 0\.00: 0 of 1 .* 1 false", summary)
+    error, missed = lines
+    assert all(part in error for part in expected)
+    assert missed.endswith(": 1 × cat")
 
 
-def test_what_is_right_in_words(match_rows):
-    perfect, mistaken, blind, empty = (said(match_rows, OBJECTS, DETECTIONS, image) for image in range(4))
-    assert perfect == ("F1 1.00: 2 of 2 objects found, 0 false", ["found: 1 × cat, 1 × dog"])
-    assert mistaken[1] == ["bird 0.95 where nothing is annotated", "found: 1 × cat"]
-    assert blind == ("F1 0.00: 0 of 2 objects found, 0 false", ["not found: 2 × bird"])
-    assert empty == ("Nothing is annotated here, and nothing is detected", [])
+def test_summaries(match_rows):
+    perfect, with_error, all_missed, empty = (
+        summarize(match_rows, OBJECTS, DETECTIONS, image_index=image_index) for image_index in range(4)
+    )
+    assert re.match(r"F1 1\.00: 2 of 2 .* 0 false", perfect[0])
+    assert perfect[1] == ["detected: 1 × cat, 1 × dog"]
+    assert with_error[1][0].startswith("bird 0.95: ") and with_error[1][1:] == ["detected: 1 × cat"]
+    assert re.match(r"F1 0\.00: 0 of 2 .* 0 false", all_missed[0])
+    assert all_missed[1] == ["missed: 2 × bird"]
+    assert "F1" not in empty[0] and empty[1] == []
 
 
-def test_a_duplicate_in_words_and_three_mistakes_at_most(match_rows):
+def test_three_false_positives_at_most_are_listed(match_rows):
     detections = [(11, CAT, score, BOX) for score in (0.9, 0.8, 0.7, 0.6, 0.5)]
-    summary, lines = said(match_rows, [(11, CAT, BOX)], detections)
-    assert summary == "F1 0.33: 1 of 1 objects found, 4 false"
-    once_more = "once more on an object that is already found"
-    assert lines == [f"cat 0.80 {once_more}", f"cat 0.70 {once_more}", f"cat 0.60 {once_more}", "found: 1 × cat"]
+    summary, lines = summarize(match_rows, [(11, CAT, BOX)], detections)
+    assert re.match(r"F1 0\.33: 1 of 1 .* 4 false", summary)
+    *duplicates, detected = lines
+    assert [line.partition(":")[0] for line in duplicates] == ["cat 0.80", "cat 0.70", "cat 0.60"]
+    assert all("duplicate" in line for line in duplicates)
+    assert detected == "detected: 1 × cat"
 
 
 # --- pictures ---
 
 
-def count(image, color):
+def count_pixels(image, color):
     return int((image == color).all(axis=-1).sum())
 
 
 @pytest.mark.parametrize(
     "size, drawn", [((96, 96), (480, 480)), ((30, 60), (240, 480)), ((600, 700), (600, 700)), ((800, 1600), (400, 800))]
 )
-def test_images_are_drawn_in_a_readable_size(size, drawn, match_rows):
-    result = draw_match(match_rows([], []), 0, np.full((*size, 3), 128, np.uint8), 0.3)
+def test_size_of_drawn_images(size, drawn, match_rows):
+    result = draw_image_matches(match_rows([], []), 0, np.full((*size, 3), 128, np.uint8), min_score=0.3)
     assert result.shape == (*drawn, 3) and result.dtype == np.uint8 and (result == 128).all()
 
 
-def test_boxes_are_drawn_where_they_are(match_rows):
+def test_positions_of_drawn_boxes(match_rows):
     image = np.zeros((96, 96, 3), np.uint8)
     matches = match_rows([(11, CAT, (50, 50, 40, 40))], [(11, DOG, 0.87, (10, 20, 20, 20))])
-    result = draw_match(matches, 0, image, 0.3)
-    assert image.max() == 0  # the given image is as it was
+    result = draw_image_matches(matches, 0, image, min_score=0.3)
+    assert image.max() == 0  # the input is not changed
     scale = 480 / 96
     rows, columns = np.nonzero((result == class_color(DOG)).all(axis=-1))
     assert (columns.min(), rows.max()) == (10 * scale, 40 * scale - 1)
@@ -119,30 +137,30 @@ def test_boxes_are_drawn_where_they_are(match_rows):
     assert (columns.min(), rows.min()) == (50 * scale, 50 * scale)
 
 
-def test_detections_below_the_score_are_not_drawn(match_rows):
+def test_detections_below_min_score_are_not_drawn(match_rows):
     matches = match_rows(OBJECTS, DETECTIONS)
     pixels = np.zeros((96, 96, 3), np.uint8)
-    assert not count(draw_match(matches, 2, pixels, 0.3), class_color(BIRD))
-    assert count(draw_match(matches, 2, pixels, 0.2), class_color(BIRD)) > 100
+    assert not count_pixels(draw_image_matches(matches, 2, pixels, min_score=0.3), class_color(BIRD))
+    assert count_pixels(draw_image_matches(matches, 2, pixels, min_score=0.2), class_color(BIRD)) > 100
 
 
-def test_right_detections_of_a_full_picture_have_no_caption(match_rows):
+def test_true_positives_among_many_detections_have_no_caption(match_rows):
     color = class_color(CAT)
     objects = [(11, CAT, (8 * k, 5, 6, 6)) for k in range(11)]
     boxes = [(11, CAT, 0.9, box) for _, _, box in objects]
     pixels = np.zeros((96, 96, 3), np.uint8)
-    few = count(draw_match(match_rows(objects, boxes[:10]), 0, pixels, 0.3)[:250], color)
-    many = count(draw_match(match_rows(objects, boxes), 0, pixels, 0.3)[:250], color)
+    few = count_pixels(draw_image_matches(match_rows(objects, boxes[:10]), 0, pixels, min_score=0.3)[:250], color)
+    many = count_pixels(draw_image_matches(match_rows(objects, boxes), 0, pixels, min_score=0.3)[:250], color)
     assert many < few / 2  # captions are filled with the colour
-    wrong = [(11, DOG, 0.5, (20, 60, 20, 20))]
-    drawn = draw_match(match_rows(objects, boxes + wrong), 0, pixels, 0.3)
-    assert count(drawn, class_color(DOG)) > 600  # the outline is 100 wide and high, its lines 1: 396 pixels
-    assert count(drawn[:250], color) == many
+    false_positive = [(11, DOG, 0.5, (20, 60, 20, 20))]
+    drawn = draw_image_matches(match_rows(objects, boxes + false_positive), 0, pixels, min_score=0.3)
+    assert count_pixels(drawn, class_color(DOG)) > 600  # the outline is 100 wide and high, its lines 1: 396 pixels
+    assert count_pixels(drawn[:250], color) == many
 
 
-def test_an_object_that_is_not_found_has_its_name(match_rows):
+def test_missed_objects_are_named(match_rows):
     pixels = np.zeros((96, 96, 3), np.uint8)
-    found = draw_match(match_rows([(11, CAT, BOX)], [(11, CAT, 0.9, BOX)]), 0, pixels, 0.3)
-    missed = draw_match(match_rows([(11, CAT, BOX)], []), 0, pixels, 0.3)
+    detected = draw_image_matches(match_rows([(11, CAT, BOX)], [(11, CAT, 0.9, BOX)]), 0, pixels, min_score=0.3)
+    missed = draw_image_matches(match_rows([(11, CAT, BOX)], []), 0, pixels, min_score=0.3)
     below = slice(50 * 5 + 1, None)
-    assert count(missed[below], (255, 255, 255)) > 100 and not found[below].any()
+    assert count_pixels(missed[below], (255, 255, 255)) > 100 and not detected[below].any()

@@ -1,30 +1,36 @@
-"""The one error that is the user's to mend, and how a command ends with it."""
+"""The error that reports a mistake of the user, and the decorator that ends a command with it."""
 
 from __future__ import annotations
 
 import functools
 import re
 import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class UserError(ValueError):
-    """Bad input. Its text, one line `<where>: got <value>, expected <rule>; <what to do>`, needs no traceback."""
+    """Bad input, settings or files, which the user can fix.
 
-
-def exit_cleanly(main):
-    """Make a command's `main()` end a UserError as one line on stderr and exit code 2, and Ctrl-C as exit code 130.
-
-    An error in one of MindSpore's data threads reaches us as a RuntimeError that quotes its traceback.
+    Its text is one line, `<file or key>: <what is wrong>. <what to do>.`, and is shown without a traceback.
     """
 
+
+def exit_cleanly(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorate a command's `main()`: a UserError becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+
     @functools.wraps(main)
-    def wrapper(*args, **kwargs):
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
             return main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except RuntimeError as error:
+            # MindSpore's data threads raise a RuntimeError that quotes the traceback of the original error.
             quoted = re.search(r"^(?:\w+\.)*UserError: (.*)$", str(error), re.MULTILINE)
             if not quoted:
                 raise

@@ -1,39 +1,53 @@
-"""Anchors: the fixed boxes that the heads' predictions are relative to, computed once from a recipe.
+"""Anchors: fixed boxes of known position and size, relative to which the detector predicts.
 
-Order is part of the published weights: level by level, rows of the feature map, its columns, the boxes of a location.
+Published weights rely on the order of anchors: levels, rows of a feature map, columns, boxes of a location.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .ops import cyxhw_to_yxyx
 
+if TYPE_CHECKING:
+    from ..config.schema import Config
 
-class _Anchors:
-    """What both kinds share: `.boxes_cyxhw` and `.boxes_yxyx`, (A, 4) float32 in units of the image, not cut off at it;
-    `.feature_sizes`, (height, width) of each level; `.num_per_location`, boxes at each location of each level."""
+
+class Anchors:
+    """All anchors of a detector; the subclasses choose their sizes.
+
+    boxes_cyxhw: (A, 4) float32, fractions of the image's sides, not clipped to the image
+    boxes_yxyx: (A, 4) float32, the corners of the same boxes
+    feature_sizes: (height, width) of each level's feature map in locations
+    num_per_location: number of anchors at each location of each level
+    """
 
     def __init__(
         self,
         image_size: Sequence[int],
         steps: Sequence[int],
-        sizes_per_level: list[list[tuple[float, float]]],
+        sizes_per_level: Sequence[Sequence[tuple[float, float]]],
         clip: bool = False,
     ):
-        """sizes_per_level: for each level the (height, width) of its boxes, in units of the image; clip: limit centres
-        and sizes to 0..1"""
+        """Place the boxes of each level at the centers of its locations.
+
+        image_size: (height, width) in pixels
+        steps: pixels between neighboring locations of each level
+        sizes_per_level: (height, width) of each box of a location, for each level, as fractions of the image's sides
+        clip: clip centers, heights and widths (not corners) to 0..1
+        """
         height, width = image_size
         self.feature_sizes = [(math.ceil(height / step), math.ceil(width / step)) for step in steps]
         self.num_per_location = [len(sizes) for sizes in sizes_per_level]
         levels = []
-        for (rows, cols), step, sizes in zip(self.feature_sizes, steps, sizes_per_level):
+        for (rows, columns), step, sizes in zip(self.feature_sizes, steps, sizes_per_level):
             cy = (np.arange(rows) + 0.5) * step / height
-            cx = (np.arange(cols) + 0.5) * step / width
-            boxes = np.empty((rows, cols, len(sizes), 4))
+            cx = (np.arange(columns) + 0.5) * step / width
+            boxes = np.empty((rows, columns, len(sizes), 4))
             boxes[..., 0] = cy[:, None, None]
             boxes[..., 1] = cx[None, :, None]
             boxes[..., 2:] = sizes
@@ -41,7 +55,7 @@ class _Anchors:
         boxes_cyxhw = np.concatenate(levels)
         if clip:
             boxes_cyxhw = np.clip(boxes_cyxhw, 0, 1)
-        # Rounded to float32 only here, so that corners are not the rounding of a rounding.
+        # Convert to float32 only now, so that corners are rounded once, not twice.
         self.boxes_cyxhw = boxes_cyxhw.astype(np.float32)
         self.boxes_yxyx = cyxhw_to_yxyx(boxes_cyxhw).astype(np.float32)
 
@@ -49,16 +63,12 @@ class _Anchors:
         return len(self.boxes_cyxhw)
 
 
-class DefaultBoxes(_Anchors):
+class DefaultBoxes(Anchors):
     """The default boxes of the SSD paper (arXiv:1512.02325, section 2.2), with the linear scales of TensorFlow's SSD.
 
-    image_size: (height, width) in pixels; steps: pixels between locations, one a level
-    min_scale, max_scale: box sizes of the first and last level in units of the image; those between are spaced evenly
-    aspect_ratios: for each level the ratios besides 1, each of which gives a box and its transpose. Every level also
-        has a square of its own scale and one of the geometric mean with the next level's, except a first level without
-        ratios, which has a square of 0.1 and the two boxes of ratio 2 (the reduced lowest layer of TensorFlow's SSD).
-    box_sizes: sizes in pixels, one a level and one beyond the last, instead of min_scale and max_scale
-    clip: limit centres and sides (not corners) to the image, as NVIDIA's SSD300 does
+    A location has a square of the level's scale, a wide and a tall box for each aspect ratio, and a square whose scale
+    is the geometric mean of the level's and the next level's. A first level without aspect ratios is reduced, as in
+    TensorFlow's SSD: it has a square of 0.1 and the two boxes of aspect ratio 2. With `box_sizes` no level is reduced.
     """
 
     def __init__(
@@ -71,37 +81,44 @@ class DefaultBoxes(_Anchors):
         box_sizes: Sequence[float] | None = None,
         clip: bool = False,
     ):
-        last = max(len(steps) - 1, 1)
-        scales = [min_scale + (max_scale - min_scale) / last * level for level in range(len(steps))] + [1.0]
-        height, width = 1, 1  # scales are shares of each side
+        """Compute the sizes of each level's boxes.
+
+        image_size, steps, clip: as in `Anchors`
+        min_scale, max_scale: scales of the first and the last level as fractions of the image's sides; the levels
+            between them are evenly spaced
+        aspect_ratios: aspect ratios of each level besides 1
+        box_sizes: sizes in pixels, one for each level and one more, which replace the scales
+        """
+        num_steps_between_scales = max(len(steps) - 1, 1)
+        scales = [min_scale + (max_scale - min_scale) / num_steps_between_scales * level for level in range(len(steps))]
+        scales.append(1.0)
+        unit_height, unit_width = 1, 1  # scales are fractions of each side already
         if box_sizes is not None:
-            scales, (height, width) = list(box_sizes), image_size
+            scales = list(box_sizes)
+            unit_height, unit_width = image_size
         sizes_per_level = []
         for level, ratios in enumerate(aspect_ratios):
             scale, next_scale = scales[level], scales[level + 1]
             if level == 0 and not ratios and box_sizes is None:
-                sizes = [(0.1, 0.1), *self._pair(scale, 2.0)]
+                sizes = [(0.1, 0.1), *self._wide_and_tall(scale, 2.0)]
             else:
                 sizes = [(scale, scale)]
                 for ratio in ratios:
-                    sizes += self._pair(scale, ratio)
-                sizes.append((math.sqrt(scale * next_scale),) * 2)
-            sizes_per_level.append([(tall / height, wide / width) for tall, wide in sizes])
-        super().__init__(image_size, steps, sizes_per_level, clip)
+                    sizes += self._wide_and_tall(scale, ratio)
+                mean_scale = math.sqrt(scale * next_scale)
+                sizes.append((mean_scale, mean_scale))
+            sizes_per_level.append([(height / unit_height, width / unit_width) for height, width in sizes])
+        super().__init__(image_size, steps, sizes_per_level, clip=clip)
 
     @staticmethod
-    def _pair(scale: float, ratio: float) -> list[tuple[float, float]]:
-        """(height, width) of the wide box of this ratio, then of the tall one."""
+    def _wide_and_tall(scale: float, ratio: float) -> list[tuple[float, float]]:
+        """Return (height, width) of the wide box of an aspect ratio, then of the tall one."""
         long, short = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
         return [(short, long), (long, short)]
 
 
-class GridAnchors(_Anchors):
-    """The multiscale grid anchors of RetinaNet (arXiv:1708.02002, section 4): sizes follow the step of the level.
-
-    scale: box side over step of the first box; scales_per_octave: sizes 2^(i/n) between two levels
-    aspect_ratios: width over height of each box
-    """
+class GridAnchors(Anchors):
+    """The multiscale grid anchors of RetinaNet (arXiv:1708.02002, section 4), whose sizes are multiples of the step."""
 
     def __init__(
         self,
@@ -111,6 +128,13 @@ class GridAnchors(_Anchors):
         scales_per_octave: int = 2,
         aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
     ):
+        """Compute the sizes of each level's boxes.
+
+        image_size, steps: as in `Anchors`
+        scale: side of the smallest square over the step of its level
+        scales_per_octave: n; a level has squares of 2^(i/n) times the smallest, i = 0..n-1
+        aspect_ratios: width over height
+        """
         height, width = image_size
         octaves = [2 ** (i / scales_per_octave) for i in range(scales_per_octave)]
         sizes_per_level = [
@@ -124,16 +148,16 @@ class GridAnchors(_Anchors):
         super().__init__(image_size, steps, sizes_per_level)
 
 
-def create_anchors(cfg) -> DefaultBoxes | GridAnchors:
-    """The anchors of a recipe. cfg: Config."""
+def create_anchors(cfg: Config) -> Anchors:
+    """Create the anchors of a recipe."""
     if cfg.anchors == "grid":
         return GridAnchors(cfg.image_size, cfg.steps)
     return DefaultBoxes(
-        cfg.image_size,
-        cfg.steps,
-        cfg.min_scale,
-        cfg.max_scale,
-        cfg.aspect_ratios,
-        cfg.box_sizes,
-        cfg.clip_default_boxes,
+        image_size=cfg.image_size,
+        steps=cfg.steps,
+        min_scale=cfg.min_scale,
+        max_scale=cfg.max_scale,
+        aspect_ratios=cfg.aspect_ratios,
+        box_sizes=cfg.box_sizes,
+        clip=cfg.clip_default_boxes,
     )

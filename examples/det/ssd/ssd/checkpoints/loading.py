@@ -1,13 +1,16 @@
-"""Checkpoints: MindCV's names mapped to ours, and nothing loaded or left out in silence."""
+"""Load and save checkpoints: MindCV's parameter names are mapped to ours, and nothing is dropped in silence."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import mindspore.nn as nn
@@ -15,157 +18,147 @@ from mindspore import Parameter
 
 from ..errors import UserError
 from ..models.head import predictor_parameter_names
-from .metadata import OF_ANCHORS, OF_CLASSES, differences, read_metadata, refuse_mismatch
+from ..runtime.atomic_write import replace_file
+from .metadata import Metadata, find_mismatches, read_metadata, refuse_mismatch
 
-# Names of MindCV's examples/det/ssd and what the same parameter is called here, in the order they are tried.
-_NORM_OR_CONV = r"(?:features\.)?"  # the example wraps convolution and BatchNorm in a cell of that name, or does not
+# Parameter names of MindCV's examples/det/ssd, as patterns in the order they are tried, and our names for them.
+_OPTIONAL_FEATURES = r"(?:features\.)?"  # the example wraps some convolutions and BatchNorms in a cell of that name
 MINDCV_NAMES = [
     (r"^backbone_wrapper\.backbone\.", "backbone.features."),
-    (r"^backbone_wrapper\.feature1_expand_layer\." + _NORM_OR_CONV, "neck.expand.0."),
-    (r"^backbone_wrapper\.multi_residual\.(\d+)\.conv\.(\d+)\." + _NORM_OR_CONV, r"neck.extras.\1.conv.\2."),
+    (r"^backbone_wrapper\.feature1_expand_layer\." + _OPTIONAL_FEATURES, "neck.expand.0."),
+    (r"^backbone_wrapper\.multi_residual\.(\d+)\.conv\.(\d+)\." + _OPTIONAL_FEATURES, r"neck.extras.\1.conv.\2."),
     (r"^backbone_wrapper\.fpn\.lateral_convs_list\.", "neck.lateral."),
-    (r"^backbone_wrapper\.fpn\.fpn_convs_list\.(\d+)\." + _NORM_OR_CONV, r"neck.output.\1."),
-    (r"^backbone_wrapper\.bottom_up\.blocks\.(\d+)\." + _NORM_OR_CONV, r"neck.downsample.\1."),
+    (r"^backbone_wrapper\.fpn\.fpn_convs_list\.(\d+)\." + _OPTIONAL_FEATURES, r"neck.output.\1."),
+    (r"^backbone_wrapper\.bottom_up\.blocks\.(\d+)\." + _OPTIONAL_FEATURES, r"neck.downsample.\1."),
     (r"^multi_box\.multi_loc_layers\.", "head.box."),
     (r"^multi_box\.multi_cls_layers\.", "head.cls."),
-    (r"^multi_box\.addition_layer_loc\.(\d+)\.(\d+)\." + _NORM_OR_CONV, r"head.box_tower.\1.\2."),
-    (r"^multi_box\.addition_layer_cls\.(\d+)\.(\d+)\." + _NORM_OR_CONV, r"head.cls_tower.\1.\2."),
+    (r"^multi_box\.addition_layer_loc\.(\d+)\.(\d+)\." + _OPTIONAL_FEATURES, r"head.box_tower.\1.\2."),
+    (r"^multi_box\.addition_layer_cls\.(\d+)\.(\d+)\." + _OPTIONAL_FEATURES, r"head.cls_tower.\1.\2."),
     (r"^multi_box\.loc_layers\.0\.", "head.box."),
     (r"^multi_box\.cls_layers\.0\.", "head.cls."),
 ]
-# What training leaves in a checkpoint beside the network: state of the optimiser and of the training step.
+# Entries of a checkpoint that are no weights: state of the optimizer and the training step, and JSON records.
 NON_WEIGHT_NAMES = re.compile(
     r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|"
-    r"scale_sense|updates|skipped_updates|steps_since_bad_loss|accumulated\..*|accumulated_batches|"
-    r"epoch_num|step_num|training_state|evaluation|meaning)$"
+    r"scale_sense|updates|skipped_updates|steps_since_(bad|non_finite)_loss|accumulated\..*|accumulated_batches|"
+    r"epoch_num|step_num|training_state|evaluation|model_metadata|meaning)$"
 )
-AVERAGED = "ema."  # before the names of averaged weights
-STATE_KEY, EVALUATION_KEY = "training_state", "evaluation"  # of TrainingState, and of what best.ckpt is best at; JSON
+EMA_PREFIX = "ema."  # of the names of averaged weights
 BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
 
 
-def load_weights(net: nn.Cell, path, averaged: bool = True, meaning: dict | None = None) -> None:
-    """Load a detector's weights, ours or those of MindCV's example, into `net`.
+def load_weights(net: nn.Cell, path: str | Path, *, use_ema: bool = True, metadata: Metadata | None = None) -> None:
+    """Load the weights of a checkpoint, of this project or of MindCV's example, into a detector.
 
-    averaged: take the averaged weights of a file that has them, instead of the others; meaning: of what `net` gives
-    out, by model_metadata, to refuse a file that says another
-    State of training in the file is passed over. Every other parameter of the file must find its place in `net`, and
-    every parameter of `net` its value; else nothing is loaded. Raises UserError.
+    use_ema: load the averaged weights if the file has them; metadata: of the recipe, compared with the file's if given
+    Every weight in the file must have a place in `net`, and every parameter of `net` a value; otherwise nothing is
+    loaded. Training state in the file is ignored. Raises UserError.
     """
     content = read_checkpoint(path)
-    if meaning is not None:
-        refuse_mismatch(meaning, read_metadata(content), path)
-    found, wanted = _weights(content, averaged), net.parameters_dict()
-    _refuse_difference(found, wanted, path)
-    _copy(found, wanted, path, net.head.num_classes)
+    if metadata is not None:
+        refuse_mismatch(metadata, read_metadata(content, metadata), path)
+    weights, parameters = _select_weights(content, use_ema), net.parameters_dict()
+    _refuse_unmatched(weights, parameters, path)
+    _assign(weights, parameters, path=path, num_classes=net.head.num_classes)
 
 
-def load_pretrained(net: nn.Cell, path, averaged: bool, meaning: dict) -> list[str]:
-    """Load a detector trained on other classes into `net` -> names of the parameters that are left as they were.
+def load_pretrained(net: nn.Cell, path: str | Path, *, use_ema: bool, metadata: Metadata) -> list[str]:
+    """Load a detector that may have been trained on other classes -> names of the parameters that keep their values.
 
-    Those are the class predictors, unless the file says that its classes are the same and mean the same, and both kinds
-    of predictors if it has other anchors. All else must fit as in load_weights. averaged, meaning: as there. Raises
-    UserError.
+    Those are the class predictors, unless the file says that its classes are the same, and the box predictors too if
+    its anchors differ. Everything else must fit as in load_weights, whose arguments these are. Raises UserError.
     """
     content = read_checkpoint(path)
-    found, wanted = _weights(content, averaged), net.parameters_dict()
-    there = read_metadata(content)
-    of_boxes, of_classes = predictor_parameter_names(net.head)
-    has_other_anchors = not set(OF_ANCHORS).isdisjoint(differences(meaning, there)) or any(
-        name in found and found[name].shape != wanted[name].shape for name in of_boxes
+    stored = read_metadata(content, metadata)
+    weights, parameters = _select_weights(content, use_ema), net.parameters_dict()
+    box_names, class_names = predictor_parameter_names(net.head)
+    has_other_anchors = bool(find_mismatches(metadata, stored, groups=("anchors",))) or any(
+        name in weights and weights[name].shape != parameters[name].shape for name in box_names
     )
-    is_same = meaning["classes"] and there and all(there.get(key) == meaning[key] for key in OF_CLASSES)
-    fresh = [*of_boxes, *of_classes] if has_other_anchors else [] if is_same else of_classes
-    for name in fresh:
-        found.pop(name, None)
-        wanted.pop(name)
-    _refuse_difference(found, wanted, path)
-    _copy(found, wanted, path, net.head.num_classes)
-    return fresh
+    has_same_classes = stored is not None and stored["classes"] == metadata["classes"]
+    has_same_classes &= metadata["classes"]["classes"] is not None
+    if has_other_anchors:
+        skipped = [*box_names, *class_names]
+    else:
+        skipped = [] if has_same_classes else class_names
+    for name in skipped:
+        weights.pop(name, None)
+        parameters.pop(name)
+    _refuse_unmatched(weights, parameters, path)
+    _assign(weights, parameters, path=path, num_classes=net.head.num_classes)
+    return skipped
 
 
-def load_backbone(net: nn.Cell, path) -> None:
-    """Load ImageNet weights into a detector's backbone from a checkpoint of the MindCV model that it is.
+def load_backbone(net: nn.Cell, path: str | Path) -> None:
+    """Load ImageNet weights into a detector's backbone from a checkpoint of the same MindCV model.
 
-    The file may hold more of the same model, its classifier; it must fill every parameter of the backbone, and hold
-    nothing of another model. Raises UserError.
+    The file may also hold the model's classifier. It must fill every parameter of the backbone, and hold nothing of
+    another model. Raises UserError.
     """
     prefix = "backbone.features.net."
-    wanted = {name: value for name, value in net.parameters_dict().items() if name.startswith(prefix)}
+    parameters = {name: value for name, value in net.parameters_dict().items() if name.startswith(prefix)}
     content = read_checkpoint(path)
-    found = {}
-    for name in wanted:
+    weights = {}
+    for name in parameters:
         # MindCV's feature extractor flattens sequences: `features.3.conv` becomes `features_3.conv`.
-        plain = re.sub(r"^features_(\d+)\.", r"features.\1.", name[len(prefix) :])
-        if plain in content:
-            found[name] = content[plain]
-    missing = sorted(set(wanted) - set(found))
-    foreign = sorted(name for name in set(content) - net.backbone.model_names if not NON_WEIGHT_NAMES.match(name))
+        model_name = re.sub(r"^features_(\d+)\.", r"features.\1.", name[len(prefix) :])
+        if model_name in content:
+            weights[name] = content[model_name]
+    missing = sorted(set(parameters) - set(weights))
+    foreign = sorted(name for name in set(content) - net.backbone.model_parameter_names if not NON_WEIGHT_NAMES.match(name))
     if foreign and not missing:
         raise UserError(
-            f"backbone_ckpt_path: {path}: got {foreign[0]!r}, expected nothing that the recipe's backbone does not "
-            "have; use a checkpoint of that model"
+            f"backbone_ckpt_path: {path}: {foreign[0]!r} is no parameter of the recipe's backbone. "
+            "Use a checkpoint of that model."
         )
     if missing:
         raise UserError(
-            f"backbone_ckpt_path: {path}: got no value for {len(missing)} of {len(wanted)} backbone parameters, "
-            f"{missing[0]!r} first, expected a checkpoint of the recipe's backbone; "
-            "use that file, or an empty path to train from scratch"
+            f"backbone_ckpt_path: {path}: {len(missing)} of the {len(parameters)} backbone parameters have no value, "
+            f"{missing[0]!r} first. Use a checkpoint of the recipe's backbone, or an empty path to train from scratch."
         )
-    _copy(found, wanted, path, net.head.num_classes)
+    _assign(weights, parameters, path=path, num_classes=net.head.num_classes)
 
 
-def read_checkpoint(path) -> dict[str, Parameter]:
-    """{name: parameter} of a checkpoint file. Raises UserError if it is missing or not one."""
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read {name: Parameter, or text of a JSON record} from a checkpoint. Raises UserError on a missing or damaged file."""
     if not Path(path).is_file():
-        raise UserError(f"{path}: got no such file, expected a checkpoint; check the path")
+        raise UserError(f"{path}: checkpoint not found. Check the path.")
     try:
-        with quiet():
+        with silence_mindspore_log():
             return ms.load_checkpoint(str(path), crc_check=True)  # where the file has checksums, as ours do
     except (ValueError, RuntimeError):
-        raise UserError(
-            f"{path}: got a file that is cut off, damaged or no checkpoint, expected a whole MindSpore checkpoint; "
-            "use another"
-        ) from None
+        raise UserError(f"{path}: not a MindSpore checkpoint, cut off or damaged. Use another checkpoint.") from None
 
 
-def save_checkpoint(net: nn.Cell, path: Path, words: dict[str, str] | None = None) -> None:
-    """Write all parameters of `net`, with checksums, aside and rename, so that `path` is never half a file.
+def save_checkpoint(net: nn.Cell, path: Path, records: dict[str, Any] | None = None) -> None:
+    """Write all parameters of `net`, with checksums; `path` is replaced only when the file is complete.
 
-    words: kept beside them, by name. Raises UserError if the file cannot be written; what was there is still there.
+    records: {name: JSON value} to store beside the parameters. Raises UserError if the file cannot be written.
     """
-    aside = path.with_name(f".unfinished-{path.name}")
+    texts = {name: json.dumps(value) for name, value in (records or {}).items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with quiet():
-            ms.save_checkpoint(net, str(aside), append_dict=words, crc_check=True)
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())  # a rename may reach the disk before what it names
-        os.replace(aside, path)
+        with replace_file(path) as unfinished, silence_mindspore_log():
+            ms.save_checkpoint(net, str(unfinished), append_dict=texts or None, crc_check=True)
     except (OSError, RuntimeError) as error:
-        for path_aside in (aside, aside.with_suffix(".tmp")):  # MindSpore writes to the latter first
-            path_aside.unlink(missing_ok=True)
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
         raise UserError(
-            f"{path}: got {reason.lower()} while writing, expected room for a checkpoint; earlier checkpoints are "
-            "whole: free some space and go on with --resume"
+            f"{path}: cannot be written: {reason.lower()}. Earlier checkpoints are complete: free some space and "
+            "continue with --resume."
         ) from None
 
 
 def link_checkpoint(path: Path, name: str) -> None:
-    """Make a checkpoint known by another name in its folder, too, without a second copy where links can be made."""
-    aside = path.with_name(f".unfinished-{name}")
-    aside.unlink(missing_ok=True)
-    try:
-        os.link(path, aside)
-    except OSError:  # a file system without links
-        shutil.copyfile(path, aside)
-    os.replace(aside, path.with_name(name))
+    """Give a checkpoint a second name in its folder, without a second copy where the file system has hard links."""
+    with replace_file(path.with_name(name)) as unfinished:
+        try:
+            os.link(path, unfinished)
+        except OSError:
+            shutil.copyfile(path, unfinished)
 
 
 @contextlib.contextmanager
-def quiet():
-    """Without MindSpore's own log of an error that we put in words."""
+def silence_mindspore_log() -> Iterator[None]:
+    """Suppress MindSpore's log of an error that this project reports in its own words."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -174,73 +167,74 @@ def quiet():
         logging.disable(before)
 
 
-def choose_checkpoint(cfg) -> Path:
-    """The checkpoint of a detector that a recipe means: ckpt_path, else the best or newest in ckpt_save_dir.
-
-    cfg: Config. Raises UserError if there is none.
-    """
-    path = Path(cfg.ckpt_path) if cfg.ckpt_path else find_checkpoint(Path(cfg.ckpt_save_dir))
+def choose_checkpoint(ckpt_path: str | None, ckpt_save_dir: str) -> Path:
+    """Return ckpt_path if given, else the best or newest checkpoint in ckpt_save_dir. Raises UserError without one."""
+    path = Path(ckpt_path) if ckpt_path else find_checkpoint(Path(ckpt_save_dir))
     if path is None:
         raise UserError(
-            f"ckpt_path: got nothing, and no checkpoint in {cfg.ckpt_save_dir}, expected a detector; "
-            "train one or set --ckpt_path"
+            f"ckpt_path: not set, and {ckpt_save_dir} has no checkpoint. Train a detector or set --ckpt_path."
         )
     return path
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The best checkpoint in a folder that train.py wrote, else that of its last epoch, else the last, else None."""
+    """Return the best checkpoint that train.py wrote to a folder, else that of the last epoch, else last.ckpt."""
     if (folder / BEST_NAME).is_file():
         return folder / BEST_NAME
     newest = max(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
     return newest or (folder / LAST_NAME if (folder / LAST_NAME).is_file() else None)
 
 
-def _weights(content: dict[str, Parameter], averaged: bool) -> dict[str, Parameter]:
-    """A detector's {our name: value} of what is in a checkpoint. averaged: as in load_weights"""
+def _select_weights(content: dict[str, Any], use_ema: bool) -> dict[str, Parameter]:
+    """Return {our name: value} of the weights in the content of a checkpoint. use_ema: as in load_weights"""
     content = {name: value for name, value in content.items() if not NON_WEIGHT_NAMES.match(name)}
-    found = {}
+    weights = {}
     for name, value in content.items():
-        raw = name.removeprefix(AVERAGED)
-        is_average = raw != name and raw in content
+        plain_name = name.removeprefix(EMA_PREFIX)
+        is_average = plain_name != name and plain_name in content
         if not is_average:
-            found[_our_name(name)] = content.get(AVERAGED + name, value) if averaged else value
-    return found
+            weights[_translate_name(name)] = content.get(EMA_PREFIX + name, value) if use_ema else value
+    return weights
 
 
-def _our_name(name: str) -> str:
+def _translate_name(name: str) -> str:
+    """Return our name of a parameter of MindCV's example; other names stay as they are."""
     for pattern, replacement in MINDCV_NAMES:
-        renamed, count = re.subn(pattern, replacement, name)
+        translated, count = re.subn(pattern, replacement, name)
         if count:
-            return renamed
+            return translated
     return name
 
 
-def _refuse_difference(found: dict, wanted: dict, path) -> None:
-    unplaced, unfilled = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
-    if unplaced or unfilled:
-        parts = [
-            f"{len(names)} {what}, {names[0]!r} first"
-            for names, what in ((unplaced, "it alone has"), (unfilled, "it lacks"))
-            if names
-        ]
+def _refuse_unmatched(weights: dict[str, Parameter], parameters: dict[str, Parameter], path: str | Path) -> None:
+    """Raise UserError if a weight has no parameter, or a parameter no weight."""
+    parts = []
+    for names, fault in ((set(weights) - set(parameters), "unknown"), (set(parameters) - set(weights), "missing")):
+        if names:
+            parts.append(f"{len(names)} {fault}, {min(names)!r} first")
+    if parts:
         raise UserError(
-            f"{path}: got other parameters than the recipe's detector ({'; '.join(parts)}), expected the same; "
-            "use the recipe it was trained with"
+            f"{path}: its parameters are not those of the recipe's detector ({'; '.join(parts)}). "
+            "Use the recipe it was trained with."
         )
 
 
-def _copy(found: dict, wanted: dict, path, num_classes: int) -> None:
-    for name, value in found.items():
-        got, expected = tuple(value.shape), tuple(wanted[name].shape)
-        if got != expected:
-            advice = "use the recipe it was trained with"
-            # A class predictor has as many channels as anchors times classes.
-            if name.startswith("head.cls.") and got[1:] == expected[1:] and got[0] * num_classes % expected[0] == 0:
+def _assign(
+    weights: dict[str, Parameter], parameters: dict[str, Parameter], *, path: str | Path, num_classes: int
+) -> None:
+    """Set all parameters, or none if a shape differs. Raises UserError. num_classes: of the detector"""
+    for name, value in weights.items():
+        shape, expected = tuple(value.shape), tuple(parameters[name].shape)
+        if shape != expected:
+            advice = "Use the recipe it was trained with."
+            # A class predictor has anchors times classes output channels.
+            is_class_predictor = name.startswith("head.cls.") and shape[1:] == expected[1:]
+            if is_class_predictor and shape[0] * num_classes % expected[0] == 0:
                 advice = (
-                    f"it was trained on other classes, {got[0] * num_classes // expected[0]} with background instead "
-                    f"of {num_classes}: set --data_dir to their data, or --classes to their names, background first"
+                    f"It was trained on {shape[0] * num_classes // expected[0]} classes with background, not "
+                    f"{num_classes}: set --data_dir to its data, or --classes to its names, background first."
                 )
-            raise UserError(f"{path}: {name}: got shape {got}, expected {expected}; {advice}")
-    for name, value in found.items():
-        wanted[name].set_data(value.astype(wanted[name].dtype) if value.dtype != wanted[name].dtype else value)
+            raise UserError(f"{path}: {name}: got shape {shape}, expected {expected}. {advice}")
+    for name, value in weights.items():
+        dtype = parameters[name].dtype
+        parameters[name].set_data(value.astype(dtype) if value.dtype != dtype else value)

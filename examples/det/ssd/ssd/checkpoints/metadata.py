@@ -1,52 +1,73 @@
-"""What of a detector no shape tells, kept in its checkpoints: the same classes in another order, other anchors of the
-same number, or other strides, would load and find nothing."""
+"""Settings stored with a checkpoint because parameter shapes cannot reveal a mismatch: class order, anchors, strides.
+
+They are keys marked for it in ssd.config.schema, {"classes": {key: value}, "anchors": {…}, "network": {…}}, and are
+compared key by key.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 
-METADATA_KEY = "meaning"  # of JSON in a checkpoint, {recipe key: value}
-OF_CLASSES = ("classes", "loss")  # which decides how scores come from logits
-OF_NETWORK = ("backbone_padding", "backbone_max_stride", "extra_layers")
-OF_ANCHORS = ("prior_scaling", "anchors", "box_sizes", "min_scale", "max_scale", "aspect_ratios", "clip_default_boxes")
-OF_GRID = ("prior_scaling", "anchors")  # which follows no other key
+METADATA_KEY = "model_metadata"
+OLD_KEY = "meaning"  # in checkpoints of version 0.1, which hold the same keys ungrouped, and only those in use
+
+Metadata = dict[str, dict[str, Any]]
 
 
-def model_metadata(cfg) -> dict:
-    """{key: value}, as JSON has them, of the recipe keys that outputs depend on and shapes do not. cfg: Config."""
-    of_anchors = OF_GRID if cfg.anchors == "grid" else OF_ANCHORS
-    unused = ("min_scale", "max_scale") if cfg.box_sizes else ("box_sizes",)
-    return cfg.model_dump(mode="json", include={*OF_CLASSES, *OF_NETWORK, *of_anchors} - set(unused))
+def read_metadata(content: Mapping[str, Any], expected: Metadata) -> Metadata | None:
+    """Return the metadata in the content of a checkpoint; None if it has none, like those of MindCV's example.
+
+    expected: metadata of the recipe, whose grouping a checkpoint of version 0.1 gets
+    """
+    if METADATA_KEY in content:
+        return json.loads(content[METADATA_KEY])
+    if OLD_KEY in content:
+        stored = json.loads(content[OLD_KEY])
+        return {group: {key: stored.get(key) for key in keys} for group, keys in expected.items()}
+    return None
 
 
-def read_metadata(content: Mapping) -> dict | None:
-    """That of a checkpoint's {name: value}; None if it says nothing, as those of MindCV's example."""
-    found = content.get(METADATA_KEY)
-    return None if found is None else json.loads(found)
+def find_mismatches(expected: Metadata, stored: Metadata | None, groups: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
+    """Return (key, expected value, stored value) of the keys that differ where both sides are known.
+
+    groups: names of the groups to compare; class names are unknown in recipes without data
+    """
+    mismatches: list[tuple[str, Any, Any]] = []
+    if stored is None:
+        return mismatches
+    for group in groups:
+        for key, value in expected[group].items():
+            other = stored.get(group, {}).get(key)
+            is_unknown = key == "classes" and None in (value, other)
+            if value != other and not is_unknown:
+                mismatches.append((key, value, other))
+    return mismatches
 
 
-def differences(here: dict, there: dict | None) -> list[str]:
-    """Keys whose values differ, where both are known."""
-    both = {**here, **(there or {})}
-    unknown = {"classes"} if None in (here.get("classes"), both.get("classes")) else set()
-    return sorted(key for key in both.keys() - unknown if there and here.get(key) != there.get(key))
+def refuse_mismatch(expected: Metadata, stored: Metadata | None, path: str | Path) -> None:
+    """Raise UserError if a checkpoint was trained with settings other than the recipe's.
 
-
-def refuse_mismatch(here: dict, there: dict | None, path) -> None:
-    """Refuse a checkpoint whose predictions mean something else than the recipe's. here, there: meanings; path: of the
-    checkpoint. Raises UserError."""
-    for key in differences(here, there):
-        got, expected = here.get(key), there.get(key)
-        advice = "use the recipe it was trained with"
+    expected: of the recipe; stored: of the checkpoint; path: of the checkpoint
+    """
+    for key, value, other in find_mismatches(expected, stored, groups=tuple(expected)):
+        advice = "Use the recipe it was trained with."
         if key == "classes":
-            number = next((i for i, names in enumerate(zip(got, expected)) if names[0] != names[1]), None)
-            if number is None:
-                got, expected = (f"{len(names)} names with background" for names in (got, expected))
+            advice = "Set --data_dir to its data. To train on other classes, start from it with --pretrained_detector."
+            pairs = enumerate(zip(value, other))
+            label = next((label for label, names in pairs if names[0] != names[1]), None)
+            if label is None:
+                value, other = (f"{len(names)} class names with background" for names in (value, other))
             else:
-                got, expected = (f"{names[number]!r} as class {number}" for names in (got, expected))
-            advice = "set --data_dir to their data; to train on others, start from it with --pretrained_detector"
-        got, expected = ("nothing" if value is None else value for value in (got, expected))
-        raise UserError(f"{path}: {key}: got {got}, expected {expected}, with which it was trained; {advice}")
+                value, other = (f"{names[label]!r} as class {label}" for names in (value, other))
+        raise UserError(
+            f"{path}: {key}: it was trained with {_text(other)}, but the recipe has {_text(value)}. {advice}"
+        )
+
+
+def _text(value: Any) -> Any:
+    return "no value" if value is None else value

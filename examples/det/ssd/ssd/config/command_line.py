@@ -1,33 +1,35 @@
-"""`--config F [--key value …]`, the command line of every script that reads a recipe."""
+"""Parse `--config F [--key value …]`, the command line of every script that reads a recipe."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-from typing import Any, Optional
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from ..errors import UserError
-from .loading import Config, load_config
+from .loading import load_config
+from .schema import Config
 
 
 def parse_command_line(description: str, argv: list[str] | None = None) -> Config:
-    """The Config of a recipe and its overrides. argv: sys.argv[1:] if None. Raises UserError."""
-    return parse_recipe_and_options(description, {}, argv)[0]
+    """Return the Config of a recipe and its overrides. argv: sys.argv[1:] if None. Raises UserError."""
+    return parse_recipe_and_options(description, options={}, argv=argv)[0]
 
 
 def parse_recipe_and_options(
     description: str, options: dict[str, dict], argv: list[str] | None = None
 ) -> tuple[Config, argparse.Namespace]:
-    """The Config of a recipe and its overrides, and a script's own options, none of which is a recipe key.
+    """Return the Config of a recipe and its overrides, and the values of a script's own options.
 
-    options: {name: what ArgumentParser.add_argument takes for --name}; argv: sys.argv[1:] if None. Raises UserError.
+    options: {name: keyword arguments of ArgumentParser.add_argument for --name}; no name may be a recipe key
+    argv: sys.argv[1:] if None. Raises UserError.
     """
     parser = argparse.ArgumentParser(
         description=description,
-        epilog="recipe keys, each of which can be given as --key value:\n" + "\n".join(_describe(Config)),
+        epilog="recipe keys, each of which can be given as --key value:\n" + "\n".join(_list_keys(Config)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -36,61 +38,58 @@ def parse_recipe_and_options(
         parser.add_argument(f"--{name}", **settings)
     args, rest = parser.parse_known_args(argv)
     overrides = parse_overrides(rest)
-    _refuse_misspelt(overrides, options)
+    _refuse_misspelt_options(overrides, options)
     return load_config(args.config, overrides), args
 
 
-def parse_overrides(words: list[str]) -> dict[str, Any]:
-    """["--lr", "0.1", "--augment.flip_prob=0"] to {"lr": 0.1, "augment.flip_prob": 0}.
+def parse_overrides(arguments: list[str]) -> dict[str, Any]:
+    """Parse ["--lr", "0.1", "--augment.flip_prob=0"] to {"lr": 0.1, "augment.flip_prob": 0}.
 
-    Values are read as YAML, but for text.
+    Values are read as YAML, except those of text keys. Raises UserError.
     """
     overrides: dict[str, Any] = {}
-    rest = list(words)
+    rest = list(arguments)
     while rest:
-        word = rest.pop(0)
-        key, equals, value = word.partition("=")
-        if not key.startswith("--") or len(key) == 2:
-            raise UserError(f"command line: got {word!r}, expected --key value")
+        argument = rest.pop(0)
+        option, equals, value = argument.partition("=")
+        if not option.startswith("--") or len(option) == 2:
+            raise UserError(f"command line: {argument!r} is not an option. Give recipe keys as --key value.")
         if not equals:
             if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
-                raise UserError(f"command line: got {key} without a value, expected {key} value")
+                raise UserError(f"command line: {option} has no value. Give it as {option} value.")
             value = rest.pop(0)
-        name = key[2:].replace("-", "_")
-        overrides[name] = value if _is_text(name) else _read(value)
+        key = option[2:].replace("-", "_")
+        overrides[key] = value if _is_text(key) else _parse_value(value)
     return overrides
 
 
-def _refuse_misspelt(overrides: dict[str, Any], options: dict[str, dict]) -> None:
-    """Refuse a key that is none of Config, which tells about all others, but nearly an option of the script."""
+def _refuse_misspelt_options(overrides: dict[str, Any], options: dict[str, dict]) -> None:
+    """Raise UserError for an unknown key that resembles an option of the script; load_config refuses all others."""
     for name in set(overrides) - set(Config.model_fields):
-        near = difflib.get_close_matches(name, [*Config.model_fields, *options], n=1)
-        if near and near[0] in options:
-            raise UserError(
-                f"command line: got unknown key '--{name}', expected an option or a recipe key; "
-                f"did you mean '--{near[0]}'?"
-            )
+        nearest = difflib.get_close_matches(name, [*Config.model_fields, *options], n=1)
+        if nearest and nearest[0] in options:
+            raise UserError(f"command line: unknown key '--{name}'. Did you mean '--{nearest[0]}'?")
 
 
 def _is_text(name: str) -> bool:
-    """Whether a key holds text, which is taken by the letter: a folder may be called 007."""
+    """Return whether a key holds text, which is taken literally: a folder may be called 007."""
     field = Config.model_fields.get(name)
-    return field is not None and field.annotation in (str, Optional[str])
+    return field is not None and field.annotation in (str, str | None)
 
 
-def _read(value: str) -> Any:
+def _parse_value(value: str) -> Any:
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError:
         return value
 
 
-def _describe(section: type[BaseModel], prefix: str = "") -> list[str]:
-    """A line for each key of a section: name, default, description."""
+def _list_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return a line for each key of a section: name, description, default."""
     lines = []
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            lines += _describe(field.annotation, f"{prefix}{name}.")
+            lines += _list_keys(field.annotation, f"{prefix}{name}.")
             continue
         default = "" if field.is_required() else f" [{field.default}]"
         lines.append(f"  --{prefix}{name:<24}{field.description or ''}{default}")

@@ -1,10 +1,35 @@
-"""What a recipe may say: Config, its sections, and what their values must be."""
+"""The recipe keys: type, default, limits and description of each, and what else depends on its value.
+
+A new key is declared here and read by the code that uses it; nothing else lists keys. Markers beside a key say what
+else depends on it:
+
+    HOST        no compiled graph depends on the key, so graphs in the compile cache stay valid when it changes
+    EVALUATION  the key changes the scores of a checkpoint, and is listed in metrics.json
+    CLASSES, ANCHORS, NETWORK
+                the key is stored with checkpoints, because parameter shapes cannot reveal a mismatch: of what class
+                scores mean, of anchors and box coding, or of the layers
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import enum
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+
+class Marker(enum.Enum):
+    """What depends on a key besides the code that reads it; see the top of this file."""
+
+    HOST = "host"
+    EVALUATION = "evaluation"
+    CLASSES = "classes"
+    ANCHORS = "anchors"
+    NETWORK = "network"
+
+
+HOST, EVALUATION = Marker.HOST, Marker.EVALUATION
+CLASSES, ANCHORS, NETWORK = Marker.CLASSES, Marker.ANCHORS, Marker.NETWORK
 
 
 class _Section(BaseModel):
@@ -14,167 +39,222 @@ class _Section(BaseModel):
 class Augment(_Section):
     """Augmentation of training images."""
 
-    crop_prob: float = Field(5 / 6, ge=0, le=1, description="share of images cropped under an IoU constraint")
+    crop_prob: float = Field(5 / 6, ge=0, le=1, description="probability of a random crop under an IoU constraint")
     crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="constraints, one drawn for each crop"
+        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="IoU constraints; one is drawn for each crop"
     )
-    zoom_out_prob: float = Field(
-        0.0, ge=0, le=1, description="share of images shrunk on a larger canvas before the crop"
-    )
-    zoom_out_max: float = Field(4.0, ge=1, le=16, description="longest canvas side over the image's")
-    flip_prob: float = Field(0.5, ge=0, le=1, description="share of images flipped left to right")
-    color_prob: float = Field(1.0, ge=0, le=1, description="share of images with jittered colours")
-    brightness: float = Field(0.4, ge=0, lt=1, description="factor drawn from 1 - x .. 1 + x")
-    contrast: float = Field(0.4, ge=0, lt=1, description="factor drawn from 1 - x .. 1 + x")
-    saturation: float = Field(0.4, ge=0, lt=1, description="factor drawn from 1 - x .. 1 + x")
-    hue: float = Field(0.05, ge=0, le=0.5, description="part of a turn drawn from -x .. x; 0.05 is SSD's 18 degrees")
+    zoom_out_prob: float = Field(0.0, ge=0, le=1, description="probability of zooming out before the crop")
+    zoom_out_max: float = Field(4.0, ge=1, le=16, description="largest canvas side over the image's side")
+    flip_prob: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    color_prob: float = Field(1.0, ge=0, le=1, description="probability of photometric distortion")
+    brightness: float = Field(0.4, ge=0, lt=1, description="x; the factor is drawn from 1 - x to 1 + x")
+    contrast: float = Field(0.4, ge=0, lt=1, description="x; the factor is drawn from 1 - x to 1 + x")
+    saturation: float = Field(0.4, ge=0, lt=1, description="x; the factor is drawn from 1 - x to 1 + x")
+    hue: float = Field(0.05, ge=0, le=0.5, description="x; the shift is drawn from -x to x turns (0.05 is 18 degrees)")
 
 
 class ExtraLayer(_Section):
-    """One block behind the backbone: an inverted residual (neck `extras`), or a 1x1 and a 3x3 convolution (`convs`)."""
+    """A block after the backbone: an inverted residual (neck `extras`) or a 1x1 and a 3x3 convolution (neck `convs`)."""
 
     out_channels: int = Field(gt=0)
     expand_ratio: float = Field(gt=0, description="hidden channels over input channels")
     stride: Literal[1, 2] = 2
-    pad: bool = Field(True, description="neck `convs`: whether the 3x3 convolution pads; if not, maps lose 2 locations")
+    pad: bool = Field(
+        True, description="neck convs: whether the 3x3 convolution pads; without padding maps shrink by 2"
+    )
 
 
 class Config(_Section):
-    """Everything a run needs. Each field is a recipe key; `description` is what --help shows."""
+    """All settings of a run. Each field is a recipe key; its description appears in --help."""
 
-    data_dir: str = Field("./data/coco", description="folder written by create_data.py")
-    backbone_ckpt_path: str | None = Field(None, description="ImageNet weights of the backbone; empty: from scratch")
-    pretrained_detector: str | None = Field(
-        None, description="detector to start from, of other classes; then backbone_ckpt_path is not read"
+    # Paths
+    data_dir: Annotated[str, HOST] = Field("./data/coco", description="folder that create_data.py wrote")
+    backbone_ckpt_path: Annotated[str | None, HOST] = Field(
+        None, description="ImageNet weights of the backbone; empty trains it from scratch"
     )
-    ckpt_path: str | None = Field(
-        None, description="detector to evaluate or predict with; empty: best, else newest, in ckpt_save_dir"
+    pretrained_detector: Annotated[str | None, HOST] = Field(
+        None, description="detector trained on other classes to start from; replaces backbone_ckpt_path"
     )
-    ckpt_save_dir: str = Field("./ckpt", description="where train.py writes checkpoints, metrics.csv and events")
-    output_dir: str = Field(
-        "./output", description="where eval.py writes report.html and figures, and predict.py, in predictions/"
+    ckpt_path: Annotated[str | None, HOST] = Field(
+        None,
+        description="detector to evaluate or predict with; empty takes the best, else the newest, in ckpt_save_dir",
     )
-    dataset: Literal["coco"] = Field("coco", description="kind of shards under data_dir")
-    classes: tuple[str, ...] | None = Field(
-        None, description="class names, background first; follow the data if not given"
+    ckpt_save_dir: Annotated[str, HOST] = Field(
+        "./ckpt", description="folder to which train.py writes checkpoints, metrics.csv and TensorBoard events"
     )
-    num_classes: int = Field(ge=2, description="K, background included; follows the data if not given")
+    output_dir: Annotated[str, HOST] = Field(
+        "./output", description="folder to which eval.py writes its results, and predict.py its predictions/"
+    )
 
+    # Classes
+    dataset: Literal["coco"] = Field("coco", description="format of the shards in data_dir")
+    classes: Annotated[tuple[str, ...] | None, HOST, CLASSES] = Field(
+        None, description="class names, background first; taken from the data if not given"
+    )
+    num_classes: int = Field(ge=2, description="number of classes with background; taken from the data if not given")
+
+    # Detector
     backbone: str = Field(description="name of a MindCV model")
-    backbone_out_indices: tuple[int, ...] = Field(min_length=1, description="which of its feature maps are used")
+    backbone_out_indices: tuple[int, ...] = Field(min_length=1, description="indices of the feature maps to use")
     backbone_channels: tuple[int, ...] | None = Field(
-        None, description="channels of its levels; derived, checked if given"
+        None, description="channels of the backbone's levels; derived, and checked if given"
     )
     extras_in_channels: tuple[PositiveInt, ...] | None = Field(
-        None, min_length=1, description="channels that each level reads; derived, checked if given"
+        None, min_length=1, description="input channels of each level; derived, and checked if given"
     )
-    backbone_max_stride: int | None = Field(
-        None, gt=0, description="input pixels between locations of its coarsest map; later stages have stride 1"
+    backbone_max_stride: Annotated[int | None, NETWORK] = Field(
+        None, gt=0, description="largest stride of a backbone map in input pixels; later stages get stride 1"
     )
-    backbone_padding: Literal["mindcv", "torch"] = Field(
-        "mindcv", description="how its strided layers pad: as in MindCV, or both sides alike, for weights of PyTorch"
+    backbone_padding: Annotated[Literal["mindcv", "torch"], NETWORK] = Field(
+        "mindcv", description="padding of strided backbone layers: as in MindCV, or symmetric as in PyTorch"
     )
     neck: Literal["extras", "convs", "fpn"] = Field(
-        "extras", description="what makes the feature levels: inverted residuals, plain convolutions, a pyramid"
+        "extras", description="extra levels by inverted residuals, by plain convolutions, or a feature pyramid"
     )
     head: Literal["separate", "plain", "shared"] = Field(
-        "separate", description="predictors: depthwise separable or one 3x3 convolution a level, or one for all levels"
+        "separate", description="a depthwise separable or a 3x3 predictor for each level, or one shared by all levels"
     )
-    anchors: Literal["default", "grid"] = Field("default", description="SSD's default boxes or RetinaNet's grid")
-    image_size: tuple[PositiveInt, PositiveInt] = Field(description="input (height, width) in pixels")
-    steps: tuple[PositiveInt, ...] = Field(min_length=1, description="pixels between anchors, one a level")
-    min_scale: float = Field(0.2, gt=0, le=1, description="default box size of the first level, share of the image")
-    max_scale: float = Field(0.95, gt=0, le=1, description="default box size of the last level, share of the image")
-    box_sizes: tuple[PositiveFloat, ...] | None = Field(
-        None, description="default box sizes in pixels instead, one a level and one beyond the last"
+    anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
+        "default", description="SSD's default boxes or RetinaNet's grid anchors"
     )
-    clip_default_boxes: bool = Field(False, description="limit centres and sides of default boxes to the image")
-    aspect_ratios: tuple[tuple[PositiveFloat, ...], ...] = Field(
-        (), description="default box ratios besides 1, a list a level"
+    image_size: tuple[PositiveInt, PositiveInt] = Field(description="input height and width in pixels")
+    steps: tuple[PositiveInt, ...] = Field(min_length=1, description="input pixels between anchors, for each level")
+    min_scale: Annotated[float, ANCHORS] = Field(
+        0.2, gt=0, le=1, description="default box size of the first level as a share of the image"
     )
-    extra_layers: tuple[ExtraLayer, ...] = Field((), description="blocks of the necks `extras` and `convs`")
-    fpn_channels: int = Field(256, gt=0, description="channels of every level of the neck `fpn`")
-    num_addition_layers: int = Field(4, ge=0, description="convolutions in the head `shared` before its predictors")
+    max_scale: Annotated[float, ANCHORS] = Field(
+        0.95, gt=0, le=1, description="default box size of the last level as a share of the image"
+    )
+    box_sizes: Annotated[tuple[PositiveFloat, ...] | None, ANCHORS] = Field(
+        None, description="default box sizes in pixels instead of scales: one for each level and one more"
+    )
+    clip_default_boxes: Annotated[bool, ANCHORS] = Field(
+        False, description="clip centers and sides of default boxes to the image"
+    )
+    aspect_ratios: Annotated[tuple[tuple[PositiveFloat, ...], ...], ANCHORS] = Field(
+        (), description="aspect ratios of default boxes besides 1, a list for each level"
+    )
+    extra_layers: Annotated[tuple[ExtraLayer, ...], NETWORK] = Field(
+        (), description="blocks of the necks extras and convs"
+    )
+    fpn_channels: int = Field(256, gt=0, description="channels of each level of the neck fpn")
+    num_addition_layers: int = Field(4, ge=0, description="convolutions before the predictors of the head shared")
+    prior_scaling: Annotated[tuple[PositiveFloat, PositiveFloat], ANCHORS] = Field(
+        (0.1, 0.2), description="scaling of center and size offsets (SSD's variances)"
+    )
 
-    match_threshold: float = Field(0.5, gt=0, lt=1, description="IoU above which an anchor answers for an object")
-    prior_scaling: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.1, 0.2), description="factors of centre and size offsets"
+    # Loss
+    match_threshold: float = Field(
+        0.5, gt=0, lt=1, description="IoU above which an anchor is matched to a ground-truth box"
     )
-    loss: Literal["focal", "multibox"] = Field(
-        "focal", description="of the classes: sigmoid focal loss, or softmax with hard negative mining"
+    loss: Annotated[Literal["focal", "multibox"], CLASSES] = Field(
+        "focal", description="classification loss: sigmoid focal, or softmax with hard negative mining"
     )
-    negatives_per_positive: int = Field(3, gt=0, description="multibox: hardest negatives that count in an image")
-    box_loss: Literal["smooth_l1", "giou", "ciou"] = Field("smooth_l1", description="of the boxes of positive anchors")
-    box_loss_weight: float = Field(1.0, gt=0, description="of the box loss beside that of the classes")
+    negatives_per_positive: int = Field(3, gt=0, description="multibox: hard negatives for each positive of an image")
+    box_loss: Literal["smooth_l1", "giou", "ciou"] = Field("smooth_l1", description="loss of positive anchors' boxes")
+    box_loss_weight: float = Field(1.0, gt=0, description="weight of the box loss relative to the classification loss")
     prior_bias: float | None = Field(
-        None, gt=0, lt=1, description="focal: probability that fresh class predictors give each object class; try 0.01"
+        None, gt=0, lt=1, description="focal: initial probability of each object class; 0.01 is usual"
     )
-    alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of the positive term")
-    gamma: float = Field(2.0, ge=0, description="focal loss: how much easy examples are played down")
+    alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of positive terms")
+    gamma: float = Field(2.0, ge=0, description="focal loss: exponent that reduces the weight of easy examples")
 
-    epoch_size: int = Field(500, gt=0, description="epochs")
-    batch_size: int = Field(32, gt=0, description="images on each device")
-    schedule: Literal["cosine", "steps"] = Field("cosine", description="how the learning rate falls after the warm-up")
-    milestones: tuple[PositiveInt, ...] = Field((), description="steps: epochs after which the learning rate falls")
-    lr_factor: float = Field(0.1, gt=0, lt=1, description="steps: what the learning rate is multiplied by at each")
-    lr: float = Field(0.05, gt=0, description="highest learning rate")
+    # Training
+    epoch_size: int = Field(500, gt=0, description="number of epochs")
+    batch_size: int = Field(32, gt=0, description="images for each device and step")
+    schedule: Literal["cosine", "steps"] = Field("cosine", description="learning rate schedule after the warm-up")
+    milestones: tuple[PositiveInt, ...] = Field((), description="steps: epochs after which the learning rate drops")
+    lr_factor: float = Field(0.1, gt=0, lt=1, description="steps: factor of the learning rate at each milestone")
+    lr: float = Field(0.05, gt=0, description="peak learning rate")
     lr_init: float = Field(0.001, ge=0, description="learning rate at the start of the warm-up")
-    lr_end_rate: float = Field(0.001, ge=0, description="cosine: learning rate at the end, as a share of lr")
+    lr_end_rate: float = Field(0.001, ge=0, description="cosine: final learning rate as a share of lr")
     lr_reference_batch: int | None = Field(
-        None, gt=0, description="lr and lr_init are meant for this many images an update, and scaled to what it has"
+        None, gt=0, description="batch size that lr and lr_init are meant for; they are scaled to the actual one"
     )
-    warmup_epochs: int = Field(2, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(0.00015, ge=0, description="of all weights but BatchNorm's")
-    decay_bias: bool = Field(True, description="whether weight_decay holds for biases, too")
+    warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(0.00015, ge=0, description="weight decay of all parameters except BatchNorm's")
+    decay_bias: bool = Field(True, description="apply weight_decay to biases too")
     freeze: Literal["backbone", "backbone_batch_norm"] | None = Field(
-        None, description="what keeps its weights and statistics: all of the backbone, or its BatchNorm"
+        None, description="keep all of the backbone, or its BatchNorm layers, as they are"
     )
-    clip_grad_norm: float | None = Field(None, gt=0, description="longest gradient, all weights as one vector")
-    accumulate_steps: int = Field(1, gt=0, description="batches whose mean gradient makes an update")
+    clip_grad_norm: float | None = Field(None, gt=0, description="maximum global L2 norm of the gradients")
+    accumulate_steps: int = Field(1, gt=0, description="batches whose mean gradient makes one update")
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="keep a moving average of the weights, too, and evaluate it; try 0.9998"
+        None, gt=0, lt=1, description="decay of an exponential moving average of the weights; 0.9998 is usual"
     )
-    use_ema: bool = Field(True, description="take the averaged weights of a checkpoint that has them")
-    loss_scale: float = Field(1024.0, gt=0, description="fixed, or the start of a dynamic one")
-    loss_scale_type: Literal["fixed", "dynamic"] = "fixed"
-    augment: Augment = Augment()
-    shuffle: bool = True
+    use_ema: Annotated[bool, HOST] = Field(True, description="load the averaged weights of checkpoints that have them")
+    loss_scale: float = Field(1024.0, gt=0, description="fixed loss scale, or the initial dynamic one")
+    loss_scale_type: Literal["fixed", "dynamic"] = Field("fixed", description="whether the loss scale adapts")
+    augment: Annotated[Augment, HOST] = Augment()
+    shuffle: bool = Field(True, description="shuffle the training images in each epoch")
     drop_remainder: bool = Field(True, description="drop the last, smaller batch of a training epoch")
-    seed: int = Field(0, ge=0, lt=2**31, description="seeds initialisation, order and augmentation")
-    steps_per_epoch: int | None = Field(None, gt=0, description="shorten epochs to this many steps")
-    log_interval: int = Field(50, gt=0, description="steps between log lines")
-    checkpoint_every_steps: int | None = Field(
-        None, gt=0, description="save last.ckpt within epochs, too; not with sunk data"
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of initialization, order and augmentation")
+    steps_per_epoch: int | None = Field(None, gt=0, description="maximum number of steps in an epoch")
+    log_interval: Annotated[int, HOST] = Field(50, gt=0, description="steps between log lines")
+    checkpoint_every_steps: Annotated[int | None, HOST] = Field(
+        None, gt=0, description="also save last.ckpt within epochs, at this interval; not with dataset_sink_mode"
     )
-    keep_checkpoint_max: int = Field(20, gt=0, description="how many epoch checkpoints stay")
+    keep_checkpoint_max: Annotated[int, HOST] = Field(20, gt=0, description="number of epoch checkpoints to keep")
     eval_while_train: bool = Field(False, description="evaluate between epochs and keep the best checkpoint")
-    eval_start_epoch: int = Field(1, ge=1)
-    eval_interval: int = Field(1, ge=1)
-    early_stop_patience: int | None = Field(
-        None, gt=0, description="evaluations without a new best after which training ends"
+    eval_start_epoch: int = Field(1, ge=1, description="first epoch to evaluate after")
+    eval_interval: int = Field(1, ge=1, description="epochs between evaluations")
+    early_stop_patience: Annotated[int | None, HOST] = Field(
+        None, gt=0, description="evaluations without a new best after which training stops"
     )
 
-    min_score: float = Field(0.01, ge=0, lt=1, description="evaluation: detections below are dropped")
-    display_score: float = Field(
-        0.3, ge=0, le=1, description="detections below are not drawn, nor listed by predict.py"
+    # Evaluation and prediction
+    min_score: Annotated[float, HOST, EVALUATION] = Field(
+        0.01, ge=0, lt=1, description="score below which evaluation drops detections"
     )
-    nms: Literal["hard", "soft"] = Field("hard", description="hard drops overlapping boxes, soft lowers their scores")
-    nms_threshold: float = Field(
-        0.6, gt=0, le=1, description="hard: IoU above which the weaker box of a class is dropped"
+    display_score: Annotated[float, HOST] = Field(
+        0.3, ge=0, le=1, description="score below which detections are not drawn, nor listed by predict.py"
     )
-    soft_nms_sigma: float = Field(0.5, gt=0, description="soft: scores fall by exp(-IoU^2 / sigma)")
-    pre_nms_top_k: int = Field(1000, gt=0, description="T, candidates an image that reach NMS")
-    max_detections: int = Field(100, gt=0, description="detections kept in an image")
-    metric: Literal["coco", "voc"] = Field(
-        "coco", description="what mAP means: COCO's AP, or Pascal VOC's at IoU 0.5 by area"
+    nms: Annotated[Literal["hard", "soft"], HOST, EVALUATION] = Field(
+        "hard", description="drop overlapping boxes (hard) or lower their scores (soft)"
+    )
+    nms_threshold: Annotated[float, HOST, EVALUATION] = Field(
+        0.6, gt=0, le=1, description="hard NMS: IoU above which the lower-scored box of a class is dropped"
+    )
+    soft_nms_sigma: Annotated[float, HOST, EVALUATION] = Field(
+        0.5, gt=0, description="soft NMS: scores are multiplied by exp(-IoU^2 / sigma)"
+    )
+    pre_nms_top_k: Annotated[int, EVALUATION] = Field(1000, gt=0, description="candidates of an image that reach NMS")
+    max_detections: Annotated[int, HOST, EVALUATION] = Field(100, gt=0, description="maximum detections of an image")
+    metric: Annotated[Literal["coco", "voc"], HOST, EVALUATION] = Field(
+        "coco", description="what mAP is: COCO's AP, or Pascal VOC's AP at IoU 0.5 by area"
     )
 
-    device_target: Literal["Ascend", "GPU", "CPU"] = Field(description="what the machine has, if not given")
-    mode: Literal[0, 1] = Field(0, description="0 graph, 1 PyNative")
-    jit_level: Literal["O0", "O1", "O2"] = "O2"
-    amp_level: Literal["O0", "O1", "O2", "O3"] = "O0"
-    dataset_sink_mode: bool = False
-    num_parallel_workers: int = Field(
-        8, gt=0, description="threads that prepare data, at most the cores of the machine"
+    # Device
+    device_target: Literal["Ascend", "CPU"] = Field(description="device; detected if not given")
+    mode: Literal[0, 1] = Field(0, description="0 graph mode, 1 PyNative mode")
+    jit_level: Literal["O0", "O1", "O2"] = Field("O2", description="MindSpore's graph compilation level")
+    amp_level: Literal["O0", "O1", "O2", "O3"] = Field(
+        "O0", description="mixed precision: O0 float32, O2 float16 except BatchNorm, O3 float16"
     )
+    dataset_sink_mode: bool = Field(False, description="let the device fetch data itself (Ascend)")
+    num_parallel_workers: Annotated[int, HOST] = Field(
+        8, gt=0, description="data loading threads of a device, at most its share of the CPU cores"
+    )
+
+
+def keys_marked(marker: Marker) -> list[str]:
+    """Return the names of the top-level keys that carry a marker, in the order of this file."""
+    return [name for name, field in Config.model_fields.items() if marker in field.metadata]
+
+
+def model_metadata(cfg: Config) -> dict[str, dict[str, Any]]:
+    """Return the settings to store with a checkpoint, as JSON values; keys that the detector does not use are None.
+
+    {"classes": {key: value}, "anchors": {key: value}, "network": {key: value}}
+    """
+    unused: tuple[str, ...] = ("min_scale", "max_scale") if cfg.box_sizes else ()
+    if cfg.anchors == "grid":
+        unused = ("box_sizes", "min_scale", "max_scale", "aspect_ratios", "clip_default_boxes")
+    values = {**cfg.model_dump(mode="json"), **dict.fromkeys(unused)}
+    return {marker.value: {key: values[key] for key in keys_marked(marker)} for marker in (CLASSES, ANCHORS, NETWORK)}
+
+
+def graph_settings(cfg: Config) -> dict[str, Any]:
+    """Return the keys that compiled graphs may depend on, as JSON values."""
+    return cfg.model_dump(mode="json", exclude=set(keys_marked(HOST)))

@@ -1,130 +1,154 @@
-"""Shards to batches of uint8 pixels and padded boxes."""
+"""MindRecord shards to batches: open and order the records of a split, decode and transform them in threads."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import mindspore.dataset as ds
 
 from ..errors import UserError
-from .batches import EvalBatch, TrainBatch
+from .batches import EvalBatchTransform, TrainBatchTransform
 from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
 
+if TYPE_CHECKING:
+    from ..config.schema import Config
 
-def create_dataset(cfg, split: str, rank: int = 0, world_size: int = 1) -> ds.Dataset:
-    """Batches of one split for one of `world_size` devices. cfg: Config; split: train or val.
 
-    train -> image (B, H, W, 3) uint8 RGB; boxes_yxyx (B, M, 4) float32, 0..1; labels (B, M) int32, 0 = padding
-    val -> image (B, H, W, 3) uint8 RGB; image_id (B,) int64; original_size (B, 2) int32, height and width
-    In val every image comes once. Raises UserError if the shards are missing, not whole, or too few for a batch.
+def create_dataset(cfg: Config, split: str, rank: int = 0, world_size: int = 1) -> ds.Dataset:
+    """Create the batches of one split for one device.
+
+    split: train or val
+    rank: of the device, in 0..world_size - 1
+    world_size: number of devices that share the split
+
+    Columns of train:
+        image: (B, H, W, 3) uint8 RGB
+        gt_boxes_yxyx: (B, M, 4) float32, corners in 0..1, y first, zero padded
+        gt_labels: (B, M) int32, 0 = padding
+    Columns of val, which contains every image exactly once:
+        image: (B, H, W, 3) uint8 RGB
+        image_id: (B,) int64
+        original_size: (B, 2) int32, height and width in pixels
+    Raises UserError if shards are missing or damaged, or if there are too few images for a batch.
     """
     folder = Path(cfg.data_dir)
-    shard = find_shard(folder, split)
     if (folder / DATASET_INFO_NAME).is_file():
         check_files(read_dataset_info(folder / DATASET_INFO_NAME), folder, split)
-    cv2.setNumThreads(1)  # images are the unit of parallel work here
-    ds.config.set_seed(cfg.seed)
+    cv2.setNumThreads(1)  # images are processed in parallel, so OpenCV's own threads would only compete for cores
     is_train = split == "train"
-    columns = ["img_id", "image", "annotation"] if is_train else ["img_id", "image"]
-    data = ds.MindDataset(shard, columns, shuffle=cfg.shuffle and is_train, num_shards=world_size, shard_id=rank)
-    _count_images(data, shard)
+    input_columns = ["img_id", "image", "annotation"] if is_train else ["img_id", "image"]
+    records = _open_records(cfg, split, columns=input_columns, rank=rank, world_size=world_size)
+    transform: TrainBatchTransform | EvalBatchTransform
     if is_train:
-        steps = count_steps(cfg, shard, world_size)
-        if steps:
-            data = data.take(steps * cfg.batch_size)
-        make_batch = TrainBatch(tuple(cfg.image_size), cfg.augment, max_boxes_of(folder), cfg.seed)
-        outputs = ["image", "boxes_yxyx", "labels"]
+        output_columns = ["image", "gt_boxes_yxyx", "gt_labels"]
+        transform = TrainBatchTransform(
+            image_size=cfg.image_size,
+            max_boxes=max_boxes_per_image(folder),
+            seed=cfg.seed,
+            **cfg.augment.model_dump(),  # the keys of `augment` are the names of the arguments
+        )
     else:
-        make_batch, outputs = EvalBatch(tuple(cfg.image_size)), ["image", "image_id", "original_size"]
-    # Threads, because OpenCV lets go of Python's lock and threads need not copy pixels between processes.
-    return data.batch(
+        output_columns = ["image", "image_id", "original_size"]
+        transform = EvalBatchTransform(cfg.image_size)
+    return records.batch(
         cfg.batch_size,
         drop_remainder=cfg.drop_remainder and is_train,
-        num_parallel_workers=worker_count(cfg, world_size),
-        per_batch_map=make_batch,
-        input_columns=columns,
-        output_columns=outputs,
-        python_multiprocessing=False,
+        num_parallel_workers=worker_count(cfg.num_parallel_workers, world_size),
+        per_batch_map=transform,
+        input_columns=input_columns,
+        output_columns=output_columns,
+        python_multiprocessing=False,  # OpenCV releases the GIL, and threads do not copy pixels between processes
     )
 
 
-def count_steps(cfg, shard: str, world_size: int) -> int | None:
-    """Training steps in an epoch, as many for any number of devices that share a batch of one size; None for all that
-    there are. Raises UserError if there are too few images for a step."""
-    if not cfg.drop_remainder:
-        return cfg.steps_per_epoch
-    num_images = _count_images(ds.MindDataset(shard, ["img_id"], shuffle=False), shard)
-    steps = num_images // (cfg.batch_size * world_size)
-    if not steps:
-        raise UserError(
-            f"{shard}: got {num_images} training images for {world_size} x batch_size {cfg.batch_size}, expected at least "
-            "as many; lower --batch_size"
-        )
-    return min(steps, cfg.steps_per_epoch or steps)
-
-
-def image_ids_of_step(cfg, step: int, rank: int = 0, world_size: int = 1) -> list[int]:
-    """Which images a device had in a training step. step: from 1, over all epochs"""
-    ds.config.set_seed(cfg.seed)
-    shard = find_shard(Path(cfg.data_dir), "train")
-    data = ds.MindDataset(shard, ["img_id"], shuffle=cfg.shuffle, num_shards=world_size, shard_id=rank)
-    steps = count_steps(cfg, shard, world_size)
-    if steps:
-        data = data.take(steps * cfg.batch_size)
-    data = data.batch(cfg.batch_size, drop_remainder=cfg.drop_remainder)
+def image_ids_of_step(cfg: Config, step: int, rank: int = 0, world_size: int = 1) -> list[int]:
+    """Return the ids of the images that a device had in a training step. step: from 1, counted over all epochs"""
+    records = _open_records(cfg, "train", columns=["img_id"], rank=rank, world_size=world_size)
+    data = records.batch(cfg.batch_size, drop_remainder=cfg.drop_remainder)
     data.set_init_step(step - 1)
     (ids,) = next(data.create_tuple_iterator(num_epochs=cfg.epoch_size, output_numpy=True))
     return [int(image_id) for image_id in ids.ravel()]
 
 
+def _open_records(cfg: Config, split: str, columns: list[str], rank: int, world_size: int) -> ds.Dataset:
+    """Open the records of a split in the order in which a device reads them: shuffled, sharded, cut to whole steps.
+
+    The order depends on the seed, but not on `columns`. Raises UserError if shards are damaged or there are too few
+    images for a batch.
+    """
+    shard = find_shard(Path(cfg.data_dir), split)
+    is_train = split == "train"
+    ds.config.set_seed(cfg.seed)
+    records = ds.MindDataset(shard, columns, shuffle=cfg.shuffle and is_train, num_shards=world_size, shard_id=rank)
+    _count_images(records, shard)  # raises UserError if shards are damaged
+    if not is_train:
+        return records
+    steps = cfg.steps_per_epoch
+    if cfg.drop_remainder:
+        num_images = _count_images(ds.MindDataset(shard, ["img_id"], shuffle=False), shard)
+        # The same for any number of devices that share batches of one total size. Counted here, because MindDataset
+        # repeats images until all devices have equally many.
+        full_steps = num_images // (cfg.batch_size * world_size)
+        if not full_steps:
+            raise UserError(
+                f"{shard}: {num_images} training images are too few for {world_size} x batch_size {cfg.batch_size}. "
+                "Lower --batch_size."
+            )
+        steps = min(full_steps, cfg.steps_per_epoch or full_steps)
+    return records.take(steps * cfg.batch_size) if steps else records
+
+
 def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[int, bytes]:
-    """Encoded images out of the shards, by id; ids they do not have are left out. Raises UserError without shards."""
+    """Read encoded images from the shards of a split.
+
+    Returns {image id: bytes of the image file}, without ids that the shards do not have. Raises UserError.
+    """
     shard = find_shard(folder, split)
-    ids = ds.MindDataset(shard, ["img_id"], shuffle=False)
+    records = ds.MindDataset(shard, ["img_id"], shuffle=False)
     wanted = set(image_ids)
-    places = {}  # by id, because a shard may hold an image twice
-    for place, (image_id,) in enumerate(ids.create_tuple_iterator(num_epochs=1, output_numpy=True)):
+    row_of: dict[int, int] = {}  # by id, because shards may hold an image twice
+    for row, (image_id,) in enumerate(records.create_tuple_iterator(num_epochs=1, output_numpy=True)):
         if int(image_id.item()) in wanted:
-            places[int(image_id.item())] = place
-    if not places:
+            row_of[int(image_id.item())] = row
+    if not row_of:
         return {}
-    chosen = ds.MindDataset(shard, ["img_id", "image"], sampler=ds.SubsetSampler(list(places.values())))
+    chosen = ds.MindDataset(shard, ["img_id", "image"], sampler=ds.SubsetSampler(list(row_of.values())))
     rows = chosen.create_tuple_iterator(num_epochs=1, output_numpy=True)
     return {int(image_id.item()): image.tobytes() for image_id, image in rows}
 
 
-def worker_count(cfg, world_size: int = 1) -> int:
-    """Threads that prepare the data of one device: what the recipe says, and at most its share of the cores."""
-    return max(1, min(cfg.num_parallel_workers, len(os.sched_getaffinity(0)) // world_size))
+def worker_count(num_parallel_workers: int, world_size: int = 1) -> int:
+    """Return the number of data threads of one device: num_parallel_workers, but at most its share of the CPU cores."""
+    return max(1, min(num_parallel_workers, len(os.sched_getaffinity(0)) // world_size))
 
 
 def find_shard(folder: Path, split: str) -> str:
-    """The first shard of a split, by which MindDataset finds the others. Raises UserError."""
-    for name in ("coco0", "coco"):  # MindRecord gives no number to an only shard
+    """Return the path of a split's first shard, from which MindDataset finds the others. Raises UserError."""
+    for name in ("coco0", "coco"):  # MindRecord gives a single shard no number
         if (folder / split / name).is_file():
             return str(folder / split / name)
-    raise UserError(
-        f"{folder / split / 'coco0'}: got no such file, expected shards; "
-        "make them with create_data.py, or set --data_dir"
-    )
+    raise UserError(f"{folder / split / 'coco0'}: not found. Create the shards with create_data.py, or set --data_dir.")
 
 
-def _count_images(data: ds.MindDataset, shard: str) -> int:
-    try:
-        return data.get_dataset_size()
-    except RuntimeError as error:  # some shard of the set is missing or damaged
-        reasons = [line for line in str(error).splitlines() if line.startswith("[ERROR]")] or str(error).splitlines()
-        raise UserError(
-            f"{shard}: got {reasons[0]!r} from MindRecord, expected whole shards; copy the folder again"
-        ) from None
-
-
-def max_boxes_of(folder: Path) -> int:
-    """The largest number of objects in a training image, at least 1: from dataset.json, else counted in the shards."""
+def max_boxes_per_image(folder: Path) -> int:
+    """Return the largest number of boxes in a training image, at least 1: from dataset.json, else from the shards."""
     if (folder / DATASET_INFO_NAME).is_file():
         return max(1, read_dataset_info(folder / DATASET_INFO_NAME).train.max_boxes)
-    data = ds.MindDataset(find_shard(folder, "train"), ["annotation"], shuffle=False)
-    return max(len(row[0]) for row in data.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    records = ds.MindDataset(find_shard(folder, "train"), ["annotation"], shuffle=False)
+    return max(len(row[0]) for row in records.create_tuple_iterator(num_epochs=1, output_numpy=True))
+
+
+def _count_images(records: ds.MindDataset, shard: str) -> int:
+    """Return the number of images. Raises UserError if MindSpore finds that a shard is missing or damaged."""
+    try:
+        return records.get_dataset_size()
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])
+        raise UserError(
+            f"{shard}: MindSpore cannot read the shards ({reason}). Copy the folder again, or run create_data.py again."
+        ) from None

@@ -1,8 +1,12 @@
-"""MindRecord shards: their schema, how they are written, and how a finished set is told from an unfinished one.
+"""Convert annotated images to MindRecord shards, all or nothing.
 
-A record is `img_id` (1,) int64, `image` the encoded file, `annotation` (max(M, 1), 5) float32: boxes_yxyx in pixels and
-the class index. MindRecord cannot hold (0, 5), so an image without objects has one row of zeros: class 0, which is
-padding. MindCV's example has the same columns with int32 ids and rounded int32 boxes, and can be read as well.
+Columns of a record:
+    img_id: (1,) int64
+    image: bytes of the encoded image file
+    annotation: (max(M, 1), 5) float32, boxes_yxyx in pixels and class index
+
+MindRecord cannot store shape (0, 5), so an image without boxes has one row of zeros; class 0 is padding. Shards of
+MindCV's example have the same columns with int32 ids and boxes rounded to int32, and can be read as well.
 """
 
 from __future__ import annotations
@@ -13,9 +17,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
-from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from mindspore.mindrecord import FileWriter
 
 from ..boxes.ops import clip_boxes
 from ..errors import UserError
+from ..runtime.atomic_write import work_folder
+from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
 from .dataset_info import DATASET_INFO_NAME, DatasetInfo, SplitInfo, sha256
 from .images import check_image
-from .readers.annotations import CocoImage, CocoSplit, match_categories
-from .readers.coco import refuse_broken
+from .readers.annotations import AnnotatedImage, DatasetSplit, align_categories
+from .readers.coco import require_usable_images
 
 SCHEMA = {
     "img_id": {"type": "int64", "shape": [1]},
@@ -36,45 +39,34 @@ SCHEMA = {
     "annotation": {"type": "float32", "shape": [-1, 5]},
 }
 SHARDS = 8
-VAL_ANNOTATIONS = "instances_val.json"  # of a split that has no annotation file of its own
-# MindRecord deals the rows of one call out over the shards, so a call must be much more than SHARDS.
-ROWS_PER_WRITE = 256
-READ_AHEAD = 256  # images in flight between the readers and the writer
+VAL_ANNOTATIONS = "instances_val.json"  # written for a split that has no COCO annotation file of its own
+ROWS_PER_WRITE = 256  # much more than SHARDS, because MindRecord distributes the rows of each call over the shards
+READ_AHEAD = 256  # images held in memory between the reader threads and the writer
+MIN_BOX_SIDE = 1.0  # pixels after clipping; thinner boxes cannot be localised, and their offsets would be unbounded
 
 
-def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, num_workers: int) -> DatasetInfo:
-    """Write out_path/{train,val}/coco0 …, the validation annotations in COCO's form and dataset.json, all or nothing.
+def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: bool, num_workers: int) -> DatasetInfo:
+    """Write out_path/{train,val}/coco0 …, the validation annotations in COCO format, and dataset.json.
 
-    Everything is made in a folder aside and moved in place at the end, dataset.json last. Raises UserError.
+    Everything is written to a temporary folder inside out_path and moved into place at the end, dataset.json last.
+
+    overwrite: whether to replace shards that are already in out_path
+    num_workers: number of threads that read images
+
+    Returns the content of dataset.json. Raises UserError; the files in out_path are then as they were before.
     """
-    val = match_categories(train, val)
-    refuse_broken(train, val)
-    _refuse_foreign(out_path)
-    annotations = Path("annotations") / (val.annotation_path.name if val.content is None else VAL_ANNOTATIONS)
-    existing = [out_path / name for name in (DATASET_INFO_NAME, "train", "val") if (out_path / name).exists()]
-    if (out_path / annotations).is_file() and sha256(out_path / annotations) != _digest(val):
-        existing.append(out_path / annotations)
-    if existing and not overwrite:
-        raise UserError(
-            f"{existing[0]}: got a file that is already there, expected a new --out_path; "
-            "choose another or add --overwrite"
-        )
-    _refuse_losing(out_path, annotations if out_path / annotations in existing else None, train, val)
-    with _work_folder(out_path) as work:
-        train_info = _write_split(train, work / "train", num_workers)
-        if not train_info.boxes:
-            raise UserError(f"{train.annotation_path}: got no boxes to train on, expected at least one; mend the file")
-        val_info = _write_split(val, work / "val", num_workers)
-        (work / "annotations").mkdir()
-        if val.content is None:
-            shutil.copyfile(val.annotation_path, work / annotations)
-        else:
-            (work / annotations).write_bytes(_encode(val.content))
-        info = DatasetInfo(train.classes, train.category_ids, annotations.as_posix(), train_info, val_info)
-        info.write(work / DATASET_INFO_NAME)
-        (out_path / DATASET_INFO_NAME).unlink(
-            missing_ok=True
-        )  # from here on the old set no longer passes for a finished one
+    val = align_categories(train, val)
+    require_usable_images(train, val)
+    annotations = Path("annotations") / (val.annotation_path.name if val.coco_dict is None else VAL_ANNOTATIONS)
+    _check_target(train, val, out_path, annotations=annotations, overwrite=overwrite)
+    with contextlib.ExitStack() as stack:
+        try:
+            work = stack.enter_context(work_folder(out_path))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"{out_path}: cannot be written to ({reason}). Choose another --out_path.") from None
+        info = _write_dataset(train, val, work, annotations=annotations, num_workers=num_workers)
+        (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)  # from here on the old dataset counts as incomplete
         for split in ("train", "val"):
             shutil.rmtree(out_path / split, ignore_errors=True)
             (work / split).rename(out_path / split)
@@ -84,79 +76,88 @@ def convert(train: CocoSplit, val: CocoSplit, out_path: Path, overwrite: bool, n
     return info
 
 
-def _refuse_foreign(out_path: Path) -> None:
-    """--overwrite replaces out_path/train and out_path/val whole, so they may hold nothing but shards."""
-    for folder in (out_path / "train", out_path / "val"):
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder}: got a file, expected a folder of shards or nothing; choose another --out_path")
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if not re.fullmatch(r"coco\d*(\.db)?", path.name):
-                raise UserError(
-                    f"{path}: got a file that is no shard, expected {folder} free for shards; choose another --out_path"
-                )
+def _check_target(train: DatasetSplit, val: DatasetSplit, out_path: Path, annotations: Path, overwrite: bool) -> None:
+    """Check that the conversion replaces only files of an earlier conversion, and only if it is allowed to.
 
+    annotations: file to be written, relative to out_path. Raises UserError.
+    """
+    _require_only_shards(out_path)
+    existing = [out_path / name for name in (DATASET_INFO_NAME, "train", "val") if (out_path / name).exists()]
+    replaces_annotations = (out_path / annotations).is_file() and sha256(out_path / annotations) != _digest(val)
+    if replaces_annotations:
+        existing.append(out_path / annotations)
+    if existing and not overwrite:
+        raise UserError(f"{existing[0]}: already exists. Choose another --out_path, or add --overwrite.")
 
-def _refuse_losing(out_path: Path, annotations: Path | None, train: CocoSplit, val: CocoSplit) -> None:
-    """--overwrite replaces dataset.json, and annotations that are others now, so they may be none of the user's.
-    annotations: below out_path, None if none are replaced. Raises UserError."""
+    # dataset.json, and annotations with other content, must come from an earlier conversion.
     try:
         old = json.loads((out_path / DATASET_INFO_NAME).read_text(encoding="utf-8"))
         is_foreign = not isinstance(old, dict) or "format" not in old
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # missing or damaged
         old, is_foreign = {}, False
+    advice = "was not written by create_data.py, and would be replaced. Choose another --out_path."
     if is_foreign:
-        raise UserError(
-            f"{out_path / DATASET_INFO_NAME}: got a file that create_data.py did not write, expected its own or none; choose "
-            "another --out_path"
+        raise UserError(f"{out_path / DATASET_INFO_NAME}: {advice}")
+    if replaces_annotations:
+        # A conversion into the folder of the data itself may have kept the user's own annotation file in its place.
+        converts_own_folder = any(
+            split.annotation_path.resolve().is_relative_to(out_path.resolve()) for split in (train, val)
         )
-    if annotations is None:
-        return
-    # An older conversion to the folder of the data itself has left the user's own file in its place.
-    is_source = any(split.annotation_path.resolve().is_relative_to(out_path.resolve()) for split in (train, val))
-    old_val = old.get("val")
-    was_copied = isinstance(old_val, dict) and old_val.get("source") == annotations.name
-    if old.get("annotations") != annotations.as_posix() or (is_source and was_copied):
-        raise UserError(
-            f"{out_path / annotations}: got annotations that create_data.py did not write, expected its own or none; "
-            "choose another --out_path"
-        )
+        old_val = old.get("val")
+        was_source = isinstance(old_val, dict) and old_val.get("source") == annotations.name
+        if old.get("annotations") != annotations.as_posix() or (converts_own_folder and was_source):
+            raise UserError(f"{out_path / annotations}: {advice}")
 
 
-@contextlib.contextmanager
-def _work_folder(out_path: Path) -> Iterator[Path]:
-    """A folder on the same disk as out_path, gone afterwards; so is out_path, if it was made here and stayed empty."""
-    made = [folder for folder in (out_path, *out_path.parents) if not folder.exists()]
-    try:
-        out_path.mkdir(parents=True, exist_ok=True)
-        for killed in out_path.glob(".unfinished-*"):  # what a run left that could not clean up after itself
-            shutil.rmtree(killed, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=out_path))
-    except OSError as error:
-        raise UserError(
-            f"{out_path}: got {error.strerror.lower()}, expected a folder to write to; choose another --out_path"
-        ) from None
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        for folder in made:
-            with contextlib.suppress(OSError):  # not empty: the set is there
-                folder.rmdir()
+def _require_only_shards(out_path: Path) -> None:
+    """Raise UserError if out_path/train or out_path/val, which are replaced as a whole, hold anything but shards."""
+    for folder in (out_path / "train", out_path / "val"):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: is a file, but the shards need a folder there. Choose another --out_path.")
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if not re.fullmatch(r"coco\d*(\.db)?", path.name):
+                raise UserError(f"{path}: is not a shard, and would be deleted. Choose another --out_path.")
 
 
-def _write_split(split: CocoSplit, folder: Path, num_workers: int) -> SplitInfo:
+def _write_dataset(
+    train: DatasetSplit, val: DatasetSplit, folder: Path, annotations: Path, num_workers: int
+) -> DatasetInfo:
+    """Write the shards of both splits, the validation annotations and dataset.json. Raises UserError."""
+    train_info = _write_split(train, folder / "train", num_workers)
+    if not train_info.boxes:
+        raise UserError(f"{train.annotation_path}: has no boxes to train on. Annotate at least one.")
+    val_info = _write_split(val, folder / "val", num_workers)
+    (folder / "annotations").mkdir()
+    if val.coco_dict is None:
+        shutil.copyfile(val.annotation_path, folder / annotations)
+    else:
+        (folder / annotations).write_bytes(_encode_json(val.coco_dict))
+    info = DatasetInfo(
+        classes=train.classes,
+        category_ids=train.category_ids,
+        annotations=annotations.as_posix(),
+        train=train_info,
+        val=val_info,
+    )
+    info.write(folder / DATASET_INFO_NAME)
+    return info
+
+
+def _write_split(split: DatasetSplit, folder: Path, num_workers: int) -> SplitInfo:
+    """Write the shards of a split into a new folder. Raises UserError if an image cannot be converted."""
     folder.mkdir()
     writer = FileWriter(str(folder / "coco"), shard_num=SHARDS)
     writer.add_schema(SCHEMA, "objects of COCO images")
     per_class = np.zeros(len(split.classes), dtype=np.int64)
-    dropped = crowd = max_boxes = 0
+    dropped_boxes = crowd_boxes = max_boxes = 0
     rows: list[dict] = []
-    with Progress(len(split.images), folder.name, "images") as progress:
-        for record in _read_records(split.images, num_workers):
+    with Progress(len(split.images), folder.name, "images") as progress, ThreadPoolExecutor(num_workers) as pool:
+        for record in prefetch(pool, read_record, split.images, ahead=READ_AHEAD):
             rows.append(_row(record))
-            per_class += np.bincount(record.objects[:, 4].astype(np.int64), minlength=len(per_class))
-            dropped, crowd = dropped + record.dropped_boxes, crowd + record.crowd_boxes
-            max_boxes = max(max_boxes, len(record.objects))
+            per_class += np.bincount(record.ground_truth[:, 4].astype(np.int64), minlength=len(per_class))
+            dropped_boxes += record.dropped_boxes
+            crowd_boxes += record.crowd_boxes
+            max_boxes = max(max_boxes, len(record.ground_truth))
             if len(rows) == ROWS_PER_WRITE:
                 writer.write_raw_data(rows)
                 rows.clear()
@@ -169,77 +170,80 @@ def _write_split(split: CocoSplit, folder: Path, num_workers: int) -> SplitInfo:
         boxes=int(per_class.sum()),
         max_boxes=max_boxes,
         boxes_per_class={name: int(count) for name, count in zip(split.classes[1:], per_class[1:])},
-        dropped_boxes=dropped,
-        crowd_boxes=crowd,
+        dropped_boxes=dropped_boxes,
+        crowd_boxes=crowd_boxes,
         source=split.annotation_path.name,
         source_sha256=_digest(split),
         shards={f"{folder.name}/{path.name}": path.stat().st_size for path in sorted(folder.iterdir())},
     )
 
 
-def _digest(split: CocoSplit) -> str:
-    """SHA-256 of a split's annotation file, or of the one that is written for it."""
-    if split.content is None:
+def _digest(split: DatasetSplit) -> str:
+    """Return the SHA-256 of a split's annotation file, or of the file that is written for it."""
+    if split.coco_dict is None:
         return sha256(split.annotation_path)
-    return hashlib.sha256(_encode(split.content)).hexdigest()
+    return hashlib.sha256(_encode_json(split.coco_dict)).hexdigest()
 
 
-def _encode(content: dict) -> bytes:
+def _encode_json(content: dict) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode()
 
 
-def _read_records(images: list[CocoImage], num_workers: int) -> Iterator[Record]:
-    """Records in the order of `images`, read by threads that stay at most READ_AHEAD images ahead of the writer."""
-    with ThreadPoolExecutor(num_workers) as pool:
-        waiting: deque = deque()
-        try:
-            for image in images:
-                waiting.append(pool.submit(read_record, image))
-                if len(waiting) > READ_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
 def _row(record: Record) -> dict:
-    objects = record.objects if len(record.objects) else np.zeros((1, 5), dtype=np.float32)
-    return {"img_id": np.array([record.image_id], dtype=np.int64), "image": record.image, "annotation": objects}
-
-
-# Objects thinner than this after clipping, in pixels, cannot be localised and would have offsets without bound.
-MIN_SIDE = 1.0
+    """Return a record as MindRecord stores it."""
+    annotation = record.ground_truth if len(record.ground_truth) else np.zeros((1, 5), dtype=np.float32)
+    return {"img_id": np.array([record.image_id], dtype=np.int64), "image": record.image, "annotation": annotation}
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """image: the file's bytes; objects: (M, 5) float32, boxes_yxyx in pixels inside the image, and class index >= 1."""
+    """An image that has been read and checked, with the boxes to train on.
+
+    image: bytes of the image file
+    ground_truth: (M, 5) float32, boxes_yxyx in pixels inside the image, and class index >= 1
+    dropped_boxes: number of boxes left out because they are thinner than MIN_BOX_SIDE
+    crowd_boxes: number of crowd regions, which are left out
+    """
 
     image_id: int
     image: bytes
-    objects: np.ndarray
+    ground_truth: np.ndarray
     dropped_boxes: int
     crowd_boxes: int
 
 
-def read_record(image: CocoImage) -> Record:
-    """Read and check an image, clip its boxes to it and drop degenerate ones. Raises UserError that names the file."""
+class UnusableImageError(UserError):
+    """An image that cannot be converted. reason: `<file>: <what is wrong>`, the message without advice"""
+
+    def __init__(self, path: Path, reason: str, advice: str):
+        super().__init__(f"{path}: {reason}. {advice}")
+        self.reason = f"{path}: {reason}"
+
+
+def read_record(image: AnnotatedImage) -> Record:
+    """Read and check an image, clip its boxes to it and drop those that are too thin. Raises UnusableImageError."""
+    advice = "Replace the image, or remove it from the annotations."
     try:
         encoded = image.path.read_bytes()
         height, width = check_image(encoded)
     except OSError as error:
-        raise UserError(f"{image.path}: got {error.strerror.lower()}, expected an image; mend or remove it") from None
+        reason = (error.strerror or str(error)).lower()
+        raise UnusableImageError(image.path, reason=reason, advice=advice) from None
     except ValueError as error:
-        raise UserError(
-            f"{image.path}: got {error}, expected a whole image; mend it or remove it from the annotations"
-        ) from None
+        raise UnusableImageError(image.path, reason=str(error), advice=advice) from None
     if image.size is not None and image.size != (height, width):
-        raise UserError(
-            f"{image.path}: got {width}x{height} stored pixels, expected {image.size[1]}x{image.size[0]} as annotated; "
-            "mend the annotations, or save the image upright if it is rotated by EXIF"
+        raise UnusableImageError(
+            image.path,
+            reason=f"stores {width}x{height} pixels, but is annotated as {image.size[1]}x{image.size[0]}",
+            advice="Correct the annotations, or save the image upright if it is rotated by EXIF.",
         )
-    boxes = clip_boxes(image.objects[:, :4], height, width)
-    kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(axis=1)
-    objects = np.concatenate([boxes, image.objects[:, 4:]], axis=1)[kept].astype(np.float32)
-    return Record(image.image_id, encoded, objects, int((~kept).sum()), image.crowd_boxes)
+    boxes = clip_boxes(image.ground_truth[:, :4], height, width)
+    kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_BOX_SIDE).all(axis=1)
+    ground_truth = np.concatenate([boxes, image.ground_truth[:, 4:]], axis=1)[kept].astype(np.float32)
+    return Record(
+        image_id=image.image_id,
+        image=encoded,
+        ground_truth=ground_truth,
+        dropped_boxes=int((~kept).sum()),
+        crowd_boxes=image.crowd_boxes,
+    )

@@ -1,75 +1,89 @@
-"""What is done to pixels, in uint8 on the host: colours, cutting out, mirroring, resizing."""
+"""Pixel operations in uint8 on the host: crop, photometric distortion, flip and resize."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-FILL = (124, 116, 104)  # what is beyond the image: the mean colour of ImageNet, RGB, which the network sees as zeros
-GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB, ITU-R BT.601
-# RGB to NTSC's axes of colour I and Q, which are zero for greys, and back; and the same with a quarter turn between.
-_TO_IQ = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-_FROM_IQ = np.linalg.inv(np.vstack([GREY, _TO_IQ]))[:, 1:]
-_COLOR = _FROM_IQ @ _TO_IQ
-_TURNED_COLOR = _FROM_IQ @ [[0, 1], [-1, 0]] @ _TO_IQ
+FILL = (124, 116, 104)  # RGB of pixels outside the image: ImageNet's mean colour, which normalisation turns into zeros
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of R, G, B; ITU-R BT.601
+# RGB to the chroma axes I and Q of NTSC, which are zero for greys, and back.
+_RGB_TO_IQ = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_IQ_TO_RGB = np.linalg.inv(np.vstack([LUMA_WEIGHTS, _RGB_TO_IQ]))[:, 1:]
+# The chroma part of a colour, and the same with its hue shifted by a quarter turn.
+_CHROMA = _IQ_TO_RGB @ _RGB_TO_IQ
+_QUARTER_TURN_CHROMA = _IQ_TO_RGB @ [[0, 1], [-1, 0]] @ _RGB_TO_IQ
 
 
-def render_window(
+def render_crop_window(
     image: np.ndarray,
-    patch: np.ndarray,
-    reduction: int,
+    window: np.ndarray,
+    scale_denominator: int,
     out: np.ndarray,
-    colors: np.ndarray | None = None,
-    mirrored: bool = False,
+    color_matrix: np.ndarray | None = None,
+    flip: bool = False,
 ) -> None:
-    """Draw a patch of an image into `out`.
+    """Draw a crop window of an image into `out`: crop, distort colours, resize, flip.
 
-    image: (ceil(H / reduction), ceil(W / reduction), 3) uint8 RGB; patch: (4,) int64, yxyx pixels of the unreduced
-    image, multiples of `reduction`, which may reach beyond it; out: (height, width, 3) uint8; colors: (3, 4) of
-    color_matrices, applied to what is image in the patch; mirrored: left to right
+    image: (ceil(H / scale_denominator), ceil(W / scale_denominator), 3) uint8 RGB
+    window: (4,) int64, yxyx in pixels of the full image, multiples of scale_denominator; the part outside the image
+        is filled with FILL
+    out: (height, width, 3) uint8, overwritten
+    color_matrix: (3, 4) of color_matrices, applied to the image and not to the filled part
+    flip: whether to mirror horizontally
     """
-    y0, x0, y1, x1 = (patch // reduction).tolist()
+    y0, x0, y1, x1 = (window // scale_denominator).tolist()
     height, width = image.shape[:2]
-    if colors is not None:
-        colors = colors * np.float32([1, 1, 1, mean_grey(image)])
+    if color_matrix is not None:
+        color_matrix = color_matrix * np.array([1, 1, 1, mean_luma(image)], dtype=np.float32)
     region = image[max(y0, 0) : y1, max(x0, 0) : x1]
-    beyond = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
-    # Colours change where there are fewer pixels, before or after the resize, but what is filled in keeps its own.
-    early = any(beyond) or region.size < out.size
-    if colors is not None and early:
-        region = cv2.transform(region, colors)
-    if any(beyond):
-        region = cv2.copyMakeBorder(region, *beyond, cv2.BORDER_CONSTANT, value=FILL)
+    top, bottom, left, right = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
+    has_fill = any((top, bottom, left, right))
+    # Distort colours where there are fewer pixels, before or after the resize, but always before filling.
+    distort_first = has_fill or region.size < out.size
+    if color_matrix is not None and distort_first:
+        region = cv2.transform(region, color_matrix)
+    if has_fill:
+        region = cv2.copyMakeBorder(
+            region, top=top, bottom=bottom, left=left, right=right, borderType=cv2.BORDER_CONSTANT, value=FILL
+        )
     resize(region, out, exact=False)
-    if colors is not None and not early:
-        cv2.transform(out, colors, dst=out)
-    if mirrored:
+    if color_matrix is not None and not distort_first:
+        cv2.transform(out, color_matrix, dst=out)
+    if flip:
         cv2.flip(out, 1, dst=out)
 
 
 def color_matrices(factors: np.ndarray) -> np.ndarray:
-    """Photometric distortion as one affine map of colours, a tenth of the cost of going to HSV and back.
+    """Return photometric distortions as affine maps of RGB, which take a tenth of the time of a conversion to HSV.
 
-    factors: (B, 4) brightness, contrast, saturation, of which 1 changes nothing, and hue: a turn about the grey axis
-    that keeps the luma, in turns, red towards green -> (B, 3, 4) float32, RGB and the image's mean grey to RGB
+    factors: (B, 4) brightness, contrast and saturation, where 1 changes nothing, and hue: a rotation about the grey
+        axis that keeps the luma, in turns, positive from red towards green
+
+    Returns (B, 3, 4) float32, maps from (R, G, B, mean luma of the image) to RGB.
     """
     brightness, contrast, saturation, hue = factors.T[:, :, None, None]
-    # A colour is its luma and two axes of colour, which the saturation scales and the hue turns.
-    colors = np.cos(2 * np.pi * hue) * _COLOR + np.sin(2 * np.pi * hue) * _TURNED_COLOR
+    # A colour is its luma plus two chroma axes. Saturation scales the chroma, hue rotates it.
+    chroma = np.cos(2 * np.pi * hue) * _CHROMA + np.sin(2 * np.pi * hue) * _QUARTER_TURN_CHROMA
     matrices = np.empty((len(factors), 3, 4), dtype=np.float32)
-    matrices[:, :, :3] = brightness * contrast * (GREY + saturation * colors)
+    matrices[:, :, :3] = brightness * contrast * (LUMA_WEIGHTS + saturation * chroma)
     matrices[:, :, 3:] = brightness * (1 - contrast)
     return matrices
 
 
-def mean_grey(image: np.ndarray) -> float:
-    """The mean luma of a grid of 16 x 16 pixels, which is near that of all. image: (H, W, 3) uint8 RGB -> 0..255"""
+def mean_luma(image: np.ndarray) -> float:
+    """Estimate the mean luma of an image, 0..255, from a grid of 16 x 16 pixels. image: (H, W, 3) uint8 RGB"""
     grid = cv2.resize(image, (16, 16), interpolation=cv2.INTER_NEAREST)
-    return float(GREY @ cv2.mean(grid)[:3])
+    return float(LUMA_WEIGHTS @ cv2.mean(grid)[:3])
 
 
 def resize(image: np.ndarray, out: np.ndarray, exact: bool) -> None:
-    """Draw an image into `out`, stretched, bilinear as published. image: (…, …, 3) uint8; out: (H, W, 3) uint8; exact:
-    the same on every machine; else, where OpenCV has Intel's library, half the time and values that differ by one"""
-    cv2.ipp.setUseIPP_NotExact(not exact)  # concerns this thread alone
+    """Resize an image into `out`, bilinearly and without keeping its aspect ratio.
+
+    image: (any, any, 3) uint8
+    out: (H, W, 3) uint8, overwritten
+    exact: True gives the same pixels on every machine; False lets OpenCV use Intel IPP, which halves the time and
+        changes values by at most one
+    """
+    cv2.ipp.setUseIPP_NotExact(not exact)  # affects only the calling thread
     cv2.resize(image, out.shape[1::-1], dst=out)

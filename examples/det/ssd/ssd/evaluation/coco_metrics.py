@@ -1,4 +1,4 @@
-"""COCO's own evaluation, by pycocotools: the twelve figures, and those of each class."""
+"""COCO's evaluation by pycocotools: its twelve metrics, and metrics of each class."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..boxes.ops import yxyx_to_xywh
 from ..errors import UserError
 from ..models.postprocess import Detections
 
-# The twelve figures in the order of COCOeval.stats.
+# COCO's metrics in the order of COCOeval.stats.
 METRICS = (
     "AP",
     "AP50",
@@ -35,8 +36,11 @@ METRICS = (
 
 @dataclasses.dataclass(frozen=True)
 class ClassMetrics:
-    """One class. objects: annotated ones, crowds left out; detections: of any score;
-    AP, AP50, AP75, AR100: 0..1, or -1 where there is nothing to score"""
+    """COCO's metrics of one class.
+
+    objects: number of annotated objects without crowd regions; detections: number of detections of any score
+    AP, AP50, AP75, AR100: 0..1, or -1 for a class without objects
+    """
 
     name: str
     objects: int
@@ -49,45 +53,51 @@ class ClassMetrics:
 
 @dataclasses.dataclass(frozen=True)
 class CocoMetrics:
-    """metrics: {name of METRICS: 0..1, or -1 where there is nothing to score}; table: pycocotools' text;
-    per_class: in the order of the classes, background left out; coco: the evaluation with all its arrays"""
+    """Result of a COCO evaluation.
+
+    metrics: {name of METRICS: 0..1, or -1 if there is no object of that size}
+    table: pycocotools' summary
+    per_class: in the order of the classes, without background
+    coco_eval: pycocotools' evaluation with all its arrays
+    """
 
     metrics: dict[str, float]
     table: str
     per_class: list[ClassMetrics]
-    coco: COCOeval
+    coco_eval: COCOeval
 
 
 class CocoEvaluator:
-    """Gather detections in COCO's results format, then score them.
+    """Collect detections in COCO's results format and compute COCO's metrics.
 
-    annotation_path: COCO file of the validation split; classes: names by class index, background first
-    Raises UserError if the file does not know a class.
+    annotation_path: COCO annotation file of the validation split
+    classes: names by class index, background first
+    Raises UserError if the file does not exist or lacks a class.
     """
 
-    def __init__(self, annotation_path: Path, classes):
+    def __init__(self, annotation_path: Path, classes: Sequence[str]):
         if not annotation_path.is_file():
-            raise UserError(
-                f"{annotation_path}: got no such file, expected the validation annotations; check --data_dir"
-            )
-        self.path = annotation_path
+            raise UserError(f"{annotation_path}: not found. Set --data_dir to a folder with validation annotations.")
+        self.annotation_path = annotation_path
         self.classes = tuple(classes)
-        self.truth = _read_truth(annotation_path)
-        ids = {category["name"]: category["id"] for category in self.truth.loadCats(self.truth.getCatIds())}
-        unknown = [name for name in classes[1:] if name not in ids]
-        if unknown:
+        self.ground_truth = _read_ground_truth(annotation_path)
+        categories = self.ground_truth.loadCats(self.ground_truth.getCatIds())
+        ids = {category["name"]: category["id"] for category in categories}
+        missing = [name for name in classes[1:] if name not in ids]
+        if missing:
             raise UserError(
-                f"{annotation_path}: got classes {sorted(ids)}, expected {unknown[0]!r} among them; "
-                "evaluate with the recipe of this data"
+                f"{annotation_path}: has no category {missing[0]!r}, only {sorted(ids)}. "
+                "Use a recipe with the classes of this dataset."
             )
         self.category_ids = [None] + [ids[name] for name in classes[1:]]
         self.results: list[dict] = []
 
     def add(self, image_id: int, detections: Detections) -> None:
-        """Take in one image's detections, in pixels of the original image. Raises UserError for an unknown image."""
-        if image_id not in self.truth.imgs:
+        """Add the detections of one image, in pixels of the original image. Raises UserError for an unknown image."""
+        if image_id not in self.ground_truth.imgs:
             raise UserError(
-                f"{self.path}: got no image {image_id}, expected all of the shards'; evaluate on their own file"
+                f"{self.annotation_path}: has no image {image_id}, but the shards have. "
+                "Use the annotation file that the shards were created from."
             )
         boxes_xywh = yxyx_to_xywh(detections.boxes_yxyx).tolist()
         for box, score, label in zip(boxes_xywh, detections.scores.tolist(), detections.labels.tolist()):
@@ -96,61 +106,78 @@ class CocoEvaluator:
             )
 
     def summarize(self) -> CocoMetrics:
-        """Score what was gathered."""
+        """Compute the metrics of all detections added so far."""
         table = io.StringIO()
         with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(self.truth, self._detections(), "bbox")
-            evaluation.evaluate()
-            evaluation.accumulate()
+            coco_eval = COCOeval(self.ground_truth, self._load_results(), "bbox")
+            coco_eval.evaluate()
+            coco_eval.accumulate()
             with contextlib.redirect_stdout(table):
-                evaluation.summarize()
-        metrics = {name: float(value) for name, value in zip(METRICS, evaluation.stats)}
-        return CocoMetrics(metrics, table.getvalue(), self._per_class(evaluation), evaluation)
+                coco_eval.summarize()
+        return CocoMetrics(
+            metrics={name: float(value) for name, value in zip(METRICS, coco_eval.stats)},
+            table=table.getvalue(),
+            per_class=self._compute_class_metrics(coco_eval),
+            coco_eval=coco_eval,
+        )
 
-    def _per_class(self, evaluation: COCOeval) -> list[ClassMetrics]:
-        precision = evaluation.eval["precision"][..., 0, -1]  # (10 IoUs, 101 recalls, classes), all sizes, 100 an image
-        recall = evaluation.eval["recall"][..., 0, -1]  # (10 IoUs, classes)
-        objects = dict.fromkeys(self.category_ids, 0)
-        for annotation in self.truth.dataset["annotations"]:
-            if annotation["category_id"] in objects and not annotation.get("iscrowd"):
-                objects[annotation["category_id"]] += 1
-        detections = dict.fromkeys(self.category_ids, 0)
+    def _compute_class_metrics(self, coco_eval: COCOeval) -> list[ClassMetrics]:
+        # The last two axes are 4 ranges of size, the first of which is all, and 3 limits of detections per image, the
+        # last of which is 100.
+        precision = coco_eval.eval["precision"][..., 0, -1]  # (10 IoUs, 101 recalls, classes)
+        recall = coco_eval.eval["recall"][..., 0, -1]  # (10 IoUs, classes)
+        num_objects = dict.fromkeys(self.category_ids, 0)
+        for annotation in self.ground_truth.dataset["annotations"]:
+            if annotation["category_id"] in num_objects and not annotation.get("iscrowd"):
+                num_objects[annotation["category_id"]] += 1
+        num_detections = dict.fromkeys(self.category_ids, 0)
         for result in self.results:
-            detections[result["category_id"]] += 1
-        scores = []
+            num_detections[result["category_id"]] += 1
+        per_class = []
         for name, category_id in zip(self.classes[1:], self.category_ids[1:]):
-            index = evaluation.params.catIds.index(category_id)
-            of_class = precision[:, :, index]
-            figures = [_mean(values) for values in (of_class, of_class[0], of_class[5], recall[:, index])]
-            scores.append(ClassMetrics(name, objects[category_id], detections[category_id], *figures))
-        return scores
+            index = coco_eval.params.catIds.index(category_id)
+            class_precision = precision[:, :, index]
+            per_class.append(
+                ClassMetrics(
+                    name=name,
+                    objects=num_objects[category_id],
+                    detections=num_detections[category_id],
+                    AP=_mean_of_valid(class_precision),
+                    AP50=_mean_of_valid(class_precision[0]),
+                    AP75=_mean_of_valid(class_precision[5]),
+                    AR100=_mean_of_valid(recall[:, index]),
+                )
+            )
+        return per_class
 
-    def _detections(self) -> COCO:
+    def _load_results(self) -> COCO:
         if self.results:
-            return self.truth.loadRes(json.loads(json.dumps(self.results)))  # a copy, because loadRes adds keys to it
-        nothing = COCO()  # loadRes does not take an empty list
-        nothing.dataset = {**self.truth.dataset, "annotations": []}
-        nothing.createIndex()
-        return nothing
+            # loadRes adds keys to the rows that it is given, so it gets a copy.
+            return self.ground_truth.loadRes(json.loads(json.dumps(self.results)))
+        no_results = COCO()  # loadRes fails on an empty list
+        no_results.dataset = {**self.ground_truth.dataset, "annotations": []}
+        no_results.createIndex()
+        return no_results
 
 
-def _read_truth(path: Path) -> COCO:
-    """A COCO file, its annotations numbered from 1: pycocotools takes 0 for `no match`, and mixes up equal ids.
+def _read_ground_truth(path: Path) -> COCO:
+    """Read a COCO annotation file and fill in what pycocotools needs.
 
-    It also stops where `iscrowd` or `area` is not given: then they are no crowd, and the area of the box.
+    Annotations are renumbered from 1, because pycocotools reads id 0 as "no match" and confuses equal ids.
+    Missing `iscrowd` and `area`, on which pycocotools fails, become 0 and the area of the box.
     """
-    truth = COCO()
-    truth.dataset = json.loads(path.read_text(encoding="utf-8-sig"))
-    for number, annotation in enumerate(truth.dataset["annotations"], start=1):
+    ground_truth = COCO()
+    ground_truth.dataset = json.loads(path.read_text(encoding="utf-8-sig"))
+    for number, annotation in enumerate(ground_truth.dataset["annotations"], start=1):
         annotation["id"] = number
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
-    return truth
+        ground_truth.createIndex()
+    return ground_truth
 
 
-def _mean(values: np.ndarray) -> float:
-    """As pycocotools: of those that are not -1, or -1."""
+def _mean_of_valid(values: np.ndarray) -> float:
+    """Average the values that are not -1, as COCOeval.summarize does; -1 if there are none."""
     values = values[values > -1]
     return float(values.mean()) if values.size else -1.0

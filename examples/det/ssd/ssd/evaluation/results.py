@@ -1,4 +1,4 @@
-"""What eval.py prints, and the files it leaves in output_dir."""
+"""Print the metrics of an evaluation and write its files to output_dir."""
 
 from __future__ import annotations
 
@@ -8,97 +8,114 @@ import json
 import os
 from pathlib import Path
 
+from ..config.schema import EVALUATION, Config, keys_marked
 from ..errors import UserError
 from .coco_metrics import ClassMetrics
 from .evaluator import EvaluationResult
 from .voc_metrics import VocMetrics
 
-# Recipe keys that decide on the figures of a checkpoint.
-SETTINGS = ("metric", "min_score", "nms", "nms_threshold", "soft_nms_sigma", "pre_nms_top_k", "max_detections")
+
+def format_metrics(result: EvaluationResult) -> str:
+    """Format the metrics for the terminal: pycocotools' table, the classes, the throughput, and last the mAP."""
+    lines = [*result.coco_metrics.table.splitlines(), "", *_format_classes(result.coco_metrics.per_class), ""]
+    if result.voc_metrics:
+        lines += [*_format_voc_metrics(result.voc_metrics), ""]
+    return "\n".join([*lines, _format_throughput(result), f"mAP: {result.mean_ap:.4f}", ""])
 
 
-def format_scores(evaluated: EvaluationResult) -> str:
-    """Lines for the user: pycocotools' table, the classes, the rate, and the mAP as the last."""
-    lines = [*evaluated.scores.table.splitlines(), "", *_class_table(evaluated.scores.per_class), ""]
-    if evaluated.voc:
-        lines += [*_voc_table(evaluated.voc), ""]
-    return "\n".join([*lines, _rate(evaluated), f"mAP: {evaluated.mean_ap:.4f}", ""])
-
-
-def _class_table(per_class: list[ClassMetrics]) -> list[str]:
-    width = max(len("class"), *(len(scores.name) for scores in per_class))
+def _format_classes(per_class: list[ClassMetrics]) -> list[str]:
+    width = max(len("class"), *(len(metrics.name) for metrics in per_class))
     lines = [f"{'class':<{width}}  objects  detections     AP   AP50   AP75  AR100"]
-    for scores in per_class:
-        figures = "".join(map(_figure, (scores.AP, scores.AP50, scores.AP75, scores.AR100)))
-        lines.append(f"{scores.name:<{width}}  {scores.objects:>7}  {scores.detections:>10}{figures}")
+    for metrics in per_class:
+        values = "".join(_format_metric(value) for value in (metrics.AP, metrics.AP50, metrics.AP75, metrics.AR100))
+        lines.append(f"{metrics.name:<{width}}  {metrics.objects:>7}  {metrics.detections:>10}{values}")
     return lines
 
 
-def _voc_table(voc: VocMetrics) -> list[str]:
-    rows = {**voc.per_class, "mean": (voc.AP, voc.AP11)}
-    width = max(len("Pascal VOC, IoU 0.5"), *map(len, rows))
-    lines = [f"{'Pascal VOC, IoU 0.5':<{width}}   area  11-point"]
-    return lines + [f"{name:<{width}}{_figure(area)}{_figure(eleven):>10}" for name, (area, eleven) in rows.items()]
+def _format_voc_metrics(voc_metrics: VocMetrics) -> list[str]:
+    rows = [(name, metrics.AP, metrics.AP11) for name, metrics in voc_metrics.per_class.items()]
+    rows.append(("mean", voc_metrics.AP, voc_metrics.AP11))
+    title = "Pascal VOC, IoU 0.5"
+    width = max(len(title), *(len(name) for name, _, _ in rows))
+    lines = [f"{title:<{width}}   area  11-point"]
+    for name, ap, ap11 in rows:
+        lines.append(f"{name:<{width}}{_format_metric(ap)}{_format_metric(ap11):>10}")
+    return lines
 
 
-def _figure(value: float) -> str:
+def _format_metric(value: float) -> str:
     return f"{'-' if value < 0 else f'{value:.3f}':>7}"
 
 
-def _rate(evaluated: EvaluationResult) -> str:
-    watch, total = evaluated.stopwatch, len(evaluated.image_ids)
-    seconds = watch.data + watch.first_network + watch.network + watch.postprocessing
-    parts = ", ".join(f"{name} {rate:.{0 if rate >= 10 else 1}f}" for name, rate in watch.rates().items())
-    share = "" if watch.images == total else f" of the {total}, this device's,"
+def _format_throughput(result: EvaluationResult) -> str:
+    times, num_images = result.times, len(result.image_ids)
+    seconds = times.data_seconds + times.first_batch_seconds + times.network_seconds + times.postprocessing_seconds
+    rates = ", ".join(f"{name} {rate:.{0 if rate >= 10 else 1}f}" for name, rate in times.images_per_second().items())
+    images = f"{times.num_images} {'image' if times.num_images == 1 else 'images'}"
+    if times.num_images != num_images:
+        images = f"{times.num_images} of {num_images} images on this device"
     return (
-        f"{watch.images} images{share} in {seconds:.1f} s, {watch.first_network:.1f} s of them the first batch, which "
-        f"compiles; images/s: {parts}"
+        f"{images} in {seconds:.1f} s, including {times.first_batch_seconds:.1f} s for the first batch, which compiles "
+        f"the network; images/s: {rates}"
     )
 
 
-def check_output(folder: Path) -> None:
-    """Raise UserError if results could not be written to a folder, which need not be there yet."""
+def check_output_dir(folder: Path) -> None:
+    """Raise UserError if results could not be written to a folder. The folder need not exist."""
     existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        what = "cannot be written to" if existing.is_dir() else "is no folder"
-        raise UserError(f"output_dir: got {folder}, but {existing} {what}, expected a folder of yours; choose another")
+        reason = "is not writable" if existing.is_dir() else "is not a folder"
+        raise UserError(
+            f"output_dir: cannot write to {folder}, because {existing} {reason}. Set --output_dir to a writable folder."
+        )
 
 
-def write_results(cfg, evaluated: EvaluationResult, checkpoint: Path) -> None:
+def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
     """Write metrics.json, predictions.json (COCO's results format), per_class.csv and report.html to output_dir.
 
-    cfg: Config; raises UserError if they cannot be written
+    checkpoint: the file that was evaluated
+    Raises UserError if they cannot be written.
     """
     folder = Path(cfg.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_files(folder, cfg, evaluated, checkpoint)
+        _write_files(folder, cfg, result=result, checkpoint=checkpoint)
     except OSError as error:
         raise UserError(
-            f"output_dir: got {folder}, where {error.filename or 'a file'} cannot be written "
-            f"({(error.strerror or str(error)).lower()}), expected a folder of yours with space left; choose another"
+            f"output_dir: cannot write {error.filename or folder} ({(error.strerror or str(error)).lower()}). "
+            "Set --output_dir to a writable folder with free space."
         ) from None
 
 
-def _write_files(folder: Path, cfg, evaluated: EvaluationResult, checkpoint: Path) -> None:
-    from .report.page import write_html_report  # here, so that the evaluation starts before matplotlib is loaded
+def _write_files(folder: Path, cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
+    from .report.page import write_html_report  # imported here, so that the evaluation starts without matplotlib
 
-    (folder / "predictions.json").write_text(json.dumps(evaluated.evaluator.results))
-    metrics = evaluated.scores.metrics
-    about = {
+    (folder / "predictions.json").write_text(json.dumps(result.evaluator.results))
+    _write_metrics(folder / "metrics.json", cfg, result=result, checkpoint=checkpoint)
+    _write_class_table(folder / "per_class.csv", result)
+    write_html_report(folder / "report.html", cfg, result=result, checkpoint=checkpoint)
+
+
+def _write_metrics(path: Path, cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
+    content: dict[str, object] = {"mAP": result.mean_ap, **result.coco_metrics.metrics}
+    if result.voc_metrics:
+        content |= {"VOC_AP": result.voc_metrics.AP, "VOC_AP11": result.voc_metrics.AP11}
+    content |= {
         "checkpoint": str(checkpoint),
-        "images": len(evaluated.evaluator.truth.imgs),
-        **{key: getattr(cfg, key) for key in SETTINGS},
-        "images_per_second": evaluated.stopwatch.rates(),
+        "images": len(result.evaluator.ground_truth.imgs),
+        **{key: getattr(cfg, key) for key in keys_marked(EVALUATION)},
+        "images_per_second": result.times.images_per_second(),
     }
-    voc = {"VOC_AP": evaluated.voc.AP, "VOC_AP11": evaluated.voc.AP11} if evaluated.voc else {}
-    content = {"mAP": evaluated.mean_ap, **metrics, **voc, **about}
-    (folder / "metrics.json").write_text(json.dumps(content, indent=1) + "\n")
-    rows = [dataclasses.asdict(scores) for scores in evaluated.scores.per_class]
-    if evaluated.voc:
-        rows = [{**row, **dict(zip(("VOC_AP", "VOC_AP11"), evaluated.voc.per_class[row["name"]]))} for row in rows]
-    with open(folder / "per_class.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])  # there is a class at least
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _write_class_table(path: Path, result: EvaluationResult) -> None:
+    rows = [dataclasses.asdict(metrics) for metrics in result.coco_metrics.per_class]
+    if result.voc_metrics:
+        for row in rows:
+            voc_metrics = result.voc_metrics.per_class[row["name"]]
+            row |= {"VOC_AP": voc_metrics.AP, "VOC_AP11": voc_metrics.AP11}
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])  # every detector has at least one class
         writer.writeheader()
         writer.writerows(rows)
-    write_html_report(folder / "report.html", cfg, evaluated, checkpoint)

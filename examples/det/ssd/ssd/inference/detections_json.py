@@ -1,4 +1,4 @@
-"""detections.json: what was found in images or frames, in COCO's results format."""
+"""Collect detections in COCO's results format and write them to detections.json."""
 
 from __future__ import annotations
 
@@ -7,37 +7,64 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..boxes.ops import yxyx_to_xywh
+from ..config.schema import Config
 from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info
 from ..errors import UserError
 from ..models.postprocess import Detections
 
 
-class DetectionList:
-    """Detections gathered image by image. classes: names by label; category_ids: ids by label; images: how many came"""
+class CocoResults:
+    """Detections of many images in COCO's results format.
+
+    classes: class names by label, background first
+    category_ids: COCO category ids by label
+    entries: one dict for each detection, in the order in which images were added
+    num_images: images added so far, including those without detections
+    """
 
     def __init__(self, classes: Sequence[str], category_ids: Sequence[int]):
-        self.classes, self.category_ids = classes, category_ids
-        self.rows: list[dict] = []
-        self.images = 0
+        self.classes = classes
+        self.category_ids = category_ids
+        self.entries: list[dict] = []
+        self.num_images = 0
 
-    def add(self, image_id: int, file_name: str, detections: Detections, **more) -> None:
-        """Take in one image. detections: in its pixels; more: what else its rows shall have, {"frame": 0}"""
-        self.images += 1
+    def add(self, image_id: int, file_name: str, detections: Detections, **extra: object) -> None:
+        """Append the detections of one image.
+
+        detections: boxes in pixels of the original image
+        extra: further items of each entry, such as frame=0
+        """
+        self.num_images += 1
         boxes_xywh = yxyx_to_xywh(detections.boxes_yxyx).tolist()
-        for box, score, label in zip(boxes_xywh, detections.scores.tolist(), detections.labels.tolist()):
-            row = {"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score}
-            self.rows.append({**row, "file_name": file_name, **more, "category_name": self.classes[label]})
+        for bbox, score, label in zip(boxes_xywh, detections.scores.tolist(), detections.labels.tolist()):
+            self.entries.append(
+                {
+                    "image_id": image_id,
+                    "category_id": self.category_ids[label],
+                    "bbox": bbox,
+                    "score": score,
+                    "file_name": file_name,
+                    **extra,
+                    "category_name": self.classes[label],
+                }
+            )
 
     def write(self, path: Path) -> None:
-        """A JSON list with a detection in each line. Raises UserError."""
-        lines = ",\n ".join(json.dumps(row) for row in self.rows)
+        """Write a JSON list with one detection per line. Raises UserError if `path` cannot be written."""
+        lines = ",\n ".join(json.dumps(entry) for entry in self.entries)
         try:
             path.write_text(f"[{lines}]\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{path}: got {error.strerror.lower()}, expected a file that can be written") from None
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror or error}). "
+                "Free some disk space, or set --output to another folder."
+            ) from None
 
 
-def category_ids(cfg) -> list[int]:
-    """The ids by label of the annotations that the data in data_dir were made of, else the labels. cfg: Config"""
+def read_category_ids(cfg: Config) -> list[int]:
+    """Return the COCO category ids by label from dataset.json in data_dir; without that file, the labels themselves.
+
+    Index 0, the background, has id 0. Raises UserError if dataset.json is damaged.
+    """
     path = Path(cfg.data_dir) / DATASET_INFO_NAME
     return [0, *read_dataset_info(path).category_ids] if path.is_file() else list(range(cfg.num_classes))

@@ -1,4 +1,4 @@
-"""Boxes and captions drawn on images: readable at any size, never outside of the image, in a colour for each class."""
+"""Draw boxes and captions on images, in one colour per class; captions stay readable and inside the image."""
 
 from __future__ import annotations
 
@@ -13,187 +13,269 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-TRUTH_COLOR = (255, 255, 255)
-_GOLDEN = 0.6180339887  # steps of this part of a turn keep any number of hues apart
-_SMALLEST_TEXT = 8  # pixels; what is smaller cannot be read
+Color = tuple[int, int, int]  # RGB, 0..255
+Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
+
+GROUND_TRUTH_COLOR: Color = (255, 255, 255)
+_GOLDEN_RATIO = 0.6180339887  # multiples of it, modulo 1, keep any number of hues apart
+_MIN_FONT_SIZE = 8  # pixels; smaller text is not readable
 _MARGIN = 2  # pixels left and right of a caption's text
 
 
-def class_color(label: int) -> tuple[int, int, int]:
-    """RGB of a class index, the same in every picture, table and chart."""
+def class_color(label: int) -> Color:
+    """Return the RGB colour of a class index. Pictures, tables and charts all use it."""
     lightness = (0.45, 0.62, 0.34)[label % 3]
-    return tuple(round(255 * value) for value in colorsys.hls_to_rgb(label * _GOLDEN % 1, lightness, 0.85))
+    red, green, blue = colorsys.hls_to_rgb(label * _GOLDEN_RATIO % 1, lightness, 0.85)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_detections(
     image: np.ndarray, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 ) -> np.ndarray:
-    """Draw detections, the best on top -> a new image.
+    """Draw detections with class names and scores, the highest score on top.
 
-    image: (H, W, 3) uint8 RGB; boxes_yxyx: (D, 4) pixels; scores: (D,); labels: (D,); classes: names by label, of
-    which those that no font of this machine can write are shown as `class 3`
+    image: (H, W, 3) uint8 RGB; it is not changed
+    boxes_yxyx: (D, 4) corners in pixels, y first
+    scores: (D,) float, 0..1
+    labels: (D,) int, 1..K-1
+    classes: names by label; a name that no installed font can display becomes `class <label>`
+    Returns a new (H, W, 3) uint8 RGB image.
     """
     order = np.argsort(scores, kind="stable")
-    captions = [(_legible(classes[labels[i]], labels[i]), f"{scores[i]:.2f}") for i in order]
-    return draw_boxes(image, boxes_yxyx[order], captions, [class_color(int(labels[i])) for i in order])
+    captions = [(_displayable_name(classes[labels[i]], labels[i]), f"{scores[i]:.2f}") for i in order]
+    colors = [class_color(int(labels[i])) for i in order]
+    return draw_boxes(image, boxes_yxyx[order], captions=captions, colors=colors)
 
 
-def draw_truth(
+def draw_ground_truth(
     image: np.ndarray, boxes_yxyx: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Draw annotated objects in white, named below their box if `classes` are given -> a new image."""
-    captions = [(_legible(classes[label], label),) if classes else () for label in labels]
-    return draw_boxes(image, boxes_yxyx, captions, [TRUTH_COLOR] * len(captions), below=True)
+    """Draw ground-truth boxes in white, with class names below them if `classes` is given.
+
+    image: (H, W, 3) uint8 RGB; it is not changed
+    boxes_yxyx: (M, 4) corners in pixels, y first
+    labels: (M,) int, 1..K-1
+    Returns a new (H, W, 3) uint8 RGB image.
+    """
+    captions = [(_displayable_name(classes[label], label),) if classes else () for label in labels]
+    colors = [GROUND_TRUTH_COLOR] * len(captions)
+    return draw_boxes(image, boxes_yxyx, captions=captions, colors=colors, captions_below=True)
 
 
 def draw_boxes(
     image: np.ndarray,
     boxes_yxyx: np.ndarray,
     captions: Sequence[Sequence[str]],
-    colors: Sequence[tuple[int, int, int]],
-    below: bool = False,
+    colors: Sequence[Color],
+    captions_below: bool = False,
 ) -> np.ndarray:
-    """Draw boxes with captions in the given order, the captions above all boxes -> a new image.
+    """Draw boxes in the given order, then their captions on top of all boxes.
 
-    captions: the words of each, the first a name that is cut short where there is no room; below: captions go under
-    their boxes if they can
+    image: (H, W, 3) uint8 RGB; it is not changed
+    boxes_yxyx: (N, 4) corners in pixels, y first; parts outside of the image move to its border
+    captions: N sequences of strings that are joined by spaces; the first string is shortened if space is short
+    captions_below: prefer the place below a box over the one above it
+    Returns a new (H, W, 3) uint8 RGB image.
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    size = picture.size
-    mean_side = math.sqrt(size[0] * size[1])
-    width, edge = max(1, round(mean_side / 300)), round(mean_side / 1200 + 0.4)
-    corners = [_inside(box, size) for box in np.asarray(boxes_yxyx).tolist()]
-    for (x0, y0, x1, y1), color in zip(corners, colors):
-        # A dark line around a coloured one is seen on bright and on dark images.
-        if edge:
-            draw.rectangle((x0 - edge, y0 - edge, x1 + edge, y1 + edge), outline=(0, 0, 0), width=edge)
-        draw.rectangle((x0, y0, x1, y1), outline=color, width=width)
-    _draw_captions(draw, size, corners, captions, colors, below)
+    mean_side = math.sqrt(picture.width * picture.height)
+    line_width, outline_width = max(1, round(mean_side / 300)), round(mean_side / 1200 + 0.4)
+    rectangles = [_to_pixels(box, picture.size) for box in np.asarray(boxes_yxyx).tolist()]
+    for (x0, y0, x1, y1), color in zip(rectangles, colors):
+        # A dark outline around the coloured line keeps it visible on bright images.
+        if outline_width:
+            outer = (x0 - outline_width, y0 - outline_width, x1 + outline_width, y1 + outline_width)
+            draw.rectangle(outer, outline=(0, 0, 0), width=outline_width)
+        draw.rectangle((x0, y0, x1, y1), outline=color, width=line_width)
+    _draw_captions(
+        draw,
+        image_size=picture.size,
+        rectangles=rectangles,
+        captions=captions,
+        colors=colors,
+        captions_below=captions_below,
+    )
     return np.array(picture)
 
 
-def _draw_captions(draw: ImageDraw.ImageDraw, size: tuple[int, int], corners, captions, colors, below: bool) -> None:
-    """Write what can be read: the last first, as long as they leave half of the picture and one another free."""
-    pixels = min(max(11, round(math.sqrt(size[0] * size[1]) / 42)), int(0.85 * (size[1] - 4)))
-    room = min(size[0], max(size[0] // 3, 10 * pixels))
-    placed, free = [], size[0] * size[1] / 2
-    for box, words, color in reversed(list(zip(corners, captions, colors))):
-        font, text = _fit(words, pixels, room)
-        wide, high = _text_size(font, text) if text else (0, 0)
-        if not text or high > size[1] or wide * high > free:
+def _draw_captions(
+    draw: ImageDraw.ImageDraw,
+    image_size: tuple[int, int],
+    rectangles: Sequence[Rectangle],
+    captions: Sequence[Sequence[str]],
+    colors: Sequence[Color],
+    captions_below: bool,
+) -> None:
+    """Draw the captions that have room, the last one first.
+
+    Together they cover at most half of the image. A caption that earlier ones would hide by more than half is left out.
+    image_size: (width, height) in pixels
+    """
+    image_width, image_height = image_size
+    font_size = min(max(11, round(math.sqrt(image_width * image_height) / 42)), int(0.85 * (image_height - 4)))
+    max_width = min(image_width, max(image_width // 3, 10 * font_size))
+    placed: list[tuple[Rectangle, ImageFont.FreeTypeFont, str, Color]] = []
+    area_left = image_width * image_height / 2
+    for rectangle, parts, color in reversed(list(zip(rectangles, captions, colors))):
+        fitted = _fit_text(parts, font_size=font_size, max_width=max_width)
+        if fitted is None:
             continue
-        place, hidden = _place(box, (wide, high), size, below, [other for other, *_ in placed])
-        if hidden <= wide * high / 2:
+        font, text = fitted
+        width, height = _text_size(font, text)
+        if height > image_height or width * height > area_left:
+            continue
+        place, hidden_pixels = _place_caption(
+            rectangle,
+            text_size=(width, height),
+            image_size=image_size,
+            below=captions_below,
+            others=[other for other, *_ in placed],
+        )
+        if hidden_pixels <= width * height / 2:
             placed.append((place, font, text, color))
-            free -= wide * high
+            area_left -= width * height
     for place, font, text, color in reversed(placed):
-        _write(draw, place, font, text, color)
+        _draw_caption(draw, place=place, font=font, text=text, color=color)
 
 
-def _inside(box_yxyx: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Corner pixels x0, y0, x1, y1 of a box, within an image of `size` (width, height)."""
+def _to_pixels(box_yxyx: Sequence[float], image_size: tuple[int, int]) -> Rectangle:
+    """Round a box to the pixels of its first and last row and column, clipped to an image of (width, height) pixels."""
     y0, x0, y1, x1 = box_yxyx
-    width, height = size
-    x0, y0 = (min(max(round(value), 0), side - 1) for value, side in ((x0, width), (y0, height)))
-    x1, y1 = (min(max(round(value) - 1, low), side - 1) for value, low, side in ((x1, x0, width), (y1, y0, height)))
-    return x0, y0, x1, y1
+    width, height = image_size
+    left, top = (min(max(round(value), 0), side - 1) for value, side in ((x0, width), (y0, height)))
+    right, bottom = (
+        min(max(round(value) - 1, low), side - 1) for value, low, side in ((x1, left, width), (y1, top, height))
+    )
+    return left, top, right, bottom
 
 
-def _place(corners, text_size, size, below: bool, others) -> tuple[tuple[int, int, int, int], int]:
-    """The rectangle x0, y0, x1, y1 of a caption: at its box, in the image, and where the fewest of its pixels, which
-    are given too, lie on `others`."""
-    (x0, y0, x1, y1), (wide, high), (width, height) = corners, text_size, size
-    above, top, bottom, under = y0 - high, y0, y1 + 1 - high, y1 + 1
-    rows = (under, bottom, above, top) if below else (above, top, under, bottom)
-    places = [(x, y) for y in rows for x in (x0, x1 + 1 - wide)]
-    inside = [(x, y) for x, y in places if 0 <= x <= width - wide and 0 <= y <= height - high]
-    # Of a box at the border, or one larger than the image but narrower than its name, the place is moved inwards.
-    inside = inside or [(min(max(x, 0), width - wide), min(max(y, 0), height - high)) for x, y in places]
-    rectangles = [(x, y, x + wide, y + high) for x, y in inside]
-    hidden = [sum(_overlap(rectangle, other) for other in others) for rectangle in rectangles]
-    return rectangles[hidden.index(min(hidden))], min(hidden)
+def _place_caption(
+    box: Rectangle,
+    text_size: tuple[int, int],
+    image_size: tuple[int, int],
+    below: bool,
+    others: Sequence[Rectangle],
+) -> tuple[Rectangle, int]:
+    """Choose the place of a caption: at its box, inside the image, and where it overlaps `others` least.
+
+    text_size, image_size: (width, height) in pixels
+    below: try the places below the box first, not those above it
+    Returns the rectangle of the caption, and how many of its pixels overlap `others`.
+    """
+    x0, y0, x1, y1 = box
+    text_width, text_height = text_size
+    image_width, image_height = image_size
+    max_x, max_y = image_width - text_width, image_height - text_height
+    outside_top, inside_top, inside_bottom, outside_bottom = y0 - text_height, y0, y1 + 1 - text_height, y1 + 1
+    if below:
+        rows = (outside_bottom, inside_bottom, outside_top, inside_top)
+    else:
+        rows = (outside_top, inside_top, outside_bottom, inside_bottom)
+    candidates = [(x, y) for y in rows for x in (x0, x1 + 1 - text_width)]
+    inside = [(x, y) for x, y in candidates if 0 <= x <= max_x and 0 <= y <= max_y]
+    # No candidate is inside for a box at the border, or for a large box that is narrower than its caption.
+    inside = inside or [(min(max(x, 0), max_x), min(max(y, 0), max_y)) for x, y in candidates]
+    rectangles = [(x, y, x + text_width, y + text_height) for x, y in inside]
+    hidden_pixels = [sum(_intersection_area(rectangle, other) for other in others) for rectangle in rectangles]
+    return rectangles[hidden_pixels.index(min(hidden_pixels))], min(hidden_pixels)
 
 
-def _overlap(first, second) -> int:
-    """Pixels that two rectangles share."""
-    wide = min(first[2], second[2]) - max(first[0], second[0])
-    high = min(first[3], second[3]) - max(first[1], second[1])
-    return max(wide, 0) * max(high, 0)
+def _intersection_area(first: Rectangle, second: Rectangle) -> int:
+    """Return the number of pixels that two rectangles share."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0) * max(height, 0)
 
 
-def _write(draw: ImageDraw.ImageDraw, place, font, text: str, color) -> None:
+def _draw_caption(
+    draw: ImageDraw.ImageDraw, place: Rectangle, font: ImageFont.FreeTypeFont, text: str, color: Color
+) -> None:
+    """Fill a rectangle with `color` and write black or white text on it, whichever contrasts more."""
     x0, y0, x1, y1 = place
     draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
-    brightness = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]  # luma of ITU-R BT.601
-    draw.text((x0 + _MARGIN, y0 + 1), text, font=font, fill=(0, 0, 0) if brightness > 140 else (255, 255, 255))
+    luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]  # ITU-R BT.601
+    draw.text((x0 + _MARGIN, y0 + 1), text, font=font, fill=(0, 0, 0) if luma > 140 else (255, 255, 255))
 
 
-def _fit(words: Sequence[str], pixels: int, width: int) -> tuple[ImageFont.FreeTypeFont | None, str]:
-    """The font, and what of the words has room: all, the first of them cut short, it alone, or some of its letters."""
-    if not words or pixels < _SMALLEST_TEXT:
-        return None, ""
-    font = _load_font(_font_with(_letters("".join(words))) or _our_font(), pixels)
-    name, *rest = words
-    for shown, fewest in ((rest, 6), ([], 1)):
+def _fit_text(parts: Sequence[str], font_size: int, max_width: int) -> tuple[ImageFont.FreeTypeFont, str] | None:
+    """Shorten a caption to a width in pixels.
 
-        def wide(letters: int) -> int:
-            return _text_size(font, _shorten(name, letters, shown))[0]
+    First try all parts, with at least 6 characters of the first one; then the first part alone, with at least 1.
+    Returns the font and the text, or None if there is no text or no room for any.
+    """
+    if not parts or font_size < _MIN_FONT_SIZE:
+        return None
+    font = _load_font(_find_font(_visible_characters("".join(parts))) or _default_font(), font_size)
+    name, *rest = parts
+    for shown_rest, min_length in ((rest, 6), ([], 1)):
+        length = _max_name_length(font, name=name, rest=shown_rest, max_width=max_width)
+        if length >= min(min_length, len(name)):
+            text = _join_caption(name, length, shown_rest)
+            return (font, text) if text else None
+    return None
 
-        whole = wide(len(name)) <= width
-        letters = len(name) if whole else bisect.bisect_right(range(len(name)), width, key=wide) - 1
-        if letters >= min(fewest, len(name)):
-            return font, _shorten(name, letters, shown)
-    return font, ""
+
+def _max_name_length(font: ImageFont.FreeTypeFont, name: str, rest: Sequence[str], max_width: int) -> int:
+    """Return how many characters of `name` fit into `max_width` pixels together with `rest`; -1 if no number fits."""
+
+    def width_at(length: int) -> int:
+        return _text_size(font, _join_caption(name, length, rest))[0]
+
+    if width_at(len(name)) <= max_width:
+        return len(name)
+    return bisect.bisect_right(range(len(name)), max_width, key=width_at) - 1
 
 
-def _shorten(name: str, letters: int, rest: Sequence[str]) -> str:
-    return " ".join([name if letters == len(name) else f"{name[:letters]}…", *rest])
+def _join_caption(name: str, length: int, rest: Sequence[str]) -> str:
+    """Join a name, cut after `length` characters and then marked by an ellipsis, and the rest of a caption."""
+    return " ".join([name if length == len(name) else f"{name[:length]}…", *rest])
 
 
 def _text_size(font: ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
-    """(width, height) in pixels of a caption with its margins."""
+    """Return (width, height) in pixels of a caption with its margins."""
     ascent, descent = font.getmetrics()
     return math.ceil(font.getlength(text)) + 2 * _MARGIN, ascent + descent + 2
 
 
-def _legible(name: str, label: int) -> str:
-    """A class name in one line; its number, if its letters are in no font."""
+def _displayable_name(name: str, label: int) -> str:
+    """Return a class name in one line, or `class <label>` if no font has all its characters."""
     name = " ".join(name.split())
-    return name if name and _font_with(_letters(name)) else f"class {label}"
+    return name if name and _find_font(_visible_characters(name)) else f"class {label}"
 
 
-def _letters(text: str) -> frozenset[str]:
+def _visible_characters(text: str) -> frozenset[str]:
     return frozenset(text) - frozenset(" ")
 
 
 @functools.lru_cache(maxsize=1024)
-def _font_with(letters: frozenset[str]) -> str | None:
-    """The first font that has all letters: ours, else one of the system, for class names in Chinese for example."""
-    if all("!" <= letter <= "~" for letter in letters):  # nothing to look for, and a second saved
-        return _our_font()
+def _find_font(characters: frozenset[str]) -> str | None:
+    """Return the path of a font that has all characters: the default one if possible, else one of the system."""
+    if all("!" <= character <= "~" for character in characters):  # ASCII; saves a second for importing font_manager
+        return _default_font()
     from matplotlib import font_manager, ft2font
 
     def has_all(path: str) -> bool:
         try:
-            return {ord(letter) for letter in letters} <= set(ft2font.FT2Font(path).get_charmap())
+            return {ord(character) for character in characters} <= set(ft2font.FT2Font(path).get_charmap())
         except (OSError, RuntimeError):
             return False
 
-    if has_all(_our_font()):
-        return _our_font()
-    # The font of last resort has a sign for every letter, which only tells what kind of letter is missing.
+    if has_all(_default_font()):
+        return _default_font()
+    # Fonts of last resort map every character to a placeholder for its script.
     paths = {font.fname for font in font_manager.fontManager.ttflist if "last resort" not in font.name.lower()}
     return next(filter(has_all, sorted(paths)), None)
 
 
 @functools.lru_cache(maxsize=1)
-def _our_font() -> str:
-    """DejaVu Sans, which comes with matplotlib."""
-    (package,) = importlib.util.find_spec("matplotlib").submodule_search_locations
-    return str(Path(package) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
+def _default_font() -> str:
+    """Return the path of DejaVu Sans, which matplotlib ships."""
+    package = importlib.util.find_spec("matplotlib")  # finds the folder without importing matplotlib, which is slow
+    assert package is not None and package.origin is not None
+    return str(Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
 @functools.lru_cache(maxsize=64)
-def _load_font(path: str, pixels: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(path, pixels)
+def _load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)

@@ -1,11 +1,12 @@
-"""Prediction on image files: read and drawn in threads while the network runs."""
+"""Predict image files: threads read the next images and draw the last ones while the network runs."""
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -14,92 +15,111 @@ import numpy as np
 from ..data.images import JPEG_SUFFIXES, read_image_file
 from ..errors import UserError
 from ..models.postprocess import Detections
+from ..runtime.interrupt import Interrupt
+from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
-from .detections_json import DetectionList
+from .detections_json import CocoResults
 from .drawing import draw_detections
-from .predictor import Predictor
+from .predictor import Predictor, PreprocessedImage
 from .sources import InputImage
+
+
+@dataclasses.dataclass(frozen=True)
+class _BatchItem:
+    """One image of a batch. image_id: its position among all inputs, from 1"""
+
+    image_id: int
+    input_image: InputImage
+    preprocessed: PreprocessedImage
 
 
 def predict_image_files(
     predictor: Predictor,
-    photos: list[InputImage],
+    images: Sequence[InputImage],
     output: Path,
-    listed: DetectionList,
+    results: CocoResults,
     batch_size: int,
-    workers: int,
-    stop,
+    num_workers: int,
+    interrupt: Interrupt,
 ) -> int:
-    """Draw the detections of every photo below `output` and list them, until `stop` is true.
+    """Predict images, add their detections to `results`, and write drawn copies below `output`.
 
-    Files that cannot be read are told on stderr and passed over. -> how many they were. Raises UserError.
+    num_workers: threads that read and draw
+    interrupt: checked after each image; if it is true, the images of complete batches are still drawn
+    Files that cannot be read are reported on stderr and skipped. Returns their number.
+    Raises UserError if a drawn copy cannot be written.
     """
 
-    def read(photo: InputImage):
+    def read(image: InputImage) -> PreprocessedImage | OSError | ValueError:
         try:
-            return predictor.prepare(read_image_file(photo.path))
+            return predictor.preprocess(read_image_file(image.path))
         except (OSError, ValueError) as error:
             return error
 
-    failed, batch, drawings = 0, [], collections.deque()
-    with Progress(len(photos), "predicting", "images") as progress, ThreadPoolExecutor(workers) as pool:
-        reads = prefetch(pool, read, photos, 2 * batch_size)
-        for number, (photo, found) in enumerate(zip(photos, reads), start=1):
-            if isinstance(found, Exception):
-                failed += 1
-                progress.bar.write(_tell(photo, found), file=sys.stderr)
+    num_unreadable = 0
+    batch: list[_BatchItem] = []
+    drawings: collections.deque[Future[None]] = collections.deque()
+    with Progress(len(images), "predicting", "images") as progress, ThreadPoolExecutor(num_workers) as pool:
+        preprocessed = prefetch(pool, read, images, ahead=2 * batch_size)
+        for image_id, (image, result) in enumerate(zip(images, preprocessed), start=1):
+            is_last = image_id == len(images)
+            if isinstance(result, Exception):
+                num_unreadable += 1
+                reason = result.strerror if isinstance(result, OSError) and result.strerror else result
+                message = f"{image.path}: cannot be read as an image ({reason}). The file is skipped."
+                progress.bar.write(message, file=sys.stderr)
                 progress.update()
             else:
-                batch.append((number, photo, *found))
-            if len(batch) == batch_size or (batch and number == len(photos)):
-                numbers, chosen, prepared, sizes = zip(*batch)
-                found = predictor.detect(prepared, sizes, batch_size)
-                for image_id, photo, detections in zip(numbers, chosen, found):
-                    listed.add(image_id, photo.name, detections)
-                    drawings.append(pool.submit(draw_image_file, photo, output, detections, predictor.classes))
+                batch.append(_BatchItem(image_id, input_image=image, preprocessed=result))
+            if len(batch) == batch_size or (batch and is_last):
+                found = predictor.detect_batch([item.preprocessed for item in batch], batch_size)
+                for item, detections in zip(batch, found):
+                    results.add(item.image_id, item.input_image.name, detections)
+                    drawing = pool.submit(
+                        draw_image_file,
+                        item.input_image,
+                        output=output,
+                        detections=detections,
+                        classes=predictor.classes,
+                    )
+                    drawings.append(drawing)
                 batch = []
-            while drawings and (drawings[0].done() or len(drawings) > 2 * batch_size or number == len(photos)):
+            while drawings and (drawings[0].done() or len(drawings) > 2 * batch_size or is_last):
                 drawings.popleft().result()
                 progress.update()
-            if stop:
+            if interrupt:
                 break
         for drawing in drawings:
             drawing.result()
-    return failed
+    return num_unreadable
 
 
-def _tell(photo: InputImage, error: Exception) -> str:
-    reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
-    return f"{photo.path}: got {reason}, expected a whole image; passed over"
+def draw_image_file(image: InputImage, output: Path, detections: Detections, classes: Sequence[str]) -> None:
+    """Write a copy of an image with its detections below `output`: a JPEG as JPEG of quality 95, others as PNG.
 
-
-def prefetch(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
-    """function(item) for each item, in order, run in a pool for at most `ahead` items before they are asked for."""
-    pending = collections.deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
-def draw_image_file(photo: InputImage, output: Path, detections: Detections, classes) -> None:
-    """Write a photo with its detections below `output`: JPEGs as JPEG of quality 95, all else as PNG. Raises UserError.
-
-    It reads the photo a second time: to keep a batch of large ones would take gigabytes.
+    The file is read a second time, because a batch of large images would take gigabytes of memory.
+    detections: boxes in pixels of the upright image
+    classes: names by label
+    Raises UserError if the copy cannot be written.
     """
-    target = output / photo.drawn_name
+    target = output / image.output_name
     try:
-        image = read_image_file(photo.path)
-        drawn = draw_detections(image, detections.boxes_yxyx, detections.scores, detections.labels, classes)
-        is_jpeg = target.suffix.lower() in JPEG_SUFFIXES
-        options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]) if is_jpeg else (".png", [])
-        encoded = cv2.imencode(options[0], cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), options[1])[1]
+        drawn = draw_detections(
+            read_image_file(image.path),
+            boxes_yxyx=detections.boxes_yxyx,
+            scores=detections.scores,
+            labels=detections.labels,
+            classes=classes,
+        )
+        bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+        if target.suffix.lower() in JPEG_SUFFIXES:
+            _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        else:
+            _, encoded = cv2.imencode(".png", bgr)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(np.asarray(encoded).tobytes())
     except OSError as error:
         raise UserError(
-            f"{error.filename or target}: got {(error.strerror or str(error)).lower()}, expected to draw {photo.path} "
-            f"into {target}; check the folder and the space left"
+            f"{target}: cannot be written for {image.path} ({error.filename or target}: {error.strerror or error}). "
+            "Check the folder and the free disk space."
         ) from None

@@ -1,4 +1,4 @@
-"""Inference: from uint8 images to candidates in one graph, to detections on the host."""
+"""Inference network: from uint8 images to top-k candidates in one graph, then to detections on the host."""
 
 from __future__ import annotations
 
@@ -6,73 +6,95 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
+import mindspore.dataset as ds
 import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor
 
+from ..config.schema import Config
 from ..models.layers import NormalizeImage
-from ..models.postprocess import Detections, DetectionSelector, create_postprocess
+from ..models.postprocess import Detections, MulticlassNMS, create_postprocess
 
 
 class InferenceNet(nn.Cell):
-    """Normalisation, detector, decoding and top-k."""
+    """Normalise images, run the detector, decode boxes and select the top-k candidates.
 
-    def __init__(self, detector: nn.Cell, candidates: nn.Cell):
+    detector: SSD
+    postprocess: TopKCandidates, from raw predictions to candidates
+    """
+
+    def __init__(self, detector: nn.Cell, postprocess: nn.Cell):
         super().__init__(auto_prefix=False)
         self.normalize = NormalizeImage()
         self.detector = detector
-        self.candidates = candidates
+        self.postprocess = postprocess
 
     def construct(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """image: (B, H, W, 3) uint8 -> boxes_yxyx (B, T, 4) 0..1, scores (B, T), labels (B, T)"""
+        """Return the candidates of a batch.
+
+        image: (B, H, W, 3) uint8 RGB
+        Returns boxes_yxyx (B, T, 4) corners in 0..1, y first; scores (B, T) 0..1; labels (B, T) int32.
+        """
         box_offsets, cls_logits = self.detector(self.normalize(image))
-        return self.candidates(box_offsets, cls_logits)
+        return self.postprocess(box_offsets, cls_logits)
 
 
-def create_inference_net(cfg, detector: nn.Cell) -> InferenceNet:
-    """cfg: Config; anchors: boxes.anchors object"""
+def create_inference_net(cfg: Config, detector: nn.Cell) -> InferenceNet:
+    """Create the inference network of a recipe. detector: SSD, with its weights and `anchors`, in any precision."""
     return InferenceNet(detector, create_postprocess(cfg, detector.anchors))
 
 
-def create_selector(cfg) -> DetectionSelector:
-    """cfg: Config"""
-    return DetectionSelector(cfg.min_score, cfg.nms_threshold, cfg.max_detections, cfg.nms, cfg.soft_nms_sigma)
+def create_nms(cfg: Config) -> MulticlassNMS:
+    """Create the score threshold and non-maximum suppression of a recipe."""
+    return MulticlassNMS(
+        min_score=cfg.min_score,
+        nms_threshold=cfg.nms_threshold,
+        max_detections=cfg.max_detections,
+        nms=cfg.nms,
+        soft_nms_sigma=cfg.soft_nms_sigma,
+    )
 
 
 @dataclasses.dataclass
-class Stopwatch:
-    """Seconds that an evaluation waited for data, for the network, and for post-processing on the host.
+class InferenceTimes:
+    """Wall-clock time of each stage of detect_dataset.
 
-    The first batch compiles the graph, so the network's time with it is kept apart.
+    The first batch compiles the graph, so its network time is kept apart.
+    num_images: images processed so far
+    first_batch_images: images in the first batch
+    data_seconds: waiting for the data pipeline
+    first_batch_seconds: network time of the first batch, compilation included
+    network_seconds: network time of all other batches
+    postprocessing_seconds: non-maximum suppression on the host
     """
 
-    images: int = 0
-    first_images: int = 0
-    data: float = 0.0
-    first_network: float = 0.0
-    network: float = 0.0
-    postprocessing: float = 0.0
+    num_images: int = 0
+    first_batch_images: int = 0
+    data_seconds: float = 0.0
+    first_batch_seconds: float = 0.0
+    network_seconds: float = 0.0
+    postprocessing_seconds: float = 0.0
 
-    def rates(self) -> dict[str, float]:
-        """{part: images/s}; that of the network without the first batch where there is another"""
-        images, seconds = self.images - self.first_images, self.network
-        if not images:
-            images, seconds = self.images, self.first_network
+    def images_per_second(self) -> dict[str, float]:
+        """Return the throughput of each stage. That of the network excludes the first batch if there are others."""
+        network_images, network_seconds = self.num_images - self.first_batch_images, self.network_seconds
+        if not network_images:
+            network_images, network_seconds = self.num_images, self.first_batch_seconds
         return {
-            "data": self.images / max(self.data, 1e-9),
-            "network": images / max(seconds, 1e-9),
-            "postprocessing": self.images / max(self.postprocessing, 1e-9),
+            "data": self.num_images / max(self.data_seconds, 1e-9),
+            "network": network_images / max(network_seconds, 1e-9),
+            "postprocessing": self.num_images / max(self.postprocessing_seconds, 1e-9),
         }
 
 
-def detect(
-    net: nn.Cell, selector: DetectionSelector, dataset, stopwatch: Stopwatch
+def detect_dataset(
+    net: InferenceNet, nms: MulticlassNMS, dataset: ds.Dataset, times: InferenceTimes
 ) -> Iterator[tuple[int, Detections]]:
-    """Every image of a `val` dataset with its detections. net: InferenceNet -> (image id, detections)
+    """Yield (image id, detections) for every image of a `val` dataset, and add the time of each stage to `times`.
 
-    The network is in evaluation mode while this runs, and back in its former mode afterwards.
+    The network is in evaluation mode meanwhile, and in its former mode afterwards.
     """
-    was_training = net.detector.training  # not the mode of `net`, which may be new around a detector in training
+    was_training = net.detector.training  # `net` itself may be new around a detector in training, so ask the detector
     net.set_train(False)
     batch_size = dataset.get_batch_size()
     batches = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
@@ -80,27 +102,31 @@ def detect(
         while True:
             start = time.perf_counter()
             batch = next(batches, None)
-            stopwatch.data += time.perf_counter() - start
+            times.data_seconds += time.perf_counter() - start
             if batch is None:
                 return
             start = time.perf_counter()
-            outputs = run_batch(net, batch["image"], batch_size)
+            boxes_yxyx, scores, labels = run_batch(net, batch["image"], batch_size)
             seconds = time.perf_counter() - start
-            if stopwatch.images:
-                stopwatch.network += seconds
+            if times.num_images:
+                times.network_seconds += seconds
             else:
-                stopwatch.first_images, stopwatch.first_network = len(batch["image"]), seconds
-            stopwatch.images += len(batch["image"])
+                times.first_batch_images, times.first_batch_seconds = len(batch["image"]), seconds
+            times.num_images += len(batch["image"])
             start = time.perf_counter()
-            found = selector(*outputs, batch["original_size"])
-            stopwatch.postprocessing += time.perf_counter() - start
-            yield from zip(batch["image_id"].tolist(), found)
+            detections = nms(boxes_yxyx, scores, labels=labels, sizes=batch["original_size"])
+            times.postprocessing_seconds += time.perf_counter() - start
+            yield from zip(batch["image_id"].tolist(), detections)
     finally:
         net.set_train(was_training)
 
 
-def run_batch(net: nn.Cell, image: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """image: (b, H, W, 3) uint8, b up to batch_size -> boxes_yxyx (b, T, 4) 0..1, scores (b, T), labels (b, T)"""
-    # A smaller batch is filled up, because another shape would be another graph to compile.
-    filled = np.concatenate([image, np.zeros((batch_size - len(image), *image.shape[1:]), image.dtype)])
-    return [output.asnumpy()[: len(image)] for output in net(Tensor(filled))]
+def run_batch(net: nn.Cell, images: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Run the network on one batch, padded with black images to batch_size.
+
+    images: (b, H, W, 3) uint8 RGB, 1 <= b <= batch_size
+    Returns boxes_yxyx (b, T, 4) corners in 0..1, y first; scores (b, T) 0..1; labels (b, T) int32.
+    """
+    # Pad, because MindSpore would compile another graph for another shape.
+    padding = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
+    return [output.asnumpy()[: len(images)] for output in net(Tensor(np.concatenate([images, padding])))]

@@ -1,4 +1,4 @@
-"""What predict.py is given: images, by name, folder or pattern, or one video or camera; all of it found before work."""
+"""Inputs of predict.py: find image files, or open a video file or a camera, before any other work starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import glob
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,179 +18,211 @@ from ..data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES
 from ..errors import UserError
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .mts .m2ts .ts".split())
-DEFAULT_RATE = 25.0  # frames a second of a source that tells none, as many cameras do
+DEFAULT_FPS = 25.0  # for sources that report no frame rate, such as many cameras
 
 
 @dataclasses.dataclass(frozen=True)
 class InputImage:
-    """An image file. name: its path below the folder that all given images have in common, with `/`; drawn_name: that
-    of its drawn picture, which no other has: JPEGs and PNGs keep their name, others become NAME.png"""
+    """An image file to predict.
+
+    name: path relative to the common folder of all inputs, with `/`
+    output_name: name of the drawn copy below --output; unique. JPEGs and PNGs keep their name, others get `.png`
+    appended.
+    """
 
     path: Path
     name: str
-    drawn_name: str
+    output_name: str
 
 
 class Video:
-    """The frames of a video file or a camera, once.
+    """Frames of a video file or a camera, which can be iterated once.
 
-    capture: cv2.VideoCapture or an object with its `read`, `get` and `release`; name: the file's, or cameraN;
-    live: whether it comes from a camera, and goes on whether or not someone reads
-    rate: frames a second; total: how many frames the file says it has, None if it does not
+    capture: cv2.VideoCapture, or an object with its `read` and `get`
+    name: file name, or `camera<number>`
+    is_camera: True for a camera, which keeps producing frames while nobody reads them
+    fps: frames per second
+    num_frames: number of frames according to the file; None if it is unknown
     """
 
-    def __init__(self, capture, name: str, live: bool):
-        self.capture, self.name, self.live = capture, name, live
-        rate, total = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.rate = rate if math.isfinite(rate) and rate > 0 else DEFAULT_RATE
-        self.total = int(total) if not live and total > 0 else None
+    def __init__(self, capture: cv2.VideoCapture, name: str, is_camera: bool):
+        self.capture = capture
+        self.name = name
+        self.is_camera = is_camera
+        fps, num_frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.fps = fps if math.isfinite(fps) and fps > 0 else DEFAULT_FPS
+        self.num_frames = int(num_frames) if not is_camera and num_frames > 0 else None
 
     @property
-    def drawn_name(self) -> str:
+    def output_name(self) -> str:
+        """Name of the drawn video below --output."""
         return f"{Path(self.name).stem}.mp4"
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """(H, W, 3) uint8 RGB each, turned upright where the file says so."""
+        """Yield frames as (H, W, 3) uint8 RGB, rotated as the file's metadata says."""
         while True:
-            is_read, frame = self.capture.read()
-            if not is_read:
+            success, frame = self.capture.read()
+            if not success:
                 return
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
-def open_source(inputs: Sequence[str], output: Path) -> list[InputImage] | Video:
-    """What --input says: images sorted by path, each once, or a video that is open.
+def open_inputs(arguments: Sequence[str], output: Path) -> list[InputImage] | Video:
+    """Resolve the values of --input to image files, sorted by path and each listed once, or to an open video.
 
-    inputs: image files, folders and patterns, or one video file, or one camera index; output: folder that results go
-    to, in which no images are searched
-    Folders are searched to their depths, by file name suffix and without hidden files. A word is a pattern or a camera
-    only where no file has that name. Raises UserError if nothing is found, or if a result would replace an input.
+    arguments: image files, folders and glob patterns; or one video file; or one camera number
+    output: folder of the results, in which no images are searched
+    Folders are searched recursively for files with an image suffix; hidden files are skipped. A value is read as a
+    pattern or a camera number only if no file has that name.
+    Raises UserError if nothing is found, or if a result would overwrite an input.
     """
-    if len(inputs) == 1 and inputs[0].isdecimal() and len(inputs[0]) < 4 and not os.path.exists(inputs[0]):
-        return _open_video(int(inputs[0]), f"camera{int(inputs[0])}")
-    roots, paths = [], []
-    # The shell makes of photos/* the folder of earlier results in it, too.
-    for word in [word for word in inputs if os.path.realpath(word) != os.path.realpath(output)] or inputs:
-        root, found = _find(word, output)
+    if len(arguments) == 1 and arguments[0].isdecimal() and len(arguments[0]) < 4 and not os.path.exists(arguments[0]):
+        return _open_video(int(arguments[0]), name=f"camera{int(arguments[0])}")
+    # The shell expands photos/* to all entries, among them the folder with the results of the previous run.
+    without_output = [argument for argument in arguments if not _is_same_path(argument, output)]
+    roots: list[str] = []
+    paths: list[Path] = []
+    for argument in without_output or arguments:
+        root, found = _expand_argument(argument, output)
         roots.append(os.path.abspath(root))
         paths += found
     videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES]
     if videos and len(paths) > 1:
         raise UserError(
-            f"{videos[0]}: got a video among {len(paths)} files, expected images, or one video alone; "
-            "run predict.py once for each video"
+            f"--input: {videos[0]} is a video among {len(paths)} files. Run predict.py separately for each video."
         )
     if videos:
-        video = _open_video(str(videos[0]), videos[0].name)
-        _refuse_overwriting({output / video.drawn_name}, videos)
+        video = _open_video(str(videos[0]), name=videos[0].name)
+        _refuse_overwriting({output / video.output_name}, inputs=videos)
         return video
-    common = os.path.commonpath(roots)
-    absolute = {os.path.abspath(path): path for path in paths}
-    photos = _name({Path(os.path.relpath(path, common)).as_posix(): absolute[path] for path in sorted(absolute)})
-    _refuse_overwriting({output / photo.drawn_name for photo in photos}, paths)
-    return photos
+    common_folder = os.path.commonpath(roots)
+    by_absolute_path = {os.path.abspath(path): path for path in paths}
+    images = _assign_output_names(
+        {
+            Path(os.path.relpath(absolute_path, common_folder)).as_posix(): by_absolute_path[absolute_path]
+            for absolute_path in sorted(by_absolute_path)
+        }
+    )
+    _refuse_overwriting({output / image.output_name for image in images}, inputs=paths)
+    return images
 
 
-def _find(word: str, output: Path) -> tuple[Path, list[Path]]:
-    """The folder that a word of --input means, and the files it names in it."""
-    path = Path(word)
+def _expand_argument(argument: str, output: Path) -> tuple[Path, list[Path]]:
+    """Find the files that one value of --input stands for. Returns the folder they are searched in, and the files."""
+    path = Path(argument)
     if path.is_dir():
-        found = list(_search(path, output))
-        if not found:
+        images = list(_search_folder(path, output))
+        if not images:
             raise UserError(
-                f"--input: got {word}, a folder without images, expected one with files that end in .jpg, .png or alike"
+                f"--input: {argument} contains no images. Choose a folder with files that end in .jpg, .png or similar."
             )
-        return path, found
+        return path, images
     if os.path.lexists(path):
         return path.parent, [path]
-    if not glob.has_magic(word):
+    if not glob.has_magic(argument):
         raise UserError(
-            f"--input: got {word}, which does not exist, expected an image, a folder, a pattern, a video or the number "
-            "of a camera; check the path"
+            f"--input: {argument} does not exist. Give an image, a folder, a pattern, a video or a camera number."
         )
-    magic = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
-    root = Path(*path.parts[:magic])
-    return root, _match(word, root, output)
+    first_magic = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
+    root = Path(*path.parts[:first_magic])
+    return root, _expand_pattern(argument, root=root, output=output)
 
 
-def _match(pattern: str, root: Path, output: Path) -> list[Path]:
-    """Images that a pattern below `root` names, in folders that it names too; else videos. Not results in `output`."""
-    images, videos = [], []
-    for match in map(Path, glob.glob(pattern, recursive=True)):
-        if _is_within(match, output) and not _is_within(root, output):
+def _expand_pattern(pattern: str, root: Path, output: Path) -> list[Path]:
+    """Find the images that a glob pattern matches, also inside of matching folders; if there are none, the videos.
+
+    root: part of the pattern before its first wildcard
+    output: results in this folder are skipped, unless `root` is inside it
+    """
+    images: list[Path] = []
+    videos: list[Path] = []
+    for path in map(Path, glob.glob(pattern, recursive=True)):
+        if _is_within(path, output) and not _is_within(root, output):
             continue
-        if match.is_dir():
-            images += [] if "**" in pattern else _search(match, output)  # which names what is in folders by itself
-        elif match.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(match)
-        elif match.suffix.lower() in VIDEO_SUFFIXES:
-            videos.append(match)
+        if path.is_dir():
+            if "**" not in pattern:  # otherwise the pattern itself matches the files inside
+                images += _search_folder(path, output)
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(path)
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            videos.append(path)
     if not images and not videos:
-        raise UserError(
-            f"--input: got {pattern}, which matches no image, expected a pattern of existing files; check it"
-        )
+        raise UserError(f"--input: {pattern} matches no image and no video. Check the pattern.")
     return images or videos
+
+
+def _search_folder(folder: Path, output: Path) -> Iterator[Path]:
+    """Yield the images in a folder and its subfolders, except hidden files and the results in `output`."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not _is_same_path(os.path.join(parent, name), output)
+        ]
+        for name in names:
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield Path(parent) / name
+
+
+def _is_same_path(first: str | Path, second: str | Path) -> bool:
+    return os.path.realpath(first) == os.path.realpath(second)
 
 
 def _is_within(path: Path, folder: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _search(folder: Path, output: Path) -> Iterator[Path]:
-    """Images in a folder, to its depths; not those that earlier predictions left in `output`."""
-    for place, folders, names in os.walk(folder):
-        kept = [name for name in folders if not name.startswith(".")]
-        folders[:] = [name for name in kept if os.path.realpath(os.path.join(place, name)) != os.path.realpath(output)]
-        for name in names:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                yield Path(place) / name
-
-
-def _name(paths: dict[str, Path]) -> list[InputImage]:
-    """Photos of {name: path}, in that order."""
+def _assign_output_names(paths: dict[str, Path]) -> list[InputImage]:
+    """Create InputImages from {name: path}, in that order; append `.png` until each output name is unique."""
     taken = {name for name in paths if Path(name).suffix.lower() in JPEG_SUFFIXES | {".png"}}
-    photos = []
+    images = []
     for name, path in paths.items():
-        drawn = name
+        output_name = name
         if name not in taken:
-            while drawn == name or drawn in taken:
-                drawn += ".png"
-            taken.add(drawn)
-        photos.append(InputImage(path, name, drawn))
-    return photos
+            while output_name == name or output_name in taken:
+                output_name += ".png"
+            taken.add(output_name)
+        images.append(InputImage(path, name=name, output_name=output_name))
+    return images
 
 
-def _open_video(where: str | int, name: str) -> Video:
-    with quiet():
-        capture = cv2.VideoCapture(where)
+def _open_video(source: str | int, name: str) -> Video:
+    """Open a video file by its path, or a camera by its number. Raises UserError if OpenCV cannot open it."""
+    is_camera = isinstance(source, int)
+    with silence_native_stderr():
+        capture = cv2.VideoCapture(source)
     if not capture.isOpened():
-        what = f"camera {where}" if isinstance(where, int) else where
         raise UserError(
-            f"--input: got {what}, which OpenCV cannot open, expected "
-            + ("a connected camera that nobody else uses" if isinstance(where, int) else "a video; check the file")
+            f"--input: OpenCV cannot open camera {source}. Connect it, and close other programs that use it."
+            if is_camera
+            else f"--input: OpenCV cannot open {source} as a video. Check the file."
         )
-    return Video(capture, name, live=isinstance(where, int))
+    return Video(capture, name=name, is_camera=is_camera)
 
 
 @contextlib.contextmanager
-def quiet():
-    """Keep from the user what libraries write to stderr by themselves, where one line of ours says it."""
+def silence_native_stderr() -> Iterator[None]:
+    """Discard everything written to file descriptor 2 inside the block.
+
+    OpenCV and FFmpeg write there directly, bypassing sys.stderr; a UserError reports the same failure in one line.
+    """
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
-def _refuse_overwriting(outputs: set[Path], inputs: Sequence[Path]) -> None:
-    own = {os.path.realpath(path): path for path in inputs}
+def _refuse_overwriting(outputs: Collection[Path], inputs: Iterable[Path]) -> None:
+    """Raise UserError if an output file is one of the inputs."""
+    input_of = {os.path.realpath(path): path for path in inputs}
     for path in sorted(outputs):
-        if os.path.realpath(path) in own:
+        overwritten = input_of.get(os.path.realpath(path))
+        if overwritten is not None:
             raise UserError(
-                f"--output: got {path.parent}, where the picture drawn of {own[os.path.realpath(path)]} would replace "
-                "an input, expected another folder"
+                f"--output: results in {path.parent} would overwrite the input {overwritten}. Choose another folder."
             )

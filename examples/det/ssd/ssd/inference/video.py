@@ -1,4 +1,4 @@
-"""Prediction on the frames of a video or a camera: the next are read and the last are drawn while the network runs."""
+"""Predict a video or a camera: threads read the next frames and draw the last ones while the network runs."""
 
 from __future__ import annotations
 
@@ -7,115 +7,154 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 import numpy as np
 
 from ..errors import UserError
+from ..models.postprocess import Detections
+from ..runtime.interrupt import Interrupt
 from ..runtime.progress import Progress
-from .detections_json import DetectionList
+from .detections_json import CocoResults
 from .drawing import draw_detections
 from .predictor import Predictor
-from .sources import Video, quiet
+from .sources import Video, silence_native_stderr
 
 
 def predict_video(
-    predictor: Predictor, video: Video, output: Path, listed: DetectionList, batch_size: int, workers: int, stop
+    predictor: Predictor,
+    video: Video,
+    output: Path,
+    results: CocoResults,
+    batch_size: int,
+    num_workers: int,
+    interrupt: Interrupt,
 ) -> None:
-    """Write a video of the same rate and size with the detections of each frame drawn, and list them.
+    """Predict all frames, add their detections to `results`, and write a drawn video of the same rate and size.
 
-    It ends with the source, or when `stop` is true. Frames are counted from 0, image ids from 1. A camera goes on while
-    the network runs: its frames stay in the video for as long as it took to come to the next, and count as many.
-    Raises UserError.
+    num_workers: threads that read, resize and draw
+    interrupt: checked before each batch; if it is true, the video ends there
+    Image ids count predicted frames from 1. The entry `frame` counts frames of the drawn video from 0; the two differ
+    for a camera, which goes on while the network runs: its last frame is repeated until the next one is predicted.
+    Raises UserError if no frame can be read, or if the drawn video cannot be written.
     """
+    frames = iter(video)
 
-    def draw(frame: np.ndarray, detections) -> np.ndarray:
-        return draw_detections(frame, detections.boxes_yxyx, detections.scores, detections.labels, predictor.classes)
+    def read_batch() -> list[np.ndarray]:
+        return list(itertools.islice(frames, batch_size))
 
-    frames, count, began = iter(video), 0, None
-    # Where the end is not known, nothing can be said but the count, for which a terminal is needed.
-    shown = video.total is not None or sys.stderr.isatty()
+    def draw(frame: np.ndarray, detections: Detections) -> np.ndarray:
+        return draw_detections(
+            frame,
+            boxes_yxyx=detections.boxes_yxyx,
+            scores=detections.scores,
+            labels=detections.labels,
+            classes=predictor.classes,
+        )
+
+    num_frames = 0
+    start: float | None = None
     with (
-        Progress(video.total, "predicting", "frames", shown) as progress,
-        DrawnVideo(output / video.drawn_name, video.rate) as drawn_video,
-        ThreadPoolExecutor(workers) as pool,
+        Progress(video.num_frames, "predicting", "frames") as progress,
+        Mp4Writer(output / video.output_name, video.fps) as writer,
+        ThreadPoolExecutor(num_workers) as pool,
     ):
-        upcoming = pool.submit(lambda: list(itertools.islice(frames, batch_size)))
-        while not stop and (batch := upcoming.result()):
-            upcoming = pool.submit(lambda: list(itertools.islice(frames, batch_size)))
-            if video.live and began is not None:
-                drawn_video.hold(time.monotonic() - began)
-            found = predictor.detect(*zip(*pool.map(predictor.prepare, batch)), batch_size)
-            began = time.monotonic() if began is None else began  # behind the first batch, which compiles
+        next_batch = pool.submit(read_batch)
+        while not interrupt and (batch := next_batch.result()):
+            next_batch = pool.submit(read_batch)
+            if video.is_camera and start is not None:
+                writer.repeat_last_frame(until=time.monotonic() - start)
+            found = predictor.detect_batch(list(pool.map(predictor.preprocess, batch)), batch_size)
+            if start is None:
+                start = time.monotonic()  # after the first batch, which waits for the graph to compile
             for drawn, detections in zip(pool.map(draw, batch, found), found):
-                listed.add(count + 1, video.name, detections, frame=drawn_video.count)
-                drawn_video.write(drawn)
-                count += 1
+                results.add(num_frames + 1, video.name, detections, frame=writer.num_frames)
+                writer.write(drawn)
+                num_frames += 1
             progress.update(len(batch))
-    if not count and not stop:
-        raise UserError(f"{video.name}: got no frame, expected a video that OpenCV can decode; check the file")
-    if video.total and count < video.total and not stop:
-        print(f"{video.name}: got {count} of the {video.total} frames it says it has", file=sys.stderr)
+    if not num_frames and not interrupt:
+        raise UserError(f"{video.name}: OpenCV cannot decode any frame. Check the file.")
+    if video.num_frames and num_frames < video.num_frames and not interrupt:
+        print(
+            f"{video.name}: only {num_frames} of {video.num_frames} frames could be read. Check the file.",
+            file=sys.stderr,
+        )
 
 
-class DrawnVideo:
-    """An .mp4 file that frames are written to. rate: frames a second
+class Mp4Writer:
+    """Context manager that writes frames to an .mp4 file.
 
-    Of frames with an odd side the last row or column is left out, which OpenCV's writer cannot hold; rates above 65
-    have two decimals.
+    fps: frames per second; rounded to two decimals above 65, because of MPEG-4's limits
+    num_frames: frames written so far
+    OpenCV's writer needs even sides, so the last row or column of frames with an odd side is cut off.
     """
 
-    def __init__(self, path: Path, rate: float):
-        self.path, self.rate = path, rate
-        self.writer: cv2.VideoWriter | None = None
-        self.size: tuple[int, int] | None = None
-        self.last: np.ndarray | None = None
-        self.count = 0
+    def __init__(self, path: Path, fps: float):
+        self.path = path
+        self.fps = fps
+        self.num_frames = 0
+        self._writer: cv2.VideoWriter | None = None
+        self._frame_size = (0, 0)  # width, height in pixels
+        self._last_frame: np.ndarray | None = None
 
     def write(self, frame: np.ndarray) -> None:
-        """frame: (H, W, 3) uint8 RGB, all of one size"""
-        size = frame.shape[1::-1]
-        if self.writer is None:
-            self.size = size
-            with quiet():
-                codec, rate = cv2.VideoWriter_fourcc(*"mp4v"), rate_of_mpeg4(self.rate)
-                self.writer = cv2.VideoWriter(str(self.path), codec, rate, size)
-        if not self.writer.isOpened():
+        """Append a frame. frame: (H, W, 3) uint8 RGB, all of one size. Raises UserError if OpenCV cannot write it."""
+        height, width = frame.shape[:2]
+        if self._writer is None:
+            self._frame_size = (width, height)
+            with silence_native_stderr():
+                self._writer = cv2.VideoWriter(
+                    str(self.path),
+                    fourcc=cv2.VideoWriter.fourcc(*"mp4v"),
+                    fps=round_fps_for_mpeg4(self.fps),
+                    frameSize=self._frame_size,
+                )
+        if not self._writer.isOpened():
             raise UserError(
-                f"{self.path}: got a file that cannot be written, expected one in a folder of your own, and frames of "
-                f"2 to 8191 pixels a side, not {size[0]}x{size[1]}"
+                f"{self.path}: OpenCV cannot write a video of {width}x{height} pixels there. "
+                "Check the folder, and that each side has 2 to 8191 pixels."
             )
-        if size != self.size:  # OpenCV would leave the frame out and say nothing
+        if (width, height) != self._frame_size:  # OpenCV would skip the frame silently
+            first_width, first_height = self._frame_size
             raise UserError(
-                f"{self.path}: got a frame of {size[0]}x{size[1]} pixels after others of {self.size[0]}x{self.size[1]}"
-                ", expected a video of one size; cut it where its size changes"
+                f"{self.path}: frame {self.num_frames} has {width}x{height} pixels, unlike the {first_width}x"
+                f"{first_height} of the first one. Cut the video where its size changes."
             )
-        self.last = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        self.writer.write(self.last)
-        self.count += 1
+        self._append(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
-    def hold(self, seconds: float) -> None:
-        """Repeat the last frame until the video has this length."""
-        while self.last is not None and self.count < round(seconds * self.rate):
-            self.writer.write(self.last)
-            self.count += 1
+    def repeat_last_frame(self, until: float) -> None:
+        """Repeat the last frame until the video is `until` seconds long."""
+        while self._last_frame is not None and self.num_frames < round(until * self.fps):
+            self._append(self._last_frame)
 
-    def __enter__(self) -> DrawnVideo:
+    def _append(self, frame_bgr: np.ndarray) -> None:
+        assert self._writer is not None
+        self._writer.write(frame_bgr)
+        self._last_frame = frame_bgr
+        self.num_frames += 1
+
+    def __enter__(self) -> Mp4Writer:
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
-        if self.writer is None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._writer is None:
             return
-        self.writer.release()
-        written = cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT)
-        if kind is None and written != self.count:  # OpenCV does not tell that a disk is full
+        self._writer.release()
+        num_written = cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT)
+        if kind is None and num_written != self.num_frames:  # OpenCV reports no error when the disk is full
             raise UserError(
-                f"{self.path}: got {written:.0f} of {self.count} frames on the disk, expected all; check the space left"
+                f"{self.path}: only {num_written:.0f} of {self.num_frames} frames were written. "
+                "Check the free disk space."
             )
 
 
-def rate_of_mpeg4(rate: float) -> float:
-    """Frames a second, rounded to what MPEG-4 can hold, as slow motion needs it: a fraction with a numerator of at most
-    65535. OpenCV's denominators are 1, 10, 100 and 1000."""
-    digits = [digits for digits in range(4) if rate * 10**digits <= 65535]
-    return round(rate, max(digits, default=0))
+def round_fps_for_mpeg4(fps: float) -> float:
+    """Round a frame rate to one that MPEG-4 can store, as slow-motion videos need it.
+
+    MPEG-4 stores a fraction with a numerator of at most 65535. OpenCV uses 1, 10, 100 or 1000 as its denominator.
+    """
+    possible_digits = [digits for digits in range(4) if fps * 10**digits <= 65535]
+    return round(fps, max(possible_digits, default=0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import mindspore.nn as nn
 from mindcv.models import create_model, is_model, list_models
@@ -14,104 +16,137 @@ from ..errors import UserError
 
 
 class Backbone(nn.Cell):
-    """The feature maps of a MindCV model at `out_indices`, from fine to coarse, with what they are.
+    """Feature maps of a MindCV model, from fine to coarse. Stages behind the last map are left out.
 
-    `.channels` and `.strides` (input pixels between locations) have an entry for each map; `.model_names` are those of
-    all parameters of the whole model, as they stand in its checkpoints. Stages behind the last map are left out.
-    max_stride: stages that would lead to more input pixels between locations have stride 1 instead; None for all as
-    they are. padding: "torch" lets strided layers pad both sides alike, as PyTorch's models do, "mindcv" leaves them as
-    they are; `.one_sided` names those that do not. Raises UserError if MindCV has no such model, or the model has no
-    such maps or stride.
+    channels: channels of each map
+    strides: input pixels between the locations of each map
+    model_parameter_names: names of all parameters of the whole model, as in its checkpoints
+    asymmetric_layers: names of strided layers that pad only the end of an even side
     """
 
     def __init__(self, name: str, out_indices: Sequence[int], max_stride: int | None = None, padding: str = "mindcv"):
+        """Build a MindCV model and choose its feature maps.
+
+        name: name of the model in MindCV
+        out_indices: indices into the model's feature maps, increasing
+        max_stride: largest stride of a map in input pixels; later stages get stride 1. None keeps all strides.
+        padding: "torch" pads both sides of strided layers, as PyTorch's models do; "mindcv" keeps MindCV's padding
+        Raises UserError if MindCV has no such model, or the model has no such maps or stride.
+        """
         super().__init__()
         if not is_model(name):
-            family = name.split("_")[0]
-            raise UserError(
-                f"backbone: got {name!r}, expected a MindCV model such as "
-                f"{', '.join(list_models(f'{family}*')[:5] or ['resnet50'])}"
-            )
+            similar = difflib.get_close_matches(name, list_models(), n=5) or ["resnet50"]
+            raise UserError(f"backbone: {name!r} is not a MindCV model. Choose one such as {', '.join(similar)}.")
         model = create_model(name)
-        self.model_names = frozenset(model.parameters_dict())
-        levels = getattr(model, "feature_info", None)
-        if levels is None:
-            raise UserError(f"backbone: got {name!r}, expected a MindCV model that can extract features")
-        if list(out_indices) != sorted(set(out_indices)) or not 0 <= out_indices[0] <= out_indices[-1] < len(levels):
+        self.model_parameter_names = frozenset(model.parameters_dict())
+        feature_info = getattr(model, "feature_info", None)
+        if feature_info is None:
+            raise UserError(f"backbone: MindCV cannot extract feature maps from {name!r}. Choose another backbone.")
+        last = len(feature_info) - 1
+        if list(out_indices) != sorted(set(out_indices)) or not 0 <= out_indices[0] <= out_indices[-1] <= last:
             raise UserError(
-                f"backbone_out_indices: got {list(out_indices)}, expected rising indices from 0 to {len(levels) - 1}"
+                f"backbone_out_indices: {list(out_indices)} must be increasing indices from 0 to {last}. "
+                "Correct the list."
             )
-        self.channels = [levels[index]["chs"] for index in out_indices]
-        self.strides = [min(levels[index]["reduction"], max_stride or math.inf) for index in out_indices]
+        self.channels = [feature_info[index]["chs"] for index in out_indices]
+        self.strides = [min(feature_info[index]["reduction"], max_stride or math.inf) for index in out_indices]
         if max_stride is not None:
-            _limit_stride(model, levels, max_stride)
+            _limit_stride(model, feature_info, max_stride)
         if padding == "torch":
-            _pad_both_sides(model)
-        self.one_sided = [".".join(filter(None, [outer, inner])) for outer, _, inner, _ in _one_sided_layers(model)]
+            _pad_symmetrically(model)
+        self.asymmetric_layers = [found.full_name for found in _find_asymmetric_layers(model)]
         self.features = FeatureExtractWrapper(model, out_indices=list(out_indices))
 
     def construct(self, image: Tensor) -> list[Tensor]:
-        """image: (B, 3, H, W) -> maps (B, channels[i], ⌈H/strides[i]⌉, ⌈W/strides[i]⌉)"""
+        """Extract the feature maps of a batch.
+
+        image: (B, 3, H, W) float32, normalized
+        Returns (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) for each map.
+        """
         return self.features(image)
 
 
-def _limit_stride(model: nn.Cell, levels: Sequence[dict], max_stride: int) -> None:
-    """Give stride 1 to the convolutions of the stages whose maps would have a larger stride than max_stride.
+def _limit_stride(model: nn.Cell, feature_info: Sequence[dict], max_stride: int) -> None:
+    """Give stride 1 to the convolutions of all stages whose maps have a stride above max_stride.
 
-    levels: the model's feature_info. Weights keep their shapes, so published ones load. Raises UserError.
+    Weights keep their shapes, so published ones load. feature_info: of the model. Raises UserError.
     """
-    if max_stride not in [level["reduction"] for level in levels]:
-        strides = sorted({level["reduction"] for level in levels})
-        raise UserError(f"backbone_max_stride: got {max_stride}, expected one of the backbone's strides, {strides}")
+    strides = sorted({level["reduction"] for level in feature_info})
+    if max_stride not in strides:
+        raise UserError(
+            f"backbone_max_stride: {max_stride} is not a stride of the backbone. Choose one of {strides}, or remove "
+            "the key."
+        )
     cells = dict(model.cells_and_names())
-    for before, level in zip(levels, levels[1:]):
+    for previous, level in zip(feature_info, feature_info[1:]):
         if level["reduction"] <= max_stride:
             continue
         stage = [cell for _, cell in cells[level["name"]].cells_and_names()] if level["name"] in cells else []
         strided = [cell for cell in stage if isinstance(cell, nn.Conv2d) and cell.stride != (1, 1)]
-        if level["reduction"] > before["reduction"] and not strided:  # it has its stride elsewhere, in a pooling
+        if level["reduction"] > previous["reduction"] and not strided:  # the stage has its stride in a pooling layer
             raise UserError(
-                f"backbone_max_stride: got {max_stride} for a backbone whose stages have no strided convolutions of "
-                "their own, expected one such as resnet50; remove the key or take another backbone"
+                f"backbone_max_stride: {max_stride} is impossible for this backbone, whose stage {level['name']!r} has "
+                "no strided convolution. Remove the key, or choose another backbone such as resnet50."
             )
         for convolution in strided:
-            _set(convolution, stride=(1, 1))
+            _rebuild_convolution(convolution, stride=(1, 1))
 
 
-def _one_sided_layers(model: nn.Cell) -> list[tuple[str, nn.Cell, str, nn.Cell]]:
-    """(name of the cell around it, that cell, name in it, layer) of strided convolutions and max poolings with "same".
+class _LayerInParent(NamedTuple):
+    """A layer of a model, and the cell that has it as an attribute."""
 
-    On an even side "same" pads the end alone. Even kernels are left out: PyTorch's models do not pad them.
+    parent_name: str
+    parent: nn.Cell
+    name: str
+    layer: nn.Cell
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.parent_name}.{self.name}" if self.parent_name else self.name
+
+
+def _find_asymmetric_layers(model: nn.Cell) -> list[_LayerInParent]:
+    """Return the strided convolutions and max poolings with padding "same", which pads only the end of an even side.
+
+    Layers with even kernels are not listed, because PyTorch's models do not pad them, nor are 1x1 kernels.
     """
     return [
-        (outer, around, inner, layer)
-        for outer, around in model.cells_and_names()
-        for inner, layer in around.name_cells().items()
+        _LayerInParent(parent_name, parent, name=name, layer=layer)
+        for parent_name, parent in model.cells_and_names()
+        for name, layer in parent.name_cells().items()
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)) and layer.pad_mode.lower() == "same"
         if _pair(layer.stride) != (1, 1) and all(side % 2 for side in _pair(layer.kernel_size))
-        if _pair(layer.kernel_size) != (1, 1)  # needs no padding
+        if _pair(layer.kernel_size) != (1, 1)
     ]
 
 
-def _pad_both_sides(model: nn.Cell) -> None:
-    """Let all such layers pad both sides alike: their maps keep their sizes, and look a pixel further to the start."""
-    for _, around, inner, layer in _one_sided_layers(model):
-        high, wide = _pair(layer.kernel_size)
+def _pad_symmetrically(model: nn.Cell) -> None:
+    """Make asymmetric layers pad both sides alike. Their maps keep their sizes and shift by up to one input pixel."""
+    for found in _find_asymmetric_layers(model):
+        layer = found.layer
+        height, width = _pair(layer.kernel_size)
         if isinstance(layer, nn.Conv2d):
-            _set(layer, pad_mode="pad", padding=(high // 2, high // 2, wide // 2, wide // 2))
+            padding = (height // 2, height // 2, width // 2, width // 2)
+            _rebuild_convolution(layer, pad_mode="pad", padding=padding)
         else:
-            pool = nn.MaxPool2d((high, wide), layer.stride, pad_mode="pad", padding=(high // 2, wide // 2))
-            setattr(around, inner, pool)
+            pool = nn.MaxPool2d((height, width), layer.stride, pad_mode="pad", padding=(height // 2, width // 2))
+            setattr(found.parent, found.name, pool)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def _set(convolution: nn.Conv2d, **settings) -> None:
-    """Change a convolution that is already built. settings: its attributes of that name"""
-    for name, value in settings.items():
-        setattr(convolution, name, value)
+def _rebuild_convolution(
+    convolution: nn.Conv2d,
+    stride: tuple[int, int] | None = None,
+    pad_mode: str | None = None,
+    padding: tuple[int, int, int, int] | None = None,
+) -> None:
+    """Change attributes of a convolution, and rebuild its operator, which has copied them. None keeps an attribute."""
+    convolution.stride = stride or convolution.stride
+    convolution.pad_mode = pad_mode or convolution.pad_mode
+    convolution.padding = padding or convolution.padding
     convolution.conv2d = ops.Conv2D(
         out_channel=convolution.out_channels,
         kernel_size=convolution.kernel_size,

@@ -1,23 +1,19 @@
-"""Building blocks of necks and heads, as published."""
+"""Building blocks of necks and heads, and their initialization, as published."""
 
 from __future__ import annotations
-
 
 import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor, ops
 from mindspore.common.initializer import TruncatedNormal, XavierUniform, initializer
 
-# Mean and deviation of ImageNet's RGB values, 0..255: what the backbones were trained with.
+# Mean and standard deviation of ImageNet's RGB values, 0..255, with which the backbones were trained.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class NormalizeImage(nn.Cell):
-    """uint8 pixels as the host sends them to what a backbone reads.
-
-    image: (B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32
-    """
+    """Normalize uint8 images with ImageNet's mean and standard deviation, and move channels to the front."""
 
     def __init__(self):
         super().__init__()
@@ -25,17 +21,25 @@ class NormalizeImage(nn.Cell):
         self.inverse_std = Tensor(1 / np.array(IMAGENET_STD, np.float32))
 
     def construct(self, image: Tensor) -> Tensor:
+        """Normalize a batch. image: (B, H, W, 3) uint8 RGB. Returns (B, 3, H, W) float32."""
         image = (image.astype("float32") - self.mean) * self.inverse_std
         return ops.transpose(image, (0, 3, 1, 2))
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """BatchNorm as TensorFlow's SSD has it. MindSpore's momentum is the share of the old statistics that stays."""
+    """Create a BatchNorm layer with the constants of TensorFlow's SSD.
+
+    MindSpore's momentum is the fraction of the running statistics that is kept (PyTorch: 1 - momentum).
+    """
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.97)
 
 
 class ConvBNReLU6(nn.SequentialCell):
-    """Convolution with padding "same", BatchNorm, ReLU6; depthwise if `depthwise`; around `shared_conv`, if given."""
+    """Convolution with padding "same", BatchNorm, ReLU6.
+
+    depthwise: one group for each channel
+    shared_conv: convolution to use instead of a new one
+    """
 
     def __init__(
         self,
@@ -46,24 +50,27 @@ class ConvBNReLU6(nn.SequentialCell):
         depthwise: bool = False,
         shared_conv: nn.Conv2d | None = None,
     ):
-        group = in_channels if depthwise else 1
-        conv = shared_conv or nn.Conv2d(in_channels, out_channels, kernel_size, stride, pad_mode="same", group=group)
+        conv = shared_conv or nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            pad_mode="same",
+            group=in_channels if depthwise else 1,
+        )
         super().__init__(conv, batch_norm(out_channels), nn.ReLU6())
 
 
 class InvertedResidual(nn.Cell):
-    """MobileNetV2's block (arXiv:1801.04381, figure 3) with a ReLU6 behind it.
-
-    (B, in, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉)
-    """
+    """MobileNetV2's block (arXiv:1801.04381, figure 3), followed by a ReLU6 as published."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: float):
         super().__init__()
-        hidden = int(round(in_channels * expand_ratio))
-        layers = [] if expand_ratio == 1 else [ConvBNReLU6(in_channels, hidden, kernel_size=1)]
+        hidden_channels = int(round(in_channels * expand_ratio))
+        layers = [] if expand_ratio == 1 else [ConvBNReLU6(in_channels, hidden_channels, kernel_size=1)]
         layers += [
-            ConvBNReLU6(hidden, hidden, stride=stride, depthwise=True),
-            nn.Conv2d(hidden, out_channels, kernel_size=1),
+            ConvBNReLU6(hidden_channels, hidden_channels, stride=stride, depthwise=True),
+            nn.Conv2d(hidden_channels, out_channels, kernel_size=1),
             batch_norm(out_channels),
         ]
         self.conv = nn.SequentialCell(layers)
@@ -71,31 +78,37 @@ class InvertedResidual(nn.Cell):
         self.has_shortcut = stride == 1 and in_channels == out_channels
 
     def construct(self, x: Tensor) -> Tensor:
+        """x: (B, in_channels, H, W). Returns (B, out_channels, ceil(H / stride), ceil(W / stride))."""
         out = self.conv(x)
         if self.has_shortcut:
             out = out + x
         return self.relu6(out)
 
 
-class ReduceConv(nn.SequentialCell):
-    """The SSD paper's extra block with BatchNorm: 1x1 to fewer channels, then 3x3; both without bias, ReLU behind.
+class SSDExtraBlock(nn.SequentialCell):
+    """The SSD paper's extra block with BatchNorm: a 1x1 convolution to fewer channels, then a 3x3 convolution.
 
-    (B, in, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉), or of H - 2 and W - 2 if the 3x3 does not pad
+    Both convolutions have no bias and are followed by ReLU. The output has ceil(H / stride) rows, or
+    ceil((H - 2) / stride) if `pad` is false, and likewise columns.
     """
 
-    def __init__(self, in_channels: int, hidden: int, out_channels: int, stride: int, pad: bool):
+    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, stride: int, pad: bool):
         super().__init__(
-            nn.Conv2d(in_channels, hidden, kernel_size=1),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Conv2d(hidden, out_channels, kernel_size=3, stride=stride, pad_mode="pad", padding=int(pad)),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
+            [
+                nn.Conv2d(in_channels, hidden_channels, kernel_size=1),
+                nn.BatchNorm2d(hidden_channels),
+                nn.ReLU(),
+                nn.Conv2d(
+                    hidden_channels, out_channels, kernel_size=3, stride=stride, pad_mode="pad", padding=int(pad)
+                ),
+                nn.BatchNorm2d(out_channels),
+                nn.ReLU(),
+            ]
         )
 
 
 def initialize_xavier(cell: nn.Cell) -> None:
-    """Draw all convolution weights anew from Xavier's uniform distribution, as SSD's authors do; biases are 0."""
+    """Draw all convolution weights from Xavier's uniform distribution, as SSD's authors do, and set biases to 0."""
     for _, child in cell.cells_and_names():
         if isinstance(child, nn.Conv2d):
             child.weight.set_data(initializer(XavierUniform(), child.weight.shape, child.weight.dtype))
@@ -103,8 +116,8 @@ def initialize_xavier(cell: nn.Cell) -> None:
                 child.bias.set_data(initializer("zeros", child.bias.shape, child.bias.dtype))
 
 
-def initialize_convolutions(cell: nn.Cell) -> None:
-    """Draw all convolution weights of a neck or head anew from a normal of deviation 0.02, as published."""
+def initialize_normal(cell: nn.Cell) -> None:
+    """Draw all convolution weights from a truncated normal distribution of standard deviation 0.02, as published."""
     for _, child in cell.cells_and_names():
         if isinstance(child, nn.Conv2d):
             child.weight.set_data(initializer(TruncatedNormal(0.02), child.weight.shape, child.weight.dtype))

@@ -1,22 +1,31 @@
-"""Training targets in the graph, with static shapes: as boxes/matcher.py and boxes/coder.py, for a whole batch."""
+"""Assign training targets to anchors in the graph, with static shapes, for a whole batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import mindspore as ms
 import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor, ops
 
+from ..boxes.anchors import Anchors
 from ..boxes.matcher import FORCED_MATCH_IOU, FORCED_MATCH_ROUNDS
 from .box_coder import GraphBoxCoder
 
+if TYPE_CHECKING:
+    from ..config.schema import Config
+
 
 class TargetAssigner(nn.Cell):
-    """Match anchors to objects and encode the boxes they should predict; `Matcher` says by which rules.
+    """Assign ground-truth boxes to anchors, and encode them as regression targets.
 
-    anchors_cyxhw, anchors_yxyx: (A, 4) float32; threshold: IoU; prior_scaling: of `BoxCoder`
+    The NumPy reference `Matcher` describes the rules.
+
+    anchors_cyxhw, anchors_yxyx: (A, 4) float32, 0..1
+    threshold: IoU above which an anchor is matched
+    prior_scaling: as in `BoxCoder`
     """
 
     def __init__(
@@ -28,60 +37,77 @@ class TargetAssigner(nn.Cell):
     ):
         super().__init__()
         self.coder = GraphBoxCoder(anchors_cyxhw, prior_scaling)
-        self.anchor_sides = [Tensor(side) for side in np.ascontiguousarray(anchors_yxyx.T)]  # y0, x0, y1, x1, (A,) each
+        # y0, x0, y1, x1: (A,) each
+        self.anchor_sides = [Tensor(side) for side in np.ascontiguousarray(anchors_yxyx.T)]
         self.anchor_area = Tensor(np.prod(anchors_yxyx[:, 2:] - anchors_yxyx[:, :2], axis=-1))
         self.anchor_index = Tensor(np.arange(len(anchors_cyxhw), dtype=np.int32))
         self.threshold = threshold
 
-    def construct(self, boxes_yxyx: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """boxes_yxyx: (B, M, 4) 0..1; labels: (B, M) int32, 0 = padding
-        -> target_offsets (B, A, 4), 0 for background; target_labels (B, A) int32, 0 = background"""
-        is_object = labels > 0
-        boxes_yxyx = boxes_yxyx * is_object.expand_dims(2).astype("float32")  # padding overlaps nothing
-        quality = self._iou(boxes_yxyx)  # (B, M, A)
-        is_claimed = self.anchor_index == self._forced_matches(quality, is_object).expand_dims(2)
-        quality = ops.select(is_claimed, Tensor(FORCED_MATCH_IOU, ms.float32), quality)
-        best_quality, best_object = ops.max(quality, axis=1)  # (B, A)
-        is_positive = best_quality > self.threshold
+    def construct(self, gt_boxes_yxyx: Tensor, gt_labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Assign a target to each anchor.
 
-        best_object = best_object.astype("int32")
-        boxes = ops.gather(boxes_yxyx, best_object, 1, 1)  # (B, A, 4)
-        target_labels = ops.gather(labels, best_object, 1, 1) * is_positive.astype("int32")
-        target_offsets = self.coder.encode(boxes) * is_positive.expand_dims(2).astype("float32")
+        gt_boxes_yxyx: (B, M, 4), 0..1; gt_labels: (B, M) int32, 0 = padding
+        Returns target_offsets (B, A, 4), 0 for background, and target_labels (B, A) int32, 0 = background.
+        """
+        is_gt = gt_labels > 0
+        gt_boxes_yxyx = gt_boxes_yxyx * is_gt.expand_dims(2).astype("float32")  # padding has IoU 0 with every anchor
+        iou = self._pairwise_iou(gt_boxes_yxyx)  # (B, M, A)
+        is_forced = self.anchor_index == self._forced_matches(iou, is_gt).expand_dims(2)
+        iou = ops.select(is_forced, Tensor(FORCED_MATCH_IOU, ms.float32), iou)
+        best_iou, best_gt = ops.max(iou, axis=1)  # (B, A)
+        is_positive = best_iou > self.threshold
+
+        best_gt = best_gt.astype("int32")
+        boxes_yxyx = ops.gather(gt_boxes_yxyx, best_gt, axis=1, batch_dims=1)  # (B, A, 4)
+        target_labels = ops.gather(gt_labels, best_gt, axis=1, batch_dims=1) * is_positive.astype("int32")
+        target_offsets = self.coder.encode(boxes_yxyx) * is_positive.expand_dims(2).astype("float32")
         return target_offsets, target_labels
 
-    def _iou(self, boxes_yxyx: Tensor) -> Tensor:
-        """boxes_yxyx: (B, M, 4) -> (B, M, A). Side by side, which never makes a (B, M, A, 2) tensor."""
-        y0, x0, y1, x1 = ops.split(boxes_yxyx, 1, axis=2)  # (B, M, 1) each
+    def _pairwise_iou(self, gt_boxes_yxyx: Tensor) -> Tensor:
+        """Compute the IoU of every ground-truth box with every anchor. gt_boxes_yxyx: (B, M, 4). Returns (B, M, A)."""
+        # Compute coordinate by coordinate, to avoid tensors of shape (B, M, A, 2).
+        y0, x0, y1, x1 = ops.split(gt_boxes_yxyx, 1, axis=2)  # (B, M, 1) each
         anchor_y0, anchor_x0, anchor_y1, anchor_x1 = self.anchor_sides
         height = ops.maximum(ops.minimum(y1, anchor_y1) - ops.maximum(y0, anchor_y0), 0.0)
         width = ops.maximum(ops.minimum(x1, anchor_x1) - ops.maximum(x0, anchor_x0), 0.0)
         intersection = height * width
         return intersection / ((y1 - y0) * (x1 - x0) + self.anchor_area - intersection)
 
-    def _forced_matches(self, iou: Tensor, is_object: Tensor) -> Tensor:
-        """The anchor that each object claims. iou: (B, M, A); is_object: (B, M) -> (B, M) int32, -1 for none."""
+    def _forced_matches(self, iou: Tensor, is_gt: Tensor) -> Tensor:
+        """Find the anchor that is each ground-truth box's own.
+
+        iou: (B, M, A); is_gt: (B, M) bool, false for padding
+        Returns (B, M) int32, the index of the anchor, or -1 for none.
+        """
         order = ops.arange(iou.shape[1])
-        # (1, M, M): is the column before the row
+        # (1, M, M): the box of the column comes before the box of the row
         is_earlier = (order.expand_dims(0) < order.expand_dims(1)).expand_dims(0)
-        claimed = ops.full_like(is_object, -1, dtype=ms.int32)
+        forced = ops.full_like(is_gt, -1, dtype=ms.int32)
         for _ in range(FORCED_MATCH_ROUNDS):
-            is_taken = (self.anchor_index == claimed.expand_dims(2)).any(axis=1, keep_dims=True)  # (B, 1, A)
-            # (B, M) each, overlap negative if all are taken
-            overlap, wanted = ops.max(iou - 2.0 * is_taken.astype("float32"), axis=2)
-            wanted = wanted.astype("int32")
-            wants = ops.logical_and(ops.logical_and(is_object, claimed < 0), overlap > 0)
-            # is_rival, is_better: (B, M, M)
-            is_rival = ops.logical_and(wanted.expand_dims(2) == wanted.expand_dims(1), wants.expand_dims(1))
-            is_better = ops.logical_or(
-                overlap.expand_dims(1) > overlap.expand_dims(2),
-                ops.logical_and(overlap.expand_dims(1) == overlap.expand_dims(2), is_earlier),
+            is_taken = (self.anchor_index == forced.expand_dims(2)).any(axis=1, keep_dims=True)  # (B, 1, A)
+            # The best free anchor of each box, (B, M); its IoU is negative if all anchors are taken.
+            best_iou, best_anchor = ops.max(iou - 2.0 * is_taken.astype("float32"), axis=2)
+            best_anchor = best_anchor.astype("int32")
+            needs_anchor = ops.logical_and(ops.logical_and(is_gt, forced < 0), best_iou > 0)
+            # (B, M, M): the box of the column has the same best anchor as the box of the row, or a better claim to it
+            is_rival = ops.logical_and(
+                best_anchor.expand_dims(2) == best_anchor.expand_dims(1), needs_anchor.expand_dims(1)
             )
-            wins = ops.logical_and(wants, ops.logical_not(ops.logical_and(is_rival, is_better).any(axis=2)))
-            claimed = ops.select(wins, wanted, claimed)
-        return claimed
+            is_better = ops.logical_or(
+                best_iou.expand_dims(1) > best_iou.expand_dims(2),
+                ops.logical_and(best_iou.expand_dims(1) == best_iou.expand_dims(2), is_earlier),
+            )
+            has_better_rival = ops.logical_and(is_rival, is_better).any(axis=2)
+            wins = ops.logical_and(needs_anchor, ops.logical_not(has_better_rival))
+            forced = ops.select(wins, best_anchor, forced)
+        return forced
 
 
-def create_assigner(cfg, anchors) -> TargetAssigner:
-    """The target assignment of a recipe. cfg: Config; anchors: boxes.anchors object."""
-    return TargetAssigner(anchors.boxes_cyxhw, anchors.boxes_yxyx, cfg.match_threshold, cfg.prior_scaling)
+def create_assigner(cfg: Config, anchors: Anchors) -> TargetAssigner:
+    """Create the target assigner of a recipe."""
+    return TargetAssigner(
+        anchors_cyxhw=anchors.boxes_cyxhw,
+        anchors_yxyx=anchors.boxes_yxyx,
+        threshold=cfg.match_threshold,
+        prior_scaling=cfg.prior_scaling,
+    )

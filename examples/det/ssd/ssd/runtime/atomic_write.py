@@ -1,6 +1,6 @@
 """Write files and folders aside, and move them into place only when they are complete.
 
-Unfinished work stands under names that start with `.unfinished-`, on the same disk as its target, so that the final
+Unfinished work has a name that starts with `.unfinished-` and is on the same disk as its target, so that the final
 rename is atomic. A killed process leaves it behind; the next writer of the same target removes it.
 """
 
@@ -18,10 +18,11 @@ PREFIX = ".unfinished-"
 
 @contextlib.contextmanager
 def replace_file(path: Path, writer: str = "") -> Iterator[Path]:
-    """Yield a path to write to, and rename it to `path` if the block succeeds; otherwise `path` stays as it was.
+    """Yield a path to write to. Rename it to `path` if the block succeeds; otherwise `path` stays as it was.
 
-    The yielded path has the name of `path` and a folder of its own, so that helper files beside it are removed too.
-    writer: tells apart processes that may write the same path at the same time. Raises OSError.
+    writer: distinguishes processes that may write the same path at the same time
+    The yielded path is in a folder of its own, so that files which the block writes beside it are removed too.
+    Raises OSError.
     """
     folder = path.parent / f"{PREFIX}{writer}{path.name}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -37,33 +38,35 @@ def replace_file(path: Path, writer: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill, and put it in the place of `path` if the block succeeds. Raises OSError.
+    """Yield an empty folder to fill. Put it in the place of `path` if the block succeeds; otherwise `path` stays.
 
-    On any failure, Ctrl-C included, the folder that stood at `path` stands there again.
+    The folder that was at `path` also returns after Ctrl-C or a kill between the two renames; after a kill, when the
+    next writer of `path` starts. Raises OSError.
     """
     scratch = path.parent / f"{PREFIX}{path.name}"
-    shutil.rmtree(scratch, ignore_errors=True)
     new, old = scratch / "new", scratch / "old"
+
+    def clean_up() -> None:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    clean_up()
     try:
         new.mkdir(parents=True)
         yield new
         if path.exists():
             path.rename(old)
-        try:
-            new.rename(path)
-        except BaseException:
-            if old.exists():
-                old.rename(path)
-            raise
+        new.rename(path)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        clean_up()
 
 
 @contextlib.contextmanager
 def work_folder(parent: Path) -> Iterator[Path]:
-    """Yield a temporary folder inside `parent`, from which finished parts are renamed into `parent`. Raises OSError.
+    """Yield a temporary folder inside `parent`. The block renames the parts it has finished into `parent`.
 
-    Folders that had to be created for `parent` are removed again if they are still empty at the end.
+    Folders that had to be created for `parent` are removed again if they are still empty at the end. Raises OSError.
     """
     created = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)

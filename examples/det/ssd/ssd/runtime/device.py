@@ -1,4 +1,4 @@
-"""The device, the mode of execution, and which of how many devices this process is."""
+"""Set up MindSpore's device and execution mode, and join the other processes of a distributed run."""
 
 from __future__ import annotations
 
@@ -14,37 +14,45 @@ from ..errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """rank: 0 … world_size - 1, 0 on one device; world_size: number of devices that train together"""
+    """Position of this process among the processes of a run.
+
+    rank: 0..world_size - 1; 0 on a single device, never None
+    world_size: number of devices that work together
+    """
 
     rank: int = 0
     world_size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes files and speaks to the user."""
+        """True for rank 0, the only process that writes files and prints."""
         return self.rank == 0
 
 
-def set_up_runtime(cfg) -> Runtime:
-    """Choose the device, seed everything, and join the other devices if a launcher started this process. cfg: Config.
+def set_up_runtime(*, device_target: str, mode: int, jit_level: str, seed: int) -> Runtime:
+    """Select the device, seed MindSpore and NumPy, and join the other ranks of a distributed launch.
 
+    device_target: "Ascend" or "CPU"
+    mode: 0 for graph mode, 1 for PyNative mode
+    jit_level: MindSpore's compilation level, "O0", "O1" or "O2"
+    seed: non-negative; the same on every rank
     Raises UserError if MindSpore cannot use the device.
     """
-    ms.set_context(mode=cfg.mode)
+    ms.set_context(mode=mode)
     try:
-        ms.set_device(cfg.device_target)
+        ms.set_device(device_target)
     except (RuntimeError, ValueError):
         raise UserError(
-            f"device_target: got {cfg.device_target}, which MindSpore {ms.__version__} cannot use on this machine, "
-            "expected a device it finds; install its driver and toolkit, or try --device_target CPU"
+            f"device_target: MindSpore {ms.__version__} cannot use {device_target} on this machine. "
+            "Install the device's driver and toolkit, or set --device_target CPU."
         ) from None
-    ms.set_context(jit_config={"jit_level": cfg.jit_level})
-    ms.set_seed(cfg.seed)
-    np.random.seed(cfg.seed)
+    ms.set_context(jit_config={"jit_level": jit_level})
+    ms.set_seed(seed)
+    np.random.seed(seed)
     if not is_distributed_launch():
         return Runtime()
     communication.init()
-    runtime = Runtime(communication.get_rank(), communication.get_group_size())
+    runtime = Runtime(rank=communication.get_rank(), world_size=communication.get_group_size())
     ms.set_auto_parallel_context(
         parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=runtime.world_size
     )
@@ -52,5 +60,8 @@ def set_up_runtime(cfg) -> Runtime:
 
 
 def is_distributed_launch() -> bool:
-    """Whether the environment is that of a launcher: msrun sets MS_WORKER_NUM, a rank table launch RANK_SIZE."""
+    """Return True if a launcher started several processes.
+
+    msrun sets MS_WORKER_NUM. A rank table launch sets RANK_SIZE.
+    """
     return int(os.environ.get("MS_WORKER_NUM") or os.environ.get("RANK_SIZE") or 1) > 1

@@ -1,41 +1,41 @@
-"""Ctrl-C as a wish to end, heard between two steps of work, so that files are finished."""
+"""Turn the first Ctrl-C into a flag that long work checks between two steps, so that its files are complete."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-# A polite kill asks for the same. And MindSpore 2.10, once it has compiled a graph, has a handler of its own for
-# Ctrl-C, which sends this process a SIGTERM.
+# `kill` sends SIGTERM. And once MindSpore 2.10 has compiled a graph, its own handler turns Ctrl-C into a SIGTERM.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """`with Interrupt() as interrupt:` the first Ctrl-C makes `interrupt` true, a second one ends the process.
+    """Context manager that becomes true at the first Ctrl-C or SIGTERM; a second signal has its usual effect.
 
-    told: whether the first one is answered by a line. For the main thread alone, where Python handles signals.
+    announce: print a line on stderr at the first signal
+    Use `with Interrupt() as interrupt:` in the main thread, because Python handles signals only there.
     """
 
-    def __init__(self, told: bool = True):
-        self._told = told
-        self._heard = False
+    def __init__(self, announce: bool = True):
+        self._announce = announce
+        self._received = False
 
     def __bool__(self) -> bool:
-        return self._heard
+        return self._received
 
     def __enter__(self) -> Interrupt:
-        self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        self._previous_handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
         return self
 
-    def __exit__(self, *error) -> None:
-        self._restore()
+    def __exit__(self, *error: object) -> None:
+        self._restore_handlers()
 
-    def _hear(self, *_) -> None:
-        self._heard = True
-        self._restore()
-        if self._told:
-            print("ending; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+    def _receive(self, *_: object) -> None:
+        self._received = True
+        self._restore_handlers()
+        if self._announce:
+            print("Stopping. Press Ctrl-C again to stop at once.", file=sys.stderr, flush=True)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)

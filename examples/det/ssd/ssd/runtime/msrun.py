@@ -1,11 +1,12 @@
-"""What a command needs besides msrun: to save before it leaves, and to end with the other ranks and say which failed.
+"""Graceful shutdown and failure propagation for msrun jobs.
 
-MindSpore 2.10's msrun answers Ctrl-C and the failure of a rank by SIGKILL, and a SIGTERM of its own by leaving its
-ranks behind; the rest of a job waits half a minute and more in a collective for a rank that is gone. So the process
-that msrun starts is but a stand-in that starts the one which works, in a session of its own, and passes signals on.
-If the stand-in is killed, Linux sends the other a SIGTERM, which saves and leaves. And the first rank that ends
-before its time says so in scheduler.log, of which msrun shows the lines with `Error`; the processes of that host look
-there and end, too. On other hosts MindSpore's scheduler notices in its own time.
+MindSpore 2.10's msrun kills its ranks with SIGKILL on Ctrl-C and when one rank fails. On SIGTERM it leaves its ranks
+running. The surviving ranks of a job wait half a minute or longer in a collective for a rank that is gone.
+
+So each process that msrun starts becomes a supervisor. It forks a child that runs the command in a session of its own,
+and forwards signals to the child. If the supervisor is killed, Linux sends the child SIGTERM; the child then saves and
+exits. The first rank that ends early adds a line to scheduler.log, of which msrun shows the lines with `Error`. All
+processes on that host read the line and exit too. Ranks on other hosts exit when MindSpore's scheduler notices.
 """
 
 from __future__ import annotations
@@ -20,18 +21,20 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 POLL_SECONDS = 0.2
-FAILED_SECONDS = 3  # for ranks that make the same mistake to say so themselves
-ASKED_SECONDS = 30  # for ranks that were asked to end to finish their step and save
-INTERRUPTED = 130  # exit code of a command that ended as it was asked to
+FAILURE_GRACE_SECONDS = 3  # time for ranks that hit the same error to report it themselves
+SHUTDOWN_GRACE_SECONDS = 30  # time for ranks to finish their step and save
+INTERRUPTED_EXIT_CODE = 130  # of a command that was asked to stop
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
-def supervised_by_msrun(main):
-    """Make a command's `main()` one rank of a job if msrun started it; else it is only called.
+def supervise_under_msrun(main: Callable[[], None]) -> Callable[[], None]:
+    """Decorate a command's `main()` so that it runs in a supervised child process if msrun started the command.
 
-    It comes outside of exit_cleanly, whose exit codes it passes on.
+    Without msrun, `main()` is called directly. Put this decorator above `exit_cleanly`, whose exit codes it passes on.
     """
 
     @functools.wraps(main)
@@ -39,64 +42,73 @@ def supervised_by_msrun(main):
         if os.environ.get("MS_ROLE") not in ("MS_SCHED", "MS_WORKER"):
             return main()
         is_scheduler = os.environ["MS_ROLE"] == "MS_SCHED"
-        if is_scheduler and os.environ.get("MS_WORKER_NUM") == "1":  # which needs nobody to bring ranks together
+        if is_scheduler and os.environ.get("MS_WORKER_NUM") == "1":  # a single worker has no ranks to connect
             return None
         log = JobLog()
         if is_scheduler:
-            log.share()
-        stand_in = os.getpid()
-        work = os.fork()
-        if work:
-            os._exit(_supervise(work, log, is_scheduler))
+            log.append_own_output()
+        supervisor = os.getpid()
+        child = os.fork()
+        if child:
+            os._exit(_supervise(child, log, is_scheduler))
         os.setsid()
-        with contextlib.suppress(OSError, AttributeError):
-            # PR_SET_PDEATHSIG. The scheduler stays as long as ranks may need it.
-            ctypes.CDLL(None).prctl(1, 0 if is_scheduler else signal.SIGTERM)
-        threading.Thread(target=_watch, args=(stand_in, log, is_scheduler), daemon=True).start()
-        _work(main, log)
+        with contextlib.suppress(OSError, AttributeError):  # not Linux
+            # The scheduler outlives its supervisor, because ranks may still need it.
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0 if is_scheduler else signal.SIGTERM)
+        threading.Thread(target=_kill_when_overdue, args=(supervisor, log, is_scheduler), daemon=True).start()
+        _run_and_exit(main, log)
 
     return wrapper
 
 
 class JobLog:
-    """scheduler.log, as far as it tells all processes of its host how the job ends; without one it tells nothing."""
+    """Lines in scheduler.log by which the processes of one host learn that a rank has ended.
 
-    FAILED, ASKED = b"Error: rank ", b"asked to end: rank "
+    process_log: file to which msrun redirects the output of this process
+    scheduler_log: None if this host has no scheduler.log; ranks then do not learn of one another
+    """
 
-    def __init__(self):
+    FAILED, STOPPED = b"Error: rank ", b"Stopped on request: rank "
+
+    def __init__(self) -> None:
         try:
-            self.own = Path(os.readlink("/proc/self/fd/1"))
+            self.process_log = Path(os.readlink("/proc/self/fd/1"))
         except OSError:  # not Linux
-            self.own = Path("unknown")
-        path = self.own.with_name("scheduler.log")
-        is_known = self.own.is_absolute() and path.is_file()  # and no pipe, or something left there on another host
-        self.path = path if is_known and _is_here(os.environ["MS_SCHED_HOST"]) else None
+            self.process_log = Path("unknown")
+        path = self.process_log.with_name("scheduler.log")
+        # Output may go to a pipe. And an earlier job may have left a scheduler.log on a host without a scheduler.
+        is_used = self.process_log.is_absolute() and path.is_file() and _is_this_host(os.environ["MS_SCHED_HOST"])
+        self.scheduler_log = path if is_used else None
 
-    def share(self) -> None:
-        """Let this process, the scheduler, write behind what others have written."""
-        if self.path:
-            ours = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-            os.dup2(ours, 1)
-            os.dup2(ours, 2)
+    def append_own_output(self) -> None:
+        """Make the scheduler append to scheduler.log, so that it does not overwrite lines of other processes."""
+        if self.scheduler_log:
+            descriptor = os.open(self.scheduler_log, os.O_WRONLY | os.O_APPEND)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
 
-    def write(self, kind: bytes, how: str) -> None:
-        """Say that this rank has ended, unless another was first; without scheduler.log in its own log, which msrun
-        shows, too. kind: FAILED or ASKED"""
-        line = kind.decode() + f"{os.environ.get('RANK_ID', '?')} {how}; its log is {self.own}\n"
-        if self.path is None:
+    def write_exit(self, kind: bytes, reason: str) -> None:
+        """Record that this rank has ended, unless another rank was first.
+
+        kind: FAILED or STOPPED
+        reason: as `_exit_reason` returns it
+        Without a scheduler.log the line goes to this rank's own log, which msrun shows too.
+        """
+        line = f"{kind.decode()}{os.environ.get('RANK_ID', '?')} {reason}. Its log is {self.process_log}\n"
+        if self.scheduler_log is None:
             print(line, end="", file=sys.stderr, flush=True)
-        elif not self.read():
-            with open(self.path, "ab", buffering=0) as file:
+        elif not self.read_exit():
+            with open(self.scheduler_log, "ab", buffering=0) as file:
                 file.write(line.encode())
 
-    def read(self) -> bytes | None:
-        """The first line that says such a thing, without its end."""
-        lines = self.path.read_bytes().splitlines() if self.path else []
-        return next((line for line in lines if line.startswith((self.FAILED, self.ASKED))), None)
+    def read_exit(self) -> bytes | None:
+        """Return the first line that `write_exit` wrote, without its line end, or None."""
+        lines = self.scheduler_log.read_bytes().splitlines() if self.scheduler_log else []
+        return next((line for line in lines if line.startswith((self.FAILED, self.STOPPED))), None)
 
 
-def _is_here(host: str) -> bool:
-    """Whether an address is one of this host's."""
+def _is_this_host(host: str) -> bool:
+    """Return True if an address belongs to this host."""
     try:
         family = socket.getaddrinfo(host, 0)[0][0]
         socket.create_server((host, 0), family=family).close()
@@ -105,94 +117,105 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def _supervise(work: int, log: JobLog, is_scheduler: bool) -> int:
-    """Be what msrun sees of a process -> exit code, when it has ended"""
-    asked = []
+def _supervise(child: int, log: JobLog, is_scheduler: bool) -> int:
+    """Forward signals to the child until it has ended. Return the exit code for msrun.
 
-    def pass_on(*_) -> None:
-        asked.append(True)
+    The first signal reaches the child as SIGTERM, the second one as SIGKILL.
+    """
+    signals_received = 0
+
+    def forward_signal(*_: object) -> None:
+        nonlocal signals_received
+        signals_received += 1
         with contextlib.suppress(ProcessLookupError):
-            os.kill(work, signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
+            os.kill(child, signal.SIGTERM if signals_received == 1 else signal.SIGKILL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, pass_on)
-    launcher, was_left = os.getppid() if _launcher_waits() else None, False
+        signal.signal(number, forward_signal)
+    # Without --join=True msrun ends right after the start, which means nothing.
+    msrun = os.getppid() if _msrun_joins() else None
+    msrun_was_killed = False
     while True:
-        ended, status = os.waitpid(work, os.WNOHANG)
-        line = log.read()
+        ended, status = os.waitpid(child, os.WNOHANG)
+        line = log.read_exit()
         if ended:
             code = os.waitstatus_to_exitcode(status)
             if code and not is_scheduler:
-                log.write(log.ASKED if asked or code == INTERRUPTED else log.FAILED, _how_it_ended(code, log))
-            if was_left:
-                _end_tail(log.own)
+                was_asked = signals_received > 0 or code == INTERRUPTED_EXIT_CODE
+                log.write_exit(log.STOPPED if was_asked else log.FAILED, _exit_reason(code, log))
+            if msrun_was_killed:
+                _stop_log_viewer(log.process_log)
             return code if code >= 0 else 128 - code
         if is_scheduler and line:
-            time.sleep(FAILED_SECONDS)
-            os.kill(work, signal.SIGKILL)
-            os.waitpid(work, 0)
+            time.sleep(FAILURE_GRACE_SECONDS)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
             return int(line.startswith(log.FAILED))
-        if launcher and os.getppid() != launcher and not was_left:  # msrun was killed
-            was_left = True
-            pass_on()
+        if msrun and os.getppid() != msrun and not msrun_was_killed:
+            msrun_was_killed = True
+            forward_signal()
         time.sleep(POLL_SECONDS)
 
 
-def _how_it_ended(code: int, log: JobLog) -> str:
-    how = f"was ended by {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
-    here = len(list(log.own.parent.glob("worker_*.log")))
-    if code == 1 and here < int(os.environ.get("MS_WORKER_NUM", 1)):  # an error of no user, such as MindSpore's
-        how += ", perhaps because one on another host was"
-    return how
+def _exit_reason(code: int, log: JobLog) -> str:
+    """Put an exit code into words, "exited with code 2" or "was killed by SIGKILL". Negative codes are signals."""
+    reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+    ranks_here = len(list(log.process_log.parent.glob("worker_*.log")))
+    if code == 1 and ranks_here < int(os.environ.get("MS_WORKER_NUM", 1)):  # 1: no UserError but one of MindSpore's
+        reason += ", possibly because a rank on another host failed"
+    return reason
 
 
-def _launcher_waits() -> bool:
-    """Whether msrun was told to wait for its processes; otherwise it ends as soon as it has started them."""
+def _msrun_joins() -> bool:
+    """Return True if msrun runs with --join=True and so waits for its processes."""
     try:
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+        arguments = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except OSError:
         return False
-    return any(f"{one}={two}".lower().startswith("--join=true") for one, two in zip(words, words[1:] + [""]))
+    pairs = zip(arguments, arguments[1:] + [""])
+    return any(f"{name}={value}".lower().startswith("--join=true") for name, value in pairs)
 
 
-def _end_tail(log: Path) -> None:
-    """End what shows a log on the console: msrun starts `tail -f`, which would keep its user's pipe open."""
-    for path in Path("/proc").glob("[0-9]*"):
+def _stop_log_viewer(log: Path) -> None:
+    """Stop the `tail -f` by which msrun shows a log on the console. It would keep the user's pipe open."""
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            program, *words = (path / "cmdline").read_text().split("\0")
-            if Path(program).name == "tail" and words[:1] == ["-f"] and (path / "cwd" / words[1]).resolve() == log:
-                os.kill(int(path.name), signal.SIGTERM)
+            program, *arguments = (process / "cmdline").read_text().split("\0")
+            is_tail = Path(program).name == "tail" and arguments[:1] == ["-f"]
+            if is_tail and (process / "cwd" / arguments[1]).resolve() == log:
+                os.kill(int(process.name), signal.SIGTERM)
 
 
-def _watch(stand_in: int, log: JobLog, is_scheduler: bool) -> None:
-    """End this process some time after it should have ended by itself: it may wait for ranks that are gone."""
-    deadline, last_words = float("inf"), None
+def _kill_when_overdue(supervisor: int, log: JobLog, is_scheduler: bool) -> None:
+    """Kill this process if it does not end by itself in time, because it may wait for ranks that are gone."""
+    deadline, failure = float("inf"), None
     while time.monotonic() < deadline:
-        line = log.read()
+        line = log.read_exit()
         if line and line.startswith(log.FAILED):
-            deadline = min(deadline, time.monotonic() + FAILED_SECONDS)
-            last_words = line.decode(errors="replace")
-        elif os.getppid() != stand_in or line:
-            deadline = min(deadline, time.monotonic() + (FAILED_SECONDS if is_scheduler and line else ASKED_SECONDS))
+            deadline = min(deadline, time.monotonic() + FAILURE_GRACE_SECONDS)
+            failure = line.decode(errors="replace")
+        elif os.getppid() != supervisor or line:
+            grace = FAILURE_GRACE_SECONDS if is_scheduler and line else SHUTDOWN_GRACE_SECONDS
+            deadline = min(deadline, time.monotonic() + grace)
         time.sleep(POLL_SECONDS)
-    if last_words and not is_scheduler:
-        print(f"ended, because of another rank: {last_words}", file=sys.stderr, flush=True)
+    if failure and not is_scheduler:
+        print(f"Stopped because another rank failed. {failure}", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _work(main, log: JobLog) -> None:
-    """Call `main` and, if it fails, end at once: MindSpore's own farewell waits for ranks that will not answer."""
+def _run_and_exit(main: Callable[[], None], log: JobLog) -> None:
+    """Call `main`. If it fails, exit at once: MindSpore's exit handlers wait for ranks that will not answer."""
     code = 1
     try:
         return main()
-    except SystemExit as end:
-        if not end.code:
+    except SystemExit as error:
+        if not error.code:
             raise
-        code = end.code if isinstance(end.code, int) else 1
+        code = error.code if isinstance(error.code, int) else 1
     except BaseException:
         traceback.print_exc()
-    if code == INTERRUPTED:  # the stand-in may be gone
-        log.write(log.ASKED, _how_it_ended(code, log))
+    if code == INTERRUPTED_EXIT_CODE:  # the supervisor, which would write the line, may be gone
+        log.write_exit(log.STOPPED, _exit_reason(code, log))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

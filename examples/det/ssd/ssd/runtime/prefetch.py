@@ -12,9 +12,10 @@ Result = TypeVar("Result")
 
 
 def prefetch(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """Yield function(item) for each item, in order. At most `ahead` results wait, which bounds the memory they take.
+    """Yield function(item) for each item, in order.
 
-    If the consumer stops early, items that have not started are cancelled.
+    ahead: maximum number of items submitted beyond the one the consumer has; it bounds the memory
+    If the consumer stops early or an item fails, items that have not started are cancelled.
     """
     pending: collections.deque[Future[Result]] = collections.deque()
     try:

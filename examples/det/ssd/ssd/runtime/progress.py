@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, a plain line now and then in a pipe or a file."""
+"""Show the progress of long work: a bar on a terminal, a plain line every few seconds in a pipe or a file."""
 
 from __future__ import annotations
 
@@ -11,40 +11,50 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class Progress:
-    """`with Progress(total, "train", "images") as progress: progress.update(8)`; nothing is shown unless `enabled`.
+    """Progress display with rate and time left: `with Progress(100, "training", "images") as progress:`.
 
-    Writes to stderr, so that what a command prints as its result stays clean.
+    total: number of items to do; None if unknown, then only a terminal shows the count
+    description: name of the work
+    unit: plural of what is counted
+    enabled: False shows nothing
+    It writes to stderr, so that stdout holds nothing but the results of a command.
     """
 
-    def __init__(self, total: int, what: str, unit: str, enabled: bool = True):
-        self.total, self.what, self.unit, self.enabled = total, what, unit, enabled
+    def __init__(self, total: int | None, description: str, unit: str, enabled: bool = True):
+        self.total = total
+        self.description = description
+        self.unit = unit
+        self.enabled = enabled
         self.on_terminal = sys.stderr.isatty()
         self.bar = tqdm(
-            total=total, desc=what, unit=f" {unit}", disable=not (enabled and self.on_terminal), leave=False
+            total=total, desc=description, unit=f" {unit}", disable=not (enabled and self.on_terminal), leave=False
         )
-        self.done, self.start = 0, time.monotonic()
+        self.done = 0
+        self.start = time.monotonic()
         self.last_line = self.start
 
-    def update(self, count: int = 1, **shown) -> None:
-        """count: how much more is done; shown: values to put behind the bar."""
+    def update(self, count: int = 1, **values: object) -> None:
+        """Add finished items.
+
+        count: number of items finished since the last call
+        values: shown behind the count, by name
+        """
         self.done += count
-        if shown and self.on_terminal:
-            self.bar.set_postfix(shown, refresh=False)
+        if values and self.on_terminal:
+            self.bar.set_postfix(values, refresh=False)
         self.bar.update(count)
         now = time.monotonic()
-        if self.enabled and not self.on_terminal and now - self.last_line >= SECONDS_BETWEEN_LINES:
-            self.last_line = now
-            rate = self.done / (now - self.start)
-            left = (self.total - self.done) / rate
-            values = "".join(f", {name} {value}" for name, value in shown.items())
-            print(
-                f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left:.0f} s left{values}",
-                file=sys.stderr,
-                flush=True,
-            )
+        if not self.enabled or self.on_terminal or self.total is None or now - self.last_line < SECONDS_BETWEEN_LINES:
+            return
+        self.last_line = now
+        rate = self.done / (now - self.start)
+        seconds_left = (self.total - self.done) / rate
+        line = f"{self.description}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {seconds_left:.0f} s left"
+        line += "".join(f", {name} {value}" for name, value in values.items())
+        print(line, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.close()

@@ -1,47 +1,97 @@
-"""When a training is saved. Rank 0 alone does."""
+"""Save a training and stop it: all devices stop after the same step, and rank 0 writes the checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any, Protocol
 
+import mindspore.nn as nn
+import numpy as np
+from mindspore import Tensor, ops
 from mindspore.train import Callback
 
-from ..checkpoints.loading import LAST_NAME, STATE_KEY, link_checkpoint, save_checkpoint
-from .resume import TrainingState
+from ..checkpoints.loading import LAST_NAME, link_checkpoint, save_checkpoint
+from .resume import STATE_KEY, TrainingState
+
+
+class _Flag(Protocol):
+    def __bool__(self) -> bool: ...
+
+
+class _SumOverDevices(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.all_reduce = ops.AllReduce()
+
+    def construct(self, value: Tensor) -> Tensor:
+        return self.all_reduce(value)
+
+
+class SynchronizedStop(Callback):
+    """True, as a condition, at the end of the step after which all devices stop.
+
+    interrupt: true once this process was asked to stop; world_size: number of devices
+    interval: steps after which the devices ask one another
+    """
+
+    def __init__(self, interrupt: _Flag, *, world_size: int, interval: int):
+        super().__init__()
+        self.interrupt = interrupt
+        self.interval = interval
+        self.sum_over_devices = _SumOverDevices() if world_size > 1 else None
+        self.is_stopping = False
+
+    def __bool__(self) -> bool:
+        return self.is_stopping
+
+    def on_train_step_end(self, run_context):
+        params = run_context.original_args()
+        if self.sum_over_devices is None:
+            self.is_stopping = bool(self.interrupt)
+        elif params.cur_step_num % self.interval == 0 or params.cur_step_num % params.batch_num == 0:
+            count = self.sum_over_devices(Tensor(np.array([bool(self.interrupt)], np.float32)))
+            self.is_stopping = bool(count.asnumpy()[0] > 0)
 
 
 class CheckpointSaver(Callback):
-    """Save all that a training needs to go on: after every epoch as ssd-EPOCH.ckpt, of which the last `keep` stay, and
-    then and every `every_steps` steps as last.ckpt; and when the user wishes to end.
+    """Save everything that a training needs to resume.
 
-    start: the state before the first step; ending: true, as a condition, at the end of the last step
-    words: kept in each checkpoint, too, by name
+    After each epoch ssd-EPOCH.ckpt is written, of which the newest are kept, and last.ckpt is a link to it. Within
+    epochs last.ckpt is written at an interval, and when the training is asked to stop.
+
+    folder: of the checkpoints; keep: number of epoch checkpoints to keep
+    every_steps: interval within epochs, None for none
+    start: state before the first step
+    stop: true, as a condition, at the end of the last step
+    records: JSON values to store in each checkpoint, by name
     """
 
     def __init__(
         self,
         folder: Path,
+        *,
         keep: int,
         every_steps: int | None,
         start: TrainingState,
-        ending,
-        words: dict[str, str] | None = None,
+        stop: _Flag,
+        records: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.folder = folder
         self.keep = keep
         self.every_steps = every_steps
         self.start = start
-        self.ending = ending
-        self.words = words or {}
+        self.stop = stop
+        self.records = records or {}
         self.saved = sorted(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
 
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
-        if self.ending:
-            self._save(params, LAST_NAME)
-        elif self.every_steps and not params.cur_step_num % self.every_steps and params.cur_step_num % params.batch_num:
+        step = params.cur_step_num
+        is_within_epoch = step % params.batch_num != 0  # at its end, on_train_epoch_end saves
+        is_due = self.every_steps is not None and step % self.every_steps == 0 and is_within_epoch
+        if self.stop or is_due:
             self._save(params, LAST_NAME)
 
     def on_train_epoch_end(self, run_context):
@@ -55,19 +105,17 @@ class CheckpointSaver(Callback):
 
     def _save(self, params, name: str) -> None:
         state = dataclasses.replace(self.start, step=params.cur_step_num)
-        save_checkpoint(params.train_network, self.folder / name, {STATE_KEY: state.to_json(), **self.words})
+        records = {STATE_KEY: dataclasses.asdict(state), **self.records}
+        save_checkpoint(params.train_network, self.folder / name, records)
 
 
 class StopOnSignal(Callback):
-    """End the training by KeyboardInterrupt once its state is saved. Comes last, so that the step is recorded, too.
+    """End the training by KeyboardInterrupt. stop: true, as a condition, at the end of the last step"""
 
-    ending: true, as a condition, at the end of the last step
-    """
-
-    def __init__(self, ending):
+    def __init__(self, stop: _Flag):
         super().__init__()
-        self.ending = ending
+        self.stop = stop
 
     def on_train_step_end(self, run_context):
-        if self.ending:
+        if self.stop:
             raise KeyboardInterrupt

@@ -1,108 +1,72 @@
-"""What is recorded of a training, and the places it goes to: the terminal, metrics.csv and TensorBoard."""
+"""Log a training to the terminal, metrics.csv and TensorBoard, and summarize it at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from ..checkpoints.loading import find_checkpoint
 from ..errors import UserError
 from ..evaluation.coco_metrics import METRICS
+from .progress_bar import format_duration
+from .records import EvalRecord, StepRecord
 
 METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # in ckpt_save_dir
 
 
-@dataclasses.dataclass(frozen=True)
-class StepRecord:
-    """One step of training, and what passed since the record before. The fields are columns of metrics.csv.
-
-    epoch, step: from 1; steps count through all epochs
-    loss: box_loss + class_loss, of this device's batch
-    learning_rate, loss_scale: those of this step
-    gradient_norm: L2 norm of all gradients as one vector, of all devices, before clipping; not finite if they
-        overflowed; None in a step that only accumulates
-    skipped_steps: updates left out since the record before, because gradients overflowed
-    images_per_second: on all devices together
-    data_wait: share of the time, 0..1, in which the host waited for the loader; None with sunk data, which the device
-        fetches by itself
-    memory_mib: MiB that the process holds on CPU, the most that was allocated on another device; None if not known
-    """
-
-    epoch: int
-    step: int
-    loss: float
-    box_loss: float
-    class_loss: float
-    learning_rate: float
-    gradient_norm: float | None
-    loss_scale: float
-    skipped_steps: int
-    images_per_second: float
-    data_wait: float | None
-    memory_mib: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalRecord:
-    """An evaluation after an epoch. step: the last of that epoch; metrics: {mAP, and names of METRICS: 0..1, or -1},
-    and mAP_raw where averaged weights were evaluated: that of the others; is_best: whether no evaluation before had as
-    good a mAP; pictures: {name: (H, W, 3) uint8 RGB}
-    """
-
-    epoch: int
-    step: int
-    metrics: dict[str, float]
-    is_best: bool
-    pictures: dict[str, np.ndarray]
-
-
 class TrainingLogger:
-    """Hands records on to sinks, objects with the methods `advance`, `on_step`, `on_evaluation` and `close`, or some of
-    them. Used in `with`, it closes them, whatever ended the training."""
+    """Pass records on to sinks: objects with the methods `advance`, `on_step`, `on_evaluation` and `close`, or some.
 
-    def __init__(self, *sinks):
+    As a context manager it closes the sinks, however the training ended.
+    """
+
+    def __init__(self, *sinks: Any):
         self.sinks = sinks
 
     def advance(self, epoch: int, step: int) -> None:
-        """A step was made. Called for each, so sinks must be quick."""
-        self._tell("advance", epoch, step)
+        """Report a finished step. It is called for each step, so sinks must be quick."""
+        self._call("advance", epoch, step)
 
     def on_step(self, record: StepRecord) -> None:
-        self._tell("on_step", record)
+        self._call("on_step", record)
 
     def on_evaluation(self, record: EvalRecord) -> None:
-        self._tell("on_evaluation", record)
+        self._call("on_evaluation", record)
 
     def __enter__(self) -> TrainingLogger:
         return self
 
     def __exit__(self, *error) -> None:
-        with contextlib.ExitStack() as stack:  # one that fails does not keep the others from being closed
+        with contextlib.ExitStack() as stack:  # a sink that fails does not keep the others from being closed
             for sink in self.sinks:
                 stack.callback(sink.close)
 
-    def _tell(self, method: str, *values) -> None:
+    def _call(self, method: str, *arguments: Any) -> None:
         for sink in self.sinks:
             if hasattr(sink, method):
-                getattr(sink, method)(*values)
+                getattr(sink, method)(*arguments)
 
 
 class MetricsFile:
-    """metrics.csv: a row for each StepRecord, and one for each evaluation with its figures instead, empty where
-    the other kind has values. Each is on the disk as soon as it is written."""
+    """metrics.csv: a row for each StepRecord and each evaluation; columns of the other kind stay empty.
+
+    Each row is on the disk as soon as it is written. steps_done: of a resumed training; later rows are removed
+    """
 
     COLUMNS = (*(field.name for field in dataclasses.fields(StepRecord)), "mAP", "mAP_raw", *METRICS)
 
-    def __init__(self, path: Path, done: int = 0):
-        """done: steps of a training that goes on; rows of the file up to there are kept"""
+    def __init__(self, path: Path, steps_done: int = 0):
         kept = []
-        if done and path.is_file():
+        if steps_done and path.is_file():
             with open(path, newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if None not in row.values()]  # but for one that was cut off
-            kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= done]
+                rows = [row for row in csv.DictReader(file) if None not in row.values()]  # a kill may have cut one off
+            kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= steps_done]
         self.file = open(path, "w", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.file, self.COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
         self.writer.writeheader()
@@ -119,25 +83,68 @@ class MetricsFile:
         self.file.close()
 
     def _write(self, values: dict) -> None:
-        # Seven digits are all that float32 has.
+        # float32 has no more than seven significant digits.
         self.writer.writerow(
             {name: f"{value:.7g}" if isinstance(value, float) else value for name, value in values.items()}
         )
         self.file.flush()
 
 
-def open_log_files(folder: Path, done: int = 0) -> list:
-    """The sinks that write to a folder: metrics.csv and tensorboard/. done: steps of a training that goes on.
+def open_log_files(folder: Path, steps_done: int = 0) -> list:
+    """Open the sinks that write to a folder: metrics.csv and TensorBoard events. Raises UserError.
 
-    Raises UserError if nothing can be written.
+    steps_done: of a resumed training
     """
-    from .tensorboard import TensorBoardEvents
+    from .tensorboard import TensorBoardEvents  # loads protobuf; only the main process writes logs
 
     try:
         (folder / EVENTS_NAME).mkdir(parents=True, exist_ok=True)
-        return [MetricsFile(folder / METRICS_NAME, done), TensorBoardEvents(folder / EVENTS_NAME, done)]
+        return [MetricsFile(folder / METRICS_NAME, steps_done), TensorBoardEvents(folder / EVENTS_NAME, steps_done)]
     except OSError as error:
         raise UserError(
-            f"ckpt_save_dir: got {folder}, where no file can be written ({error.strerror}), expected a folder of "
-            "yours; choose another"
+            f"ckpt_save_dir: {folder} cannot be written to ({error.strerror}). Choose another folder."
         ) from None
+
+
+def training_summary(folder: Path, epochs: int, *, seconds: float, stopped_early: bool, best: EvalRecord | None) -> str:
+    """Summarize a finished training: its length, the best detector, the logs, and the command that evaluates it.
+
+    folder: ckpt_save_dir; epochs: trained; best: best evaluation, None if nothing was evaluated
+    """
+    checkpoint = find_checkpoint(folder)
+    lines = [f"trained {epochs} epoch{'s' * (epochs != 1)} in {format_duration(seconds)}"]
+    if stopped_early:
+        lines[0] += ", stopped early because evaluations no longer improved (early_stop_patience)"
+    if best is not None:
+        scores = f"mAP {best.metrics['mAP']:.4f}, AP50 {best.metrics['AP50']:.4f}"
+        lines.append(f"best: epoch {best.epoch} with {scores}, saved as {checkpoint}")
+    else:
+        lines.append(f"newest checkpoint: {checkpoint}")
+        lines.append("To evaluate between epochs and keep the best checkpoint, train with --eval_while_train true")
+    lines.append(f"metrics: {folder / METRICS_NAME}")
+    lines.append(f"charts: {shlex.join(['tensorboard', '--logdir', str(folder / EVENTS_NAME)])}")
+    command = evaluation_command(sys.argv, checkpoint) if checkpoint else None
+    if command:
+        lines.append(f"evaluate it: {command}")
+    return "\n".join(lines)
+
+
+def evaluation_command(argv: Sequence[str], checkpoint: Path) -> str | None:
+    """Return the shell command that evaluates a checkpoint with the arguments of train.py; None outside train.py.
+
+    argv: sys.argv
+    """
+    script = Path(argv[0])
+    if script.name != "train.py":
+        return None
+    arguments, rest = [], list(argv[1:])
+    while rest:
+        argument = rest.pop(0)
+        option, equals, _ = argument.replace("-", "_").partition("=")
+        if option not in ("__ckpt_path", "__resume"):
+            arguments.append(argument)
+        elif not equals and rest and not rest[0].startswith("-"):
+            del rest[:1]
+    # The name by which Python was started works in the user's shell too; sys.executable may be another.
+    evaluation = [sys.orig_argv[0], str(script.with_name("eval.py")), *arguments, "--ckpt_path", str(checkpoint)]
+    return shlex.join(evaluation)

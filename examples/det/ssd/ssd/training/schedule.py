@@ -1,20 +1,24 @@
-"""Learning rate of every step."""
+"""Learning rate schedules: the rate of each step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import UserError
 
+if TYPE_CHECKING:
+    from ..config.schema import Config
+
 
 def warmup_cosine(
-    lr: float, lr_init: float, lr_end_rate: float, warmup_epochs: int, epoch_size: int, steps_per_epoch: int
+    *, lr: float, lr_init: float, lr_end_rate: float, warmup_epochs: int, epoch_size: int, steps_per_epoch: int
 ) -> np.ndarray:
     """Linear warm-up from lr_init to lr, then half a cosine down to lr * lr_end_rate.
 
-    -> (epoch_size * steps_per_epoch,) float32
+    Returns (epoch_size * steps_per_epoch,) float32.
     """
     total, warmup = epoch_size * steps_per_epoch, warmup_epochs * steps_per_epoch
     step = np.arange(total)
@@ -25,6 +29,7 @@ def warmup_cosine(
 
 
 def warmup_steps(
+    *,
     lr: float,
     lr_init: float,
     milestones: Sequence[int],
@@ -33,32 +38,46 @@ def warmup_steps(
     epoch_size: int,
     steps_per_epoch: int,
 ) -> np.ndarray:
-    """Linear warm-up from lr_init to lr, then lr times `factor` for each of the milestones that have passed.
+    """Linear warm-up from lr_init to lr, then lr multiplied by `factor` at each milestone.
 
-    milestones: numbers of epochs after which the rate falls -> (epoch_size * steps_per_epoch,) float32
+    milestones: epochs after which the rate drops. Returns (epoch_size * steps_per_epoch,) float32.
     """
     warmup = warmup_epochs * steps_per_epoch
     step = np.arange(epoch_size * steps_per_epoch)
     rising = lr_init + (lr - lr_init) * step / max(warmup, 1)
-    passed = np.searchsorted(np.array(milestones) * steps_per_epoch, step, side="right")
-    return np.where(step < warmup, rising, lr * np.power(factor, passed)).astype(np.float32)
+    num_passed = np.searchsorted(np.array(milestones) * steps_per_epoch, step, side="right")
+    return np.where(step < warmup, rising, lr * np.power(factor, num_passed)).astype(np.float32)
 
 
-def create_schedule(cfg, steps_per_epoch: int, world_size: int = 1) -> np.ndarray:
-    """The learning rate of every update of a recipe. cfg: Config; steps_per_epoch: batches; world_size: number of devices.
+def create_schedule(cfg: Config, steps_per_epoch: int, world_size: int = 1) -> np.ndarray:
+    """Create the learning rate of each update of a recipe, (U,) float32.
 
-    An update of several batches has the rate of the last of them. Raises UserError if there is no update at all.
+    steps_per_epoch: batches in an epoch; world_size: number of devices
+    With accumulated gradients an update has the rate of its last batch. Raises UserError if there is no update at all.
     """
-    lengths = (cfg.warmup_epochs, cfg.epoch_size, steps_per_epoch)
     if cfg.schedule == "steps":
-        rates = warmup_steps(cfg.lr, cfg.lr_init, cfg.milestones, cfg.lr_factor, *lengths)
+        rates = warmup_steps(
+            lr=cfg.lr,
+            lr_init=cfg.lr_init,
+            milestones=cfg.milestones,
+            factor=cfg.lr_factor,
+            warmup_epochs=cfg.warmup_epochs,
+            epoch_size=cfg.epoch_size,
+            steps_per_epoch=steps_per_epoch,
+        )
     else:
-        rates = warmup_cosine(cfg.lr, cfg.lr_init, cfg.lr_end_rate, *lengths)
+        rates = warmup_cosine(
+            lr=cfg.lr,
+            lr_init=cfg.lr_init,
+            lr_end_rate=cfg.lr_end_rate,
+            warmup_epochs=cfg.warmup_epochs,
+            epoch_size=cfg.epoch_size,
+            steps_per_epoch=steps_per_epoch,
+        )
     if cfg.accumulate_steps > len(rates):
         raise UserError(
-            f"accumulate_steps: got {cfg.accumulate_steps}, expected at most the {len(rates)} steps of the training; "
-            "lower it"
+            f"accumulate_steps: {cfg.accumulate_steps}, but the whole training has only {len(rates)} steps. Lower it."
         )
-    if cfg.lr_reference_batch:  # the linear rule of Goyal et al., 2017
+    if cfg.lr_reference_batch:  # the linear scaling rule of Goyal et al. (arXiv:1706.02677)
         rates = rates * np.float32(cfg.batch_size * world_size * cfg.accumulate_steps / cfg.lr_reference_batch)
     return rates[cfg.accumulate_steps - 1 :: cfg.accumulate_steps]

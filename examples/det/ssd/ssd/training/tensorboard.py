@@ -1,4 +1,4 @@
-"""TensorBoard event files."""
+"""Write TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from .logger import EvalRecord, StepRecord
+from .records import EvalRecord, StepRecord
 
-TAGS = {  # a chart each: its tag, and the field of StepRecord that it shows
+TAGS = {  # {tag of a chart: field of StepRecord}
     "loss/total": "loss",
     "loss/box": "box_loss",
     "loss/class": "class_loss",
@@ -28,19 +28,19 @@ TAGS = {  # a chart each: its tag, and the field of StepRecord that it shows
 
 
 class TensorBoardEvents:
-    """Charts and pictures for `tensorboard --logdir`, all over the steps of training: those of TAGS, validation/AP and
-    the other figures of evaluations, and examples/<name of the picture>.
+    """Write charts and images over the steps of a training: TAGS, validation/METRIC, and examples/IMAGE.
 
-    tensorboardX's SummaryWriter has a thread and a queue, which a kill would lose; this writes at once, a few events a
-    minute.
+    tensorboardX's SummaryWriter queues events in a thread, which a kill would lose. This class writes each event at
+    once; there are a few a minute.
+
+    steps_done: of a resumed training; TensorBoard then ignores later steps in files of the previous run
     """
 
-    def __init__(self, folder: Path, done: int = 0):
-        """done: steps of a training that goes on; TensorBoard forgets what an earlier file has of later ones"""
+    def __init__(self, folder: Path, steps_done: int = 0):
         self.writer = EventsWriter(str(folder / "events"))
-        if done:
+        if steps_done:
             start = SessionLog(status=SessionLog.START)
-            self.writer.write_event(Event(wall_time=time.time(), step=done + 1, session_log=start))
+            self.writer.write_event(Event(wall_time=time.time(), step=steps_done + 1, session_log=start))
         self.writer.flush()
 
     def on_step(self, record: StepRecord) -> None:
@@ -48,7 +48,7 @@ class TensorBoardEvents:
 
     def on_evaluation(self, record: EvalRecord) -> None:
         values = _scalars({f"validation/{name}": value for name, value in record.metrics.items()})
-        values += [_image(f"examples/{name}", picture) for name, picture in record.pictures.items()]
+        values += [_encode_image(f"examples/{name}", image) for name, image in record.images.items()]
         self._write(record.step, values)
 
     def close(self) -> None:
@@ -63,9 +63,10 @@ def _scalars(values: dict[str, float | None]) -> list:
     return [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if value is not None]
 
 
-def _image(tag: str, picture: np.ndarray):
-    height, width, _ = picture.shape
-    # JPEG, because PNGs of photographs after every epoch would fill gigabytes.
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes())
-    return Summary.Value(tag=tag, image=image)
+def _encode_image(tag: str, image: np.ndarray) -> Summary.Value:
+    """image: (H, W, 3) uint8 RGB"""
+    height, width, _ = image.shape
+    # JPEG, because PNGs of photographs after each epoch would take gigabytes.
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    summary = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes())
+    return Summary.Value(tag=tag, image=summary)

@@ -1,144 +1,201 @@
-"""Training of a recipe, from data to checkpoints."""
+"""Train a detector: data, forward, loss, update, then logging, evaluation and saving by callbacks."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import time
 from pathlib import Path
 
 import mindspore.nn as nn
 from mindspore.train import Callback, Model
 
-from ..checkpoints.loading import find_checkpoint, load_backbone, load_pretrained
-from ..checkpoints.metadata import METADATA_KEY, model_metadata
+from ..checkpoints.loading import load_backbone, load_pretrained
+from ..checkpoints.metadata import METADATA_KEY
+from ..config.schema import Config, graph_settings, model_metadata
 from ..data.dataset import create_dataset, image_ids_of_step
+from ..data.dataset_info import dataset_fingerprint
 from ..evaluation.evaluator import create_evaluator
 from ..models.detector import create_detector, to_mixed_precision
 from ..runtime.compile_cache import compile_cache
-from ..runtime.device import Runtime, set_up_runtime
+from ..runtime.device import set_up_runtime
 from ..runtime.interrupt import Interrupt
-from .bad_loss import StopOnNonFiniteLoss
-from .batch_norm_statistics import SyncBatchNormStatistics
-from .callbacks import RecordSteps, RestoreStep, SaveCompileCache
-from .checkpointing import CheckpointSaver, StopOnSignal
-from .closing import training_summary
-from .earlier import archive_later_checkpoints, archive_previous_run
-from .ending import SynchronizedStop
-from .example_pictures import ValidationPictures
-from .logger import TrainingLogger, open_log_files
+from .callbacks import RecordSteps, RestoreStep, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
+from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
+from .logger import TrainingLogger, open_log_files, training_summary
 from .optimizer import freeze
 from .progress_bar import TrainingProgressBar
-from .resume import TrainingState, find_resume_checkpoint, resume_training
+from .resume import (
+    TrainingState,
+    archive_later_checkpoints,
+    archive_previous_run,
+    find_resume_checkpoint,
+    read_best,
+    resume_training,
+)
 from .schedule import create_schedule
-from .train_step import TrainStep, create_train_step
-from .validation import ValidationCallback, ema_weights, read_best
+from .train_step import create_train_step
+from .validation import ValidationCallback, ValidationImages, ema_weights
 
-# After how many steps devices ask one another whether to end: to ask makes the host wait for an accelerator.
-STEPS_TO_AGREE = {"CPU": 1, "GPU": 10, "Ascend": 10}
+# Steps after which devices ask one another whether to stop, because to ask an accelerator makes the host wait for it.
+STOP_CHECK_INTERVAL = {"CPU": 1, "Ascend": 10}
 
 
-def train(cfg, resume: str | None = None) -> None:
-    """Train as a recipe says; under a launcher, as one of its devices.
+def train(cfg: Config, resume: str | None = None) -> None:
+    """Train the detector of a recipe; under a launcher, as one of its devices.
 
-    cfg: Config; resume: None to start anew, else the checkpoint to go on from, empty for the newest in ckpt_save_dir
-    Raises UserError, and KeyboardInterrupt when a signal ended it; its state is then in last.ckpt.
+    resume: None to start anew, else the checkpoint to resume from, empty for the newest in ckpt_save_dir
+    Raises UserError, and KeyboardInterrupt after a signal; the state of the training is then in last.ckpt.
     """
     started = time.monotonic()
-    runtime = set_up_runtime(cfg)
-    dataset = create_dataset(cfg, "train", runtime.rank, runtime.world_size)
-    schedule = create_schedule(cfg, dataset.get_dataset_size(), runtime.world_size)
-    detector, origin = _create_learner(cfg, is_new=resume is None)
-    words = {METADATA_KEY: json.dumps(model_metadata(cfg))}
+    folder, metadata = Path(cfg.ckpt_save_dir), model_metadata(cfg)
+    runtime = set_up_runtime(device_target=cfg.device_target, mode=cfg.mode, jit_level=cfg.jit_level, seed=cfg.seed)
+    # Data: batches of images and ground-truth boxes for this device
+    dataset = create_dataset(cfg, "train", rank=runtime.rank, world_size=runtime.world_size)
+    steps_per_epoch = dataset.get_dataset_size()
+    # Forward: backbone, neck and head
+    detector, initialization = _create_initialized_detector(cfg, is_resumed=resume is not None)
+    # Loss, gradients and update, in one graph with the forward pass
+    schedule = create_schedule(cfg, steps_per_epoch, runtime.world_size)
     step = create_train_step(cfg, detector, schedule)
-    state = TrainingState(0, dataset.get_dataset_size(), cfg.batch_size * runtime.world_size, cfg.seed)
-    folder, path, best = Path(cfg.ckpt_save_dir), None, None
+
+    images_per_step = cfg.batch_size * runtime.world_size
+    start = TrainingState(step=0, steps_per_epoch=steps_per_epoch, images_per_step=images_per_step, seed=cfg.seed)
+    resumed_from, best = None, None
     if resume is not None:
-        path = find_resume_checkpoint(folder, resume)
-        state = resume_training(step, state, path, cfg.epoch_size, model_metadata(cfg))
-        origin = f"going on from {path} after step {state.step}"
-        dataset.set_init_step(state.step)
-        best = read_best(folder, until=state.step)  # later steps are made again
+        resumed_from = find_resume_checkpoint(folder, resume)
+        start = resume_training(step, resumed_from, initial_state=start, epochs=cfg.epoch_size, metadata=metadata)
+        dataset.set_init_step(start.step)
+        best = read_best(folder, until=start.step)  # later steps are repeated
+        initialization = f"resumed from {resumed_from} after step {start.step}"
 
     with contextlib.ExitStack() as stack:
-        interrupt = stack.enter_context(Interrupt(told=runtime.is_main))
-        log = stack.enter_context(_open_log(cfg, state, path, origin)) if runtime.is_main else None
-        keep = stack.enter_context(compile_cache(cfg, "train", runtime))
-        evaluating = None
-        if cfg.eval_while_train:
-            evaluation = create_evaluator(cfg, detector, runtime)
-            evaluating = _create_evaluating(cfg, evaluation, log, detector, step, best, words)
-        # Before those that evaluate, save and record come the ones that they build on.
-        ending = SynchronizedStop(interrupt, runtime.world_size, STEPS_TO_AGREE[cfg.device_target])
-        callbacks = [RestoreStep(state.step), ending, *_create_guards(cfg, step, runtime)]
-        callbacks += [evaluating] if evaluating else []
-        callbacks.append(SaveCompileCache(keep))
+        interrupt = stack.enter_context(Interrupt(announce=runtime.is_main))
+        logger = None  # on all devices but the main one, which alone logs and saves
         if runtime.is_main:
-            keeping = cfg.keep_checkpoint_max, cfg.checkpoint_every_steps
-            recording = cfg.log_interval, cfg.device_target, state.step, int(step.skipped.asnumpy())
-            callbacks.append(CheckpointSaver(folder, *keeping, state, ending, words))
-            callbacks.append(RecordSteps(log, schedule, state.images_per_step, *recording))
-        callbacks.append(StopOnSignal(ending))
-        epochs = cfg.epoch_size
-        Model(step).train(epochs, dataset, callbacks, cfg.dataset_sink_mode, initial_epoch=state.epochs_done)
+            logger = stack.enter_context(_open_logger(cfg, start, resumed_from=resumed_from, source=initialization))
+        settings, data = graph_settings(cfg), dataset_fingerprint(Path(cfg.data_dir))
+        save_graphs = stack.enter_context(compile_cache("train", settings=settings, data=data, runtime=runtime))
+
+        # MindSpore calls the callbacks in this order. First, because all others read the number of the step:
+        callbacks: list[Callback] = [RestoreStep(start.step)]
+        # Before the callbacks that save and stop when it is true:
+        stop_interval = STOP_CHECK_INTERVAL[cfg.device_target]
+        stop = SynchronizedStop(interrupt, world_size=runtime.world_size, interval=stop_interval)
+        callbacks.append(stop)
+        # Before saving, so that a training with a non-finite loss replaces no good checkpoint:
+        callbacks.append(
+            StopOnNonFiniteLoss(
+                log_interval=cfg.log_interval,
+                checkpoint_every_steps=cfg.checkpoint_every_steps,
+                image_ids_of_step=functools.partial(
+                    image_ids_of_step, cfg, rank=runtime.rank, world_size=runtime.world_size
+                ),
+                rank=runtime.rank,
+            )
+        )
+        # Before evaluation and saving, which use the statistics:
+        if runtime.world_size > 1:
+            callbacks.append(SyncBatchNormStatistics(step, runtime.world_size))
+        # Before saving, so that a training resumed from an epoch's checkpoint has that epoch's evaluation behind it:
+        validation = None
+        if cfg.eval_while_train:
+            validation = ValidationCallback(
+                evaluate=create_evaluator(cfg, detector, runtime),
+                draw=ValidationImages(Path(cfg.data_dir), classes=cfg.classes or (), min_score=cfg.display_score),
+                logger=logger,
+                detector=detector,
+                folder=folder,
+                start=cfg.eval_start_epoch,
+                interval=cfg.eval_interval,
+                epochs=cfg.epoch_size,
+                ema_context=functools.partial(ema_weights, detector, step) if cfg.ema_decay else None,
+                patience=cfg.early_stop_patience,
+                best=best,
+                records={METADATA_KEY: metadata},
+            )
+            callbacks.append(validation)
+        # After the evaluation, whose graph it saves too:
+        callbacks.append(SaveCompileCache(save_graphs))
+        if logger:
+            callbacks.append(
+                CheckpointSaver(
+                    folder,
+                    keep=cfg.keep_checkpoint_max,
+                    every_steps=cfg.checkpoint_every_steps,
+                    start=start,
+                    stop=stop,
+                    records={METADATA_KEY: metadata},
+                )
+            )
+            # After all that takes time: the time of later callbacks would be counted as data loading.
+            callbacks.append(
+                RecordSteps(
+                    logger,
+                    schedule=schedule,
+                    images_per_step=images_per_step,
+                    interval=cfg.log_interval,
+                    device_target=cfg.device_target,
+                    first_step=start.step,
+                    skipped_updates=int(step.skipped.asnumpy()),
+                )
+            )
+        # Last, because it raises an exception, and the step must be saved and recorded before:
+        callbacks.append(StopOnSignal(stop))
+        Model(step).train(
+            cfg.epoch_size,
+            dataset,
+            callbacks=callbacks,
+            dataset_sink_mode=cfg.dataset_sink_mode,
+            initial_epoch=start.epochs_done,
+        )
     if runtime.is_main:
-        best, ended = (evaluating.best, evaluating.ended_at) if evaluating else (None, None)
-        seconds = time.monotonic() - started
-        print(training_summary(folder, ended or epochs, bool(ended), seconds, best, find_checkpoint(folder)))
+        stopped_epoch, best = (validation.stopped_epoch, validation.best) if validation else (None, None)
+        epochs, seconds = stopped_epoch or cfg.epoch_size, time.monotonic() - started
+        print(training_summary(folder, epochs, seconds=seconds, stopped_early=bool(stopped_epoch), best=best))
 
 
-def _create_learner(cfg, is_new: bool) -> tuple[nn.Cell, str]:
-    """The detector as it is trained, and where its weights are from. is_new: false if all of them are loaded later"""
-    detector, origin = create_detector(cfg), "backbone from scratch"
-    if cfg.pretrained_detector and is_new:
-        fresh = load_pretrained(detector, cfg.pretrained_detector, cfg.use_ema, model_metadata(cfg))
-        origin = f"weights of {cfg.pretrained_detector}, {_fresh_words(fresh)}"
-    elif cfg.backbone_ckpt_path and is_new:
+def _create_initialized_detector(cfg: Config, *, is_resumed: bool) -> tuple[nn.Cell, str]:
+    """Create the detector that is trained -> detector, description of its initialization
+
+    is_resumed: whether a checkpoint will set all weights later
+    """
+    detector, initialization = create_detector(cfg), "backbone from scratch"
+    if cfg.pretrained_detector and not is_resumed:
+        names = load_pretrained(detector, cfg.pretrained_detector, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
+        layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in names))
+        rest = f"randomly initialized: {layers}" if layers else "all of them, because its classes are the same"
+        initialization = f"weights of {cfg.pretrained_detector}, {rest}"
+    elif cfg.backbone_ckpt_path and not is_resumed:
         load_backbone(detector, cfg.backbone_ckpt_path)
-        origin = f"weights of {cfg.backbone_ckpt_path}"
+        initialization = f"weights of {cfg.backbone_ckpt_path}"
     freeze(detector, cfg.freeze)
-    return to_mixed_precision(detector, cfg.amp_level), origin
+    return to_mixed_precision(detector, cfg.amp_level), initialization
 
 
-def _fresh_words(names: list[str]) -> str:
-    layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
-    return f"fresh ones in {', '.join(layers)}" if layers else "all of them, for its classes are the same"
+def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None, source: str) -> TrainingLogger:
+    """Archive previous files, print what is trained, and open the logs. Raises UserError.
 
-
-def _create_guards(cfg, step: TrainStep, runtime: Runtime) -> list[Callback]:
-    """What looks after a training on every device."""
-    image_ids = functools.partial(image_ids_of_step, cfg, rank=runtime.rank, world_size=runtime.world_size)
-    bad_loss = StopOnNonFiniteLoss(cfg.log_interval, cfg.checkpoint_every_steps, image_ids, runtime.rank)
-    return [bad_loss, *([SyncBatchNormStatistics(step, runtime.world_size)] if runtime.world_size > 1 else [])]
-
-
-def _create_evaluating(cfg, evaluation, log, detector, step: TrainStep, best, words) -> ValidationCallback:
-    """Evaluation between epochs. log: None on all devices but the main one; best: so far;
-    words: to keep in best.ckpt"""
-    draw = ValidationPictures(Path(cfg.data_dir), cfg.classes, cfg.display_score)
-    average = functools.partial(ema_weights, detector, step) if cfg.ema_decay else None
-    when = cfg.eval_start_epoch, cfg.eval_interval, cfg.epoch_size
-    more = {"average": average, "patience": cfg.early_stop_patience, "best": best, "words": words}
-    return ValidationCallback(evaluation, draw, log, detector, Path(cfg.ckpt_save_dir), *when, **more)
-
-
-def _open_log(cfg, state: TrainingState, resumed: Path | None, origin: str) -> TrainingLogger:
-    """Make room for this run, say what it is, and open what it is recorded in. Raises UserError."""
+    start: state before the first step; source: of the weights
+    """
     folder = Path(cfg.ckpt_save_dir)
-    if resumed is None:
-        moved, what = archive_previous_run(folder), "what an earlier run left"
+    if resumed_from is None:
+        archive, moved = archive_previous_run(folder), "the previous run"
     else:
-        moved = archive_later_checkpoints(folder, resumed, state.step, state.steps_per_epoch)
-        what = f"checkpoints from after step {state.step}"
-    if moved:
-        print(f"{folder}: moved {what} to {moved}")
-    files = open_log_files(folder, state.step)
+        archive = archive_later_checkpoints(
+            folder, resumed=resumed_from, step=start.step, steps_per_epoch=start.steps_per_epoch
+        )
+        moved = f"checkpoints after step {start.step}"
+    if archive:
+        print(f"{folder}: moved {moved} to {archive}")
+    log_files = open_log_files(folder, start.step)
+    num_classes, num_devices = cfg.num_classes - 1, start.images_per_step // cfg.batch_size
     print(
-        f"training {cfg.backbone} for {cfg.num_classes - 1} classes on {state.images_per_step // cfg.batch_size} x "
-        f"{cfg.device_target}: {cfg.epoch_size} epochs of {state.steps_per_epoch} steps of {state.images_per_step} "
-        f"images, {origin}",
+        f"training {cfg.backbone} for {num_classes} class{'es' * (num_classes != 1)} on {num_devices} x "
+        f"{cfg.device_target}: {cfg.epoch_size} epochs of {start.steps_per_epoch} steps of {start.images_per_step} "
+        f"images, {source}",
         flush=True,
     )
-    steps = cfg.epoch_size * state.steps_per_epoch
-    return TrainingLogger(TrainingProgressBar(cfg.epoch_size, steps, state.step), *files)
+    total_steps = cfg.epoch_size * start.steps_per_epoch
+    progress_bar = TrainingProgressBar(epochs=cfg.epoch_size, total_steps=total_steps, steps_done=start.step)
+    return TrainingLogger(progress_bar, *log_files)

@@ -1,4 +1,4 @@
-"""Which objects the anchors of a recipe miss, and why."""
+"""Anchor recall: find the boxes that no anchor matches, and explain why."""
 
 from __future__ import annotations
 
@@ -8,59 +8,76 @@ import numpy as np
 
 from ...boxes.ops import pairwise_iou
 
-CHUNK = 100  # objects compared with all anchors at a time, for the sake of memory
+CHUNK_SIZE = 100  # boxes compared with all anchors at a time, to bound the memory
 
 
 @dataclasses.dataclass(frozen=True)
 class AnchorSet:
-    """What of a recipe the advice needs. anchors_yxyx: (A, 4), 0..1; image_size: (height, width) in pixels; an anchor
-    reaches an object if their IoU is above min_iou"""
+    """The anchors of a recipe. A box is recalled if its IoU with some anchor is above min_iou.
+
+    anchors_yxyx: (A, 4), 0..1
+    image_size: (height, width) of the network's input in pixels
+    min_iou: match threshold of training
+    """
 
     anchors_yxyx: np.ndarray
     image_size: tuple[int, int]
     min_iou: float = 0.5
 
 
-def not_recalled(objects_yxyx: np.ndarray, recipe: AnchorSet) -> np.ndarray:
-    """(N,) bool: objects that no anchor reaches. objects_yxyx: (N, 4), 0..1"""
-    parts = [objects_yxyx[start : start + CHUNK] for start in range(0, len(objects_yxyx), CHUNK)]
-    best = [pairwise_iou(part, recipe.anchors_yxyx).max(axis=1) for part in parts]
-    return np.concatenate([np.zeros(0), *best])[: len(objects_yxyx)] <= recipe.min_iou
+def not_recalled(boxes_yxyx: np.ndarray, anchor_set: AnchorSet) -> np.ndarray:
+    """Return which boxes no anchor recalls, (N,) bool. boxes_yxyx: (N, 4), 0..1
+
+    1 minus the mean is the best possible recall of a detector with these anchors.
+    """
+    chunks = [boxes_yxyx[start : start + CHUNK_SIZE] for start in range(0, len(boxes_yxyx), CHUNK_SIZE)]
+    best_ious = [pairwise_iou(chunk, anchor_set.anchors_yxyx).max(axis=1) for chunk in chunks]
+    return np.concatenate([np.zeros(0), *best_ious]) <= anchor_set.min_iou
 
 
-def beyond_any_anchor(objects_yxyx: np.ndarray, recipe: AnchorSet) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bool each: objects too small, and too long, for any anchor wherever they lie. objects_yxyx: (N, 4), 0..1"""
-    small, narrow, wide = _bounds(recipe)
-    areas, ratios = _shape(objects_yxyx, recipe.image_size)
-    return areas < small, (ratios < narrow) | (ratios > wide)
+def too_small_or_elongated(boxes_yxyx: np.ndarray, anchor_set: AnchorSet) -> tuple[np.ndarray, np.ndarray]:
+    """Return which boxes are too small, and which are too elongated, to be recalled at any position.
+
+    boxes_yxyx: (N, 4), 0..1
+
+    Returns two (N,) bool arrays.
+    """
+    min_area, min_ratio, max_ratio = _recall_limits(anchor_set)
+    areas, ratios = _areas_and_ratios(boxes_yxyx, anchor_set.image_size)
+    return areas < min_area, (ratios < min_ratio) | (ratios > max_ratio)
 
 
-def explain(missed_yxyx: np.ndarray, recipe: AnchorSet) -> list[str]:
-    """Lines on the objects that no anchor reaches, and what helps. missed_yxyx: (N, 4), 0..1, at least one"""
-    small, long = beyond_any_anchor(missed_yxyx, recipe)
-    area, narrow, wide = _bounds(recipe)
-    height, width = recipe.image_size
+def reasons_for_missed_boxes(missed_yxyx: np.ndarray, anchor_set: AnchorSet) -> list[str]:
+    """Return sentences that say why boxes are not recalled, and which recipe keys help.
+
+    missed_yxyx: (N, 4) boxes of not_recalled, 0..1, at least one
+    """
+    too_small, too_elongated = too_small_or_elongated(missed_yxyx, anchor_set)
+    min_area, min_ratio, max_ratio = _recall_limits(anchor_set)
+    height, width = anchor_set.image_size
+    min_side = np.sqrt(min_area)
     return [
-        f"of these, {small.mean():.0%} are too small for any: below {np.sqrt(area):.0f} pixels a side once the image "
-        f"is {width}x{height}; a larger image_size or smaller anchors help",
-        f"{long.mean():.0%} are too long for any: width over height below {narrow:.2f} or above {wide:.2f}; more "
-        "aspect_ratios help",
-        f"{(~small & ~long).mean():.0%} lie between the sizes and places of anchors, or are larger than all",
+        f"of these, {too_small.mean():.0%} are too small for every anchor: below {min_side:.0f}x{min_side:.0f} pixels "
+        f"at an image size of {width}x{height}. A larger image_size or smaller anchors help",
+        f"{too_elongated.mean():.0%} are too elongated for every anchor: width over height below {min_ratio:.2f} or "
+        f"above {max_ratio:.2f}. More aspect_ratios help",
+        f"{(~too_small & ~too_elongated).mean():.0%} are between the sizes and positions of anchors, or larger than "
+        "all anchors",
     ]
 
 
-def _bounds(recipe: AnchorSet) -> tuple[float, float, float]:
-    """The least area in pixels, the least and the greatest width over height that some anchor can reach.
+def _recall_limits(anchor_set: AnchorSet) -> tuple[float, float, float]:
+    """Return the minimum area in pixels and the minimum and maximum width over height that some anchor can recall.
 
-    Two boxes of IoU t differ by at most 1 / t in area. If they differ by q in width over height, their IoU is best at
-    equal areas and centres, 1 / (2 sqrt(q) - 1) there; so q is at most ((1 + 1 / t) / 2)^2.
+    Two boxes with IoU t differ in area by a factor of at most 1 / t. If they differ in width over height by a factor q,
+    their IoU is largest at equal areas and centres, where it is 1 / (2 sqrt(q) - 1); so q <= ((1 + 1 / t) / 2)^2.
     """
-    areas, ratios = _shape(recipe.anchors_yxyx, recipe.image_size)
-    most = ((1 + 1 / recipe.min_iou) / 2) ** 2
-    return areas.min() * recipe.min_iou, ratios.min() / most, ratios.max() * most
+    areas, ratios = _areas_and_ratios(anchor_set.anchors_yxyx, anchor_set.image_size)
+    max_factor = ((1 + 1 / anchor_set.min_iou) / 2) ** 2
+    return areas.min() * anchor_set.min_iou, ratios.min() / max_factor, ratios.max() * max_factor
 
 
-def _shape(boxes_yxyx: np.ndarray, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """boxes_yxyx: (N, 4), 0..1; image_size: (height, width) -> areas in its pixels, width over height; (N,) each"""
+def _areas_and_ratios(boxes_yxyx: np.ndarray, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return areas in pixels of the input and width over height, (N,) each. boxes_yxyx: (N, 4), 0..1"""
     heights, widths = ((boxes_yxyx[:, 2:] - boxes_yxyx[:, :2]).astype(np.float64) * image_size).T
     return heights * widths, widths / heights

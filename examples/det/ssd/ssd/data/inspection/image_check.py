@@ -1,37 +1,37 @@
-"""A look at every image before a conversion: all that would stop it at once, and files that come twice."""
+"""Check every image of a dataset without converting it: find images that cannot be converted, and duplicates."""
 
 from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
-from ...errors import UserError
+from ...runtime.prefetch import prefetch
 from ...runtime.progress import Progress
-from ..mindrecord import read_record
-from ..readers.annotations import BROKEN, CocoImage, CocoSplit
+from ..mindrecord import READ_AHEAD, UnusableImageError, read_record
+from ..readers.annotations import UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit
 
-AGAIN = "images with the same bytes as another"
+DUPLICATE_IMAGES = "images with the same bytes as another image"  # a kind of problem
 
 
-def check_images(train: CocoSplit, val: CocoSplit, num_workers: int) -> dict[str, list[str]]:
-    """{kind of problem: where, one text each} of all images of two splits, read by so many threads."""
+def check_images(train: DatasetSplit, val: DatasetSplit, num_workers: int) -> dict[str, list[str]]:
+    """Read all images of both splits with num_workers threads, and return {kind of problem: one text per image}."""
     images = [*train.images, *val.images]
-    problems: dict[str, list[str]] = {BROKEN: [], AGAIN: []}
-    first: dict[bytes, CocoImage] = {}
+    problems: dict[str, list[str]] = {UNUSABLE_IMAGES: [], DUPLICATE_IMAGES: []}
+    first_with: dict[bytes, AnnotatedImage] = {}  # by digest
     with Progress(len(images), "reading images", "images") as progress, ThreadPoolExecutor(num_workers) as pool:
-        for image, (digest, wrong) in zip(images, pool.map(_look, images)):
-            if wrong:
-                problems[BROKEN].append(wrong)
-            elif digest in first and first[digest].path != image.path:
-                problems[AGAIN].append(f"{image.path} as {first[digest].path}")
-            first.setdefault(digest, image)
+        for image, (digest, error) in zip(images, prefetch(pool, _check_image, images, ahead=READ_AHEAD)):
+            if error:
+                problems[UNUSABLE_IMAGES].append(error)
+            elif digest in first_with and first_with[digest].path != image.path:
+                problems[DUPLICATE_IMAGES].append(f"{image.path} as {first_with[digest].path}")
+            first_with.setdefault(digest, image)
             progress.update()
     return problems
 
 
-def _look(image: CocoImage) -> tuple[bytes, str]:
-    """Of an image's bytes the digest, and what is wrong with it, if anything."""
+def _check_image(image: AnnotatedImage) -> tuple[bytes, str]:
+    """Return the SHA-256 of the image file, and why it cannot be converted, empty if it can."""
     try:
         return hashlib.sha256(read_record(image).image).digest(), ""
-    except UserError as error:
-        return b"", str(error).partition(", expected")[0]
+    except UnusableImageError as error:
+        return b"", error.reason

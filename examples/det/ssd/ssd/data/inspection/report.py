@@ -1,4 +1,4 @@
-"""What annotated images hold, as text, before they are converted: counts, sizes, problems, and advice for a recipe."""
+"""Summarize a dataset as text before it is converted: counts, sizes, problems, and advice for a recipe."""
 
 from __future__ import annotations
 
@@ -9,181 +9,223 @@ import unicodedata
 import numpy as np
 
 from ...boxes.ops import box_area
-from ..mindrecord import MIN_SIDE
-from ..readers.annotations import BROKEN, CocoSplit
-from ..readers.splits import shared_images
-from .anchor_recall import AnchorSet, explain, not_recalled
+from ..mindrecord import MIN_BOX_SIDE
+from ..readers.annotations import UNUSABLE_IMAGES, DatasetSplit
+from ..readers.splits import find_repeated_images
+from .anchor_recall import AnchorSet, not_recalled, reasons_for_missed_boxes
 
-EXAMPLES = 3  # of each kind of problem
-FEW = 20  # objects of a class to train on, below which the report says so
-SAMPLE = 2000  # objects whose anchors are looked for; more would take minutes and tell the same
-SMALL, LARGE = 32**2, 96**2  # pixels: COCO's bounds between small, medium and large
+MAX_EXAMPLES = 3  # shown of each kind of problem
+FEW_BOXES = 20  # a class with fewer training boxes gets a warning
+MAX_SAMPLED_BOXES = 2000  # boxes compared with the anchors; more would take minutes and hardly change the share
+SMALL, LARGE = 32**2, 96**2  # pixels; COCO's area limits between small, medium and large
 
 
 @dataclasses.dataclass(frozen=True)
-class _Objects:
-    """All objects of a split. boxes_yxyx: (N, 4), pixels, clipped to the image; annotated_yxyx: (N, 4) before that;
-    labels, image: (N,), class and index of the image; sizes: (N, 2), height and width of it, 0 where unknown"""
+class _Boxes:
+    """All ground-truth boxes of a split.
 
-    boxes_yxyx: np.ndarray
+    annotated_yxyx: (N, 4) pixels, as annotated
+    boxes_yxyx: (N, 4) pixels, clipped to the image
+    labels: (N,) class index
+    image_indices: (N,) index of the box's image in the split
+    image_sizes: (N, 2) height and width of the box's image in pixels, 0 if unknown
+    """
+
     annotated_yxyx: np.ndarray
+    boxes_yxyx: np.ndarray
     labels: np.ndarray
-    image: np.ndarray
-    sizes: np.ndarray
+    image_indices: np.ndarray
+    image_sizes: np.ndarray
 
     @property
     def sides(self) -> np.ndarray:
-        """(N, 2): height and width of the boxes."""
+        """(N, 2) height and width of the clipped boxes in pixels."""
         return self.boxes_yxyx[:, 2:] - self.boxes_yxyx[:, :2]
 
 
-def describe(
-    train: CocoSplit, val: CocoSplit, recipe: AnchorSet | None = None, more: dict[str, list[str]] | None = None
+def summarize_dataset(
+    train: DatasetSplit,
+    val: DatasetSplit,
+    anchor_set: AnchorSet | None = None,
+    more_problems: dict[str, list[str]] | None = None,
 ) -> str:
-    """The report of two splits with equal classes. more: {kind of problem: where, one text each} found elsewhere"""
-    of_train, of_val = _gather(train), _gather(val)
-    lines = []
-    for name, split, objects in (("train", train, of_train), ("val", val, of_val)):
-        lines += [f"{name}: {line}" for line in _describe_split(split, objects)]
-    lines += ["", *_class_table(train, of_train, of_val), "", "problems:"]
-    lines += _indent(_problems(train, val, of_train, of_val, more or {})) or ["  none found"]
-    return "\n".join([*lines, "", "advice:", *(_indent(_advice(train, of_train, of_val, recipe)) or ["  none"]), ""])
+    """Summarize two splits that have the same classes.
 
-
-def _gather(split: CocoSplit) -> _Objects:
-    rows = np.concatenate([np.zeros((0, 5)), *(image.objects for image in split.images)])
-    counts = [len(image.objects) for image in split.images]
-    sizes = np.array([image.size or (0, 0) for image in split.images]).reshape(-1, 2).repeat(counts, axis=0)
-    annotated = rows[:, :4]
-    limits = np.where(sizes > 0, sizes, np.inf)
-    clipped = np.clip(annotated, 0, np.tile(limits, 2))
-    return _Objects(clipped, annotated, rows[:, 4].astype(int), np.arange(len(counts)).repeat(counts), sizes)
-
-
-def _describe_split(split: CocoSplit, objects: _Objects) -> list[str]:
-    counts = np.bincount(objects.image, minlength=len(split.images))
-    crowds = sum(image.crowd_boxes for image in split.images)
+    anchor_set: anchors whose recall is estimated on the training boxes
+    more_problems: {kind of problem: one text for each occurrence}, found elsewhere and reported first
+    """
+    train_boxes, val_boxes = _collect_boxes(train), _collect_boxes(val)
+    problems = _find_problems(
+        train, val, train_boxes=train_boxes, val_boxes=val_boxes, more_problems=more_problems or {}
+    )
+    advice = _class_advice(train.classes, train_boxes, val_boxes)
+    if anchor_set is None:
+        advice.append("add --config RECIPE to see which share of the boxes its anchors do not recall")
+    else:
+        advice += _anchor_advice(train.classes, train_boxes, anchor_set)
     lines = [
-        f"{len(split.images)} images, {int((counts == 0).sum())} of them without objects; {len(objects.labels)} "
-        f"objects, {crowds} crowd regions and difficult objects beside them"
+        *(f"train: {line}" for line in _summarize_split(train, train_boxes)),
+        *(f"val: {line}" for line in _summarize_split(val, val_boxes)),
+        "",
+        *_class_table(train.classes, train_boxes, val_boxes),
+        "",
+        "problems:",
+        *(f"  {line}" for line in problems or ["none found"]),
+        "",
+        "advice:",
+        *(f"  {line}" for line in advice or ["none"]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _collect_boxes(split: DatasetSplit) -> _Boxes:
+    rows = np.concatenate([np.zeros((0, 5)), *(image.ground_truth for image in split.images)])
+    counts = [len(image.ground_truth) for image in split.images]
+    image_sizes = np.array([image.size or (0, 0) for image in split.images]).reshape(-1, 2).repeat(counts, axis=0)
+    limits = np.where(image_sizes > 0, image_sizes, np.inf)
+    return _Boxes(
+        annotated_yxyx=rows[:, :4],
+        boxes_yxyx=np.clip(rows[:, :4], 0, np.tile(limits, 2)),
+        labels=rows[:, 4].astype(int),
+        image_indices=np.arange(len(counts)).repeat(counts),
+        image_sizes=image_sizes,
+    )
+
+
+def _summarize_split(split: DatasetSplit, boxes: _Boxes) -> list[str]:
+    counts = np.bincount(boxes.image_indices, minlength=len(split.images))
+    lines = [
+        f"{_count(len(split.images), 'image', 'images')}, {int((counts == 0).sum())} of them without boxes; "
+        f"{_count(len(boxes.labels), 'box', 'boxes')}; crowd regions and difficult objects, which are left out: "
+        f"{sum(image.crowd_boxes for image in split.images)}"
     ]
     sizes = collections.Counter(image.size for image in split.images if image.size)
     if sizes:
         common = ", ".join(f"{width}x{height} ({count})" for (height, width), count in sizes.most_common(3))
-        more = f", and {len(sizes) - 3} more" if len(sizes) > 3 else ""
-        lines.append(f"image sizes, width x height (images): {common}{more}")
-    kept = (objects.sides > 0).all(axis=1)
+        others = f", and {_count(len(sizes) - 3, 'other size', 'other sizes')}" if len(sizes) > 3 else ""
+        lines.append(f"image sizes, width x height (number of images): {common}{others}")
+    kept = (boxes.sides > 0).all(axis=1)
     if kept.any():
-        area, sides = box_area(objects.boxes_yxyx[kept]), objects.sides[kept]
-        small, large = (area < SMALL).mean(), (area >= LARGE).mean()
+        areas, sides = box_area(boxes.boxes_yxyx[kept]), boxes.sides[kept]
+        small, large = (areas < SMALL).mean(), (areas >= LARGE).mean()
         lines += [
-            f"box side in pixels, root of the area: {_spread(np.sqrt(area), '.0f')}; small {small:.0%}, medium "
-            f"{1 - small - large:.0%}, large {large:.0%} by COCO's bounds of 32x32 and 96x96",
+            f"square root of the box area in pixels: {_spread(np.sqrt(areas), '.0f')}; small {small:.0%}, medium "
+            f"{1 - small - large:.0%}, large {large:.0%} by COCO's limits of 32x32 and 96x96",
             f"box width over height: {_spread(sides[:, 1] / sides[:, 0], '.2f')}",
-            f"objects in an image: median {np.median(counts):.0f}, at most {counts.max()}",
+            f"boxes per image: median {np.median(counts):.0f}, maximum {counts.max()}",
         ]
     return lines
 
 
-def _spread(values: np.ndarray, form: str) -> str:
-    low, middle, high = np.percentile(values, [5, 50, 95])
-    return f"median {middle:{form}}, nine in ten between {low:{form}} and {high:{form}}"
+def _spread(values: np.ndarray, number_format: str) -> str:
+    low, median, high = np.percentile(values, [5, 50, 95])
+    return f"median {median:{number_format}}, 90% between {low:{number_format}} and {high:{number_format}}"
 
 
-def _class_table(train: CocoSplit, of_train: _Objects, of_val: _Objects) -> list[str]:
-    names = train.classes
-    counts = [np.bincount(objects.labels, minlength=len(names)) for objects in (of_train, of_val)]
-    wide = max(map(_columns, [*names[1:], "class"]))
+def _class_table(classes: list[str], train_boxes: _Boxes, val_boxes: _Boxes) -> list[str]:
+    """Return a table of the number of boxes of each class but background."""
+    train_counts = np.bincount(train_boxes.labels, minlength=len(classes))
+    val_counts = np.bincount(val_boxes.labels, minlength=len(classes))
     rows = [("class", "train", "val")]
-    rows += [(names[k], str(counts[0][k]), str(counts[1][k])) for k in range(1, len(names))]
-    return [name + " " * (wide - _columns(name)) + f"{first:>9}{second:>9}" for name, first, second in rows]
+    rows += [(classes[k], str(train_counts[k]), str(val_counts[k])) for k in range(1, len(classes))]
+    width = max(_display_width(name) for name, _, _ in rows)
+    return [name + " " * (width - _display_width(name)) + f"{train:>9}{val:>9}" for name, train, val in rows]
 
 
-def _columns(text: str) -> int:
-    """How many columns a terminal takes for a text: two for Chinese characters, none for combining marks."""
+def _display_width(text: str) -> int:
+    """Return how many columns of a terminal a text fills: 2 for a Chinese character, 0 for a combining mark."""
     return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
 
 
-def _problems(
-    train: CocoSplit, val: CocoSplit, of_train: _Objects, of_val: _Objects, more: dict[str, list[str]]
+def _find_problems(
+    train: DatasetSplit,
+    val: DatasetSplit,
+    train_boxes: _Boxes,
+    val_boxes: _Boxes,
+    more_problems: dict[str, list[str]],
 ) -> list[str]:
-    found: dict[str, list[str]] = collections.defaultdict(list, {kind: list(where) for kind, where in more.items()})
-    for split, objects in ((train, of_train), (val, of_val)):
-        for kind, where in split.problems.items():
-            found[kind] += where
-        for kind, rows in _odd_boxes(objects).items():
-            found[kind] += [_name_box(split, objects, row) for row in rows]
-    if BROKEN in found:  # which a reader and a look at every image both find
-        found[BROKEN] = list(dict.fromkeys(found[BROKEN]))
-    found["images in both splits or twice in one"] = shared_images(train, val)
-    missing = [name for k, name in enumerate(train.classes) if k and k not in of_train.labels]
-    found["classes without objects to train on"] = missing
+    """Return a line for each kind of problem, with examples."""
+    found: dict[str, list[str]] = collections.defaultdict(list)
+    for problems in (more_problems, train.problems, val.problems):
+        for kind, texts in problems.items():
+            found[kind] += texts
+    if UNUSABLE_IMAGES in found:  # both the reader of the annotations and check_images report them
+        found[UNUSABLE_IMAGES] = list(dict.fromkeys(found[UNUSABLE_IMAGES]))
+    for split, boxes in ((train, train_boxes), (val, val_boxes)):
+        for kind, rows in _find_bad_boxes(boxes).items():
+            found[kind] += [_describe_box(split, boxes, row) for row in rows]
+    found["images in both splits or twice in one"] = find_repeated_images(train, val)
+    found["classes without training boxes"] = [
+        name for label, name in enumerate(train.classes) if label and label not in train_boxes.labels
+    ]
     lines = []
-    for kind, where in found.items():
-        if where:
-            rest = f", and {len(where) - EXAMPLES} more" if len(where) > EXAMPLES else ""
-            lines.append(f"{len(where)} {kind}: {'; '.join(where[:EXAMPLES])}{rest}")
+    for kind, texts in found.items():
+        if texts:
+            rest = f"; and {len(texts) - MAX_EXAMPLES} more" if len(texts) > MAX_EXAMPLES else ""
+            lines.append(f"{kind} ({len(texts)}): {'; '.join(texts[:MAX_EXAMPLES])}{rest}")
     return lines
 
 
-def _odd_boxes(objects: _Objects) -> dict[str, list[int]]:
-    """{kind: rows of objects}"""
-    outside = np.abs(objects.annotated_yxyx - objects.boxes_yxyx).max(axis=1, initial=0) > 1  # less is rounding
-    thin = (objects.sides < MIN_SIDE).any(axis=1)
-    keys = np.concatenate([objects.image[:, None], objects.labels[:, None], objects.annotated_yxyx], axis=1)
-    _, first = np.unique(keys, axis=0, return_index=True)
-    again = np.ones(len(keys), dtype=bool)
-    again[first] = False
+def _find_bad_boxes(boxes: _Boxes) -> dict[str, list[int]]:
+    """Return {kind of problem: rows of `boxes`}."""
+    is_thin = (boxes.sides < MIN_BOX_SIDE).any(axis=1)
+    # Up to one pixel is a matter of rounding.
+    is_outside = np.abs(boxes.annotated_yxyx - boxes.boxes_yxyx).max(axis=1, initial=0) > 1
+    keys = np.concatenate([boxes.image_indices[:, None], boxes.labels[:, None], boxes.annotated_yxyx], axis=1)
+    _, first_rows = np.unique(keys, axis=0, return_index=True)
+    is_duplicate = np.ones(len(keys), dtype=bool)
+    is_duplicate[first_rows] = False
     return {
-        "boxes thinner than a pixel within their image, left out of training": np.flatnonzero(thin).tolist(),
-        "boxes beyond their image, cut off at its border": np.flatnonzero(outside & ~thin).tolist(),
-        "boxes given twice with one class": np.flatnonzero(again).tolist(),
+        "boxes thinner than one pixel inside their image, which are left out": np.flatnonzero(is_thin).tolist(),
+        "boxes that extend beyond their image, which are clipped": np.flatnonzero(is_outside & ~is_thin).tolist(),
+        "duplicate boxes of the same class": np.flatnonzero(is_duplicate).tolist(),
     }
 
 
-def _name_box(split: CocoSplit, objects: _Objects, row: int) -> str:
-    y0, x0, y1, x1 = objects.annotated_yxyx[row]
-    return (
-        f"{split.images[objects.image[row]].path.name} {split.classes[objects.labels[row]]} "
-        f"x {x0:g} to {x1:g}, y {y0:g} to {y1:g}"
-    )
+def _describe_box(split: DatasetSplit, boxes: _Boxes, row: int) -> str:
+    y0, x0, y1, x1 = boxes.annotated_yxyx[row]
+    image, name = split.images[boxes.image_indices[row]], split.classes[boxes.labels[row]]
+    return f"{image.path.name} {name} x {x0:g} to {x1:g}, y {y0:g} to {y1:g}"
 
 
-def _advice(train: CocoSplit, of_train: _Objects, of_val: _Objects, recipe: AnchorSet | None) -> list[str]:
+def _class_advice(classes: list[str], train_boxes: _Boxes, val_boxes: _Boxes) -> list[str]:
+    counts = np.bincount(train_boxes.labels, minlength=len(classes))
+    rare = [f"{classes[k]} ({counts[k]})" for k in range(1, len(classes)) if 0 < counts[k] < FEW_BOXES]
+    unseen = [classes[k] for k in range(1, len(classes)) if counts[k] and k not in val_boxes.labels]
     lines = []
-    counts = np.bincount(of_train.labels, minlength=len(train.classes))
-    few = [f"{train.classes[k]} ({counts[k]})" for k in range(1, len(counts)) if 0 < counts[k] < FEW]
-    if few:
-        lines.append(f"fewer than {FEW} objects to learn from, which is seldom enough: {', '.join(few)}")
-    unseen = [train.classes[k] for k in range(1, len(counts)) if counts[k] and k not in of_val.labels]
+    if rare:
+        lines.append(f"fewer than {FEW_BOXES} training boxes, which are seldom enough: {', '.join(rare)}")
     if unseen:
-        lines.append(f"no object to validate, so evaluation says nothing of them: {', '.join(unseen)}")
-    if recipe is None:
-        lines.append("give --config RECIPE to learn which share of the objects its anchors do not reach")
-    else:
-        lines += _anchor_advice(train, of_train, recipe)
+        lines.append(f"no validation boxes, so these classes are not evaluated: {', '.join(unseen)}")
     return lines
 
 
-def _anchor_advice(train: CocoSplit, objects: _Objects, recipe: AnchorSet) -> list[str]:
-    usable = np.flatnonzero((objects.sizes > 0).all(axis=1) & (objects.sides >= MIN_SIDE).all(axis=1))
+def _anchor_advice(classes: list[str], train_boxes: _Boxes, anchor_set: AnchorSet) -> list[str]:
+    """Estimate the share of training boxes that the anchors do not recall, on a sample, and explain it."""
+    has_size = (train_boxes.image_sizes > 0).all(axis=1)
+    usable = np.flatnonzero(has_size & (train_boxes.sides >= MIN_BOX_SIDE).all(axis=1))
     if not len(usable):
-        return ["no anchors can be compared: the annotations give no image sizes, or no objects"]
-    rows = usable[np.linspace(0, len(usable) - 1, min(len(usable), SAMPLE)).round().astype(int)]
-    boxes = objects.boxes_yxyx[rows] / np.tile(objects.sizes[rows], 2)
-    missed, labels = not_recalled(boxes, recipe), objects.labels[rows]
-    sampled = f" of {len(rows)} looked at" if len(rows) < len(usable) else ""
+        return ["anchors cannot be evaluated, because the annotations have no image sizes or no boxes"]
+    sample_size = min(len(usable), MAX_SAMPLED_BOXES)
+    rows = usable[np.linspace(0, len(usable) - 1, sample_size).round().astype(int)]
+    boxes = train_boxes.boxes_yxyx[rows] / np.tile(train_boxes.image_sizes[rows], 2)
+    labels = train_boxes.labels[rows]
+    missed = not_recalled(boxes, anchor_set)
+    sampled = f" of {sample_size} sampled" if sample_size < len(usable) else ""
     lines = [
-        f"{missed.mean():.1%} of the objects to train on ({int(missed.sum())}{sampled}) are reached by no anchor at "
-        f"IoU {recipe.min_iou:g}; each of those learns by its single best anchor"
+        f"{missed.mean():.1%} of the training boxes ({int(missed.sum())}{sampled}) are not recalled by any anchor at "
+        f"IoU {anchor_set.min_iou:g}, and are matched only with their best anchor"
     ]
     if missed.any():
-        lines += explain(boxes[missed], recipe)
-        shares = sorted(((missed[labels == k].mean(), k) for k in np.unique(labels)), key=lambda row: -row[0])
-        worst = [f"{train.classes[k]} {share:.0%}" for share, k in shares[:5] if share >= 0.005]
-        lines.append(f"most often missed: {', '.join(worst)}")
+        lines += reasons_for_missed_boxes(boxes[missed], anchor_set)
+        shares = sorted(
+            ((missed[labels == label].mean(), label) for label in np.unique(labels)), key=lambda row: -row[0]
+        )
+        worst = [f"{classes[label]} {share:.0%}" for share, label in shares[:5] if share >= 0.005]
+        lines.append(f"classes with the most boxes that are not recalled: {', '.join(worst)}")
     return lines
 
 
-def _indent(lines: list[str]) -> list[str]:
-    return [f"  {line}" for line in lines]
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"

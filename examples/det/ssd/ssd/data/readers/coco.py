@@ -1,4 +1,4 @@
-"""COCO annotation files to records, refused by name where they cannot be right."""
+"""COCO annotation files: parse and check boxes, categories and image entries."""
 
 from __future__ import annotations
 
@@ -10,152 +10,177 @@ import numpy as np
 
 from ...boxes.ops import xywh_to_yxyx
 from ...errors import UserError
-from .annotations import BROKEN, CocoImage, CocoSplit, load_coco
+from .annotations import UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit, load_coco_json
 
-NUMBERS = {int, float}  # and not bool, which Python counts as a whole number
+NUMBER_TYPES = {int, float}  # without bool, which is a subclass of int
+MAX_COORDINATE = 1e9  # pixels; no image is larger
 
 
-def read_coco(annotation_path: Path, image_dir: Path) -> CocoSplit:
-    """Read an annotation file and check it against itself and against the folder of images.
+def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
+    """Read and check a COCO annotation file and the folder of its images.
 
-    Classes are the file's categories in the order of their ids, which for COCO is the published order.
-    Raises UserError: a missing folder or file, a category, image or box that is impossible, an image that is not there.
+    Classes are the categories of the file in the order of their ids, which is the published class order of COCO.
+    Raises UserError if a file or folder is missing, or a category, an image entry or a box is invalid.
     """
-    split = parse_coco(load_coco(annotation_path), annotation_path, image_dir)
-    refuse_broken(split)
+    split = parse_coco(load_coco_json(annotation_path), annotation_path, image_dir)
+    require_usable_images(split)
     return split
 
 
-def refuse_broken(*splits: CocoSplit) -> None:
-    """Raise UserError if reading found images that are missing, or none."""
-    found = {text: split.annotation_path for split in splits for text in split.problems.get(BROKEN, [])}
+def require_usable_images(*splits: DatasetSplit) -> None:
+    """Raise UserError if a reader recorded images that are missing, unreadable or of another size than annotated."""
+    found = {text: split.annotation_path for split in splits for text in split.problems.get(UNUSABLE_IMAGES, [])}
     if found:
         first, annotation_path = next(iter(found.items()))
-        more = f" and {len(found) - 1} more like it" if len(found) > 1 else ""
-        raise UserError(f"{first}{more}, expected the images of {annotation_path}; add, mend or remove them")
+        others = len(found) - 1
+        more = f" ({others} more image{'' if others == 1 else 's'} cannot be converted)" if others else ""
+        raise UserError(f"{first}{more}. Add or repair the images, or remove them from {annotation_path}.")
 
 
-def parse_coco(content: dict, annotation_path: Path, image_dir: Path) -> CocoSplit:
-    """What COCO-form annotations say, checked. annotation_path: where they are from. Raises UserError as read_coco, but
-    for images that are not there, which are among the problems of kind BROKEN."""
+def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> DatasetSplit:
+    """Check a COCO JSON object and convert it to images with ground truth.
+
+    annotation_path: file or folder that coco_dict was read from, for messages
+    image_dir: folder that `file_name` of each image is relative to
+    Returns a split without coco_dict. Missing image files are recorded as problems of the kind UNUSABLE_IMAGES.
+    Raises UserError as read_coco does, except for missing image files.
+    """
     if not image_dir.is_dir():
-        raise UserError(
-            f"{image_dir}: got no such folder, expected the images of {annotation_path.name}; check --data_path"
-        )
+        raise UserError(f"{image_dir}: image folder of {annotation_path.name} not found. Check --data_path.")
     try:
-        return _parse(content, annotation_path, image_dir)
+        return _parse(coco_dict, annotation_path, image_dir)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
-        what = f"no key {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"missing key {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{annotation_path}: got {what}, expected COCO's object detection format; mend the file"
+            f"{annotation_path}: not in COCO's object detection format ({reason}). Correct the file."
         ) from None
 
 
-def _parse(content: dict, path: Path, image_dir: Path) -> CocoSplit:
-    categories = sorted(content["categories"], key=lambda category: category["id"])
+def _parse(coco_dict: dict, path: Path, image_dir: Path) -> DatasetSplit:
+    categories = sorted(coco_dict["categories"], key=lambda category: category["id"])
     names = [category["name"] for category in categories]
     category_ids = [category["id"] for category in categories]
-    if not all(isinstance(category_id, int) for category_id in category_ids):
-        raise UserError(f"{path}: got category ids {category_ids}, expected whole numbers; mend the file")
-    for category_id, name in zip(category_ids, names):
-        if not isinstance(name, str):
-            raise UserError(f"{path}: category {category_id}: got name {name!r}, expected text; mend the file")
-    for what, values in (("category id", category_ids), ("category name", names)):
-        twice = _first_repeated(values)
-        if twice is not None:
-            raise UserError(f"{path}: got {what} {twice!r} twice, expected it once; mend the file")
-    if not names:
-        raise UserError(f"{path}: got no categories, expected at least one; mend the file")
-    class_of = {category_id: index for index, category_id in enumerate(category_ids, start=1)}
+    _check_categories(category_ids, names, path)
+    labels = {category_id: label for label, category_id in enumerate(category_ids, start=1)}
 
-    index_of = _index_images(content["images"], path)
-    objects, crowds = _parse_objects(content["annotations"], path, index_of, class_of)
-
-    if not index_of:
-        raise UserError(f"{path}: got no images, expected at least one; mend the file")
+    image_indices = _index_images(coco_dict["images"], path)
+    ground_truths, crowd_counts = _parse_boxes(
+        coco_dict["annotations"], path=path, image_indices=image_indices, labels=labels
+    )
+    if not image_indices:
+        raise UserError(f"{path}: the list of images is empty. Add at least one image.")
 
     images, missing = [], []
-    in_folder = _names_in(image_dir)
-    for image, rows, crowd_boxes in zip(content["images"], objects, crowds):
-        image_path = image_dir / image["file_name"]
-        if image["file_name"] not in in_folder and not image_path.is_file():
-            missing.append(f"{image_path}: got no such file or directory")
-        size = (image["height"], image["width"]) if image.get("height") and image.get("width") else None
-        images.append(CocoImage(image["id"], image_path, size, rows, crowd_boxes))
-    problems = {BROKEN: missing} if missing else {}
-    return CocoSplit(path, ["background", *names], category_ids, images, problems=problems)
-
-
-def _index_images(images: list[dict], path: Path) -> dict[int, int]:
-    """{image id: index}. Raises UserError."""
-    index_of: dict[int, int] = {}
-    for image in images:
-        where = f"{path}: image {image['file_name']}"
-        if not isinstance(image["id"], int) or abs(image["id"]) >= 2**63:
-            raise UserError(f"{where}: got id {image['id']!r}, expected a whole number; mend the file")
-        for side in ("height", "width"):
-            if image.get(side) is not None and type(image[side]) not in NUMBERS:
-                raise UserError(f"{where}: got {side} {image[side]!r}, expected a number; mend the file")
-        if image["id"] in index_of:
-            raise UserError(f"{path}: got image id {image['id']} twice, expected it once; mend the file")
-        index_of[image["id"]] = len(index_of)
-    return index_of
-
-
-def _parse_objects(
-    annotations: list[dict], path: Path, index_of: dict[int, int], class_of: dict[int, int]
-) -> tuple[list[np.ndarray], list[int]]:
-    """index_of: {image id: index}; class_of: {category id: class} -> for each image its objects (M, 5) and how many
-    crowd regions it has. Raises UserError."""
-    crowds = [0] * len(index_of)
-    kept, where, classes = [], [], []
-    for annotation in annotations:
-        index, class_index = index_of.get(annotation["image_id"]), class_of.get(annotation["category_id"])
-        if index is None:
-            raise UserError(
-                f"{path}: annotation {annotation.get('id')}: got image_id {annotation['image_id']!r}, expected the id "
-                "of an image in the file; mend the file"
-            )
-        if class_index is None:
-            raise UserError(
-                f"{path}: annotation {annotation.get('id')}: got category_id {annotation['category_id']!r}, expected "
-                f"one of {list(class_of)}; mend the file"
-            )
-        if annotation.get("iscrowd", 0):
-            crowds[index] += 1
-            continue
-        box = annotation.get("bbox")
-        if not (isinstance(box, list) and len(box) == 4 and NUMBERS.issuperset(map(type, box))):
-            _refuse_box(annotation, path)
-        kept.append(annotation)
-        where.append(index)
-        classes.append(class_index)
-    boxes = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
-    for row in np.flatnonzero(~(np.abs(boxes) < 1e9).all(axis=1)):  # not a number, or beyond any image
-        _refuse_box(kept[row], path)
-    # One array for all, dealt out in the order of the images: a small array for each object takes ten times as long.
-    rows = np.concatenate([xywh_to_yxyx(boxes), np.array(classes, dtype=np.float64)[:, None]], axis=1)
-    order = np.argsort(where, kind="stable")
-    ends = np.cumsum(np.bincount(np.array(where, dtype=np.int64), minlength=len(index_of)))
-    return np.split(rows[order], ends[:-1]), crowds
-
-
-def _refuse_box(annotation: dict, path: Path) -> NoReturn:
-    raise UserError(
-        f"{path}: annotation {annotation.get('id')}: got bbox {annotation.get('bbox')}, expected four finite numbers "
-        "x, y, width, height; mend the file"
+    names_in_folder = _file_names(image_dir)
+    for entry, ground_truth, crowd_boxes in zip(coco_dict["images"], ground_truths, crowd_counts):
+        image_path = image_dir / entry["file_name"]
+        if entry["file_name"] not in names_in_folder and not image_path.is_file():
+            missing.append(f"{image_path}: no such file or directory")
+        size = (entry["height"], entry["width"]) if entry.get("height") and entry.get("width") else None
+        image = AnnotatedImage(
+            image_id=entry["id"], path=image_path, size=size, ground_truth=ground_truth, crowd_boxes=crowd_boxes
+        )
+        images.append(image)
+    return DatasetSplit(
+        annotation_path=path,
+        classes=["background", *names],
+        category_ids=category_ids,
+        images=images,
+        problems={UNUSABLE_IMAGES: missing} if missing else {},
     )
 
 
-def _names_in(folder: Path) -> set[str]:
-    """Names of the files in a folder, which one look tells sooner than a look for each."""
+def _check_categories(category_ids: list, names: list, path: Path) -> None:
+    """Raise UserError unless ids are unique integers and names are unique strings, at least one of each."""
+    if not all(isinstance(category_id, int) for category_id in category_ids):
+        raise UserError(f"{path}: category ids must be integers, but they are {category_ids}. Correct the file.")
+    for category_id, name in zip(category_ids, names):
+        if not isinstance(name, str):
+            raise UserError(
+                f"{path}: the name of category {category_id} is {name!r}, which is not a string. Correct the file."
+            )
+    for kind, values in (("category id", category_ids), ("category name", names)):
+        repeated = _first_repeated(values)
+        if repeated is not None:
+            raise UserError(f"{path}: {kind} {repeated!r} occurs twice. Make it unique.")
+    if not names:
+        raise UserError(f"{path}: the list of categories is empty. Add at least one category.")
+
+
+def _index_images(images: list[dict], path: Path) -> dict[int, int]:
+    """Return {image id: index in `images`}. Raises UserError if an id, height or width is invalid."""
+    indices: dict[int, int] = {}
+    for image in images:
+        where = f"{path}: image {image['file_name']}"
+        if not isinstance(image["id"], int) or abs(image["id"]) >= 2**63:
+            raise UserError(f"{where}: id {image['id']!r} is not a 64-bit integer. Correct the file.")
+        for side in ("height", "width"):
+            if image.get(side) is not None and type(image[side]) not in NUMBER_TYPES:
+                raise UserError(f"{where}: {side} {image[side]!r} is not a number. Correct the file.")
+        if image["id"] in indices:
+            raise UserError(f"{path}: image id {image['id']} occurs twice. Make it unique.")
+        indices[image["id"]] = len(indices)
+    return indices
+
+
+def _parse_boxes(
+    annotations: list[dict], path: Path, image_indices: dict[int, int], labels: dict[int, int]
+) -> tuple[list[np.ndarray], list[int]]:
+    """Return the ground truth (M, 5) and the number of crowd regions of each image, in the order of the images.
+
+    image_indices: {image id: index}; labels: {category id: class index}
+    Raises UserError if an annotation refers to an unknown image or category, or its bbox is invalid.
+    """
+    crowd_counts = [0] * len(image_indices)
+    kept, kept_indices, kept_labels = [], [], []
+    for annotation in annotations:
+        index, label = image_indices.get(annotation["image_id"]), labels.get(annotation["category_id"])
+        if index is None:
+            raise UserError(
+                f"{path}: annotation {annotation.get('id')}: image_id {annotation['image_id']!r} is not in the list of "
+                "images. Correct the file."
+            )
+        if label is None:
+            raise UserError(
+                f"{path}: annotation {annotation.get('id')}: category_id {annotation['category_id']!r} is not one of "
+                f"{list(labels)}. Correct the file."
+            )
+        if annotation.get("iscrowd", 0):
+            crowd_counts[index] += 1
+            continue
+        box = annotation.get("bbox")
+        if not (isinstance(box, list) and len(box) == 4 and NUMBER_TYPES.issuperset(map(type, box))):
+            _raise_invalid_box(annotation, path)
+        kept.append(annotation)
+        kept_indices.append(index)
+        kept_labels.append(label)
+    boxes_xywh = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
+    for row in np.flatnonzero(~(np.abs(boxes_xywh) < MAX_COORDINATE).all(axis=1)):  # also true for NaN
+        _raise_invalid_box(kept[row], path)
+    # Split one array over the images: creating one small array for each box takes ten times as long.
+    rows = np.concatenate([xywh_to_yxyx(boxes_xywh), np.array(kept_labels, dtype=np.float64)[:, None]], axis=1)
+    order = np.argsort(kept_indices, kind="stable")
+    ends = np.cumsum(np.bincount(np.array(kept_indices, dtype=np.int64), minlength=len(image_indices)))
+    return np.split(rows[order], ends[:-1]), crowd_counts
+
+
+def _raise_invalid_box(annotation: dict, path: Path) -> NoReturn:
+    raise UserError(
+        f"{path}: annotation {annotation.get('id')}: bbox {annotation.get('bbox')} does not consist of four finite "
+        "numbers x, y, width, height. Correct the file."
+    )
+
+
+def _file_names(folder: Path) -> set[str]:
+    """Return the names of all files in a folder. One scan is faster than one `is_file` for each image."""
     with os.scandir(folder) as entries:
         return {entry.name for entry in entries if entry.is_file()}
 
 
-def _first_repeated(values: list):
+def _first_repeated(values: list) -> object:
+    """Return the first value that equals an earlier one, or None."""
     seen = set()
     for value in values:
         if value in seen:

@@ -1,4 +1,4 @@
-"""Folders with COCO annotation files, laid out as COCO publishes them or as annotation tools export them."""
+"""Folders of COCO annotation files and images, in COCO's published layout and those of annotation tools."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import os
 from pathlib import Path
 
 from ...errors import UserError
-from .annotations import Annotations, load_coco
+from .annotations import UncheckedSplit, load_coco_json
 from .coco import parse_coco
 
-# Where the annotations of split S may be, and its images. COCO has the first of each, Roboflow the last but one.
-ANNOTATIONS = ("annotations/instances_{0}.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}.json")
-IMAGES = ("{0}", "images/{0}", "images", "{0}/images", ".")
-LOOKED_FOR = 100  # images of a file, of which one tells the folder; the others may be missing
+# Possible paths of the annotations of split {0}, and of its images. COCO publishes the first of each list; Roboflow
+# exports `{0}/_annotations.coco.json`.
+ANNOTATION_PATHS = ("annotations/instances_{0}.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}.json")
+IMAGE_DIRS = ("{0}", "images/{0}", "images", "{0}/images", ".")
+MAX_PROBED_IMAGES = 100  # one existing image reveals the folder, and the first images may be missing
 
 
 class CocoFolder:
-    """A folder of annotation files in COCO's form and images.
+    """A folder of COCO annotation files and images.
 
-    A split is a name as `train2017`, or the path of an annotation file below the folder as `boxes/part1.json`.
+    A split is a name such as `train2017`, or the path of an annotation file in the folder such as `boxes/part1.json`.
     """
 
     train_splits, val_splits = ("train2017", "train"), ("val2017", "val", "valid")
@@ -26,75 +27,89 @@ class CocoFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    def has(self, split: str) -> bool:
-        return self._file(split).is_file()
+    def has_split(self, split: str) -> bool:
+        return self._annotation_path(split).is_file()
 
-    def read(self, splits: dict[str, list[str] | None]) -> dict[str, Annotations]:
-        """splits: {what: names of splits, None for the only annotation file there is}. Raises UserError."""
-        done = {}
-        for what, names in splits.items():
-            parts = [self._read(name) for name in (names if names is not None else [self._only_file()])]
-            done[what] = parts[0] if len(parts) == 1 else _merge(parts, self.path)
-        return done
+    def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
+        """Read splits and merge those that are listed together.
 
-    def _file(self, split: str) -> Path:
-        """The annotation file of a split, as COCO calls it if there is none."""
+        requested: {key: names of splits to merge}; None instead of names stands for the only annotation file
+        Returns {key: split}. Raises UserError if a file is missing, or files to merge have different categories.
+        """
+        merged = {}
+        for key, names in requested.items():
+            splits = [self._read_split(name) for name in (names if names is not None else [self._only_file()])]
+            merged[key] = splits[0] if len(splits) == 1 else _merge(splits, self.path)
+        return merged
+
+    def _annotation_path(self, split: str) -> Path:
+        """Return the annotation file of a split; if there is none, the path where COCO's layout has it."""
         if split.endswith(".json"):
             return self.path / split
-        tried = [self.path / name.format(split) for name in ANNOTATIONS]
-        return next((path for path in tried if path.is_file()), tried[0])
+        candidates = [self.path / name.format(split) for name in ANNOTATION_PATHS]
+        return next((path for path in candidates if path.is_file()), candidates[0])
 
     def _only_file(self) -> str:
+        """Return the path of the only annotation file, relative to the folder. Raises UserError if there are more."""
         found = sorted({*self.path.glob("*.json"), *self.path.glob("annotations/*.json")})
         if len(found) != 1:
-            names = ", ".join(path.name for path in found[:5]) or "none"
+            listed = f" ({', '.join(path.name for path in found[:5])})" if found else ""
             raise UserError(
-                f"{self.path}: got {len(found)} annotation files ({names}), expected one; name it by --train_split"
+                f"{self.path}: found {len(found)} annotation files{listed}, but need exactly one. Choose one with "
+                "--train_split."
             )
         return found[0].relative_to(self.path).as_posix()
 
-    def _read(self, split: str) -> Annotations:
-        path = self._file(split)
+    def _read_split(self, split: str) -> UncheckedSplit:
+        path = self._annotation_path(split)
         if not path.is_file():
             raise UserError(
-                f"{path}: got no such file, expected the annotations of split {split!r}; check --data_path, or name "
-                "splits by --train_split and --val_split"
+                f"{path}: annotation file of split {split!r} not found. Check --data_path, or name the splits with "
+                "--train_split and --val_split."
             )
-        content = load_coco(path)
-        return Annotations(content, path, self._image_dir(path, split, content), is_file=True)
+        coco_dict = load_coco_json(path)
+        image_dir = self._find_image_dir(path, split, coco_dict)
+        return UncheckedSplit(coco_dict, annotation_path=path, image_dir=image_dir, is_coco_file=True)
 
-    def _image_dir(self, path: Path, split: str, content) -> Path:
-        """The first of the usual folders that has the first image there is, else the one where COCO has it."""
+    def _find_image_dir(self, path: Path, split: str, coco_dict: dict) -> Path:
+        """Return the first usual folder that contains an image of the split; if none does, COCO's own."""
         name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
-        tried = [self.path / folder.format(name) for folder in IMAGES] + [path.parent]
+        candidates = [self.path / folder.format(name) for folder in IMAGE_DIRS] + [path.parent]
         try:
-            names = [image["file_name"] for image in content["images"][:LOOKED_FOR]]
-            return next((folder for name in names for folder in tried if (folder / name).is_file()), tried[0])
-        except (KeyError, TypeError):  # which parse_coco tells in words
-            return tried[0]
+            file_names = [image["file_name"] for image in coco_dict["images"][:MAX_PROBED_IMAGES]]
+            found = (folder for name in file_names for folder in candidates if (folder / name).is_file())
+            return next(found, candidates[0])
+        except (KeyError, TypeError):  # invalid content, for which parse_coco raises a UserError later
+            return candidates[0]
 
 
-def _merge(parts: list[Annotations], folder: Path) -> Annotations:
-    """Several annotation files as one, their images numbered anew if two share an id. Raises UserError if categories
-    differ."""
-    images, annotations, first = [], [], None
-    splits = [parse_coco(part.content, part.path, part.image_dir) for part in parts]  # each tells what is wrong itself
-    stated = [image.image_id for split in splits for image in split.images]
-    is_numbered_anew = len(set(stated)) < len(stated)
-    for part, split in zip(parts, splits):
-        categories = dict(zip(split.category_ids, split.classes[1:]))
-        first = first or categories
-        if categories != first:
+def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
+    """Merge several COCO files into one split. Images get new ids if two of them share an id.
+
+    folder: common folder that file names become relative to
+    Raises UserError if a file is invalid, or the categories differ.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    # Parse first: an invalid file is then reported under its own path.
+    parsed = [parse_coco(split.coco_dict, split.annotation_path, split.image_dir) for split in splits]
+    original_ids = [image.image_id for split in parsed for image in split.images]
+    needs_new_ids = len(set(original_ids)) < len(original_ids)
+    first_categories = dict(zip(parsed[0].category_ids, parsed[0].classes[1:]))
+    for split, checked in zip(splits, parsed):
+        categories = dict(zip(checked.category_ids, checked.classes[1:]))
+        if categories != first_categories:
             raise UserError(
-                f"{part.path}: got categories {categories}, expected those of {parts[0].path.name}, {first}; "
-                "make the lists equal"
+                f"{split.annotation_path}: the categories {categories} differ from the categories {first_categories} "
+                f"in {splits[0].annotation_path.name}. Use the same ids and names in both."
             )
-        ids = {}
-        for image in part.content["images"]:
-            ids[image["id"]] = len(images) + 1 if is_numbered_anew else image["id"]
-            name = Path(os.path.relpath(part.image_dir / image["file_name"], folder)).as_posix()
-            images.append({**image, "id": ids[image["id"]], "file_name": name})
-        for entry in part.content["annotations"]:
-            annotations.append({**entry, "id": len(annotations) + 1, "image_id": ids[entry["image_id"]]})
-    content = {"images": images, "annotations": annotations, "categories": parts[0].content["categories"]}
-    return Annotations(content, folder, folder)
+        new_ids = {}
+        for image in split.coco_dict["images"]:
+            new_ids[image["id"]] = len(images) + 1 if needs_new_ids else image["id"]
+            file_name = Path(os.path.relpath(split.image_dir / image["file_name"], folder)).as_posix()
+            images.append({**image, "id": new_ids[image["id"]], "file_name": file_name})
+        for annotation in split.coco_dict["annotations"]:
+            image_id = new_ids[annotation["image_id"]]
+            annotations.append({**annotation, "id": len(annotations) + 1, "image_id": image_id})
+    coco_dict = {"images": images, "annotations": annotations, "categories": splits[0].coco_dict["categories"]}
+    return UncheckedSplit(coco_dict, annotation_path=folder, image_dir=folder)

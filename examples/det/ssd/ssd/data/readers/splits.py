@@ -1,4 +1,4 @@
-"""Annotated images of any form as a training and a validation split."""
+"""Read a training and a validation split from a folder in COCO, Pascal VOC or YOLO format."""
 
 from __future__ import annotations
 
@@ -10,115 +10,146 @@ from pathlib import Path
 
 from ...errors import UserError
 from ..images import IMAGE_SUFFIXES
-from .annotations import Annotations, CocoSplit, match_categories
+from .annotations import DatasetSplit, UncheckedSplit, align_categories
 from .coco import parse_coco
 from .coco_layouts import CocoFolder
 from .voc import VocFolder
 from .yolo import YoloFolder
 
-UNLISTED = "images beside the others that neither split has"
+DatasetFolder = CocoFolder | VocFolder | YoloFolder
+
+UNLISTED_IMAGES = "images in the image folders that belong to neither split"  # a kind of problem
 
 
-def open_folder(kind: str, path: Path, names_path: Path | None = None):
-    """kind: coco, voc or yolo; names_path: of YOLO's class names -> a folder to read splits from. Raises UserError."""
-    path = Path(os.path.abspath(path))  # so that it has a name, and the folder of each file as well
-    if kind == "yolo":
+def open_dataset_folder(annotation_format: str, path: Path, names_path: Path | None = None) -> DatasetFolder:
+    """Return a reader of the splits of a folder.
+
+    annotation_format: coco, voc or yolo
+    names_path: file of class names, for yolo only; None to search for it
+    Raises UserError if the folder is not in this format, or names_path is given for another format than yolo.
+    """
+    path = Path(os.path.abspath(path))  # "." has no name and no parent; the readers use both
+    if annotation_format == "yolo":
         return YoloFolder(path, names_path and Path(os.path.abspath(names_path)))
     if names_path is not None:
-        raise UserError(f"--names: got {names_path} for {kind}, whose annotations have names, expected none; remove it")
-    return VocFolder(path) if kind == "voc" else CocoFolder(path)
+        raise UserError(
+            f"--names: {names_path} is not used, because {annotation_format} annotations contain the class names. "
+            "Remove the option."
+        )
+    return VocFolder(path) if annotation_format == "voc" else CocoFolder(path)
 
 
 def read_splits(
-    folder,
+    folder: DatasetFolder,
     train_splits: list[str] | None = None,
     val_splits: list[str] | None = None,
     val_fraction: float | None = None,
     keep_empty: bool = True,
-) -> tuple[CocoSplit, CocoSplit]:
-    """Training and validation split of a folder, with equal classes. Raises UserError.
+) -> tuple[DatasetSplit, DatasetSplit]:
+    """Return the training and the validation split of a folder, with the same classes.
 
-    folder: CocoFolder, VocFolder or YoloFolder; train_splits, val_splits: names, by default the form's usual ones
-    val_fraction: take this share of the training split for validation instead; without train_splits, of all there is,
-        unless the usual training split is there
-    keep_empty: whether training keeps images without objects; validation always does
+    train_splits, val_splits: names of splits to merge; None for the usual name in the format of the folder
+    val_fraction: share of the training split to hold out for validation, instead of val_splits. If neither
+        train_splits nor the usual training split exists, it is a share of all images
+    keep_empty: whether the training split keeps images without boxes; the validation split always does
+    Raises UserError if a split is missing, an annotation is invalid, or the options contradict each other.
     """
     if val_fraction is not None:
         if val_splits is not None:
-            raise UserError("--val_fraction: got --val_split as well, expected one of them; leave one out")
+            raise UserError("--val_fraction: cannot be combined with --val_split. Remove one of them.")
         if not 0 < val_fraction < 1:
-            raise UserError(f"--val_fraction: got {val_fraction:g}, expected more than 0 and less than 1, as 0.2")
-        usual = train_splits or next(([name] for name in folder.train_splits if folder.has(name)), None)
-        train, val = hold_out(folder.read({"all": usual})["all"], val_fraction)
+            raise UserError(
+                f"--val_fraction: got {val_fraction:g}, expected a number greater than 0 and less than 1. Choose a "
+                "share such as 0.2."
+            )
+        names = train_splits or next(([name] for name in folder.train_splits if folder.has_split(name)), None)
+        unchecked_train, unchecked_val = hold_out_validation(folder.read({"all": names})["all"], val_fraction)
     else:
-        found = folder.read(
+        unchecked = folder.read(
             {
-                "train": train_splits or _usual(folder, folder.train_splits),
-                "val": val_splits or _usual(folder, folder.val_splits),
+                "train": train_splits or _usual_split(folder, folder.train_splits),
+                "val": val_splits or _usual_split(folder, folder.val_splits),
             }
         )
-        train, val = found["train"], found["val"]
-    train, val = _check(train), _check(val)
-    splits = [train, match_categories(train, val)]
-    unlisted = unlisted_images(*splits)
+        unchecked_train, unchecked_val = unchecked["train"], unchecked["val"]
+    train, val = _check(unchecked_train), _check(unchecked_val)
+    val = align_categories(train, val)
+    unlisted = find_unlisted_images(train, val)
     if unlisted:
-        splits[0] = dataclasses.replace(splits[0], problems={**splits[0].problems, UNLISTED: unlisted})
+        train = dataclasses.replace(train, problems={**train.problems, UNLISTED_IMAGES: unlisted})
     if not keep_empty:
-        kept = [image for image in splits[0].images if len(image.objects)]
-        splits[0] = dataclasses.replace(splits[0], images=kept)
-    return splits[0], splits[1]
+        train = dataclasses.replace(train, images=[image for image in train.images if len(image.ground_truth)])
+    return train, val
 
 
-def hold_out(whole: Annotations, fraction: float) -> tuple[Annotations, Annotations]:
-    """All but a share of the images, and that share: the same ones whatever their order, and about the same ones when
-    images are added, because the hash of its name decides about each. Raises UserError if either would be empty."""
-    parse_coco(whole.content, whole.path, whole.image_dir)  # tells what is wrong before it is taken apart
-    images = whole.content["images"]
+def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[UncheckedSplit, UncheckedSplit]:
+    """Divide a split into training and validation.
+
+    The hash of its file name decides about an image. So the choice does not depend on the order of the images, and
+    hardly changes when images are added.
+    fraction: share of the images to hold out for validation
+    Raises UserError if the annotations are invalid, or one of the two splits would have no images.
+    """
+    parse_coco(split.coco_dict, split.annotation_path, split.image_dir)  # raises on content that cannot be divided
+    images = split.coco_dict["images"]
     count = round(len(images) * fraction)
     if not 0 < count < len(images):
         raise UserError(
-            f"--val_fraction: got {fraction:g} of {len(images)} images, which is {count}, expected at least one to "
-            "train on and one to validate on; choose another share"
+            f"--val_fraction: {fraction:g} of {_count(len(images), 'image')} leaves {_count(count, 'image')} for "
+            f"validation and {_count(len(images) - count, 'image')} for training. Choose a share that leaves at least "
+            "one image for each."
         )
     ranked = sorted(images, key=lambda image: hashlib.sha256(image["file_name"].encode()).digest())
-    held = {image["id"] for image in ranked[:count]}
+    held_out_ids = {image["id"] for image in ranked[:count]}
     parts = []
     for is_val in (False, True):
-        content = {
-            **whole.content,
-            "images": [image for image in images if (image["id"] in held) == is_val],
-            "annotations": [row for row in whole.content["annotations"] if (row["image_id"] in held) == is_val],
+        coco_dict = {
+            **split.coco_dict,
+            "images": [image for image in images if (image["id"] in held_out_ids) == is_val],
+            "annotations": [
+                annotation
+                for annotation in split.coco_dict["annotations"]
+                if (annotation["image_id"] in held_out_ids) == is_val
+            ],
         }
-        problems = {} if is_val else whole.problems
-        parts.append(Annotations(content, whole.path, whole.image_dir, problems))
+        problems = {} if is_val else split.problems
+        parts.append(UncheckedSplit(coco_dict, split.annotation_path, split.image_dir, problems=problems))
     return parts[0], parts[1]
 
 
-def unlisted_images(train: CocoSplit, val: CocoSplit) -> list[str]:
-    """Image files beside those of the splits that neither has: another split's, or never annotated."""
+def find_unlisted_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:
+    """Return the image files in the folders of both splits that belong to neither: of another split, or unannotated."""
     listed = {os.path.normpath(image.path) for image in (*train.images, *val.images)}
-    found = []
+    unlisted = []
     for folder in sorted({os.path.dirname(path) for path in listed}):
         with os.scandir(folder) as entries:
-            seen = [entry.name for entry in entries if not entry.name.startswith(".")]
-        names = [name for name in seen if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-        found += [path for path in (os.path.join(folder, name) for name in sorted(names)) if path not in listed]
-    return found
+            names = [entry.name for entry in entries if not entry.name.startswith(".")]
+        image_names = sorted(name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+        unlisted += [path for path in (os.path.join(folder, name) for name in image_names) if path not in listed]
+    return unlisted
 
 
-def shared_images(train: CocoSplit, val: CocoSplit) -> list[str]:
-    """Files that both splits name, which makes figures of the validation too good."""
+def find_repeated_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:
+    """Return the image files that occur more than once: in both splits, which makes the mAP too high, or in one."""
     counts = collections.Counter(os.path.normpath(image.path) for image in (*train.images, *val.images))
     return [path for path, count in counts.items() if count > 1]
 
 
-def _usual(folder, names: tuple[str, ...]) -> list[str]:
-    """The first of the usual names that the folder has; of the first, reading says what is missing."""
-    return [next((name for name in names if folder.has(name)), names[0])]
+def _usual_split(folder: DatasetFolder, names: tuple[str, ...]) -> list[str]:
+    """Return the first name that exists as a split. If none does, the first name, so that reading it reports the path.
+
+    names: the usual names of a split, in order of preference
+    """
+    return [next((name for name in names if folder.has_split(name)), names[0])]
 
 
-def _check(part: Annotations) -> CocoSplit:
-    split = parse_coco(part.content, part.path, part.image_dir)
-    problems = {kind: [*part.problems.get(kind, []), *where] for kind, where in split.problems.items()}
-    content = None if part.is_file else part.content
-    return dataclasses.replace(split, content=content, problems={**part.problems, **problems})
+def _check(unchecked: UncheckedSplit) -> DatasetSplit:
+    """Parse a split and merge the problems found before and while parsing. Raises UserError as parse_coco does."""
+    split = parse_coco(unchecked.coco_dict, unchecked.annotation_path, unchecked.image_dir)
+    new_problems = {kind: [*unchecked.problems.get(kind, []), *texts] for kind, texts in split.problems.items()}
+    coco_dict = None if unchecked.is_coco_file else unchecked.coco_dict
+    return dataclasses.replace(split, coco_dict=coco_dict, problems={**unchecked.problems, **new_problems})
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

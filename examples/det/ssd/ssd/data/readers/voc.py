@@ -1,12 +1,13 @@
-"""Pascal VOC folders, of one year or several, to COCO-form annotations.
+"""Pascal VOC folders: read the annotations of one or several years as COCO annotations.
 
-A year has Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/SPLIT.txt, a NAME a line. Corners in the XML
-files are pixels counted from 1, both of them inside the box (VOC2012 development kit, section 2): a box over the whole
-of a 500x375 image is 1, 1, 500, 375.
+The folder of a year has Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/SPLIT.txt with one NAME a line.
+Corners in the XML files are pixel coordinates counted from 1, and the box includes both corners (VOC2012 development
+kit, section 2): a box over a whole 500x375 image is 1, 1, 500, 375.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -14,206 +15,259 @@ from pathlib import Path
 from ...errors import UserError
 from ...runtime.progress import Progress
 from ..images import IMAGE_SUFFIXES, probe_images
-from .annotations import BROKEN, Annotations, find_path, read_lines
+from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FLAGS = ("difficult", "truncated", "occluded")
 
 
 class VocFolder:
-    """A folder of Pascal VOC's form. path: a year's folder, one that holds years, or one that holds VOCdevkit."""
+    """A Pascal VOC folder: the folder of a year, a folder of several years, or the parent of VOCdevkit."""
 
     train_splits, val_splits = ("train",), ("val",)
 
     def __init__(self, path: Path):
         self.path = path
         folders = [path, *sorted(path.glob("*")), *sorted(path.glob("VOCdevkit/*"))]
-        self.years = [_Year(folder) for folder in folders if _annotation_dir(folder)]
+        found = [(folder, _find_annotation_dir(folder)) for folder in folders]
+        self.years = [_Year(folder, annotation_dir) for folder, annotation_dir in found if annotation_dir]
         if not self.years:
             raise UserError(
-                f"{path}: got no folder Annotations with XML files in it or in its folders, expected Pascal VOC's "
-                "form; check --data_path"
+                f"{path}: found no folder Annotations with XML files in this folder or its subfolders. Check "
+                "--data_path."
             )
 
-    def has(self, split: str) -> bool:
-        return any(year.list_path(name).is_file() for year, name in self._lists(split))
+    def has_split(self, split: str) -> bool:
+        return any(year.list_path(name).is_file() for year, name in self._find_lists(split))
 
-    def read(self, splits: dict[str, list[str] | None]) -> dict[str, Annotations]:
-        """splits: {what: names of splits, as `train` for that of all years or `VOC2007/train`, None for all there is}
-        Classes are the names of all objects, in the order of the alphabet. Raises UserError."""
-        found = {what: self._find(names) for what, names in splits.items()}
-        read: dict[str, list[dict]] = {}
-        problems: dict[str, dict[str, list[str]]] = {what: {} for what in found}
-        with Progress(sum(map(len, found.values())), "reading annotations", "files") as progress:
-            for what, members in found.items():
-                read[what] = []
-                for year, name in members:
-                    read[what].append(year.read(name, problems[what]))
+    def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
+        """Read splits and merge those that are listed together.
+
+        requested: {key: names of splits to merge}, such as `train` of all years or `VOC2007/train`; None instead of
+            names stands for all annotated images
+        Returns {key: split}. Classes are the object names in all of these splits, in alphabetical order. Image ids are
+        unique over all splits. Raises UserError if a split is missing, or an XML file is invalid.
+        """
+        members = {key: self._find_members(names) for key, names in requested.items()}
+        problems: dict[str, dict[str, list[str]]] = {key: {} for key in members}
+        files: dict[str, list[_AnnotationFile]] = {key: [] for key in members}
+        with Progress(sum(map(len, members.values())), "reading annotations", "files") as progress:
+            for key, pairs in members.items():
+                for year, name in pairs:
+                    files[key].append(year.read(name, problems[key]))
                     progress.update()
-        objects = [entry for images in read.values() for image in images for entry in image["objects"]]
-        names = sorted({entry["name"] for entry in objects})
-        ids = {name: number for number, name in enumerate(names, start=1)}
-        categories = [{"id": number, "name": name} for name, number in ids.items()]
-        done = {}
-        first_id = 1  # ids are not used again in another split, so that an id alone says which image it is
-        for what, images in read.items():
-            _add_sizes(images, self.path, what, problems[what])
-            content = _to_coco(images, ids, first_id)
-            first_id += len(images)
-            done[what] = Annotations({**content, "categories": categories}, self.path, self.path, problems[what])
-        return done
+        names = sorted({entry["name"] for read in files.values() for file in read for entry in file.objects})
+        category_ids = {name: number for number, name in enumerate(names, start=1)}
+        categories = [{"id": number, "name": name} for name, number in category_ids.items()]
+        splits = {}
+        first_id = 1
+        for key, read in files.items():
+            sizes = _read_image_sizes(read, key, problems[key])
+            coco_dict = _to_coco(read, sizes=sizes, root=self.path, category_ids=category_ids, first_id=first_id)
+            first_id += len(read)
+            coco_dict["categories"] = categories
+            splits[key] = UncheckedSplit(coco_dict, self.path, self.path, problems=problems[key])
+        return splits
 
-    def _lists(self, split: str) -> list[tuple[_Year, str]]:
-        """Where a split of all years or, as YEAR/SPLIT, of one is listed."""
-        folder, _, name = split.rpartition("/")
-        wanted = [year for year in self.years if folder in ("", year.path.name, year.path.name.removeprefix("VOC"))]
-        return [(year, name) for year in wanted]
+    def _find_lists(self, split: str) -> list[tuple[_Year, str]]:
+        """Return the years of a split and its name without a year. split: SPLIT for all years, or YEAR/SPLIT for one"""
+        wanted, _, name = split.rpartition("/")
+        years = [year for year in self.years if wanted in ("", year.path.name, year.path.name.removeprefix("VOC"))]
+        return [(year, name) for year in years]
 
-    def _find(self, splits: list[str] | None) -> list[tuple[_Year, str]]:
-        """The years and names of a split's images, each once, in the order of the lists."""
+    def _find_members(self, splits: list[str] | None) -> list[tuple[_Year, str]]:
+        """Return the year and name of each image of some splits, without repetition, in the order of the lists."""
         if splits is None:
-            return [(year, name) for year in self.years for name in sorted(year.annotations)]
+            return [(year, name) for year in self.years for name in sorted(year.xml_paths)]
         found: dict[tuple[_Year, str], None] = {}
         for split in splits:
-            if not self.has(split):
+            if not self.has_split(split):
                 raise UserError(
-                    f"{self.path}: got no ImageSets/Main/{split.rpartition('/')[2]}.txt for split {split!r}, expected "
-                    "one; name others by --train_split and --val_split, or give --val_fraction 0.2"
+                    f"{self.path}: found no ImageSets/Main/{split.rpartition('/')[2]}.txt for split {split!r}. Name "
+                    "the splits with --train_split and --val_split, or add --val_fraction 0.2."
                 )
-            for year, name in self._lists(split):
+            for year, name in self._find_lists(split):
                 if year.list_path(name).is_file():
-                    found.update(dict.fromkeys((year, member) for member in year.members(name)))
+                    found.update(dict.fromkeys((year, member) for member in year.read_list(name)))
         return list(found)
 
 
-class _Year:
-    """One year's folder."""
+@dataclasses.dataclass(frozen=True)
+class _AnnotationFile:
+    """The content of an XML file.
 
-    def __init__(self, path: Path):
+    stated_size: (height, width) in pixels; None for each that the file does not state
+    objects: the result of _read_object for each <object>
+    """
+
+    path: Path
+    image_path: Path
+    stated_size: tuple[float | None, float | None]
+    objects: list[dict]
+
+
+class _Year:
+    """The folder of one year."""
+
+    def __init__(self, path: Path, annotation_dir: Path):
         self.path = path
-        self.annotation_dir = _annotation_dir(path)
-        self.annotations = {file.stem: file for file in _xml_files(self.annotation_dir)}
-        self.image_dir = _subfolder(path, "JPEGImages") or _subfolder(path, "images")
-        if self.image_dir is None:
-            raise UserError(f"{path / 'JPEGImages'}: got no such folder, expected the images; check --data_path")
-        files = [file for file in self.image_dir.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-        self.images = {file.stem: file for file in sorted(files, reverse=True) if not file.name.startswith(".")}
+        self.annotation_dir = annotation_dir
+        self.xml_paths = {file.stem: file for file in _list_xml_files(annotation_dir)}
+        image_dir = _find_subfolder(path, "JPEGImages") or _find_subfolder(path, "images")
+        if image_dir is None:
+            raise UserError(f"{path / 'JPEGImages'}: image folder not found. Check --data_path.")
+        self.image_dir = image_dir
+        files = [file for file in image_dir.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+        self.image_paths = {file.stem: file for file in sorted(files, reverse=True) if not file.name.startswith(".")}
 
     def list_path(self, split: str) -> Path:
         return self.path / "ImageSets" / "Main" / f"{split}.txt"
 
-    def members(self, split: str) -> list[str]:
-        """Names in the list of a split. Raises UserError for one without annotations."""
+    def read_list(self, split: str) -> list[str]:
+        """Return the image names in the list of a split. Raises UserError if one of them has no XML file."""
         path = self.list_path(split)
-        names = [line.strip() for line in read_lines(path) if line.strip()]
+        names = [line.strip() for line in read_text_lines(path) if line.strip()]
         for name in names:
-            if name not in self.annotations:
+            if name not in self.xml_paths:
                 raise UserError(
-                    f"{path}: got {name!r}, which has no {self.annotation_dir / name}.xml, expected names of annotated "
-                    "images alone; mend the list"
+                    f"{path}: {name!r} has no annotation file {self.annotation_dir / name}.xml. Add the file, or "
+                    "remove the name from the list."
                 )
         return names
 
-    def read(self, name: str, problems: dict[str, list[str]]) -> dict:
-        """What an XML file says: `path` of it and of its `image`, `stated` height and width, None where not given, and
-        `objects` with `bbox` of COCO's form and `name`. Raises UserError."""
-        path = self.annotations[name]
+    def read(self, name: str, problems: dict[str, list[str]]) -> _AnnotationFile:
+        """Read the XML file of an image. Boxes without width or height are left out and added to `problems`.
+
+        Raises UserError if the file is not XML, or an object is invalid.
+        """
+        path = self.xml_paths[name]
         try:
-            tree = ElementTree.parse(path).getroot()
+            root = ElementTree.parse(path).getroot()
         except (ElementTree.ParseError, ValueError, LookupError) as error:
-            raise UserError(f"{path}: got {error}, expected XML; mend the file") from None
+            raise UserError(f"{path}: not valid XML ({error}). Correct the file.") from None
         objects = []
-        for number, element in enumerate(tree.findall("object"), start=1):
+        for number, element in enumerate(root.findall("object"), start=1):
             entry = _read_object(element, f"{path}: object {number}")
             if min(entry["bbox"][2:]) <= 0:
-                problems.setdefault("boxes without extent, left out", []).append(f"{path}, object {number}")
+                problems.setdefault(EMPTY_BOXES, []).append(f"{path}, object {number}")
             else:
                 objects.append(entry)
-        stated = tuple(_number(tree.find("size"), side) for side in ("height", "width"))
-        return {"path": path, "image": self._image_of(name, tree), "stated": stated, "objects": objects}
+        size = root.find("size")
+        stated_size = (_read_number(size, "height"), _read_number(size, "width"))
+        return _AnnotationFile(path, self._find_image(name, root), stated_size=stated_size, objects=objects)
 
-    def _image_of(self, name: str, tree: ElementTree.Element) -> Path:
-        """The image of the same name, which tools that rename files keep in step, else the one the XML file names,
-        which need not be there."""
-        stated = self.image_dir / Path((tree.findtext("filename") or "").strip().replace("\\", "/")).name
+    def _find_image(self, name: str, root: ElementTree.Element) -> Path:
+        """Return the image file of an XML file; the path may not exist.
+
+        An image with the same name as the XML file comes before the <filename> in it, because tools that rename files
+        do not update their content.
+        """
+        stated = self.image_dir / Path((root.findtext("filename") or "").strip().replace("\\", "/")).name
         if stated.stem == name and stated.is_file():
             return stated
-        return self.images.get(name, stated if stated.is_file() else self.image_dir / f"{name}.jpg")
+        return self.image_paths.get(name, stated if stated.is_file() else self.image_dir / f"{name}.jpg")
 
 
-def _add_sizes(images: list[dict], root: Path, what: str, problems: dict[str, list[str]]) -> None:
-    """Give images their height and width, as far as they can be read, and file_name relative to root."""
-    with Progress(len(images), f"looking at images: {what}", "images") as progress:
-        for image, file in zip(images, probe_images([image["image"] for image in images])):
-            image["file_name"] = image["image"].relative_to(root).as_posix()
-            if file.size is None:
-                problems.setdefault(BROKEN, []).append(file.wrong)
-            else:
-                image["height"], image["width"] = file.size
-                if all(image["stated"]) and image["stated"] != file.size:
-                    height, width = image["stated"]
-                    problems.setdefault(BROKEN, []).append(
-                        f"{image['path']}: got size {width:g}x{height:g} of {image['image'].name}, which has "
-                        f"{file.size[1]}x{file.size[0]} stored pixels and may be rotated by EXIF"
-                    )
+def _read_image_sizes(
+    files: list[_AnnotationFile], split: str, problems: dict[str, list[str]]
+) -> list[tuple[int, int] | None]:
+    """Return (height, width) of the stored pixels of each image; None if the image is missing or unreadable.
+
+    Images without a size, or with another size than the XML file states, are added to `problems`.
+    split: its key, shown with the progress
+    """
+    sizes = []
+    with Progress(len(files), f"reading image sizes: {split}", "images") as progress:
+        for file, probe in zip(files, probe_images([file.image_path for file in files])):
+            if probe.size is None:
+                problems.setdefault(UNUSABLE_IMAGES, []).append(probe.error)
+            elif all(file.stated_size) and file.stated_size != probe.size:
+                stated_height, stated_width = file.stated_size
+                height, width = probe.size
+                problems.setdefault(UNUSABLE_IMAGES, []).append(
+                    f"{file.path}: states {stated_width:g}x{stated_height:g} pixels for {file.image_path.name}, which "
+                    f"has {width}x{height} stored pixels and may be rotated by EXIF"
+                )
+            sizes.append(probe.size)
             progress.update()
+    return sizes
 
 
 def _read_object(element: ElementTree.Element, where: str) -> dict:
-    """An <object>; parts of it, which have names and boxes of their own, are passed over. Raises UserError."""
-    name = (element.findtext("name") or "").strip()  # only its own: those of its parts lie deeper
+    """Return the `name`, the `bbox` in COCO's format and the flags of an <object>; its <part>s are ignored.
+
+    where: position for messages. Raises UserError if the name or a corner is missing.
+    """
+    name = (element.findtext("name") or "").strip()  # only a direct child: the names of parts are nested deeper
     if not name:
-        raise UserError(f"{where}: got no name, expected one; mend the file")
-    corners = [_number(element.find("bndbox"), corner) for corner in CORNERS]
-    if None in corners:
-        raise UserError(f"{where}: got no finite number for each of {', '.join(CORNERS)}, expected four; mend the file")
+        raise UserError(f"{where}: no name. Add the class name.")
+    box = element.find("bndbox")
+    corners = [_read_number(box, corner) for corner in CORNERS]
     x0, y0, x1, y1 = corners
+    if x0 is None or y0 is None or x1 is None or y1 is None:
+        invalid = [tag for tag, value in zip(CORNERS, corners) if value is None]
+        raise UserError(f"{where}: {', '.join(invalid)} of the box missing or not a finite number. Correct the file.")
     flags = {flag: int((element.findtext(flag) or "0").strip().lower() in ("1", "true")) for flag in FLAGS}
     return {"name": name, "bbox": [x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1], **flags}
 
 
-def _to_coco(images: list[dict], ids: dict[str, int], first_id: int) -> dict:
-    """What VOC calls difficult becomes a crowd region: pycocotools has no other way to ask for no detection there and
-    to call none wrong, and training leaves those out."""
-    entries, annotations = [], []
-    for image_id, image in enumerate(images, start=first_id):
-        known = {key: image[key] for key in ("file_name", "height", "width") if key in image}
-        entries.append({"id": image_id, **known})
-        for entry in image["objects"]:
+def _to_coco(
+    files: list[_AnnotationFile],
+    sizes: list[tuple[int, int] | None],
+    root: Path,
+    category_ids: dict[str, int],
+    first_id: int,
+) -> dict:
+    """Return a COCO JSON object without categories.
+
+    sizes: (height, width) of each image in pixels, or None; root: folder that file names become relative to;
+    category_ids: {object name: id}; first_id: id of the first image
+
+    Objects marked difficult become crowd regions (iscrowd): pycocotools then counts a detection of them neither as
+    correct nor as false, as the VOC evaluation does, and training leaves them out.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for image_id, (file, size) in enumerate(zip(files, sizes), start=first_id):
+        image = {"id": image_id, "file_name": file.image_path.relative_to(root).as_posix()}
+        images.append({**image, "height": size[0], "width": size[1]} if size else image)
+        for entry in file.objects:
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
-                    "category_id": ids[entry["name"]],
+                    "category_id": category_ids[entry["name"]],
                     "bbox": entry["bbox"],
                     "area": entry["bbox"][2] * entry["bbox"][3],
                     "iscrowd": entry["difficult"],
                     **{flag: entry[flag] for flag in FLAGS},
                 }
             )
-    return {"images": entries, "annotations": annotations}
+    return {"images": images, "annotations": annotations}
 
 
-def _number(element: ElementTree.Element | None, key: str) -> float | None:
+def _read_number(element: ElementTree.Element | None, tag: str) -> float | None:
+    """Return the finite number in a child of an element; None if there is none."""
+    text = None if element is None else element.findtext(tag)
     try:
-        value = float(element.findtext(key))
-    except (AttributeError, TypeError, ValueError):
+        value = float(text or "")
+    except ValueError:
         return None
     return value if math.isfinite(value) else None
 
 
-def _annotation_dir(folder: Path) -> Path | None:
-    """A year's folder of XML files."""
-    found = _subfolder(folder, "Annotations")  # as COCO calls its own
-    return found if found and _xml_files(found) else None
+def _find_annotation_dir(folder: Path) -> Path | None:
+    """Return the folder of XML files of a year, or None. COCO has a folder of the same name, but with JSON files."""
+    found = _find_subfolder(folder, "Annotations")
+    return found if found and _list_xml_files(found) else None
 
 
-def _xml_files(folder: Path) -> list[Path]:
-    """Without what macOS leaves beside files, as `._a.xml`."""
+def _list_xml_files(folder: Path) -> list[Path]:
+    """Return the XML files in a folder, without the `._NAME.xml` that macOS writes beside them."""
     return [path for path in folder.iterdir() if path.suffix.lower() == ".xml" and not path.name.startswith(".")]
 
 
-def _subfolder(folder: Path, name: str) -> Path | None:
-    """folder/name, whatever the case of its letters."""
-    found = find_path(folder, name)
+def _find_subfolder(folder: Path, name: str) -> Path | None:
+    """Return folder/name, in any case of its letters, or None."""
+    found = find_path_ignoring_case(folder, name)
     return found if found and found.is_dir() else None

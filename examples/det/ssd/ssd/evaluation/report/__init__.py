@@ -1,1 +1,1 @@
-"""report.html: what an evaluation found, and where its errors come from, in one page that needs nothing else."""
+"""report.html: the metrics of an evaluation, its errors by type and example images, in one self-contained page."""

@@ -1,4 +1,4 @@
-"""The charts of the report, as data URIs. matplotlib is imported by those who draw, because it takes half a second."""
+"""Charts of the report, drawn as SVG data URIs. matplotlib is imported where it draws, because that takes 0.5 s."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..average_precision import RECALL_THRESHOLDS
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RECALLS = np.linspace(0, 1, 101)
 BLUE, RED, GREY, INK = "#2563a8", "#c2452d", "#6b7280", "#1f2933"
 _STYLE = {
-    "svg.fonttype": "none",  # text stays text: small files, and letters that only the reader's fonts have
-    "svg.hashsalt": "report",
+    "svg.fonttype": "none",  # keep text as text: files stay small, and the browser has fonts for every script
+    "svg.hashsalt": "report",  # the same chart gets the same element ids, and so the same bytes
     "font.size": 10,
     "text.color": INK,
-    "text.parse_math": False,  # class names may hold dollars
+    "text.parse_math": False,  # class names may contain dollar signs
     "axes.edgecolor": "#9aa5b1",
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -37,50 +39,80 @@ _STYLE = {
 }
 
 
-def precision_recall_chart(curves: dict[str, np.ndarray], color: str) -> str:
-    """One chart of precision over recall. curves: {legend: (101,) precision at the recalls 0, 0.01 … 1}, at most 3"""
-    with _figure(4.8, 3.5) as (figure, uri):
+@contextlib.contextmanager
+def chart_style(overrides: Mapping[str, object] | None = None) -> Iterator[None]:
+    """Apply the style of this project's charts to matplotlib while the block runs.
+
+    overrides: matplotlib's rcParams that differ from that style
+    """
+    # matplotlib's first use on a machine builds a font cache and logs that; the user cannot do anything about it.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    import matplotlib
+
+    with matplotlib.rc_context({**_STYLE, **(overrides or {})}):
+        yield
+
+
+def precision_recall_chart(curves: Mapping[str, np.ndarray], color: str) -> str:
+    """Draw precision over recall.
+
+    curves: {legend: (101,) precision at the recalls 0, 0.01 … 1}, at most 3
+    Returns a data URI.
+    """
+    with _svg_chart(width=4.8, height=3.5) as (figure, uris):
         axes = figure.add_subplot(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
-        for (name, precision), style in zip(curves.items(), ("-", "--", ":")):
-            axes.plot(RECALLS, precision, style, color=color, label=name, linewidth=1.8)
+        for (name, precision), line_style in zip(curves.items(), ("-", "--", ":")):
+            axes.plot(RECALL_THRESHOLDS, precision, linestyle=line_style, color=color, label=name, linewidth=1.8)
         axes.legend(loc="upper right")
-    return uri[0]
+    return uris[0]
 
 
-def small_precision_recall_charts(classes: Sequence[tuple[list[np.ndarray], tuple[int, int, int]]]) -> list[str]:
-    """A small chart of each class, without a legend. classes: [(up to 3 curves as above, colour)]"""
-    uris = []
-    with _figure(2.3, 1.75) as (figure, _):
+def small_precision_recall_charts(classes: Sequence[tuple[list[np.ndarray], str]]) -> list[str]:
+    """Draw a small precision-recall chart of each class, without a legend.
+
+    classes: [(at most 3 curves of (101,) precision, colour)]
+    Returns a data URI per class.
+    """
+    chart_uris = []
+    with _svg_chart(width=2.3, height=1.75) as (figure, _):
         axes = figure.add_subplot(xlim=(0, 1.01), ylim=(0, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axes.tick_params(labelsize=8)
-        lines = [axes.plot([], [], style, linewidth=1.5)[0] for style in ("-", "--", ":")]
-        for curves, color in classes:  # one figure with other data each time: making figures is the slow part
+        lines = [axes.plot([], [], linestyle=line_style, linewidth=1.5)[0] for line_style in ("-", "--", ":")]
+        for curves, color in classes:  # all charts share one figure, because creating figures is the slow part
             for line, precision in zip(lines, curves):
-                line.set(data=(RECALLS, precision), color=hex_color(color))
-            uris.append(_data_uri(figure))
-    return uris
+                line.set(data=(RECALL_THRESHOLDS, precision), color=color)
+            chart_uris.append(_to_data_uri(figure))
+    return chart_uris
 
 
-def size_chart(names: Sequence[str], ap: Sequence[float], ar: Sequence[float]) -> str:
-    """AP and AR by size of object. names: a label of each size; ap, ar: 0..1, or -1 where there is no such object"""
-    with _figure(4.8, 3.5) as (figure, uri):
-        places = np.arange(len(names))
-        axes = figure.add_subplot(ylim=(0, 1.08), xticks=places, xticklabels=names)
+def size_chart(size_labels: Sequence[str], ap: Sequence[float], ar: Sequence[float]) -> str:
+    """Draw bars of AP and AR by object size.
+
+    size_labels: a label per size; ap, ar: 0..1 per size, or -1 for a size without objects
+    Returns a data URI.
+    """
+    with _svg_chart(width=4.8, height=3.5) as (figure, uris):
+        positions = np.arange(len(size_labels))
+        axes = figure.add_subplot(ylim=(0, 1.08), xticks=positions, xticklabels=size_labels)
         axes.grid(axis="x", visible=False)
         for offset, values, color, name in ((-0.2, ap, BLUE, "AP"), (0.2, ar, "#9db8d6", "AR, 100 detections")):
-            bars = axes.bar(places + offset, np.maximum(values, 0), 0.38, color=color, label=name)
+            bars = axes.bar(positions + offset, np.maximum(values, 0), width=0.38, color=color, label=name)
             axes.bar_label(bars, ["–" if value < 0 else f"{value:.3f}" for value in values], padding=2, fontsize=9)
         axes.legend(loc="upper left", ncols=2)
-    return uri[0]
+    return uris[0]
 
 
-def score_chart(hits: np.ndarray, mistakes: np.ndarray, display_score: float) -> str:
-    """Histograms of the scores of true and false positives. hits, mistakes: scores in 0..1, any number of each"""
-    with _figure(4.8, 3.5) as (figure, uri):
+def score_histogram(true_positive_scores: np.ndarray, false_positive_scores: np.ndarray, display_score: float) -> str:
+    """Draw histograms of the scores of true and false positives.
+
+    true_positive_scores, false_positive_scores: scores in 0..1, any number of each; display_score: marked by a line
+    Returns a data URI.
+    """
+    with _svg_chart(width=4.8, height=3.5) as (figure, uris):
         axes = figure.add_subplot(xlabel="score", ylabel="detections (logarithmic)", xlim=(0, 1))
         bins = np.linspace(0, 1, 41)
         highest = 1
-        for scores, color, name in ((mistakes, RED, "false"), (hits, BLUE, "true")):
+        for scores, color, name in ((false_positive_scores, RED, "false"), (true_positive_scores, BLUE, "true")):
             counts, _ = np.histogram(scores, bins)
             highest = max(highest, counts.max())
             axes.stairs(counts, bins, fill=True, color=color, alpha=0.25, baseline=0.5)
@@ -88,67 +120,80 @@ def score_chart(hits: np.ndarray, mistakes: np.ndarray, display_score: float) ->
             axes.stairs(counts, bins, color=color, linewidth=1.6, baseline=0.5, label=label)
         axes.set(yscale="log", ylim=(0.5, 8 * highest))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
-        _mark(axes, display_score)
+        _draw_score_line(axes, display_score)
         axes.legend(loc="upper right")
-    return uri[0]
+    return uris[0]
 
 
 def threshold_chart(
-    thresholds: np.ndarray, curves: dict[str, np.ndarray], display_score: float, best: float | None
+    thresholds: np.ndarray, curves: Mapping[str, np.ndarray], display_score: float, best_threshold: float | None
 ) -> str:
-    """Figures over the score from which detections are kept. curves: {legend: (n,) 0..1 or NaN}, at most 3, the last
-    one thick; best: a threshold to mark on it"""
-    with _figure(4.8, 3.5) as (figure, uri):
-        axes = figure.add_subplot(xlabel="lowest score", xlim=(0, 1), ylim=(0, 1.22), yticks=np.linspace(0, 1, 6))
+    """Draw metrics over the score threshold.
+
+    thresholds: (N,) 0..1; curves: {legend: (N,) 0..1 or NaN}, at most 3, the last one thick
+    display_score: marked by a line; best_threshold: marked by a dot on the last curve
+    Returns a data URI.
+    """
+    with _svg_chart(width=4.8, height=3.5) as (figure, uris):
+        axes = figure.add_subplot(
+            xlabel="score threshold", xlim=(0, 1), ylim=(0, 1.22), yticks=np.linspace(0, 1, num=6)
+        )
         for (name, values), color, width in zip(curves.items(), (BLUE, "#8a5a9e", INK), (1.5, 1.5, 2.2)):
             axes.plot(thresholds, values, color=color, label=name, linewidth=width)
-        if best is not None:
-            axes.plot(best, np.interp(best, thresholds, values), "o", color=INK, markersize=5)
-        _mark(axes, display_score)
+        if best_threshold is not None:
+            best_value = np.interp(best_threshold, thresholds, list(curves.values())[-1])
+            axes.plot(best_threshold, best_value, "o", color=INK, markersize=5)
+        _draw_score_line(axes, display_score)
         axes.legend(loc="upper left", ncols=3)
-    return uri[0]
+    return uris[0]
 
 
-def _mark(axes, display_score: float) -> None:
-    axes.axvline(display_score, color=GREY, linestyle="--", linewidth=1)
+def confusion_heat_map(row_shares: np.ndarray, row_names: Sequence[str], column_names: Sequence[str]) -> str:
+    """Draw a confusion matrix as colours.
 
-
-def heat_map(shares: np.ndarray, row_names: Sequence[str], column_names: Sequence[str]) -> str:
-    """A matrix of shares as colours. shares: (R, C) 0..1, NaN where there is nothing to show"""
+    row_shares: (R, C) 0..1, NaN in rows without a count
+    Returns a data URI.
+    """
     side = 2.2 + 0.135 * len(row_names)
-    with _figure(side + 0.6, side) as (figure, uri):
+    with _svg_chart(width=side + 0.6, height=side) as (figure, uris):
         axes = figure.add_subplot()
         axes.grid(False)
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        image = axes.imshow(row_shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.set_xticks(range(len(column_names)), column_names, rotation=90, fontsize=7.5)
         axes.set_yticks(range(len(row_names)), row_names, fontsize=7.5)
         axes.tick_params(length=0)
         axes.set(xlabel="detected", ylabel="annotated")
         figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01, format=lambda value, _: f"{value:.0%}")
-    return uri[0]
+    return uris[0]
 
 
 def hex_color(rgb: tuple[int, int, int]) -> str:
+    """Format an RGB colour as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
+def _draw_score_line(axes: Axes, score: float) -> None:
+    axes.axvline(score, color=GREY, linestyle="--", linewidth=1)
+
+
 @contextlib.contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, list[str]]]:
-    """A figure of this size in inches to draw on, and a list that holds its data URI when the block has ended."""
-    # Its first use on a machine takes seconds and says so, which is no news in an evaluation's output.
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    import matplotlib
-    from matplotlib.figure import Figure
+def _svg_chart(width: float, height: float) -> Iterator[tuple[Figure, list[str]]]:
+    """Give an empty figure to draw on, and a list that holds its data URI once the block has ended.
 
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's browser sets the text
-        uri: list[str] = []
+    width, height: inches
+    """
+    with chart_style(), warnings.catch_warnings():
+        from matplotlib.figure import Figure
+
+        # The reader's browser sets the text, so it does not matter what matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        uris: list[str] = []
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, uri
-        uri.append(_data_uri(figure))
+        yield figure, uris
+        uris.append(_to_data_uri(figure))
 
 
-def _data_uri(figure: Figure) -> str:
+def _to_data_uri(figure: Figure) -> str:
     svg = io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(svg.getvalue()).decode()

@@ -1,55 +1,68 @@
-"""Which classes are taken for which."""
+"""Confusion matrix of a detector, with background for false positives and missed objects."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ...boxes.ops import box_area, pairwise_iou
-from .matches import IOU, Matches
+from .matches import MATCH_IOU, Matches
 
 
 def confusion_matrix(matches: Matches, min_score: float) -> np.ndarray:
-    """Count pairs of detections and objects at an IoU of 0.5, whatever their classes.
+    """Count pairs of ground-truth class and detected class.
 
-    Detections of at least min_score choose in the order of their scores, each the free object with the highest IoU.
-    What is in a crowd region and has no object is left out.
-    -> (K, K): rows the annotated class, columns the detected one; row 0 nothing annotated, column 0 nothing detected
+    Detections of at least min_score choose by falling score, each the free ground-truth box with the highest IoU of at
+    least 0.5, whatever the classes. Detections inside a crowd region that get no box are not counted.
+
+    Returns (K, K) int64: rows are ground-truth classes, columns detected classes. Row 0 counts detections without a
+    ground-truth box, column 0 counts ground-truth boxes without a detection.
     """
-    detections, objects = matches.detections, matches.objects
-    chosen = matches.scores >= min_score
-    pairs = np.zeros((len(matches.classes),) * 2, np.int64)
-    free = np.ones(len(objects), bool)
-    for image in np.unique(detections.images[chosen]).tolist():
-        found = np.flatnonzero(chosen[detections.of_image(image)]) + detections.of_image(image).start
-        boxes = detections.boxes_yxyx[found]
-        present, regions = objects.of_image(image), matches.crowds.of_image(image)
-        taken = _greedy_pairs(pairwise_iou(boxes, objects.boxes_yxyx[present]))
-        paired = taken >= 0
-        indices = taken[paired] + present.start
-        free[indices] = False
-        np.add.at(pairs, (objects.labels[indices], detections.labels[found[paired]]), 1)
-        alone = ~paired & ~_in_crowd(boxes, matches.crowds.boxes_yxyx[regions])
-        np.add.at(pairs, (0, detections.labels[found[alone]]), 1)
-    np.add.at(pairs, (objects.labels[free], 0), 1)
-    return pairs
+    detections, ground_truth = matches.detections, matches.ground_truth
+    is_shown = matches.scores >= min_score
+    matrix = np.zeros((len(matches.classes), len(matches.classes)), np.int64)
+    is_free = np.ones(len(ground_truth), bool)
+    for image_index in np.unique(detections.image_indices[is_shown]).tolist():
+        image_detections = detections.of_image(image_index)
+        image_gt = ground_truth.of_image(image_index)
+        crowds_yxyx = matches.crowds.boxes_yxyx[matches.crowds.of_image(image_index)]
+        shown = np.flatnonzero(is_shown[image_detections]) + image_detections.start
+        boxes_yxyx = detections.boxes_yxyx[shown]
+
+        assigned = _assign_greedily(pairwise_iou(boxes_yxyx, ground_truth.boxes_yxyx[image_gt]))
+        is_assigned = assigned >= 0
+        gt_indices = assigned[is_assigned] + image_gt.start
+        is_free[gt_indices] = False
+        np.add.at(matrix, (ground_truth.labels[gt_indices], detections.labels[shown[is_assigned]]), 1)
+        is_background = ~is_assigned & ~_is_in_crowd(boxes_yxyx, crowds_yxyx)
+        np.add.at(matrix, (0, detections.labels[shown[is_background]]), 1)
+    np.add.at(matrix, (ground_truth.labels[is_free], 0), 1)
+    return matrix
 
 
-def _greedy_pairs(ious: np.ndarray) -> np.ndarray:
-    """ious: (D, M), the best detection first -> (D,) object of each detection, -1 if there is none"""
-    taken = np.full(len(ious), -1)
+def _assign_greedily(ious: np.ndarray) -> np.ndarray:
+    """Assign each detection, by falling score, the free ground-truth box with the highest IoU.
+
+    ious: (D, M), changed in place
+    Returns (D,) int, index of the box, -1 for none.
+    """
+    assigned = np.full(len(ious), -1)
     if not ious.shape[1]:
-        return taken
-    for row in np.flatnonzero(ious.max(axis=1) >= IOU).tolist():
+        return assigned
+    for row in np.flatnonzero(ious.max(axis=1) >= MATCH_IOU).tolist():
         column = ious[row].argmax()
-        if ious[row, column] >= IOU:
-            taken[row] = column
+        if ious[row, column] >= MATCH_IOU:
+            assigned[row] = column
             ious[:, column] = -1
-    return taken
+    return assigned
 
 
-def _in_crowd(boxes_yxyx: np.ndarray, regions_yxyx: np.ndarray) -> np.ndarray:
-    """(D,) bool: at least half of a box lies in one region, COCO's rule for crowds. regions_yxyx: (R, 4)"""
-    low = np.maximum(boxes_yxyx[:, None, :2], regions_yxyx[None, :, :2])
-    high = np.minimum(boxes_yxyx[:, None, 2:], regions_yxyx[None, :, 2:])
-    inside = box_area(np.concatenate([low, high], axis=-1))
-    return (inside >= np.maximum(IOU * box_area(boxes_yxyx), np.finfo(float).tiny)[:, None]).any(axis=1)
+def _is_in_crowd(boxes_yxyx: np.ndarray, crowds_yxyx: np.ndarray) -> np.ndarray:
+    """Return (D,) bool, boxes with at least half of their area in one crowd region: COCO's rule for crowds.
+
+    boxes_yxyx: (D, 4); crowds_yxyx: (R, 4)
+    """
+    low = np.maximum(boxes_yxyx[:, None, :2], crowds_yxyx[None, :, :2])
+    high = np.minimum(boxes_yxyx[:, None, 2:], crowds_yxyx[None, :, 2:])
+    intersection = box_area(np.concatenate([low, high], axis=-1))
+    min_intersection = np.maximum(MATCH_IOU * box_area(boxes_yxyx), np.finfo(float).tiny)  # more than 0
+    return (intersection >= min_intersection[:, None]).any(axis=1)

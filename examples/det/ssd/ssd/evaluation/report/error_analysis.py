@@ -1,5 +1,4 @@
-"""Where the errors come from, as in TIDE (Bolya et al. 2020, arXiv:2008.08115): what kind each mistake is of, and what
-AP50 would be if all mistakes of one kind were mended."""
+"""Classify errors as in TIDE (Bolya et al. 2020, arXiv:2008.08115), and compute AP50 without the errors of one type."""
 
 from __future__ import annotations
 
@@ -8,10 +7,11 @@ import dataclasses
 import numpy as np
 
 from ...boxes.ops import pairwise_iou
-from .matches import IOU, Matches
+from ..average_precision import coco_average_precision
+from .matches import MATCH_IOU, Matches
 
-BACKGROUND_IOU = 0.1  # TIDE's: below, a detection has nothing to do with an object
-LOCALISATION, CLASS, BOTH, DUPLICATE, BACKGROUND, MISSED = KINDS = (
+BACKGROUND_IOU = 0.1  # TIDE's background threshold
+LOCALISATION, CLASS, BOTH, DUPLICATE, BACKGROUND, MISSED = ERROR_TYPES = (
     "localisation",
     "class",
     "both",
@@ -19,113 +19,144 @@ LOCALISATION, CLASS, BOTH, DUPLICATE, BACKGROUND, MISSED = KINDS = (
     "background",
     "missed",
 )
-RECALLS = np.linspace(0, 1, 101)  # COCO's
 
 
 @dataclasses.dataclass(frozen=True)
-class Errors:
-    """kinds: (N,) the kind of each detection's error, "" where there is none
-    near: (N,) the object that an error of the kinds localisation, class, both and duplicate is about, else -1
-    ious: (N,) its IoU with that object, else 0
-    missed: (G,) bool, objects that neither a hit nor a mended localisation or class would find
+class DetectionErrors:
+    """Errors of N detections and G ground-truth boxes.
+
+    types: (N,) str, error type of each false positive, "" for all other detections
+    gt_indices: (N,) int, the ground-truth box that the error is about, -1 for background errors and no errors
+    ious: (N,) IoU with that box, 0 without one
+    missed_gt: (G,) bool, boxes that no detection matches, and no localisation or class error is about
     """
 
-    kinds: np.ndarray
-    near: np.ndarray
+    types: np.ndarray
+    gt_indices: np.ndarray
     ious: np.ndarray
-    missed: np.ndarray
+    missed_gt: np.ndarray
 
 
-def find_errors(matches: Matches) -> Errors:
-    """What kind each mistake is of. An object that is missed is no error of its own where a mistake is about it."""
-    count = len(matches.detections)
-    kinds, near, ious = np.full(count, "", "U12"), np.full(count, -1, np.int64), np.zeros(count)
-    mistakes = matches.mistakes
-    for image in np.unique(matches.detections.images[mistakes]).tolist():
-        detections, objects = matches.detections.of_image(image), matches.objects.of_image(image)
-        wrong = np.flatnonzero(mistakes[detections]) + detections.start
-        kinds[wrong], place, ious[wrong] = _kinds_of(
-            pairwise_iou(matches.detections.boxes_yxyx[wrong], matches.objects.boxes_yxyx[objects]),
-            matches.detections.labels[wrong][:, None] == matches.objects.labels[objects],
+def classify_errors(matches: Matches) -> DetectionErrors:
+    """Classify each false positive, and find the missed ground-truth boxes.
+
+    As in TIDE, an unmatched box is not missed if fixing a localisation or class error would match it.
+    """
+    num_detections = len(matches.detections)
+    types = np.full(num_detections, "", "U12")
+    gt_indices = np.full(num_detections, -1, np.int64)
+    ious = np.zeros(num_detections)
+    false_positives = matches.false_positives
+    for image_index in np.unique(matches.detections.image_indices[false_positives]).tolist():
+        image_detections = matches.detections.of_image(image_index)
+        image_gt = matches.ground_truth.of_image(image_index)
+        errors = np.flatnonzero(false_positives[image_detections]) + image_detections.start
+        types[errors], image_gt_indices, ious[errors] = _classify_image_errors(
+            pairwise_iou(matches.detections.boxes_yxyx[errors], matches.ground_truth.boxes_yxyx[image_gt]),
+            matches.detections.labels[errors][:, None] == matches.ground_truth.labels[image_gt],
         )
-        near[wrong] = np.where(place >= 0, place + objects.start, -1)
-    mended = np.isin(kinds, (LOCALISATION, CLASS))
-    missed = ~matches.found_at(-np.inf)
-    missed[near[mended]] = False
-    return Errors(kinds, near, ious, missed)
+        gt_indices[errors] = np.where(image_gt_indices >= 0, image_gt_indices + image_gt.start, -1)
+    missed_gt = ~matches.recalled_gt(-np.inf)
+    missed_gt[gt_indices[np.isin(types, (LOCALISATION, CLASS))]] = False
+    return DetectionErrors(types=types, gt_indices=gt_indices, ious=ious, missed_gt=missed_gt)
 
 
-def _kinds_of(ious: np.ndarray, same_class: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One image's mistakes. ious, same_class: (D, M) with its objects -> kind, object or -1, IoU with it: (D,) each"""
+def _classify_image_errors(ious: np.ndarray, same_class: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Classify the false positives of one image.
+
+    ious: (D, M) with the image's ground-truth boxes; same_class: (D, M) bool
+    Returns error types (D,) str, the ground-truth box each is about (D,) int or -1, and the IoU with that box (D,).
+    """
     if not ious.shape[1]:
-        count = len(ious)
-        return np.full(count, BACKGROUND), np.full(count, -1), np.zeros(count)
+        num_errors = len(ious)
+        return np.full(num_errors, BACKGROUND), np.full(num_errors, -1), np.zeros(num_errors)
     rows = np.arange(len(ious))
-    same, other = np.where(same_class, ious, 0), np.where(same_class, 0, ious)
-    same_at, other_at = same.argmax(axis=1), other.argmax(axis=1)
-    same, other = same[rows, same_at], other[rows, other_at]
-    # The order of TIDE's own program: a detection can satisfy the conditions of several kinds.
-    kinds = np.select(
+    same_class_ious, other_class_ious = np.where(same_class, ious, 0), np.where(same_class, 0, ious)
+    same_class_gt, other_class_gt = same_class_ious.argmax(axis=1), other_class_ious.argmax(axis=1)
+    same_class_iou, other_class_iou = same_class_ious[rows, same_class_gt], other_class_ious[rows, other_class_gt]
+    # A detection can meet the conditions of several types. The first one counts, in the order of TIDE's source code.
+    types = np.select(
         [
-            (same >= BACKGROUND_IOU) & (same < IOU),
-            other >= IOU,
-            same >= IOU,
-            other < BACKGROUND_IOU,
+            (same_class_iou >= BACKGROUND_IOU) & (same_class_iou < MATCH_IOU),
+            other_class_iou >= MATCH_IOU,
+            same_class_iou >= MATCH_IOU,
+            other_class_iou < BACKGROUND_IOU,
         ],
         [LOCALISATION, CLASS, DUPLICATE, BACKGROUND],
         BOTH,
     )
-    about_other = np.isin(kinds, (CLASS, BOTH))
-    nothing = kinds == BACKGROUND
-    near = np.where(nothing, -1, np.where(about_other, other_at, same_at))
-    return kinds, near, np.where(nothing, 0, np.where(about_other, other, same))
+    is_about_other_class = np.isin(types, (CLASS, BOTH))
+    is_background = types == BACKGROUND
+    gt_indices = np.where(is_background, -1, np.where(is_about_other_class, other_class_gt, same_class_gt))
+    error_ious = np.where(is_background, 0, np.where(is_about_other_class, other_class_iou, same_class_iou))
+    return types, gt_indices, error_ious
 
 
-def ap50_of(matches: Matches) -> float:
-    """COCO's AP50: 0..1, or -1 where there is nothing to score."""
-    return _ap50(matches, matches.detections.labels, matches.hits, matches.counted, matches.objects.labels)
+def compute_ap50(matches: Matches) -> float:
+    """Compute COCO's AP50, 0..1, or -1 without ground truth."""
+    return _mean_ap50(
+        matches,
+        labels=matches.detections.labels,
+        is_true_positive=matches.true_positives,
+        ignored=matches.ignored,
+        gt_labels=matches.ground_truth.labels,
+    )
 
 
-def ap50_without(matches: Matches, errors: Errors, kind: str) -> float:
-    """AP50 if all errors of one kind, and no others, were mended.
+def compute_ap50_without(matches: Matches, errors: DetectionErrors, error_type: str) -> float:
+    """Compute the AP50 if all errors of one type, and no others, were fixed.
 
-    localisation, class: the best-scored detection for each object that is not found takes its place and class, others
-    go; both, duplicate, background: they go; missed: those objects are not asked for. kind: one of KINDS
+    localisation, class: of the detections about an unmatched box, the one with the highest score becomes its true
+        positive; the others are removed
+    both, duplicate, background: the detections are removed
+    missed: the ground-truth boxes are removed
+
+    error_type: one of ERROR_TYPES
     """
-    labels, hits, counted = matches.detections.labels, matches.hits, matches.counted
-    if kind == MISSED:
-        return _ap50(matches, labels, hits, counted, matches.objects.labels[~errors.missed])
-    wrong = errors.kinds == kind
-    mended = np.zeros(0, np.int64)
-    if kind in (LOCALISATION, CLASS):
-        wanted = np.flatnonzero(wrong & (errors.near >= 0))
-        wanted = wanted[~matches.found_at(-np.inf)[errors.near[wanted]]]
-        # An object is of one image, and an image's detections come with the best first.
-        mended = wanted[np.unique(errors.near[wanted], return_index=True)[1]]
-    labels, hits = labels.copy(), hits.copy()
-    labels[mended], hits[mended] = matches.objects.labels[errors.near[mended]], True
-    return _ap50(matches, labels, hits, counted & (hits | ~wrong), matches.objects.labels)
+    labels, is_true_positive = matches.detections.labels, matches.true_positives
+    if error_type == MISSED:
+        return _mean_ap50(
+            matches,
+            labels=labels,
+            is_true_positive=is_true_positive,
+            ignored=matches.ignored,
+            gt_labels=matches.ground_truth.labels[~errors.missed_gt],
+        )
+    is_error = errors.types == error_type
+    fixed = np.zeros(0, np.int64)
+    if error_type in (LOCALISATION, CLASS):
+        fixable = np.flatnonzero(is_error & (errors.gt_indices >= 0))
+        fixable = fixable[~matches.recalled_gt(-np.inf)[errors.gt_indices[fixable]]]
+        # A box belongs to one image, whose detections are sorted by score, so the first detection is the best.
+        fixed = fixable[np.unique(errors.gt_indices[fixable], return_index=True)[1]]
+    labels, is_true_positive = labels.copy(), is_true_positive.copy()
+    labels[fixed], is_true_positive[fixed] = matches.ground_truth.labels[errors.gt_indices[fixed]], True
+    return _mean_ap50(
+        matches,
+        labels=labels,
+        is_true_positive=is_true_positive,
+        ignored=matches.ignored | (is_error & ~is_true_positive),
+        gt_labels=matches.ground_truth.labels,
+    )
 
 
-def _ap50(matches: Matches, labels, hits, counted, object_labels) -> float:
-    """The mean over classes that have objects in the data. labels, hits, counted: (N,); object_labels: (G,)"""
-    order = np.lexsort((-matches.scores, labels))  # stable: COCO's order among equal scores
-    order = order[counted[order]]
-    starts = np.searchsorted(labels[order], np.arange(len(matches.classes) + 1))
-    objects = np.bincount(object_labels, minlength=len(matches.classes))
-    values = [
-        _average_precision(hits[order[starts[label] : starts[label + 1]]], objects[label])
-        for label in np.unique(matches.objects.labels).tolist()
-    ]
+def _mean_ap50(
+    matches: Matches, labels: np.ndarray, is_true_positive: np.ndarray, ignored: np.ndarray, gt_labels: np.ndarray
+) -> float:
+    """Average the AP50 over the classes with ground truth in `matches`; -1 if there are none.
+
+    labels, is_true_positive, ignored: (N,) of the detections; gt_labels: labels of the boxes to recall
+    """
+    num_classes = len(matches.classes)
+    order = np.lexsort((-matches.scores, labels))  # stable, so equal scores keep COCO's order
+    order = order[~ignored[order]]
+    starts = np.searchsorted(labels[order], np.arange(num_classes + 1))
+    num_gt = np.bincount(gt_labels, minlength=num_classes)
+    values = []
+    for label in np.unique(matches.ground_truth.labels).tolist():
+        of_class = is_true_positive[order[starts[label] : starts[label + 1]]]
+        if num_gt[label]:
+            values.append(coco_average_precision(of_class, num_gt[label]))
+        else:  # all boxes of the class were missed and are removed: perfect without a detection, else 0
+            values.append(float(not len(of_class)))
     return float(np.mean(values)) if values else -1.0
-
-
-def _average_precision(hits: np.ndarray, objects: int) -> float:
-    """AP of one class by COCO's rules. hits: (n,) bool, the best score first"""
-    if not objects:  # all of them were missed, and are no longer asked for
-        return float(not len(hits))
-    found = np.cumsum(hits)
-    precision = found / (np.arange(1, len(hits) + 1) + np.spacing(1))
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(found / objects, RECALLS, side="left")
-    return float(np.append(precision, 0.0)[at].mean())

@@ -1,70 +1,112 @@
-"""report.html: charts, tables and pictures put in one page."""
+"""Write report.html: charts, tables and example images of an evaluation in one page."""
 
 from __future__ import annotations
 
 import base64
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import yaml
 from PIL import Image
 
+from ...config.schema import Config
 from ...data.dataset import read_images
 from ...data.images import decode_image
 from ...inference.drawing import class_color
+from ..coco_metrics import ClassMetrics
 from ..evaluator import EvaluationResult
 from . import charts, gallery
 from .confusion import confusion_matrix
-from .error_analysis import KINDS, MISSED, Errors, ap50_of, ap50_without, find_errors
-from .matches import Matches, match_detections
+from .error_analysis import (
+    ERROR_TYPES,
+    MISSED,
+    DetectionErrors,
+    classify_errors,
+    compute_ap50,
+    compute_ap50_without,
+)
+from .matches import Matches, collect_matches
 
-MATRIX_CLASSES = 20  # more do not fit as a table, and become a heat map
-_CONFUSIONS = 20
-_PICTURE_BYTES = 250_000  # of each of 18, so that the page stays below 8 MB
-# What each figure says, in the order of METRICS.
-FIGURES = (
-    ("AP", "mean of the AP at IoU 0.50, 0.55 … 0.95"),
+if TYPE_CHECKING:
+    import jinja2
+
+MAX_TABLE_CLASSES = 20  # the confusion matrix of more classes does not fit as a table and becomes a heat map
+MAX_LISTED_CONFUSIONS = 20
+MAX_PICTURE_BYTES = 250_000  # of each of at most 18 pictures, so that the page stays below 8 MB
+# In the order of METRICS.
+METRIC_DESCRIPTIONS = (
+    ("AP", "mean AP over IoU 0.50, 0.55 … 0.95"),
     ("AP50", "AP at IoU 0.50"),
     ("AP75", "AP at IoU 0.75"),
     ("AP_small", "AP of objects up to 32² pixels"),
     ("AP_medium", "AP of objects of 32² to 96² pixels"),
     ("AP_large", "AP of objects from 96² pixels"),
-    ("AR1", "recall with 1 detection an image"),
-    ("AR10", "recall with 10 detections an image"),
-    ("AR100", "recall with 100 detections an image"),
+    ("AR1", "recall with 1 detection per image"),
+    ("AR10", "recall with 10 detections per image"),
+    ("AR100", "recall with 100 detections per image"),
     ("AR_small", "recall of objects up to 32² pixels"),
     ("AR_medium", "recall of objects of 32² to 96² pixels"),
     ("AR_large", "recall of objects from 96² pixels"),
 )
 
 
-def write_html_report(path: Path, cfg, evaluated: EvaluationResult, checkpoint: Path) -> None:
-    """Write what an evaluation found as one HTML file. cfg: Config; checkpoint: the file that was evaluated"""
-    matches = match_detections(evaluated.evaluator, evaluated.scores.coco)
-    errors = find_errors(matches)
-    page = _template().render(
+class ClassRow(NamedTuple):
+    """Row of the table of classes. color: #rrggbb; values: AP, AP50, AP75, AR100 and AP by size; chart: data URI"""
+
+    metrics: ClassMetrics
+    color: str
+    values: list[float]
+    chart: str | None
+
+
+class ErrorRow(NamedTuple):
+    """Row of the table of errors.
+
+    num_errors: number of errors; num_shown: those with a score of at least display_score, None for missed objects
+    ap50: AP50 without these errors; gain: its difference to the AP50; gain_share: gain over the largest gain, 0..1
+    """
+
+    error_type: str
+    num_errors: int
+    num_shown: int | None
+    ap50: float
+    gain: float
+    gain_share: float
+
+
+def write_html_report(path: Path, cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
+    """Write the report of an evaluation as one HTML file. checkpoint: the file that was evaluated"""
+    matches = collect_matches(result.evaluator, result.coco_metrics.coco_eval)
+    errors = classify_errors(matches)
+    page = _load_template().render(
         cfg=cfg,
         checkpoint=checkpoint,
-        evaluated=evaluated,
-        metrics=evaluated.scores.metrics,
-        figures=FIGURES,
+        result=result,
+        metrics=result.coco_metrics.metrics,
+        metric_descriptions=METRIC_DESCRIPTIONS,
         matches=matches,
-        classes=_classes(evaluated),
-        curves=_curves(evaluated),
-        sizes=_sizes(evaluated),
-        thresholds=_thresholds(matches, cfg.display_score),
-        scores=charts.score_chart(matches.scores[matches.hits], matches.scores[matches.mistakes], cfg.display_score),
-        confusion=_confusion(matches, cfg.display_score),
-        kinds=_kinds(matches, errors, cfg.display_score),
-        groups=_gallery(cfg, evaluated, matches, errors),
+        class_rows=_class_rows(result),
+        precision_recall_chart=_precision_recall_chart(result),
+        size_chart=_size_chart(result),
+        thresholds=_threshold_section(matches, cfg.display_score),
+        score_histogram=charts.score_histogram(
+            true_positive_scores=matches.scores[matches.true_positives],
+            false_positive_scores=matches.scores[matches.false_positives],
+            display_score=cfg.display_score,
+        ),
+        confusion=_confusion_section(matches, cfg.display_score),
+        error_rows=_error_rows(matches, errors, cfg.display_score),
+        max_captions=gallery.MAX_CAPTIONS,
+        picture_groups=_picture_groups(cfg, result, matches=matches, errors=errors),
         recipe=yaml.safe_dump(cfg.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
     path.write_text(page, encoding="utf-8")
 
 
-def _template():
-    import jinja2  # here, like matplotlib, so that commands start without it
+def _load_template() -> jinja2.Template:
+    import jinja2  # imported here, like matplotlib, so that commands start without it
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -73,42 +115,43 @@ def _template():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure"] = lambda value: "–" if value < 0 else f"{value:.3f}"
+    environment.filters["metric"] = lambda value: "–" if value < 0 else f"{value:.3f}"
     environment.filters["number"] = lambda value: f"{value:,}"
     return environment.get_template("page.html.j2")
 
 
-def _classes(evaluated: EvaluationResult) -> list[dict]:
-    """A row of each class, with its AP by size and a chart."""
-    coco = evaluated.scores.coco
-    precision = coco.eval["precision"][..., -1]  # (10 IoUs, 101 recalls, classes, 4 sizes), 100 detections an image
-    rows, lines = [], []
-    for label, scores in enumerate(evaluated.scores.per_class, start=1):
-        of_class = precision[:, :, coco.params.catIds.index(evaluated.evaluator.category_ids[label])]
-        lines.append((list(_three_curves(of_class[:, :, None, 0]).values()), class_color(label)))
-        by_size = [float(of_class[..., size].mean()) for size in (1, 2, 3)]
-        figures = [scores.AP, scores.AP50, scores.AP75, scores.AR100, *by_size]
+def _class_rows(result: EvaluationResult) -> list[ClassRow]:
+    coco_eval = result.coco_metrics.coco_eval
+    precision = coco_eval.eval["precision"][..., -1]  # (10 IoUs, 101 recalls, classes, 4 sizes), 100 detections
+    rows, chart_inputs = [], []
+    for label, metrics in enumerate(result.coco_metrics.per_class, start=1):
+        class_precision = precision[:, :, coco_eval.params.catIds.index(result.evaluator.category_ids[label])]
+        ap_by_size = [float(class_precision[..., size].mean()) for size in (1, 2, 3)]
         color = charts.hex_color(class_color(label))
-        rows.append({"scores": scores, "color": color, "figures": figures, "chart": None})
-    with_objects = [index for index, row in enumerate(rows) if row["scores"].objects]
-    drawn = charts.small_precision_recall_charts([lines[index] for index in with_objects])
-    for index, chart in zip(with_objects, drawn):
-        rows[index]["chart"] = chart
-    return rows
+        values = [metrics.AP, metrics.AP50, metrics.AP75, metrics.AR100, *ap_by_size]
+        rows.append(ClassRow(metrics=metrics, color=color, values=values, chart=None))
+        if metrics.objects:
+            chart_inputs.append((list(_curves_by_iou(class_precision[:, :, None, 0]).values()), color))
+    chart_uris = iter(charts.small_precision_recall_charts(chart_inputs))
+    return [row._replace(chart=next(chart_uris)) if row.metrics.objects else row for row in rows]
 
 
-def _curves(evaluated: EvaluationResult) -> str | None:
-    """The chart of the mean over classes that have objects, None if there are none."""
-    precision = evaluated.scores.coco.eval["precision"][:, :, :, 0, -1]  # (10 IoUs, 101 recalls, classes)
+def _precision_recall_chart(result: EvaluationResult) -> str | None:
+    """Draw the mean over the classes with objects; None if there are none."""
+    precision = result.coco_metrics.coco_eval.eval["precision"][:, :, :, 0, -1]  # (10 IoUs, 101 recalls, classes)
     precision = precision[:, :, (precision > -1).all(axis=(0, 1))]
     if not precision.shape[2]:
         return None
-    curves = {f"{name}: AP {curve.mean():.3f}": curve for name, curve in _three_curves(precision).items()}
+    curves = {f"{name}: AP {curve.mean():.3f}": curve for name, curve in _curves_by_iou(precision).items()}
     return charts.precision_recall_chart(curves, charts.BLUE)
 
 
-def _three_curves(precision: np.ndarray) -> dict[str, np.ndarray]:
-    """precision: (10 IoUs, 101 recalls, classes) -> (101,) each"""
+def _curves_by_iou(precision: np.ndarray) -> dict[str, np.ndarray]:
+    """Average the precision of classes into three curves.
+
+    precision: (10 IoUs, 101 recalls, classes)
+    Returns {legend: (101,)}.
+    """
     return {
         "IoU 0.50": precision[0].mean(axis=1),
         "IoU 0.75": precision[5].mean(axis=1),
@@ -116,97 +159,145 @@ def _three_curves(precision: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _sizes(evaluated: EvaluationResult) -> str:
-    coco, metrics = evaluated.scores.coco, evaluated.scores.metrics
-    known = set(coco.params.catIds)
+def _size_chart(result: EvaluationResult) -> str:
+    coco_eval, metrics = result.coco_metrics.coco_eval, result.coco_metrics.metrics
+    category_ids = set(coco_eval.params.catIds)
     areas = [
         annotation["area"]
-        for annotation in coco.cocoGt.dataset["annotations"]
-        if annotation["category_id"] in known and not annotation.get("iscrowd")
+        for annotation in coco_eval.cocoGt.dataset["annotations"]
+        if annotation["category_id"] in category_ids and not annotation.get("iscrowd")
     ]
-    names = []
-    for (low, high), name in zip(coco.params.areaRng[1:], ("small", "medium", "large")):
-        names.append(f"{name}\n{sum(low <= area <= high for area in areas):,} objects")
-    figures = [[metrics[f"{kind}_{size}"] for size in ("small", "medium", "large")] for kind in ("AP", "AR")]
-    return charts.size_chart(names, *figures)
-
-
-def _thresholds(matches: Matches, display_score: float) -> dict:
-    """Precision, recall and F1 of all classes together by the lowest score that is let in: a chart, and the best F1."""
-    thresholds = np.linspace(0, 1, 101)
-    hits, mistakes = (
-        np.array([(matches.scores[chosen] >= threshold).sum() for threshold in thresholds])
-        for chosen in (matches.hits, matches.mistakes)
+    sizes = ("small", "medium", "large")
+    size_labels = []
+    for (low, high), size in zip(coco_eval.params.areaRng[1:], sizes):
+        num_objects = sum(low <= area <= high for area in areas)
+        size_labels.append(f"{size}\n{num_objects:,} {'object' if num_objects == 1 else 'objects'}")
+    return charts.size_chart(
+        size_labels, ap=[metrics[f"AP_{size}"] for size in sizes], ar=[metrics[f"AR_{size}"] for size in sizes]
     )
-    detected, objects = hits + mistakes, len(matches.objects)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is no number, and no line in the chart
-        precision, recall, f1 = hits / detected, hits / np.float64(objects), 2 * hits / (detected + np.float64(objects))
-    best = int(f1.argmax()) if hits.any() else None
-    about = {"f1": f1[best], "score": thresholds[best]} if best is not None else None
-    curves = {"precision": precision, "recall": recall, "F1": f1}
-    return {"chart": charts.threshold_chart(thresholds, curves, display_score, about and about["score"]), "best": about}
 
 
-def _confusion(matches: Matches, min_score: float) -> dict:
-    """The matrix with `nothing` last, as counts and as shares of a row, or a chart if there are many classes; and the
-    most frequent confusions"""
+def _threshold_section(matches: Matches, display_score: float) -> dict:
+    """Compute precision, recall and F1 over the score threshold, with all classes counted together.
+
+    Returns chart (data URI), and best: {f1, score} at the highest F1, None without a true positive.
+    """
+    thresholds = np.linspace(0, 1, 101)
+    num_gt = np.float64(len(matches.ground_truth))
+    true_positives = _count_from_threshold(matches.scores[matches.true_positives], thresholds)
+    num_detections = true_positives + _count_from_threshold(matches.scores[matches.false_positives], thresholds)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, where the chart has a gap
+        precision = true_positives / num_detections
+        recall = true_positives / num_gt
+        f1 = 2 * true_positives / (num_detections + num_gt)
+    best = None
+    if true_positives.any():
+        best = {"f1": f1[f1.argmax()], "score": float(thresholds[f1.argmax()])}
+    chart = charts.threshold_chart(
+        thresholds,
+        curves={"precision": precision, "recall": recall, "F1": f1},
+        display_score=display_score,
+        best_threshold=best["score"] if best else None,
+    )
+    return {"chart": chart, "best": best}
+
+
+def _count_from_threshold(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Count the scores that are at least each threshold."""
+    return np.array([(scores >= threshold).sum() for threshold in thresholds])
+
+
+def _confusion_section(matches: Matches, min_score: float) -> dict:
+    """Prepare the confusion matrix with background as the last row and column.
+
+    Returns names: of the classes; rows: [(name, [(count, share of the row)])]; most_frequent: confusions of two
+    classes, by falling count; chart: heat map that replaces the table if there are many classes, else None.
+    """
     counts = np.roll(confusion_matrix(matches, min_score), -1, axis=(0, 1))
     names = list(matches.classes[1:])
-    sums = counts.sum(axis=1, keepdims=True)
-    shares = np.where(sums > 0, counts / np.maximum(sums, 1), np.nan)
+    row_sums = counts.sum(axis=1, keepdims=True)
+    row_shares = np.where(row_sums > 0, counts / np.maximum(row_sums, 1), np.nan)
+
     off_diagonal = counts[:-1, :-1] * (1 - np.eye(len(names), dtype=np.int64))
-    order = np.argsort(-off_diagonal, axis=None, kind="stable")[:_CONFUSIONS]
-    frequent = [
-        {"names": (names[row], names[column]), "count": int(counts[row, column]), "share": shares[row, column]}
+    order = np.argsort(-off_diagonal, axis=None, kind="stable")[:MAX_LISTED_CONFUSIONS]
+    most_frequent = [
+        {
+            "annotated": names[row],
+            "detected": names[column],
+            "count": int(counts[row, column]),
+            "share": row_shares[row, column],
+        }
         for row, column in zip(*np.unravel_index(order, off_diagonal.shape))
         if off_diagonal[row, column]
     ]
-    row_names = [*names, "(nothing)"]
+    row_names = [*names, "(background)"]
     rows = [
-        (name, list(zip(row.tolist(), share.tolist())))
-        for name, row, share in zip(row_names, counts, np.nan_to_num(shares))
+        (name, list(zip(row_counts.tolist(), shares.tolist())))
+        for name, row_counts, shares in zip(row_names, counts, np.nan_to_num(row_shares))
     ]
-    rows[-1][1].pop()  # nothing annotated and nothing detected cannot be counted
-    is_large = len(names) > MATRIX_CLASSES
-    chart = charts.heat_map(shares, row_names, [*names, "(not found)"]) if is_large else None
-    return {"names": names, "rows": rows, "frequent": frequent, "chart": chart}
+    rows[-1][1].pop()  # background that is not detected cannot be counted
+    chart = None
+    if len(names) > MAX_TABLE_CLASSES:
+        chart = charts.confusion_heat_map(row_shares, row_names=row_names, column_names=[*names, "(missed)"])
+    return {"names": names, "rows": rows, "most_frequent": most_frequent, "chart": chart}
 
 
-def _kinds(matches: Matches, errors: Errors, min_score: float) -> list[dict]:
-    """A row of each kind of error: how many there are, how many of them are shown, and AP50 without them."""
-    ap50 = ap50_of(matches)
+def _error_rows(matches: Matches, errors: DetectionErrors, display_score: float) -> list[ErrorRow]:
+    ap50 = compute_ap50(matches)
+    ap50_without = {error_type: compute_ap50_without(matches, errors, error_type) for error_type in ERROR_TYPES}
+    max_gain = max(ap50_without.values()) - ap50
     rows = []
-    for kind in KINDS:
-        wrong = errors.missed if kind == MISSED else errors.kinds == kind
-        shown = None if kind == MISSED else int((wrong & (matches.scores >= min_score)).sum())
-        fixed = ap50_without(matches, errors, kind)
-        rows.append({"name": kind, "count": int(wrong.sum()), "shown": shown, "ap50": fixed, "gain": fixed - ap50})
-    largest = max(row["gain"] for row in rows)
-    return [{**row, "share": row["gain"] / largest if largest > 0 else 0} for row in rows]
+    for error_type in ERROR_TYPES:
+        is_error = errors.missed_gt if error_type == MISSED else errors.types == error_type
+        num_shown = None if error_type == MISSED else int((is_error & (matches.scores >= display_score)).sum())
+        gain = ap50_without[error_type] - ap50
+        rows.append(
+            ErrorRow(
+                error_type=error_type,
+                num_errors=int(is_error.sum()),
+                num_shown=num_shown,
+                ap50=ap50_without[error_type],
+                gain=gain,
+                gain_share=gain / max_gain if max_gain > 0 else 0.0,
+            )
+        )
+    return rows
 
 
-def _gallery(cfg, evaluated: EvaluationResult, matches: Matches, errors: Errors) -> dict[str, list[dict]]:
-    """The pictures of each group. cfg: Config"""
-    scores = gallery.score_images(matches, cfg.display_score)
-    in_shards = np.flatnonzero(np.isin(matches.image_ids, evaluated.image_ids))
-    groups = gallery.choose_images(scores, in_shards)
-    ids = {image: int(matches.image_ids[image]) for images in groups.values() for image in images}
+def _picture_groups(
+    cfg: Config, result: EvaluationResult, matches: Matches, errors: DetectionErrors
+) -> dict[str, list[dict]]:
+    """Draw the example images of each group."""
+    scores = gallery.compute_image_scores(matches, cfg.display_score)
+    in_shards = np.flatnonzero(np.isin(matches.image_ids, result.image_ids))
+    groups = gallery.select_images(scores, in_shards)
+    ids = {index: int(matches.image_ids[index]) for indices in groups.values() for index in indices}
     encoded = read_images(Path(cfg.data_dir), "val", ids.values())
     pictures = {}
-    for image, image_id in ids.items():
-        drawn = gallery.draw_match(matches, image, decode_image(encoded[image_id]), cfg.display_score)
-        summary, lines = gallery.describe(matches, errors, scores, image, cfg.display_score)
-        name = evaluated.evaluator.truth.imgs[image_id].get("file_name", "")
-        pictures[image] = {"uri": _jpeg_uri(drawn), "height": drawn.shape[0], "width": drawn.shape[1]}
-        pictures[image] |= {"id": image_id, "name": name, "summary": summary, "lines": lines}
-    return {group: [pictures[image] for image in groups[group]] for group in ("best", "mistakes", "worst")}
+    for image_index, image_id in ids.items():
+        drawn = gallery.draw_image_matches(
+            matches, image_index, pixels=decode_image(encoded[image_id]), min_score=cfg.display_score
+        )
+        summary, lines = gallery.summarize_image(
+            matches, errors, scores=scores, image_index=image_index, min_score=cfg.display_score
+        )
+        pictures[image_index] = {
+            "uri": _to_jpeg_uri(drawn),
+            "height": drawn.shape[0],
+            "width": drawn.shape[1],
+            "id": image_id,
+            "name": result.evaluator.ground_truth.imgs[image_id].get("file_name", ""),
+            "summary": summary,
+            "lines": lines,
+        }
+    return {group: [pictures[index] for index in groups[group]] for group in ("best", "confident_errors", "worst")}
 
 
-def _jpeg_uri(image: np.ndarray) -> str:
-    """image: (H, W, 3) uint8 RGB"""
+def _to_jpeg_uri(image: np.ndarray) -> str:
+    """Encode (H, W, 3) uint8 RGB as a data URI of at most MAX_PICTURE_BYTES, if the lowest quality allows it."""
     for quality in (88, 75, 60, 40, 20):
         file = io.BytesIO()
         Image.fromarray(image).save(file, "JPEG", quality=quality)
-        if file.tell() <= _PICTURE_BYTES:
+        if file.tell() <= MAX_PICTURE_BYTES:
             break
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""Pictures of evaluations: whose boxes are drawn, and where."""
+"""Images of an evaluation: which boxes are drawn, and where."""
 
 import json
 from types import SimpleNamespace
@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 
 from ssd.evaluation.coco_metrics import CocoEvaluator
-from ssd.inference.drawing import TRUTH_COLOR, class_color
+from ssd.inference.drawing import GROUND_TRUTH_COLOR, class_color
 from ssd.models.postprocess import Detections
-from ssd.training import example_pictures
-from ssd.training.example_pictures import ValidationPictures
+from ssd.training import validation
+from ssd.training.validation import ValidationImages
 
 CLASSES = ("background", "cat", "dog")
 GREY = np.full((100, 200, 3), 128, np.uint8)
-OBJECTS = [(11, 90, [20, 30, 40, 50]), (12, 7, [100, 10, 60, 60]), (11, 55, [120, 10, 60, 60])]  # 55: no class here
+ANNOTATIONS = [(11, 90, [20, 30, 40, 50]), (12, 7, [100, 10, 60, 60]), (11, 55, [120, 10, 60, 60])]  # 55: no class here
 
 
 @pytest.fixture
 def evaluated(tmp_path):
-    """An image with a cat, and one with a dog where a cat and, faintly, a dog are found."""
+    """An image with a cat; one with a dog, in which a cat and, with a low score, a dog are detected."""
     path = tmp_path / "val.json"
     names = {90: "cat", 7: "dog", 55: "bird"}
     annotations = [
         {"id": number, "image_id": image, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-        for number, (image, category, box) in enumerate(OBJECTS)
+        for number, (image, category, box) in enumerate(ANNOTATIONS)
     ]
     images = [{"id": number, "width": 200, "height": 100, "file_name": f"{number}.jpg"} for number in (11, 12, 13)]
     categories = [{"id": number, "name": name} for number, name in names.items()]
@@ -45,17 +45,18 @@ def draw(evaluated, min_score=0.3, images=((11, GREY), (12, GREY))):
     encoded = {image_id: cv2.imencode(".png", image)[1].tobytes() for image_id, image in images}
     evaluated.image_ids = [*encoded, 13]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(example_pictures, "read_images", lambda folder, split, ids: {key: encoded[key] for key in ids})
-        return ValidationPictures(None, CLASSES, min_score, count=len(images))(evaluated)
+        patch.setattr(validation, "read_images", lambda folder, split, ids: {key: encoded[key] for key in ids})
+        draw_images = ValidationImages(None, classes=CLASSES, min_score=min_score, count=len(images))
+        return draw_images(evaluated)
 
 
-def test_objects_are_drawn_where_they_are(evaluated):
+def test_ground_truth_is_drawn_at_its_place(evaluated):
     pictures = draw(evaluated)
     assert list(pictures) == ["11", "12"]
     picture = pictures["11"]
     assert picture.shape == (100, 200, 3) and picture.dtype == np.uint8
     # x 20..60, y 30..80: the borders on each side, at half of their length
-    assert all(is_color(picture, y, x, TRUTH_COLOR) for y, x in ((30, 40), (79, 55), (55, 20), (55, 59)))
+    assert all(is_color(picture, y, x, GROUND_TRUTH_COLOR) for y, x in ((30, 40), (79, 55), (55, 20), (55, 59)))
     np.testing.assert_array_equal(picture[:60, 70:], GREY[:60, 70:])  # neither a class that is not known here
 
 
@@ -70,8 +71,8 @@ def test_large_images_are_drawn_smaller(evaluated):
     large = np.full((1000, 2000, 3), 128, np.uint8)
     picture = draw(evaluated, images=[(11, large)])["11"]
     assert picture.shape == (320, 640, 3)
-    assert is_color(picture, round(30 * 0.32), 12, TRUTH_COLOR)  # the upper border of the cat's box, x 6..19
+    assert is_color(picture, round(30 * 0.32), 12, GROUND_TRUTH_COLOR)  # the upper border of the cat's box, x 6..19
 
 
-def test_no_examples_no_pictures(evaluated):
+def test_without_images_nothing_is_drawn(evaluated):
     assert draw(evaluated, images=[]) == {}

@@ -1,0 +1,236 @@
+"""Convert a PyTorch state dict into a MindSpore checkpoint, and verify the written file against its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mindspore as ms
+import mindspore.nn as nn
+import numpy as np
+from mindcv.models import create_model
+from mindspore import Tensor
+
+from ssd.boxes.anchors import create_anchors
+from ssd.checkpoints.loading import load_backbone, load_weights, read_checkpoint, silence_mindspore_log
+from ssd.checkpoints.metadata import METADATA_KEY
+from ssd.errors import UserError
+from ssd.models.detector import SSD
+from ssd.runtime.atomic_write import replace_file
+
+from .parameter_names import MINDCV_CLASSIFIER_PREFIX, StateDictFormat, backbone_formats, ssd300_format
+from .state_dict import StateDict
+
+if TYPE_CHECKING:
+    from ssd.config.schema import Config
+
+# Recipe keys that SSD300's weights require and that parameter shapes do not reveal.
+SSD300_SETTINGS = {
+    "neck": "convs",
+    "head": "plain",
+    "loss": "multibox",
+    "backbone_max_stride": 8,
+    "backbone_padding": "torch",
+    "anchors": "default",
+    "image_size": (300, 300),
+    "steps": (8, 16, 32, 64, 100, 300),
+    "box_sizes": (21, 45, 99, 153, 207, 261, 315),
+    "aspect_ratios": ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    "clip_default_boxes": True,
+    "prior_scaling": (0.1, 0.2),
+}
+SSD300_EXTRA_LAYERS = ((2, True), (2, True), (2, True), (1, False), (1, False))  # (stride, pad) of 3x3 convolutions
+SSD300_RECIPE = "examples/det/ssd/ssd_resnet50.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The MindSpore network to fill: a detector, or the backbone of one.
+
+    shapes: {MindSpore name: shape} of all parameters to fill
+    epsilons: {MindSpore name of a moving variance: epsilon of its BatchNorm}
+    formats: state dict formats that can fill the network
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    epsilons: dict[str, float]
+    formats: list[StateDictFormat]
+
+
+@dataclasses.dataclass
+class Conversion:
+    """A converted state dict, with every name that found no counterpart.
+
+    format: the format of the state dict
+    values: {MindSpore name: array}
+    variance_shifts: {MindSpore name: number added to a variance, because BatchNorm's epsilon differs}
+    ignored: {reason: PyTorch names left out on purpose}
+    unexpected: PyTorch names without a MindSpore parameter
+    missing: MindSpore names without a value
+    mismatched: messages about arrays of another shape or type than their parameter
+    """
+
+    format: StateDictFormat
+    values: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    variance_shifts: dict[str, float] = dataclasses.field(default_factory=dict)
+    ignored: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    unexpected: list[str] = dataclasses.field(default_factory=list)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    mismatched: list[str] = dataclasses.field(default_factory=list)
+
+
+def is_detector(state_dict: StateDict) -> bool:
+    """True for the weights of an SSD, False for those of a classification network."""
+    return any(name.startswith(("feature_extractor.", "additional_blocks.")) for name in state_dict.arrays)
+
+
+def check_ssd300_recipe(cfg: Config) -> None:
+    """Raise UserError if the recipe's detector would compute something else than SSD300 with the same weights."""
+    extra_layers = tuple((layer.stride, layer.pad) for layer in cfg.extra_layers)
+    comparisons = [(key, getattr(cfg, key), expected) for key, expected in SSD300_SETTINGS.items()]
+    comparisons.append(("(stride, pad) of extra_layers", extra_layers, SSD300_EXTRA_LAYERS))
+    for key, value, expected in comparisons:
+        if value != expected:
+            raise UserError(f"{key}: got {value!r}, expected {expected!r} for SSD300. Use --config {SSD300_RECIPE}.")
+    if not cfg.backbone.startswith("resnet"):
+        raise UserError(f"backbone: SSD300 needs a resnet, not {cfg.backbone!r}. Use --config {SSD300_RECIPE}.")
+
+
+def detector_target(cfg: Config, net: SSD) -> Target:
+    """Return the whole detector `net` of an SSD300 recipe as the target."""
+    num_anchors_per_location = create_anchors(cfg).num_per_location
+    return _create_target(net, [ssd300_format(net.parameters_dict(), cfg.num_classes, num_anchors_per_location)])
+
+
+def backbone_target(cfg: Config) -> Target:
+    """Return the recipe's MindCV model without its classifier as the target.
+
+    All layers are included, so the checkpoint serves every recipe with that backbone.
+    Raises UserError if the model's names in PyTorch are not known.
+    """
+    model = create_model(cfg.backbone)
+    return _create_target(model, backbone_formats(cfg.backbone, model.parameters_dict()))
+
+
+def _create_target(net: nn.Cell, formats: list[StateDictFormat]) -> Target:
+    parameters = net.parameters_dict().items()
+    batch_norms = [cell for _, cell in net.cells_and_names() if isinstance(cell, nn.BatchNorm2d)]
+    return Target(
+        shapes={name: value.shape for name, value in parameters if not name.startswith(MINDCV_CLASSIFIER_PREFIX)},
+        epsilons={batch_norm.moving_variance.name: batch_norm.eps for batch_norm in batch_norms},
+        formats=formats,
+    )
+
+
+def convert(state_dict: StateDict, target: Target) -> Conversion:
+    """Convert every array for its MindSpore parameter, in the format that shares most names with the state dict."""
+    arrays = state_dict.arrays
+    best_format = max(target.formats, key=lambda candidate: len(candidate.mindspore_names.keys() & arrays.keys()))
+    conversion = Conversion(best_format)
+    filled = set()
+    for torch_name, array in arrays.items():
+        if torch_name in best_format.mindspore_names:
+            name = best_format.mindspore_names[torch_name]
+            filled.add(name)
+            expected = target.shapes[name]
+            if array.shape == expected and array.dtype == np.float32:
+                epsilon = target.epsilons.get(name, best_format.batch_norm_epsilon)
+                if epsilon != best_format.batch_norm_epsilon:
+                    conversion.variance_shifts[name] = best_format.batch_norm_epsilon - epsilon
+                conversion.values[name] = _to_mindspore(name, array, conversion)
+            else:
+                conversion.mismatched.append(
+                    f"{torch_name}: got {array.dtype} of shape {array.shape}, expected float32 of shape {expected}"
+                )
+            continue
+        reason = next((reason for regex, reason in best_format.ignored if re.search(regex, torch_name)), None)
+        if reason is None:
+            conversion.unexpected.append(torch_name)
+        else:
+            conversion.ignored.setdefault(reason, []).append(torch_name)
+    if state_dict.other_keys:
+        conversion.ignored["training state, which is not weights"] = state_dict.other_keys
+    conversion.missing = [name for name in target.shapes if name not in filled]
+    return conversion
+
+
+def _to_mindspore(name: str, array: np.ndarray, conversion: Conversion) -> np.ndarray:
+    """Reorder the channels of a PyTorch array, and shift a variance. name: MindSpore name"""
+    order, shift = conversion.format.channel_orders.get(name), conversion.variance_shifts.get(name, 0.0)
+    if order is not None:
+        array = array[order]
+    if shift:
+        array = (array.astype(np.float64) + shift).astype(np.float32)  # float64, so that the sum is rounded only once
+    return np.ascontiguousarray(array)
+
+
+def _to_pytorch(name: str, array: np.ndarray, conversion: Conversion) -> np.ndarray:
+    """Invert `_to_mindspore`."""
+    order, shift = conversion.format.channel_orders.get(name), conversion.variance_shifts.get(name, 0.0)
+    if shift:
+        array = (array.astype(np.float64) - shift).astype(np.float32)
+    if order is None:
+        return array
+    restored = np.empty_like(array)
+    restored[order] = array
+    return restored
+
+
+def write_checkpoint(
+    conversion: Conversion, state_dict: StateDict, net: SSD, path: Path, metadata: dict | None
+) -> None:
+    """Write the converted values to `path`, after the file was read back, verified and loaded into `net`.
+
+    metadata: model_metadata of the recipe, stored in the file of a whole detector; None for a backbone
+    Raises UserError if any step fails; then `path` stays as it was.
+    """
+    content = [{"name": name, "data": Tensor(value)} for name, value in conversion.values.items()]
+    entries = None if metadata is None else {METADATA_KEY: json.dumps(metadata)}
+    load = load_backbone if metadata is None else load_weights
+    try:
+        with replace_file(path) as unfinished:
+            with silence_mindspore_log():
+                ms.save_checkpoint(content, str(unfinished), append_dict=entries, crc_check=True)
+            verify_checkpoint(conversion, state_dict, unfinished)
+            load(net, unfinished)
+    except (OSError, RuntimeError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be written ({reason}). Free some space, or choose another --output.") from None
+
+
+def verify_checkpoint(conversion: Conversion, state_dict: StateDict, path: Path) -> None:
+    """Read a written checkpoint, convert it back to PyTorch's layout and compare it with the source bit for bit.
+
+    Shifted variances may differ by the rounding of float32. Raises UserError on any other difference.
+    """
+    content = read_checkpoint(path)
+    stored = {name: value.asnumpy() for name, value in content.items() if name != METADATA_KEY}
+    source = {
+        name: state_dict.arrays[torch_name]
+        for torch_name, name in conversion.format.mindspore_names.items()
+        if torch_name in state_dict.arrays
+    }
+    changed = [name for name in source if name not in stored] + [name for name in stored if name not in source]
+    for name in source.keys() & stored.keys():
+        restored, expected = _to_pytorch(name, stored[name], conversion), source[name]
+        if restored.shape != expected.shape or restored.dtype != expected.dtype:
+            changed.append(name)
+        elif name in conversion.variance_shifts:
+            if not (np.abs(restored - expected) <= np.spacing(stored[name])).all():
+                changed.append(name)
+        elif not np.array_equal(_bits(restored), _bits(expected)):
+            changed.append(name)
+    if changed:
+        raise UserError(
+            f"{path}: {changed[0]!r} is different when the file is read back (parameters that changed: {len(changed)})."
+            " Check the disk."
+        )
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """View float32 values as integers, so that NaN and -0.0 compare bit for bit."""
+    return np.ascontiguousarray(array).view(np.uint32)

@@ -1,0 +1,210 @@
+"""Map PyTorch's parameter names to MindSpore's, with the channel orders and BatchNorm epsilons that differ.
+
+Neither framework is imported. The mappings are derived from the MindSpore names in the order of the network, so they
+hold for every width and depth of a model family.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from ssd.errors import UserError
+
+TORCH_BATCH_NORM_NAMES = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+# timm numbers blocks within stages: the number of blocks in each stage.
+TIMM_STAGES = {
+    "mobilenet_v2": (1, 2, 3, 4, 3, 3, 1),
+    "mobilenet_v3_large": (1, 2, 3, 4, 2, 3),
+    "mobilenet_v3_small": (1, 2, 3, 2, 3),
+}
+MINDCV_CLASSIFIER_PREFIX = "classifier."
+# PyTorch names that have no MindSpore counterpart: (regular expression, reason).
+BATCH_COUNTERS = (r"(^|\.)num_batches_tracked$", "batch counters, which MindSpore does not keep")
+CLASSIFIER = (r"^(fc|classifier)\.", "the classifier, which detectors do not have")
+# NVIDIA's SSD300 puts the children of torchvision's ResNet into a Sequential, which numbers them; 2 and 3 are ReLU and
+# max pooling, which have no parameters.
+NVIDIA_RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6"}
+
+
+@dataclasses.dataclass(frozen=True)
+class StateDictFormat:
+    """Names and conventions of the state dicts that one PyTorch library writes for one network.
+
+    source: library and network, for messages
+    mindspore_names: {PyTorch name: MindSpore name}
+    ignored: (regular expression of PyTorch names, reason) for names without a MindSpore counterpart
+    batch_norm_epsilon: epsilon of the BatchNorm layers in PyTorch
+    channel_orders: {MindSpore name: for each of its output channels, the index of the PyTorch channel}
+    note: a caution that parameter names cannot reveal, or ""
+    """
+
+    source: str
+    mindspore_names: dict[str, str]
+    ignored: Sequence[tuple[str, str]] = (BATCH_COUNTERS,)
+    batch_norm_epsilon: float = 1e-5
+    channel_orders: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    note: str = ""
+
+
+def backbone_formats(backbone: str, parameter_names: Iterable[str]) -> list[StateDictFormat]:
+    """List the state dict formats that can fill a MindCV backbone.
+
+    backbone: name of the MindCV model; parameter_names: names of its parameters, in the order of the network
+    Raises UserError if no format is known for the model.
+    """
+    names = [name for name in parameter_names if not name.startswith(MINDCV_CLASSIFIER_PREFIX)]
+    ignored = (BATCH_COUNTERS, CLASSIFIER)
+    if backbone.startswith(("resnet", "resnext")):
+        mindspore_names = {_torch_name(name.replace("down_sample", "downsample")): name for name in names}
+        return [StateDictFormat(f"torchvision's or timm's {backbone}", mindspore_names, ignored)]
+    family = next((family for family in TIMM_STAGES if backbone.startswith(family)), None)
+    if family is None:
+        raise UserError(
+            f"backbone: the PyTorch parameter names of {backbone!r} are not known. Use a resnet, resnext, mobilenet_v2 "
+            "or mobilenet_v3, or a checkpoint from MindCV."
+        )
+    is_v3 = family != "mobilenet_v2"
+    torchvision_names, timm_names = (
+        {_torch_name(f"{module}.{_last_part(name)}"): name for module, name in modules}
+        for modules in (_torchvision_modules(names, is_v3), _timm_modules(names, TIMM_STAGES[family], is_v3))
+    )
+    if not is_v3:
+        return [
+            StateDictFormat("torchvision's mobilenet_v2", torchvision_names, ignored),
+            StateDictFormat("timm's mobilenetv2", timm_names, ignored),
+        ]
+    # timm's MobileNetV3 has conv_head after the global pooling, so it belongs to the classifier.
+    timm_ignored = (*ignored, (r"^conv_head\.", CLASSIFIER[1]))
+    return [
+        StateDictFormat(f"torchvision's {family}", torchvision_names, ignored, batch_norm_epsilon=1e-3),
+        StateDictFormat(
+            f"timm's {family.replace('_v', 'v')}",
+            timm_names,
+            timm_ignored,
+            note="timm's tf_mobilenetv3 models have the same parameter names but another epsilon and padding; "
+            "their weights would give wrong features",
+        ),
+    ]
+
+
+def ssd300_format(
+    parameter_names: Iterable[str], num_classes: int, num_anchors_per_location: Sequence[int]
+) -> StateDictFormat:
+    """Return the state dict format of SSD300 in NVIDIA's DeepLearningExamples and in uvipen/SSD-pytorch.
+
+    parameter_names: names of the MindSpore detector's parameters
+    num_classes: K, background included
+    num_anchors_per_location: number of anchors at each location, for each feature level
+    """
+    mindspore_names, channel_orders = {}, {}
+    for name in parameter_names:
+        part, _, rest = name.partition(".")
+        if part == "backbone":
+            child, _, rest = rest.removeprefix("features.net.").partition(".")
+            torch_name = f"feature_extractor.feature_extractor.{NVIDIA_RESNET_CHILDREN[child]}.{rest}"
+            mindspore_names[_torch_name(torch_name.replace("down_sample", "downsample"))] = name
+        elif part == "neck":
+            mindspore_names[_torch_name(f"additional_blocks.{rest.removeprefix('extras.')}")] = name
+        else:
+            branch, level, parameter = rest.split(".")
+            mindspore_names[f"{'loc' if branch == 'box' else 'conf'}.{level}.{parameter}"] = name
+            anchors = ssd300_anchor_order(num_anchors_per_location[int(level)])
+            # Box offsets are cx, cy, w, h in PyTorch and cy, cx, h, w here.
+            values = (1, 0, 3, 2) if branch == "box" else range(num_classes)
+            # PyTorch's channels hold the first value of all anchors, then the second value of all anchors, and so on.
+            # Here they hold all values of the first anchor, then all values of the second anchor.
+            channel_orders[name] = [value * len(anchors) + anchor for anchor in anchors for value in values]
+    return StateDictFormat("SSD300 by NVIDIA or uvipen", mindspore_names, channel_orders=channel_orders)
+
+
+def ssd300_anchor_order(num_anchors: int) -> list[int]:
+    """Return the index of NVIDIA's anchor for each anchor at a location here.
+
+    Here: small square, (wide, tall) for each aspect ratio, large square. NVIDIA: both squares, then the pairs.
+    """
+    return [0, *range(2, num_anchors), 1]
+
+
+def _torch_name(name: str) -> str:
+    """Replace MindSpore's name of a BatchNorm parameter, the last part of `name`, by PyTorch's."""
+    module, _, parameter = name.rpartition(".")
+    return f"{module}.{TORCH_BATCH_NORM_NAMES.get(parameter, parameter)}"
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _is_convolution(name: str) -> bool:
+    """True for a convolution's weight, False for a BatchNorm parameter."""
+    return _last_part(name) == "weight"
+
+
+def _split_mobilenet(names: list[str]) -> tuple[list[str], list[list[list[str]]], list[str]]:
+    """Group the parameter names of a MobileNet by layer, in the order of the network.
+
+    A layer is a convolution with its BatchNorm, or a squeeze-and-excitation module.
+    Returns (names of the first layer, for each block the names of each layer, names of the last layer).
+    """
+    outside: list[str] = []
+    blocks: dict[str, list[list[str]]] = {}
+    for name in names:
+        inside = re.match(r"features\.(\d+)\.layers\.(\d+)\.", name)
+        if not inside:
+            outside.append(name)
+            continue
+        layers = blocks.setdefault(inside[1], [])
+        if "conv_expand" not in name and _is_convolution(name):  # the first parameter of a layer
+            layers.append([])
+        layers[-1].append(name)
+    half = len(outside) // 2  # the first and the last layer have equally many parameters
+    return outside[:half], list(blocks.values()), outside[half:]
+
+
+def _torchvision_modules(names: list[str], is_v3: bool) -> Iterator[tuple[str, str]]:
+    """Yield (torchvision module, MindSpore name) for each parameter of a MobileNetV2 or V3."""
+    first_layer, blocks, last_layer = _split_mobilenet(names)
+    for module, layer in ((0, first_layer), (len(blocks) + 1, last_layer)):
+        for name in layer:
+            yield f"features.{module}.{0 if _is_convolution(name) else 1}", name
+    for block, layers in enumerate(blocks, start=1):
+        for index, layer in enumerate(layers):
+            for name in layer:
+                if "conv_reduce" in name or "conv_expand" in name:
+                    yield f"features.{block}.block.{index}.{'fc1' if 'conv_reduce' in name else 'fc2'}", name
+                elif is_v3:
+                    yield f"features.{block}.block.{index}.{0 if _is_convolution(name) else 1}", name
+                elif index < len(layers) - 1:
+                    yield f"features.{block}.conv.{index}.{0 if _is_convolution(name) else 1}", name
+                else:  # torchvision's V2 does not wrap the last convolution and its BatchNorm in a module
+                    yield f"features.{block}.conv.{index if _is_convolution(name) else index + 1}", name
+
+
+def _timm_modules(names: list[str], blocks_per_stage: Sequence[int], is_v3: bool) -> Iterator[tuple[str, str]]:
+    """Yield (timm module, MindSpore name) for each parameter of a MobileNetV2 or V3."""
+    first_layer, blocks, last_layer = _split_mobilenet(names)
+    for name in first_layer:
+        yield "conv_stem" if _is_convolution(name) else "bn1", name
+    for name in last_layer:
+        if is_v3:
+            yield f"blocks.{len(blocks_per_stage)}.0.{'conv' if _is_convolution(name) else 'bn1'}", name
+        else:
+            yield "conv_head" if _is_convolution(name) else "bn2", name
+    prefixes = [f"blocks.{stage}.{index}" for stage, count in enumerate(blocks_per_stage) for index in range(count)]
+    for prefix, layers in zip(prefixes, blocks, strict=True):
+        convolutions = [layer for layer in layers if not any("conv_reduce" in name for name in layer)]
+        modules = ("conv_dw", "conv_pw") if len(convolutions) == 2 else ("conv_pw", "conv_dw", "conv_pwl")
+        for layer in layers:
+            for name in layer:
+                if layer not in convolutions:
+                    yield f"{prefix}.se.{'conv_reduce' if 'conv_reduce' in name else 'conv_expand'}", name
+                else:
+                    index = convolutions.index(layer)
+                    yield f"{prefix}.{modules[index] if _is_convolution(name) else f'bn{index + 1}'}", name
