@@ -2,6 +2,7 @@
 # make demo    from drawn shapes to a trained detector, its report and drawn predictions; DATA=<COCO folder> does it
 #              with your own images
 # make test    every test; without PyTorch, those that need it are skipped
+# make lint    format, style and types
 # make test-torch   these tests, after installing PyTorch's CPU build: converted weights compute what they did
 # make soak    a training killed 20 times ends as one never killed: a quarter of an hour
 # All of them can be repeated.
@@ -20,7 +21,7 @@ DATA := data/shapes/coco
 endif
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo test test-torch soak
+.PHONY: setup demo test test-torch lint soak
 
 setup: $(VENV)/ready
 
@@ -49,6 +50,11 @@ test: setup
 test-torch: setup
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
 	$(RUN) -m pytest tests/tools/test_convert_weights_torch.py
+
+lint: setup
+	$(RUN) -m ruff check examples tools tests
+	$(RUN) -m ruff format --check examples tools tests
+	$(RUN) -m mypy
 
 soak: setup
 	$(RUN) tools/soak.py

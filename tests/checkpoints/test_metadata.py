@@ -85,7 +85,7 @@ def test_keys_that_the_anchors_do_not_use_are_not_compared(load_recipe):
         ({"min_scale": 0.1}, ["min_scale", "0.1", "0.2"]),
         ({"loss": "multibox"}, ["loss", "multibox", "focal"]),
         ({"backbone_padding": "torch"}, ["backbone_padding", "torch", "mindcv"]),
-        ({"box_sizes": [10, 20, 30, 40], "min_scale": 0.2}, ["[10.0, 20.0, 30.0, 40.0]"]),
+        ({"box_sizes": [10, 20, 30, 40]}, ["box_sizes", "[10.0, 20.0, 30.0, 40.0]", "no value"]),
         (
             {"aspect_ratios": [[3], [2], [2]]},
             ["aspect_ratios", "[[3.0], [2.0], [2.0]]", "[[2.0], [2.0], [2.0]]"],

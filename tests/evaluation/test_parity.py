@@ -1,8 +1,12 @@
-"""Published checkpoints give the published outputs: files of MindCV's example with inputs and outputs it had.
+"""Parity with published checkpoints of MindCV's example, on inputs and outputs that were recorded from the example.
 
-SSD_REFERENCE names a folder of folders, each called <recipe> or <recipe>_<anything>, with the checkpoint
-mindcv_example.ckpt and io.npz: image (B, 3, H, W), normalised; boxes_yxyx, labels; what the example makes of them,
-target_offsets, target_labels, num_positives, box_offsets, cls_logits, decoded_yxyx, scores; and its loss.
+SSD_REFERENCE names a folder with one folder per checkpoint, called <recipe> or <recipe>_<anything>. Each holds the
+checkpoint mindcv_example.ckpt and io.npz with these arrays:
+    image: (B, 3, H, W) float32, normalised
+    boxes_yxyx, labels: ground truth
+    target_offsets, target_labels, num_positives: outputs of the example's target assignment
+    box_offsets, cls_logits, scores, decoded_yxyx: outputs of its detector
+    loss: its loss
 """
 
 import os
@@ -24,7 +28,7 @@ RECIPES = ("ssd_resnet50_fpn", "ssd_mobilenetv3", "ssd_mobilenetv2")
 
 
 def published_folders():
-    """[(recipe, folder), …]"""
+    """Return [(recipe, folder)]."""
     root = Path(os.environ.get("SSD_REFERENCE") or os.devnull)
     folders = sorted(
         path.parent for path in root.glob("ssd_*/io.npz") if (path.parent / "mindcv_example.ckpt").is_file()
@@ -37,7 +41,7 @@ FOLDERS = published_folders()
 
 @pytest.fixture(scope="module", params=FOLDERS or [None], ids=[folder.name for _, folder in FOLDERS] or ["none"])
 def published(request, reference, load_recipe):
-    """.cfg, .anchors, .expected {key of io.npz: array}, and .box_offsets and .cls_logits that our detector puts out"""
+    """Namespace with cfg, anchors, expected {key of io.npz: array}, and our detector's box_offsets and cls_logits."""
     if request.param is None:
         pytest.skip("SSD_REFERENCE holds no checkpoint with inputs and outputs")
     recipe, folder = request.param
@@ -45,17 +49,17 @@ def published(request, reference, load_recipe):
     cfg = load_recipe(recipe, num_classes=expected["cls_logits"].shape[-1])
     detector = create_detector(cfg).set_train(False)
     load_weights(detector, folder / "mindcv_example.ckpt")
-    outputs = [output.asnumpy() for output in detector(Tensor(expected["image"]))]
+    box_offsets, cls_logits = (output.asnumpy() for output in detector(Tensor(expected["image"])))
     return SimpleNamespace(
-        cfg=cfg, anchors=create_anchors(cfg), expected=expected, box_offsets=outputs[0], cls_logits=outputs[1]
+        cfg=cfg, anchors=create_anchors(cfg), expected=expected, box_offsets=box_offsets, cls_logits=cls_logits
     )
 
 
 @pytest.mark.parametrize("name", ["box_offsets", "cls_logits"])
 def test_outputs(published, name):
-    found, expected = getattr(published, name), published.expected[name]
-    # 1e-4 of what is usual in a trained network, whose logits stay under 10
-    assert np.abs(found - expected).max() < 1e-4 * max(1, np.abs(expected).max() / 10)
+    actual, expected = getattr(published, name), published.expected[name]
+    # Logits of a trained network stay below 10. Where they are larger, the tolerance grows with them.
+    assert np.abs(actual - expected).max() < 1e-4 * max(1, np.abs(expected).max() / 10)
 
 
 def test_scores(published):
@@ -65,8 +69,8 @@ def test_scores(published):
 
 def test_targets(published):
     assigner = create_assigner(published.cfg, published.anchors)
-    inputs = [Tensor(published.expected[name]) for name in ("boxes_yxyx", "labels")]
-    offsets, labels = (target.asnumpy() for target in assigner(*inputs))
+    gt_boxes_yxyx, gt_labels = (Tensor(published.expected[name]) for name in ("boxes_yxyx", "labels"))
+    offsets, labels = (target.asnumpy() for target in assigner(gt_boxes_yxyx, gt_labels))
     np.testing.assert_array_equal(labels, published.expected["target_labels"])
     np.testing.assert_allclose(offsets, published.expected["target_offsets"], rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal((labels > 0).sum(axis=1), published.expected["num_positives"])
@@ -79,8 +83,10 @@ def test_decoded_boxes(published):
 
 
 def test_loss(published):
-    targets = [Tensor(published.expected[name]) for name in ("target_offsets", "target_labels")]
     loss, _, _ = create_loss(published.cfg, published.anchors)(
-        Tensor(published.box_offsets), Tensor(published.cls_logits), *targets
+        box_offsets=Tensor(published.box_offsets),
+        cls_logits=Tensor(published.cls_logits),
+        target_offsets=Tensor(published.expected["target_offsets"]),
+        target_labels=Tensor(published.expected["target_labels"]),
     )
     assert float(loss.asnumpy()) == pytest.approx(float(published.expected["loss"]), rel=1e-5)

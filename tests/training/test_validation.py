@@ -1,6 +1,7 @@
 """Evaluation between epochs: when it happens, which detector is kept as the best, and early stopping."""
 
 import contextlib
+import functools
 import json
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_training_stops_when_patience_ends(aps, when, stopped_epoch, net, tmp_pa
     callback = create_callback(lambda: evaluation_result(rest.pop(0)), net, tmp_path, **when)
     for epoch in range(1, len(aps) + 1):
         params = context(cur_epoch_num=epoch, cur_step_num=10 * epoch)
-        params.request_stop = lambda: stops.append(epoch)
+        params.request_stop = functools.partial(stops.append, epoch)
         callback.on_train_epoch_end(params)
         if stops:
             break

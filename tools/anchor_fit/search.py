@@ -126,7 +126,7 @@ def is_better(before: np.ndarray, after: np.ndarray, labels: np.ndarray, match_t
 
 @dataclasses.dataclass(frozen=True)
 class _Candidate:
-    """Settings with their objective, and what it takes to recompute only the levels that change.
+    """Settings with their objective, and the intermediate values that a step reuses for unchanged levels.
 
     shapes_hw: (S, 2) anchor shapes of each of L levels
     best_ious: (N, L), best IoU of each box with the anchors of each level

@@ -105,7 +105,8 @@ def load_backbone(net: nn.Cell, path: str | Path) -> None:
         if model_name in content:
             weights[name] = content[model_name]
     missing = sorted(set(parameters) - set(weights))
-    foreign = sorted(name for name in set(content) - net.backbone.model_parameter_names if not NON_WEIGHT_NAMES.match(name))
+    unknown = set(content) - net.backbone.model_parameter_names
+    foreign = sorted(name for name in unknown if not NON_WEIGHT_NAMES.match(name))
     if foreign and not missing:
         raise UserError(
             f"backbone_ckpt_path: {path}: {foreign[0]!r} is no parameter of the recipe's backbone. "
@@ -120,7 +121,7 @@ def load_backbone(net: nn.Cell, path: str | Path) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read {name: Parameter, or text of a JSON record} from a checkpoint. Raises UserError on a missing or damaged file."""
+    """Read a checkpoint: {name: Parameter, or text of a JSON record}. Raises UserError if it is missing or damaged."""
     if not Path(path).is_file():
         raise UserError(f"{path}: checkpoint not found. Check the path.")
     try:

@@ -54,7 +54,7 @@ class Augment(_Section):
 
 
 class ExtraLayer(_Section):
-    """A block after the backbone: an inverted residual (neck `extras`) or a 1x1 and a 3x3 convolution (neck `convs`)."""
+    """A block after the backbone: inverted residual (neck `extras`) or 1x1 and 3x3 convolution (neck `convs`)."""
 
     out_channels: int = Field(gt=0)
     expand_ratio: float = Field(gt=0, description="hidden channels over input channels")
@@ -119,14 +119,14 @@ class Config(_Section):
     )
     image_size: tuple[PositiveInt, PositiveInt] = Field(description="input height and width in pixels")
     steps: tuple[PositiveInt, ...] = Field(min_length=1, description="input pixels between anchors, for each level")
+    box_sizes: Annotated[tuple[PositiveFloat, ...] | None, ANCHORS] = Field(
+        None, description="default box sizes in pixels instead of scales: one for each level and one more"
+    )
     min_scale: Annotated[float, ANCHORS] = Field(
         0.2, gt=0, le=1, description="default box size of the first level as a share of the image"
     )
     max_scale: Annotated[float, ANCHORS] = Field(
         0.95, gt=0, le=1, description="default box size of the last level as a share of the image"
-    )
-    box_sizes: Annotated[tuple[PositiveFloat, ...] | None, ANCHORS] = Field(
-        None, description="default box sizes in pixels instead of scales: one for each level and one more"
     )
     clip_default_boxes: Annotated[bool, ANCHORS] = Field(
         False, description="clip centers and sides of default boxes to the image"

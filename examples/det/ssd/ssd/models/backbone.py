@@ -108,7 +108,7 @@ class _LayerInParent(NamedTuple):
 def _find_asymmetric_layers(model: nn.Cell) -> list[_LayerInParent]:
     """Return the strided convolutions and max poolings with padding "same", which pads only the end of an even side.
 
-    Layers with even kernels are not listed, because PyTorch's models do not pad them, nor are 1x1 kernels.
+    Layers with even kernels are not listed, because PyTorch's models do not pad them, and 1x1 kernels need no padding.
     """
     return [
         _LayerInParent(parent_name, parent, name=name, layer=layer)

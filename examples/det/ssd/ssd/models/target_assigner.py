@@ -89,7 +89,7 @@ class TargetAssigner(nn.Cell):
             best_iou, best_anchor = ops.max(iou - 2.0 * is_taken.astype("float32"), axis=2)
             best_anchor = best_anchor.astype("int32")
             needs_anchor = ops.logical_and(ops.logical_and(is_gt, forced < 0), best_iou > 0)
-            # (B, M, M): the box of the column has the same best anchor as the box of the row, or a better claim to it
+            # (B, M, M): the box of the column needs the same anchor as the box of the row; it has the higher IoU
             is_rival = ops.logical_and(
                 best_anchor.expand_dims(2) == best_anchor.expand_dims(1), needs_anchor.expand_dims(1)
             )
