@@ -1,11 +1,11 @@
-# make setup   .venv with the pinned dependencies
-# make demo    from drawn shapes to a trained detector, its report and drawn predictions; DATA=<COCO folder> does it
-#              with your own images
-# make test    every test; without PyTorch, those that need it are skipped
-# make lint    format, style and types
-# make test-torch   these tests, after installing PyTorch's CPU build: converted weights compute what they did
-# make soak    a training killed 20 times ends as one never killed: a quarter of an hour
-# All of them can be repeated.
+# make setup        create .venv with the pinned dependencies
+# make demo         draw images of shapes, convert them, train a detector, write its report and draw its predictions;
+#                   DATA=<COCO folder> uses your own images instead
+# make test         run every test; tests that need PyTorch are skipped if it is not installed
+# make lint         check style, format and types
+# make test-torch   install PyTorch's CPU build, and test that converted weights give PyTorch's outputs
+# make soak         kill a training up to 20 times, and compare it with an uninterrupted one; takes a quarter of an hour
+# All commands can be repeated.
 
 PYTHON ?= python3
 VENV := .venv

@@ -40,7 +40,7 @@ from anchor_fit.text import (  # noqa: E402
 from ssd.boxes.anchors import Anchors  # noqa: E402
 from ssd.config.command_line import parse_recipe_and_options  # noqa: E402
 from ssd.config.schema import Config  # noqa: E402
-from ssd.errors import UserError, exit_cleanly  # noqa: E402
+from ssd.errors import UserError, exit_cleanly, os_reason  # noqa: E402
 
 OPTIONS = {
     "output": {"help": "folder for anchors.png [output_dir]"},
@@ -67,7 +67,7 @@ def make_output_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise UserError(f"{path}: cannot create the folder, {reason}. Choose another --output.") from None
     return path
 

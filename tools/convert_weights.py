@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
 
 from ssd.config.command_line import parse_recipe_and_options  # noqa: E402
-from ssd.errors import UserError, exit_cleanly  # noqa: E402
+from ssd.errors import UserError, count_noun, exit_cleanly  # noqa: E402
 
 if TYPE_CHECKING:
     from weight_conversion.conversion import Conversion
@@ -32,10 +32,6 @@ OPTIONS: dict[str, dict] = {
     "output": {"type": Path, "required": True, "help": "checkpoint to write, a .ckpt file"},
     "overwrite": {"action": "store_true", "help": "replace the output file if it exists"},
 }
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_names(title: str, names: list[str]) -> None:
@@ -58,19 +54,18 @@ def check_complete(conversion: Conversion, path: Path) -> None:
     """
     unexpected, missing, mismatched = conversion.unexpected, conversion.missing, conversion.mismatched
     if unexpected:
-        print_names(f"{count(len(unexpected), 'name')} of {path} without a MindSpore parameter", unexpected)
+        print_names(f"{count_noun(len(unexpected), 'name')} of {path} without a MindSpore parameter", unexpected)
     if missing:
-        print_names(f"{count(len(missing), 'MindSpore parameter')} without a value in {path}", missing)
+        print_names(f"{count_noun(len(missing), 'MindSpore parameter')} without a value in {path}", missing)
     if unexpected or missing:
         raise UserError(
-            f"{path}: {count(len(unexpected), 'name')} without a MindSpore parameter, "
-            f"{count(len(missing), 'MindSpore parameter')} without a value. Use the recipe of the network that the "
-            "weights belong to."
+            f"{path}: {count_noun(len(unexpected), 'name')} without a MindSpore parameter, "
+            f"{count_noun(len(missing), 'MindSpore parameter')} without a value. Use the recipe of the same network."
         )
     if mismatched:
         raise UserError(
-            f"{path}: {mismatched[0]} ({count(len(mismatched), 'mismatched parameter')}). Use the recipe of the same "
-            "network and the same number of classes."
+            f"{path}: {mismatched[0]} ({count_noun(len(mismatched), 'mismatched parameter')}). "
+            "Use the recipe of the same network and the same number of classes."
         )
 
 
@@ -82,7 +77,9 @@ def check_class_names(in_file: tuple[str, ...] | None, in_recipe: tuple[str, ...
     for index, (name, recipe_name) in enumerate(zip(in_file, in_recipe)):
         if name != recipe_name:
             raise UserError(f"{path}: class {index} is {name!r} here, but {recipe_name!r} in the recipe. {advice}")
-    raise UserError(f"{path}: {count(len(in_file), 'class name')} here, but {len(in_recipe)} in the recipe. {advice}")
+    raise UserError(
+        f"{path}: {count_noun(len(in_file), 'class name')} here, but {len(in_recipe)} in the recipe. {advice}"
+    )
 
 
 def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
@@ -92,14 +89,15 @@ def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
     """
     if conversion.variance_shifts:
         shift = next(iter(conversion.variance_shifts.values()))
+        variances = count_noun(len(conversion.variance_shifts), "variance")
         print(
-            f"note: {shift:g} was added to {count(len(conversion.variance_shifts), 'variance')}, because BatchNorm's "
-            f"epsilon is {conversion.format.batch_norm_epsilon:g} in PyTorch. Outputs are the same in inference; in "
-            "training, variances come from the batch."
+            f"note: {shift:g} was added to {variances}, because BatchNorm's epsilon is "
+            f"{conversion.format.batch_norm_epsilon:g} in PyTorch. Outputs are the same in inference; in training, "
+            "variances come from the batch."
         )
     if asymmetric_layers:
         print(
-            f"note: MindCV pads one side of {count(len(asymmetric_layers), 'strided layer')} (the first is "
+            f"note: MindCV pads one side of {count_noun(len(asymmetric_layers), 'strided layer')} (the first is "
             f"{asymmetric_layers[0]}) and PyTorch both sides, so features differ. Set backbone_padding: torch in the "
             "recipe to get PyTorch's features."
         )
@@ -133,9 +131,9 @@ def main() -> None:
         check_class_names(state_dict.class_names, cfg.classes, options.input)
     net = create_detector(cfg)
     conversion = convert(state_dict, detector_target(cfg, net) if whole_detector else backbone_target(cfg))
-    print(f"{options.input}: {count(len(state_dict.arrays), 'array')}, recognised as {conversion.format.source}")
+    print(f"{options.input}: {count_noun(len(state_dict.arrays), 'array')}, recognised as {conversion.format.source}")
     for reason, names in conversion.ignored.items():
-        print_names(f"ignored {count(len(names), 'name')} ({reason})", names)
+        print_names(f"ignored {count_noun(len(names), 'name')} ({reason})", names)
     check_complete(conversion, options.input)
     print_notes(conversion, net.backbone.asymmetric_layers)
     write_checkpoint(
@@ -148,9 +146,8 @@ def main() -> None:
     num_parameters, num_shifted = len(conversion.values), len(conversion.variance_shifts)
     num_values = sum(value.size for value in conversion.values.values())
     num_reordered = len(conversion.format.channel_orders)
-    print(
-        f"converted {count(num_parameters, 'parameter')}: {num_values:,} values, channels of {num_reordered} reordered"
-    )
+    parameters = count_noun(num_parameters, "parameter")
+    print(f"converted {parameters}: {num_values:,} values, channels of {num_reordered} reordered")
     rounded = f", {num_shifted} up to the rounding of the shifted variances" if num_shifted else ""
     print(f"read back and loaded: {num_parameters - num_shifted} equal the source bit for bit{rounded}")
     print(f"use it: --{'ckpt_path' if whole_detector else 'backbone_ckpt_path'} {options.output}")

@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
 
 from shape_drawing import Shape, draw_scene  # noqa: E402
-from ssd.errors import UserError, exit_cleanly  # noqa: E402
+from ssd.errors import UserError, exit_cleanly, os_reason  # noqa: E402
 from ssd.runtime.atomic_write import replace_folder  # noqa: E402
 
 # With gaps and not from 1, so that code which confuses category ids with class indices fails at once.
@@ -174,7 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         num_objects = make_shapes(**vars(args))
     except OSError as error:
-        raise UserError(f"{args.out}: cannot be written: {error.strerror}. Choose another OUT.") from None
+        raise UserError(f"{args.out}: cannot be written: {os_reason(error)}. Choose another OUT.") from None
     num_images = f"{args.train} training and {args.val} validation images"
     print(f"{args.out}: {num_images}, {num_objects} objects of {len(CATEGORY_IDS)} classes")
 

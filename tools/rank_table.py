@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
 
 from rank_table_check import Server, check_table, read_table, refuse  # noqa: E402
-from ssd.errors import exit_cleanly  # noqa: E402
+from ssd.errors import exit_cleanly, os_reason  # noqa: E402
 
 
 def create_table(servers: Iterable[tuple[str, list[int], list[str]]]) -> dict:
@@ -53,7 +53,7 @@ def read_hccn_conf(path: Path, device_ids: list[int]) -> list[str]:
     try:
         content = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        refuse(str(path), f"device addresses cannot be read: {error.strerror}", advice)
+        refuse(str(path), f"device addresses cannot be read: {os_reason(error)}", advice)
     addresses = dict(re.findall(r"^[ \t]*address_([0-9]+)[ \t]*=[ \t]*(\S+)", content, re.MULTILINE))
     for device_id in device_ids:
         if str(device_id) not in addresses:
@@ -119,7 +119,7 @@ def write_table(table: dict, out: Path | None, overwrite: bool) -> tuple[Path, l
     except FileExistsError:
         refuse(str(path), "exists already", "Add --overwrite, or choose another --out.")
     except OSError as error:
-        refuse(str(path), f"cannot be written: {error.strerror}", "Choose another --out.")
+        refuse(str(path), f"cannot be written: {os_reason(error)}", "Choose another --out.")
     return path, servers
 
 

@@ -29,7 +29,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from ssd.errors import UserError
+from ssd.errors import UserError, os_reason
 
 MAX_DEVICES_PER_SERVER = 16
 ADVICE = "Correct the table, or write a new one with tools/rank_table.py."
@@ -62,7 +62,7 @@ def read_table(path: Path) -> object:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         advice = "Write a rank table with tools/rank_table.py, or set RANK_TABLE_FILE to yours."
-        refuse(str(path), f"cannot be read: {error.strerror}", advice)
+        refuse(str(path), f"cannot be read: {os_reason(error)}", advice)
     except ValueError as error:
         refuse(str(path), f"not a JSON file ({error})")
 

@@ -16,7 +16,7 @@ from toy_annotations import (
 
 def test_perfect_detections(annotation_path, capsys):
     result = add_exact_detections(CocoEvaluator(annotation_path, CLASSES)).summarize()
-    assert tuple(result.metrics) == METRICS
+    assert list(result.metrics) == list(METRICS)
     assert [result.metrics[name] for name in ("AP", "AP50", "AP75", "AR100")] == pytest.approx([1] * 4)
     first_line = result.table.splitlines()[0]
     assert "IoU=0.50:0.95" in first_line and first_line.endswith("1.000")

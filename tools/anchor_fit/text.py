@@ -9,6 +9,7 @@ import numpy as np
 
 from ssd.data.inspection.anchor_recall import AnchorSet, reasons_for_missed_boxes
 from ssd.data.inspection.report import LARGE, SMALL
+from ssd.errors import count_noun
 
 from . import GroundTruth
 from .search import AnchorSettings
@@ -23,9 +24,10 @@ MAX_CLASSES = 20  # classes that get a line of their own
 
 def summarize_split(name: str, ground_truth: GroundTruth) -> str:
     """Return the name of a split with its numbers of images and boxes."""
-    of_all = "" if ground_truth.num_images == ground_truth.split_images else f" of {ground_truth.split_images:,}"
-    images = f"{ground_truth.num_images:,}{of_all} {_plural(ground_truth.split_images, 'image', 'images')}"
-    return f"{name} ({images}, {len(ground_truth):,} {_plural(len(ground_truth), 'box', 'boxes')})"
+    images = count_noun(ground_truth.split_images, "image")
+    if ground_truth.num_images != ground_truth.split_images:
+        images = f"{ground_truth.num_images:,} of {images}"
+    return f"{name} ({images}, {count_noun(len(ground_truth), 'box', 'boxes')})"
 
 
 def summarize_anchors(anchors: Anchors) -> str:
@@ -110,7 +112,3 @@ def _format(value: float | Sequence) -> str:
 def _mean(values: np.ndarray) -> float:
     """Return the mean, NaN for no values."""
     return float(values.mean()) if len(values) else float("nan")
-
-
-def _plural(count: int, singular: str, plural: str) -> str:
-    return singular if count == 1 else plural

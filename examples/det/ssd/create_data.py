@@ -13,7 +13,7 @@ import argparse
 import os
 from pathlib import Path
 
-from ssd.errors import exit_cleanly
+from ssd.errors import count_noun, exit_cleanly
 
 
 def parse_args() -> argparse.Namespace:
@@ -94,18 +94,15 @@ def main() -> None:
     from ssd.data.mindrecord import convert
 
     info = convert(train, val, args.out_path, overwrite=args.overwrite, num_workers=num_workers)
-    crowd = ("difficult object", "difficult objects") if args.format == "voc" else ("crowd region", "crowd regions")
+    crowd = "difficult object" if args.format == "voc" else "crowd region"
     for name, split in (("train", info.train), ("val", info.val)):
+        images, boxes = count_noun(split.images, "image"), count_noun(split.boxes, "box", "boxes")
+        degenerate = count_noun(split.dropped_boxes, "degenerate box", "degenerate boxes")
         print(
-            f"{args.out_path / name}: {count(split.images, 'image', 'images')}, {count(split.boxes, 'box', 'boxes')}, "
-            f"at most {count(split.max_boxes, 'box', 'boxes')} in an image. Left out: "
-            f"{count(split.crowd_boxes, *crowd)}, {count(split.dropped_boxes, 'degenerate box', 'degenerate boxes')}."
+            f"{args.out_path / name}: {images}, {boxes}, at most {count_noun(split.max_boxes, 'box', 'boxes')} in an "
+            f"image. Left out: {count_noun(split.crowd_boxes, crowd)}, {degenerate}."
         )
-    print(f"{count(len(info.classes) - 1, 'class', 'classes')}: {', '.join(info.classes[1:])}")
-
-
-def count(number: int, singular: str, plural: str) -> str:
-    return f"{number} {singular if number == 1 else plural}"
+    print(f"{count_noun(len(info.classes) - 1, 'class', 'classes')}: {', '.join(info.classes[1:])}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The error that reports a mistake of the user, and the decorator that ends a command with it."""
+"""The error that reports a mistake of the user, how a command ends with it, and the wording of messages."""
 
 from __future__ import annotations
 
@@ -41,3 +41,13 @@ def exit_cleanly(main: Callable[Arguments, Result]) -> Callable[Arguments, Resul
             sys.exit(130)
 
     return wrapper
+
+
+def os_reason(error: OSError) -> str:
+    """Return why the operating system refused, in lower case: "no such file or directory"."""
+    return (error.strerror or str(error)).lower()
+
+
+def count_noun(number: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun: "1 class", "2 classes". plural: singular with an s if not given"""
+    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"

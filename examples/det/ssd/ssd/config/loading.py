@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..boxes.anchors import create_anchors
 from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info
-from ..errors import UserError
+from ..errors import UserError, os_reason
 from .mindcv_recipes import check_derived, translate_mindcv_keys
 from .schema import Augment, Config
 
@@ -76,7 +76,7 @@ def read_recipe(path: Path, including: tuple[Path, ...] = ()) -> dict:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise UserError(f"{path}: {reason}. Give the path of a recipe, a YAML file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}. Correct the file.") from None

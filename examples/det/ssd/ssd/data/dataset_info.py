@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, os_reason
 
 DATASET_INFO_NAME = "dataset.json"
 FORMAT = 1  # to be raised when older versions of this package would misread the file
@@ -72,7 +72,7 @@ def read_dataset_info(path: Path) -> DatasetInfo:
             )
         return DatasetInfo(**{**values, "train": SplitInfo(**values["train"]), "val": SplitInfo(**values["val"])})
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise UserError(f"{path}: {reason}. Create the dataset with create_data.py.") from None
     except UserError:
         raise

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..errors import os_reason
 from ..runtime.prefetch import prefetch
 
 try:  # optional; decodes JPEGs to the same pixels as OpenCV in three quarters of the time
@@ -279,7 +280,7 @@ def probe_image(path: Path) -> ImageProbe:
                 return ImageProbe(size)
             return ImageProbe(size, exif_orientation=_read_exif_orientation(file))
     except OSError as error:
-        return ImageProbe(None, error=f"{path}: {(error.strerror or str(error)).lower()}")
+        return ImageProbe(None, error=f"{path}: {os_reason(error)}")
     except ValueError as error:
         return ImageProbe(None, error=f"{path}: {error}")
 

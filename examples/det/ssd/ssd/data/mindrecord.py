@@ -24,7 +24,7 @@ import numpy as np
 from mindspore.mindrecord import FileWriter
 
 from ..boxes.ops import clip_boxes
-from ..errors import UserError
+from ..errors import UserError, os_reason
 from ..runtime.atomic_write import work_folder
 from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
@@ -63,7 +63,7 @@ def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: b
         try:
             work = stack.enter_context(work_folder(out_path))
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = os_reason(error)
             raise UserError(f"{out_path}: cannot be written to ({reason}). Choose another --out_path.") from None
         info = _write_dataset(train, val, work, annotations=annotations, num_workers=num_workers)
         (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)  # from here on the old dataset counts as incomplete
@@ -227,7 +227,7 @@ def read_record(image: AnnotatedImage) -> Record:
         encoded = image.path.read_bytes()
         height, width = check_image(encoded)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise UnusableImageError(image.path, reason=reason, advice=advice) from None
     except ValueError as error:
         raise UnusableImageError(image.path, reason=str(error), advice=advice) from None

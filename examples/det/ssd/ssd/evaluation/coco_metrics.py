@@ -17,21 +17,21 @@ from ..boxes.ops import yxyx_to_xywh
 from ..errors import UserError
 from ..models.postprocess import Detections
 
-# COCO's metrics in the order of COCOeval.stats.
-METRICS = (
-    "AP",
-    "AP50",
-    "AP75",
-    "AP_small",
-    "AP_medium",
-    "AP_large",
-    "AR1",
-    "AR10",
-    "AR100",
-    "AR_small",
-    "AR_medium",
-    "AR_large",
-)
+# COCO's twelve metrics in the order of COCOeval.stats, and what they measure.
+METRICS = {
+    "AP": "mean AP over IoU 0.50, 0.55 … 0.95",
+    "AP50": "AP at IoU 0.50",
+    "AP75": "AP at IoU 0.75",
+    "AP_small": "AP of objects up to 32² pixels",
+    "AP_medium": "AP of objects of 32² to 96² pixels",
+    "AP_large": "AP of objects from 96² pixels",
+    "AR1": "recall with 1 detection per image",
+    "AR10": "recall with 10 detections per image",
+    "AR100": "recall with 100 detections per image",
+    "AR_small": "recall of objects up to 32² pixels",
+    "AR_medium": "recall of objects of 32² to 96² pixels",
+    "AR_large": "recall of objects from 96² pixels",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from ..config.schema import EVALUATION, Config, keys_marked
-from ..errors import UserError
+from ..errors import UserError, count_noun, os_reason
 from .coco_metrics import ClassMetrics
 from .evaluator import EvaluationResult
 from .voc_metrics import VocMetrics
@@ -51,7 +51,7 @@ def _format_throughput(result: EvaluationResult) -> str:
     times, num_images = result.times, len(result.image_ids)
     seconds = times.data_seconds + times.first_batch_seconds + times.network_seconds + times.postprocessing_seconds
     rates = ", ".join(f"{name} {rate:.{0 if rate >= 10 else 1}f}" for name, rate in times.images_per_second().items())
-    images = f"{times.num_images} {'image' if times.num_images == 1 else 'images'}"
+    images = count_noun(times.num_images, "image")
     if times.num_images != num_images:
         images = f"{times.num_images} of {num_images} images on this device"
     return (
@@ -82,7 +82,7 @@ def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> No
         _write_files(folder, cfg, result=result, checkpoint=checkpoint)
     except OSError as error:
         raise UserError(
-            f"output_dir: cannot write {error.filename or folder} ({(error.strerror or str(error)).lower()}). "
+            f"output_dir: cannot write {error.filename or folder} ({os_reason(error)}). "
             "Set --output_dir to a writable folder with free space."
         ) from None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..boxes.ops import yxyx_to_xywh
 from ..config.schema import Config
 from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info
-from ..errors import UserError
+from ..errors import UserError, os_reason
 from ..models.postprocess import Detections
 
 
@@ -56,7 +56,7 @@ class CocoResults:
             path.write_text(f"[{lines}]\n", encoding="utf-8")
         except OSError as error:
             raise UserError(
-                f"{path}: cannot be written ({error.strerror or error}). "
+                f"{path}: cannot be written ({os_reason(error)}). "
                 "Free some disk space, or set --output to another folder."
             ) from None
 

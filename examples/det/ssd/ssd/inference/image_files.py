@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ..data.images import JPEG_SUFFIXES, read_image_file
-from ..errors import UserError
+from ..errors import UserError, os_reason
 from ..models.postprocess import Detections
 from ..runtime.interrupt import Interrupt
 from ..runtime.prefetch import prefetch
@@ -65,7 +65,7 @@ def predict_image_files(
             is_last = image_id == len(images)
             if isinstance(result, Exception):
                 num_unreadable += 1
-                reason = result.strerror if isinstance(result, OSError) and result.strerror else result
+                reason = os_reason(result) if isinstance(result, OSError) else result
                 message = f"{image.path}: cannot be read as an image ({reason}). The file is skipped."
                 progress.bar.write(message, file=sys.stderr)
                 progress.update()
@@ -120,6 +120,6 @@ def draw_image_file(image: InputImage, output: Path, detections: Detections, cla
         target.write_bytes(np.asarray(encoded).tobytes())
     except OSError as error:
         raise UserError(
-            f"{target}: cannot be written for {image.path} ({error.filename or target}: {error.strerror or error}). "
+            f"{target}: cannot be written for {image.path} ({error.filename or target}: {os_reason(error)}). "
             "Check the folder and the free disk space."
         ) from None

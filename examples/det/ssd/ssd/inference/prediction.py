@@ -11,7 +11,7 @@ import cv2
 from ..config.schema import Config, graph_settings
 from ..data.dataset import worker_count
 from ..data.dataset_info import dataset_fingerprint
-from ..errors import UserError
+from ..errors import UserError, count_noun, os_reason
 from ..runtime.compile_cache import compile_cache
 from ..runtime.interrupt import Interrupt
 from .detections_json import CocoResults, read_category_ids
@@ -39,9 +39,7 @@ def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"--output: {output} cannot be created ({error.strerror or error}). Choose another folder."
-        ) from None
+        raise UserError(f"--output: {output} cannot be created ({os_reason(error)}). Choose another folder.") from None
     results = CocoResults(predictor.classes, read_category_ids(cfg))
     num_workers = worker_count(cfg.num_parallel_workers)
     start, num_unreadable = time.monotonic(), 0
@@ -77,8 +75,8 @@ def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
     seconds = time.monotonic() - start
     unit = "frame" if isinstance(source, Video) else "image"
     print(
-        f"{_count(results.num_images, unit)} in {seconds:.1f} s ({results.num_images / seconds:.1f} {unit}s/s), "
-        f"{_count(len(results.entries), 'detection')} with scores of at least {cfg.display_score:g}: {output}",
+        f"{count_noun(results.num_images, unit)} in {seconds:.1f} s ({results.num_images / seconds:.1f} {unit}s/s), "
+        f"{count_noun(len(results.entries), 'detection')} with scores of at least {cfg.display_score:g}: {output}",
         flush=True,
     )
     if interrupt and not (isinstance(source, Video) and source.is_camera):
@@ -94,7 +92,3 @@ def choose_batch_size(cfg: Config, source: list[InputImage] | Video) -> int:
     if isinstance(source, Video):
         return 1 if source.is_camera else min(cfg.batch_size, source.num_frames or cfg.batch_size, MAX_VIDEO_BATCH)
     return min(cfg.batch_size, len(source))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

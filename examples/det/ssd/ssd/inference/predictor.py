@@ -18,7 +18,7 @@ from ..config.loading import load_config
 from ..config.schema import Config, model_metadata
 from ..data.images import read_image_file
 from ..data.transforms import resize
-from ..errors import UserError
+from ..errors import UserError, os_reason
 from ..models.detector import create_detector, to_mixed_precision
 from ..models.postprocess import Detections
 from ..runtime.device import set_up_runtime
@@ -137,7 +137,7 @@ def _load_pixels(image: ImageInput) -> np.ndarray:
         try:
             return read_image_file(Path(image))
         except OSError as error:
-            raise UserError(f"{image}: cannot be read ({error.strerror or error}). Check the path.") from None
+            raise UserError(f"{image}: cannot be read ({os_reason(error)}). Check the path.") from None
         except ValueError as error:
             raise UserError(f"{image}: cannot be read as an image ({error}). Check the file.") from None
     if not isinstance(image, np.ndarray):

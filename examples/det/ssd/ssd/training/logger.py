@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.loading import find_checkpoint
-from ..errors import UserError
+from ..errors import UserError, count_noun, os_reason
 from ..evaluation.coco_metrics import METRICS
 from .progress_bar import format_duration
 from .records import EvalRecord, StepRecord
@@ -102,7 +102,7 @@ def open_log_files(folder: Path, steps_done: int = 0) -> list:
         return [MetricsFile(folder / METRICS_NAME, steps_done), TensorBoardEvents(folder / EVENTS_NAME, steps_done)]
     except OSError as error:
         raise UserError(
-            f"ckpt_save_dir: {folder} cannot be written to ({error.strerror}). Choose another folder."
+            f"ckpt_save_dir: {folder} cannot be written to ({os_reason(error)}). Choose another folder."
         ) from None
 
 
@@ -112,7 +112,7 @@ def training_summary(folder: Path, epochs: int, *, seconds: float, stopped_early
     folder: ckpt_save_dir; epochs: trained; best: best evaluation, None if nothing was evaluated
     """
     checkpoint = find_checkpoint(folder)
-    lines = [f"trained {epochs} epoch{'s' * (epochs != 1)} in {format_duration(seconds)}"]
+    lines = [f"trained {count_noun(epochs, 'epoch')} in {format_duration(seconds)}"]
     if stopped_early:
         lines[0] += ", stopped early because evaluations no longer improved (early_stop_patience)"
     if best is not None:

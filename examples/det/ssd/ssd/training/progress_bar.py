@@ -7,6 +7,7 @@ import time
 
 from tqdm import tqdm
 
+from ..errors import count_noun
 from .records import EvalRecord, StepRecord
 
 
@@ -79,8 +80,7 @@ def format_step(record: StepRecord) -> str:
     if record.memory_mib is not None:
         text += f" {record.memory_mib:.0f} MiB"
     if record.skipped_steps:
-        steps = "1 step" if record.skipped_steps == 1 else f"{record.skipped_steps} steps"
-        text += f", {steps} skipped for overflow at loss scale {record.loss_scale:g}"
+        text += f", {count_noun(record.skipped_steps, 'step')} skipped for overflow at loss scale {record.loss_scale:g}"
     return text
 
 

@@ -11,7 +11,7 @@ import mindspore.nn as nn
 
 from ..checkpoints.loading import BEST_NAME, LAST_NAME, read_checkpoint
 from ..checkpoints.metadata import Metadata, read_metadata, refuse_mismatch
-from ..errors import UserError
+from ..errors import UserError, os_reason
 from .logger import EVENTS_NAME, METRICS_NAME
 from .records import EvalRecord
 
@@ -163,7 +163,7 @@ def _archive(folder: Path, paths: Sequence[Path]) -> Path | None:
             path.rename(archive / path.name)
     except OSError as error:
         raise UserError(
-            f"ckpt_save_dir: the previous run in {folder} cannot be moved to {archive} ({error.strerror}). "
+            f"ckpt_save_dir: the previous run in {folder} cannot be moved to {archive} ({os_reason(error)}). "
             "Choose another folder."
         ) from None
     return archive

@@ -15,6 +15,7 @@ from ..checkpoints.metadata import METADATA_KEY
 from ..config.schema import Config, graph_settings, model_metadata
 from ..data.dataset import create_dataset, image_ids_of_step
 from ..data.dataset_info import dataset_fingerprint
+from ..errors import count_noun
 from ..evaluation.evaluator import create_evaluator
 from ..models.detector import create_detector, to_mixed_precision
 from ..runtime.compile_cache import compile_cache
@@ -191,7 +192,7 @@ def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None
     log_files = open_log_files(folder, start.step)
     num_classes, num_devices = cfg.num_classes - 1, start.images_per_step // cfg.batch_size
     print(
-        f"training {cfg.backbone} for {num_classes} class{'es' * (num_classes != 1)} on {num_devices} x "
+        f"training {cfg.backbone} for {count_noun(num_classes, 'class', 'classes')} on {num_devices} x "
         f"{cfg.device_target}: {cfg.epoch_size} epochs of {start.steps_per_epoch} steps of {start.images_per_step} "
         f"images, {source}",
         flush=True,

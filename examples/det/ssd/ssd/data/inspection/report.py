@@ -9,6 +9,7 @@ import unicodedata
 import numpy as np
 
 from ...boxes.ops import box_area
+from ...errors import count_noun
 from ..mindrecord import MIN_BOX_SIDE
 from ..readers.annotations import UNUSABLE_IMAGES, DatasetSplit
 from ..readers.splits import find_repeated_images
@@ -96,14 +97,14 @@ def _collect_boxes(split: DatasetSplit) -> _Boxes:
 def _summarize_split(split: DatasetSplit, boxes: _Boxes) -> list[str]:
     counts = np.bincount(boxes.image_indices, minlength=len(split.images))
     lines = [
-        f"{_count(len(split.images), 'image', 'images')}, {int((counts == 0).sum())} of them without boxes; "
-        f"{_count(len(boxes.labels), 'box', 'boxes')}; crowd regions and difficult objects, which are left out: "
+        f"{count_noun(len(split.images), 'image', 'images')}, {int((counts == 0).sum())} of them without boxes; "
+        f"{count_noun(len(boxes.labels), 'box', 'boxes')}; crowd regions and difficult objects, which are left out: "
         f"{sum(image.crowd_boxes for image in split.images)}"
     ]
     sizes = collections.Counter(image.size for image in split.images if image.size)
     if sizes:
         common = ", ".join(f"{width}x{height} ({count})" for (height, width), count in sizes.most_common(3))
-        others = f", and {_count(len(sizes) - 3, 'other size', 'other sizes')}" if len(sizes) > 3 else ""
+        others = f", and {count_noun(len(sizes) - 3, 'other size', 'other sizes')}" if len(sizes) > 3 else ""
         lines.append(f"image sizes, width x height (number of images): {common}{others}")
     kept = (boxes.sides > 0).all(axis=1)
     if kept.any():
@@ -225,7 +226,3 @@ def _anchor_advice(classes: list[str], train_boxes: _Boxes, anchor_set: AnchorSe
         worst = [f"{classes[label]} {share:.0%}" for share, label in shares[:5] if share >= 0.005]
         lines.append(f"classes with the most boxes that are not recalled: {', '.join(worst)}")
     return lines
-
-
-def _count(number: int, singular: str, plural: str) -> str:
-    return f"{number} {singular if number == 1 else plural}"

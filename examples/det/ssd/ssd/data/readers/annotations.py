@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, os_reason
 
 # Kinds of problems. Unusable images stop a conversion.
 UNUSABLE_IMAGES = "images that cannot be converted"
@@ -71,17 +71,12 @@ class UncheckedSplit:
     is_coco_file: bool = False
 
 
-def _reason(error: OSError) -> str:
-    """Return the reason of an OSError in lower case, as "no such file or directory"."""
-    return (error.strerror or str(error)).lower()
-
-
 def read_text_lines(path: Path) -> list[str]:
     """Return the lines of a UTF-8 text file. Raises UserError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise UserError(f"{path}: {_reason(error)}. Check that the text file exists and is readable.") from None
+        raise UserError(f"{path}: {os_reason(error)}. Check that the text file exists and is readable.") from None
     except ValueError as error:
         raise UserError(f"{path}: not UTF-8 text ({error}). Save the file as UTF-8.") from None
 
@@ -106,7 +101,7 @@ def load_coco_json(annotation_path: Path) -> dict:
     try:
         return json.loads(annotation_path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{annotation_path}: {_reason(error)}. Check that the file is readable.") from None
+        raise UserError(f"{annotation_path}: {os_reason(error)}. Check that the file is readable.") from None
     except ValueError as error:
         raise UserError(f"{annotation_path}: not valid JSON ({error}). Correct the file.") from None
 

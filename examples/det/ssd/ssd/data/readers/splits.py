@@ -8,7 +8,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from ...errors import UserError
+from ...errors import UserError, count_noun
 from ..images import IMAGE_SUFFIXES
 from .annotations import DatasetSplit, UncheckedSplit, align_categories
 from .coco import parse_coco
@@ -95,9 +95,8 @@ def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[Uncheck
     count = round(len(images) * fraction)
     if not 0 < count < len(images):
         raise UserError(
-            f"--val_fraction: {fraction:g} of {_count(len(images), 'image')} leaves {_count(count, 'image')} for "
-            f"validation and {_count(len(images) - count, 'image')} for training. Choose a share that leaves at least "
-            "one image for each."
+            f"--val_fraction: {fraction:g} of {count_noun(len(images), 'image')} leaves {count} for validation and "
+            f"{len(images) - count} for training. Choose a share that leaves at least one image for each."
         )
     ranked = sorted(images, key=lambda image: hashlib.sha256(image["file_name"].encode()).digest())
     held_out_ids = {image["id"] for image in ranked[:count]}
@@ -149,7 +148,3 @@ def _check(unchecked: UncheckedSplit) -> DatasetSplit:
     new_problems = {kind: [*unchecked.problems.get(kind, []), *texts] for kind, texts in split.problems.items()}
     coco_dict = None if unchecked.is_coco_file else unchecked.coco_dict
     return dataclasses.replace(split, coco_dict=coco_dict, problems={**unchecked.problems, **new_problems})
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from collections import Counter
 import cv2
 import numpy as np
 
+from ...errors import count_noun
 from ...inference.drawing import class_color, draw_boxes, draw_ground_truth
 from .error_analysis import BACKGROUND, BOTH, CLASS, DUPLICATE, DetectionErrors
 from .matches import Matches
@@ -144,8 +145,8 @@ def summarize_image(
     if not num_gt + false_positives:
         return "No objects and no detections", []
     summary = (
-        f"F1 {scores.f1[image_index]:.2f}: {true_positives} of {num_gt} {'object' if num_gt == 1 else 'objects'} "
-        f"detected, {false_positives} false {'positive' if false_positives == 1 else 'positives'}"
+        f"F1 {scores.f1[image_index]:.2f}: {true_positives} of {count_noun(num_gt, 'object')} "
+        f"detected, {count_noun(false_positives, 'false positive')}"
     )
     image_detections = matches.detections.of_image(image_index)
     is_shown_error = matches.false_positives[image_detections] & (matches.scores[image_detections] >= min_score)

@@ -14,8 +14,9 @@ from PIL import Image
 from ...config.schema import Config
 from ...data.dataset import read_images
 from ...data.images import decode_image
+from ...errors import count_noun
 from ...inference.drawing import class_color
-from ..coco_metrics import ClassMetrics
+from ..coco_metrics import METRICS, ClassMetrics
 from ..evaluator import EvaluationResult
 from . import charts, gallery
 from .confusion import confusion_matrix
@@ -35,21 +36,6 @@ if TYPE_CHECKING:
 MAX_TABLE_CLASSES = 20  # the confusion matrix of more classes does not fit as a table and becomes a heat map
 MAX_LISTED_CONFUSIONS = 20
 MAX_PICTURE_BYTES = 250_000  # of each of at most 18 pictures, so that the page stays below 8 MB
-# In the order of METRICS.
-METRIC_DESCRIPTIONS = (
-    ("AP", "mean AP over IoU 0.50, 0.55 … 0.95"),
-    ("AP50", "AP at IoU 0.50"),
-    ("AP75", "AP at IoU 0.75"),
-    ("AP_small", "AP of objects up to 32² pixels"),
-    ("AP_medium", "AP of objects of 32² to 96² pixels"),
-    ("AP_large", "AP of objects from 96² pixels"),
-    ("AR1", "recall with 1 detection per image"),
-    ("AR10", "recall with 10 detections per image"),
-    ("AR100", "recall with 100 detections per image"),
-    ("AR_small", "recall of objects up to 32² pixels"),
-    ("AR_medium", "recall of objects of 32² to 96² pixels"),
-    ("AR_large", "recall of objects from 96² pixels"),
-)
 
 
 class ClassRow(NamedTuple):
@@ -85,7 +71,7 @@ def write_html_report(path: Path, cfg: Config, result: EvaluationResult, checkpo
         checkpoint=checkpoint,
         result=result,
         metrics=result.coco_metrics.metrics,
-        metric_descriptions=METRIC_DESCRIPTIONS,
+        metric_descriptions=METRICS,
         matches=matches,
         class_rows=_class_rows(result),
         precision_recall_chart=_precision_recall_chart(result),
@@ -171,7 +157,7 @@ def _size_chart(result: EvaluationResult) -> str:
     size_labels = []
     for (low, high), size in zip(coco_eval.params.areaRng[1:], sizes):
         num_objects = sum(low <= area <= high for area in areas)
-        size_labels.append(f"{size}\n{num_objects:,} {'object' if num_objects == 1 else 'objects'}")
+        size_labels.append(f"{size}\n{count_noun(num_objects, 'object')}")
     return charts.size_chart(
         size_labels, ap=[metrics[f"AP_{size}"] for size in sizes], ar=[metrics[f"AR_{size}"] for size in sizes]
     )
