@@ -2,7 +2,6 @@
 
 import json
 import re
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,7 +10,6 @@ from PIL import Image
 
 from ssd.data.images import decode_image
 from ssd.errors import UserError
-from ssd.inference import video as video_prediction
 from ssd.inference.detections_json import CocoResults, read_category_ids
 from ssd.inference.drawing import draw_detections
 from ssd.inference.image_files import predict_image_files
@@ -79,6 +77,7 @@ def predict_folder(inputs, output, batch_size=3, interrupt=False):
         batch_size=batch_size,
         num_workers=2,
         interrupt=interrupt,
+        clock=lambda: seconds[0],
     )
     return predictor, results, num_unreadable
 
@@ -184,14 +183,6 @@ def test_an_interrupt_leaves_complete_images_and_their_entries(folder, tmp_path)
 # --- videos ---
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch):
-    """[seconds]: the clock of predict_video, which stands still unless a test moves it."""
-    now = [0.0]
-    monkeypatch.setattr(video_prediction, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    return now
-
-
 class FakeCapture:
     """A fake cv2.VideoCapture: frame i is grey with the value i * step. Without num_frames it never ends."""
 
@@ -210,7 +201,8 @@ class FakeCapture:
         return True, np.full((self.size[1], self.size[0], 3), value, np.uint8)
 
 
-def predict_frames(video, output, batch_size=4, interrupt=False, predictor=None):
+def predict_frames(video, output, batch_size=4, interrupt=False, predictor=None, seconds=(0.0,)):
+    """seconds: [time], which stands still unless the test advances it"""
     output.mkdir(exist_ok=True)
     predictor, results = predictor or FakePredictor(), CocoResults(CLASSES, CATEGORY_IDS)
     predict_video(
@@ -221,6 +213,7 @@ def predict_frames(video, output, batch_size=4, interrupt=False, predictor=None)
         batch_size=batch_size,
         num_workers=2,
         interrupt=interrupt,
+        clock=lambda: seconds[0],
     )
     return predictor, results
 
@@ -286,12 +279,13 @@ def test_a_camera_runs_until_it_is_interrupted(tmp_path):
     assert [entry["frame"] for entry in results.entries] == list(range(6))
 
 
-def test_a_camera_s_video_lasts_as_long_as_it_ran(clock, tmp_path):
+def test_a_camera_s_video_lasts_as_long_as_it_ran(tmp_path):
     """At 30 frames/s and 0.2 s per prediction each frame stays for 6. Time starts after the first prediction."""
+    seconds = [0.0]
 
     class SlowPredictor(FakePredictor):
         def detect_batch(self, batch, batch_size):
-            clock[0] += 0.2
+            seconds[0] += 0.2
             return super().detect_batch(batch, batch_size)
 
     _, results = predict_frames(
@@ -300,6 +294,7 @@ def test_a_camera_s_video_lasts_as_long_as_it_ran(clock, tmp_path):
         batch_size=1,
         interrupt=InterruptAfter(5),
         predictor=SlowPredictor(),
+        seconds=seconds,
     )
     _, frames = read_video(tmp_path / "output" / "camera0.mp4")
     assert len(frames) == 19 and [entry["frame"] for entry in results.entries] == [0, 1, 6, 12, 18]

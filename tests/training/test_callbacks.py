@@ -1,7 +1,5 @@
 """RecordSteps with made-up steps, and all callbacks together in the training of a tiny network."""
 
-from types import SimpleNamespace
-
 import mindspore.dataset as ds
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ from mindspore.train import Model
 
 from fakes import RecordingSink, TinyNet, context, draw, evaluation_result, step_outputs
 from ssd.checkpoints.loading import read_checkpoint
-from ssd.training import callbacks
 from ssd.training.callbacks import RecordSteps, RestoreStep, StopOnNonFiniteLoss, memory_in_use
 from ssd.training.checkpointing import CheckpointSaver
 from ssd.training.logger import TrainingLogger
@@ -21,20 +18,19 @@ from ssd.training.validation import ValidationCallback
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock():
     """Time in seconds that only the test advances: clock[0] += 1."""
-    now = [100.0]
-    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    return now
+    return [100.0]
 
 
-def create_callback(sink, *, schedule, images_per_step=8, interval=1, **resumed):
+def create_callback(sink, clock, *, schedule, images_per_step=8, interval=1, **resumed):
     return RecordSteps(
         TrainingLogger(sink),
         schedule=schedule,
         images_per_step=images_per_step,
         interval=interval,
         device_target="CPU",
+        clock=lambda: clock[0],
         **resumed,
     )
 
@@ -46,7 +42,7 @@ def records_of(clock, epochs, steps, interval, loader=0.125, step_seconds=0.375,
     """
     sink, skipped = RecordingSink(), 0
     schedule = np.arange(epochs * steps, dtype=np.float32) / 8
-    callback = create_callback(sink, schedule=schedule, images_per_step=16, interval=interval)
+    callback = create_callback(sink, clock, schedule=schedule, images_per_step=16, interval=interval)
     for epoch in range(1, epochs + 1):
         callback.on_train_epoch_begin(context())
         for step in range((epoch - 1) * steps + 1, epoch * steps + 1):
@@ -111,7 +107,7 @@ def test_skipped_steps_are_counted_between_records_too(clock):
 
 def test_a_resumed_training_counts_only_its_own_skipped_steps(clock):
     sink = RecordingSink()
-    callback = create_callback(sink, schedule=np.arange(9) / 8, first_step=7, skipped_updates=3)
+    callback = create_callback(sink, clock, schedule=np.arange(9) / 8, first_step=7, skipped_updates=3)
     callback.on_train_epoch_begin(context())
     callback.on_train_step_begin(context())
     clock[0] += 2
@@ -122,7 +118,7 @@ def test_a_resumed_training_counts_only_its_own_skipped_steps(clock):
 
 def test_steps_that_only_accumulate_have_no_gradient_norm_and_the_next_updates_rate(clock):
     sink = RecordingSink()
-    callback = create_callback(sink, schedule=np.array([0.5, 0.25]))
+    callback = create_callback(sink, clock, schedule=np.array([0.5, 0.25]))
     callback.on_train_epoch_begin(context())
     for step, norm, updates in ((1, 0, 0), (2, 3, 0), (3, 0, 1), (4, 3, 1), (5, 0, 2)):  # the fifth is one too many
         callback.on_train_step_begin(context())
@@ -134,7 +130,7 @@ def test_steps_that_only_accumulate_have_no_gradient_norm_and_the_next_updates_r
 
 def test_sunk_epochs_count_all_their_steps(clock):
     sink = RecordingSink()
-    callback = create_callback(sink, schedule=np.full(20, 0.5, np.float32), interval=3)
+    callback = create_callback(sink, clock, schedule=np.full(20, 0.5, np.float32), interval=3)
     for epoch in (1, 2):  # with sunk data there is one call an epoch
         callback.on_train_epoch_begin(context())
         clock[0] += 1

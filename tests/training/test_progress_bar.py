@@ -4,11 +4,9 @@ import dataclasses
 import io
 import re
 import sys
-from types import SimpleNamespace
 
 import pytest
 
-from ssd.training import progress_bar as module
 from ssd.training.progress_bar import TrainingProgressBar, format_duration
 from ssd.training.records import EvalRecord, StepRecord
 
@@ -30,10 +28,9 @@ VALUES = "loss 1.2346 (box 0.4000, class 0.8346) lr 0.012346 12.3 images/s"
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    return now
+def clock():
+    """Time in seconds that only the test advances: clock[0] += 1."""
+    return [0.0]
 
 
 class Terminal(io.StringIO):
@@ -91,7 +88,7 @@ def test_evaluations_are_printed(capsys):
 
 
 def test_the_time_left_is_estimated_without_the_first_step(clock, capsys):
-    display = TrainingProgressBar(epochs=2, total_steps=12)
+    display = TrainingProgressBar(epochs=2, total_steps=12, clock=lambda: clock[0])
     for step, now in ((1, 1000), (2, 1010), (3, 1020), (4, 1060), (12, 1100)):
         clock[0] = now
         display.on_step(dataclasses.replace(STEP, step=step))
@@ -102,7 +99,7 @@ def test_the_time_left_is_estimated_without_the_first_step(clock, capsys):
 
 def test_a_bar_on_a_terminal(clock, monkeypatch):
     terminal = use_terminal(monkeypatch)
-    display = TrainingProgressBar(epochs=2, total_steps=4)
+    display = TrainingProgressBar(epochs=2, total_steps=4, clock=lambda: clock[0])
     for step in (1, 2, 3):
         clock[0] += 10
         display.on_step(dataclasses.replace(STEP, epoch=1 + step // 3, step=step))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -30,11 +31,13 @@ def predict_video(
     batch_size: int,
     num_workers: int,
     interrupt: Interrupt,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Predict all frames, add their detections to `results`, and write a drawn video of the same rate and size.
 
     num_workers: threads that read, resize and draw
     interrupt: checked before each batch; if it is true, the video ends there
+    clock: returns seconds from any start
     Image ids count predicted frames from 1. The entry `frame` counts frames of the drawn video from 0; the two differ
     for a camera, which goes on while the network runs: its last frame is repeated until the next one is predicted.
     Raises UserError if no frame can be read, or if the drawn video cannot be written.
@@ -64,10 +67,10 @@ def predict_video(
         while not interrupt and (batch := next_batch.result()):
             next_batch = pool.submit(read_batch)
             if video.is_camera and start is not None:
-                writer.repeat_last_frame(until=time.monotonic() - start)
+                writer.repeat_last_frame(until=clock() - start)
             found = predictor.detect_batch(list(pool.map(predictor.preprocess, batch)), batch_size)
             if start is None:
-                start = time.monotonic()  # after the first batch, which waits for the graph to compile
+                start = clock()  # after the first batch, which waits for the graph to compile
             for drawn, detections in zip(pool.map(draw, batch, found), found):
                 results.add(num_frames + 1, video.name, detections, frame=writer.num_frames)
                 writer.write(drawn)

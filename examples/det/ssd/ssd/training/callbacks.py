@@ -131,6 +131,7 @@ class RecordSteps(Callback):
 
     schedule: learning rate of each update; images_per_step: on all devices together
     first_step, skipped_updates: steps done and updates skipped before a resumed training
+    clock: returns seconds from any start
     """
 
     def __init__(
@@ -143,8 +144,10 @@ class RecordSteps(Callback):
         device_target: str,
         first_step: int = 0,
         skipped_updates: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ):
         super().__init__()
+        self.clock = clock
         self.logger = logger
         self.schedule = schedule
         self.images_per_step = images_per_step
@@ -155,11 +158,11 @@ class RecordSteps(Callback):
 
     def on_train_epoch_begin(self, run_context):
         # Time between epochs, for example of an evaluation, does not count as training.
-        self.last_time = self.idle_since = time.monotonic()
+        self.last_time = self.idle_since = self.clock()
         self.seconds_waited = 0.0
 
     def on_train_step_begin(self, run_context):
-        self.seconds_waited += time.monotonic() - self.idle_since
+        self.seconds_waited += self.clock() - self.idle_since
 
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
@@ -168,16 +171,16 @@ class RecordSteps(Callback):
         if step_in_epoch % self.interval == 0 or step_in_epoch == params.batch_num:
             self.logger.on_step(self._create_record(params))
         elif step == self.first_step + 1:  # this step compiled, which would distort the first speed measurement
-            self.last_step, self.last_time, self.seconds_waited = step, time.monotonic(), 0.0
+            self.last_step, self.last_time, self.seconds_waited = step, self.clock(), 0.0
         self.logger.advance(params.cur_epoch_num, step)
-        self.idle_since = time.monotonic()
+        self.idle_since = self.clock()
 
     def _create_record(self, params) -> StepRecord:
         """params: MindSpore's, at the end of a step"""
         outputs = dict(zip(OUTPUTS, params.net_outputs.asnumpy().tolist()))  # waits for the device
         step, skipped_updates = params.cur_step_num, int(outputs["skipped"])
         update = min(int(outputs["updates"]), len(self.schedule) - 1)  # the last batches may be too few for an update
-        now = time.monotonic()
+        now = self.clock()
         seconds = max(now - self.last_time, 1e-9)
         record = StepRecord(
             epoch=params.cur_epoch_num,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 from tqdm import tqdm
 
@@ -17,9 +18,13 @@ class TrainingProgressBar:
     If both are terminals, only the last line of each epoch stays above the bar.
 
     epochs, total_steps: of the whole training; steps_done: of a resumed training
+    clock: returns seconds from any start
     """
 
-    def __init__(self, *, epochs: int, total_steps: int, steps_done: int = 0):
+    def __init__(
+        self, *, epochs: int, total_steps: int, steps_done: int = 0, clock: Callable[[], float] = time.monotonic
+    ):
+        self.clock = clock
         self.epochs, self.total_steps = epochs, total_steps
         self.steps_per_epoch = total_steps // epochs
         self.prints_all_lines = not (sys.stderr.isatty() and sys.stdout.isatty())
@@ -36,7 +41,7 @@ class TrainingProgressBar:
 
     def advance(self, epoch: int, step: int) -> None:
         if self.start is None:  # not from the beginning, because the first step compiles
-            self.start = step, time.monotonic()
+            self.start = step, self.clock()
         if not self.bar.disable:
             text = f"{self._position(epoch, step)}{self._time_left(step)} {self.values}"
             self.bar.set_description_str(text.rstrip(), refresh=False)
@@ -69,7 +74,7 @@ class TrainingProgressBar:
         if self.start is None or step <= self.start[0] or step == self.total_steps:
             return ""
         start_step, start_time = self.start
-        seconds_per_step = (time.monotonic() - start_time) / (step - start_step)
+        seconds_per_step = (self.clock() - start_time) / (step - start_step)
         return f", {format_duration((self.total_steps - step) * seconds_per_step)} left"
 
 
