@@ -77,7 +77,6 @@ def predict_folder(inputs, output, batch_size=3, interrupt=False):
         batch_size=batch_size,
         num_workers=2,
         interrupt=interrupt,
-        clock=lambda: seconds[0],
     )
     return predictor, results, num_unreadable
 
