@@ -80,6 +80,14 @@ def load_recipe():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def logging_of_commands():
+    """Messages go to the console as in commands, so that tests can read them with capsys."""
+    from ssd.runtime.log import set_up_logging
+
+    set_up_logging()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def runtime(load_recipe):
     """Graph mode and a seed, as commands have them, before the first graph runs: afterwards MindSpore refuses."""
     from ssd.runtime.device import set_up_runtime

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "examples" / "det" / "ssd" / "ssd"
 # From the ground up. An import points to a lower floor or stays in its own room, a folder or a file of the package.
 FLOORS = [
     {""},  # the package's own __init__.py
-    {"errors"},
+    {"errors", "__main__"},
     {"boxes"},
     {"runtime", "models"},
     {"data", "checkpoints"},

@@ -28,14 +28,12 @@ from typing import Any
 
 import yaml
 
+from ssd.config.command_line import parse_overrides
+from ssd.config.loading import load_config, read_recipe
+from ssd.config.schema import Config
+from ssd.errors import UserError, exit_cleanly
+
 SSD = Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"
-sys.path.insert(0, str(SSD))
-
-from ssd.config.command_line import parse_overrides  # noqa: E402
-from ssd.config.loading import load_config, read_recipe  # noqa: E402
-from ssd.config.schema import Config  # noqa: E402
-from ssd.errors import UserError, exit_cleanly  # noqa: E402
-
 WEIGHTS = {"last": ["--use_ema", "false"], "averaged": []}  # {folder of the evaluation: options of eval.py}
 
 

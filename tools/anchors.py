@@ -16,20 +16,17 @@ ratios keeps its three anchors, one of fixed size and two that follow min_scale.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-from anchor_fit import GroundTruth  # noqa: E402
-from anchor_fit.figure import draw_figure  # noqa: E402
-from anchor_fit.overlap import anchor_shapes, best_iou  # noqa: E402
-from anchor_fit.search import AnchorSettings, create_anchors_with, fit_default_boxes, is_better  # noqa: E402
-from anchor_fit.text import (  # noqa: E402
+from anchor_fit import GroundTruth
+from anchor_fit.figure import draw_figure
+from anchor_fit.overlap import anchor_shapes, best_iou
+from anchor_fit.search import AnchorSettings, create_anchors_with, fit_default_boxes, is_better
+from anchor_fit.text import (
     command_line_options,
     explain_missed_boxes,
     recall_table,
@@ -37,10 +34,10 @@ from anchor_fit.text import (  # noqa: E402
     summarize_anchors,
     summarize_split,
 )
-from ssd.boxes.anchors import Anchors  # noqa: E402
-from ssd.config.command_line import parse_recipe_and_options  # noqa: E402
-from ssd.config.schema import Config  # noqa: E402
-from ssd.errors import UserError, exit_cleanly, os_reason  # noqa: E402
+from ssd.boxes.anchors import Anchors
+from ssd.config.command_line import parse_recipe_and_options
+from ssd.config.schema import Config
+from ssd.errors import UserError, exit_cleanly, os_reason
 
 OPTIONS = {
     "output": {"help": "folder for anchors.png [output_dir]"},

@@ -20,17 +20,14 @@ import json
 import os
 import platform
 import statistics
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
-
-from benchmarks import Case  # noqa: E402
-from ssd.config.command_line import parse_overrides  # noqa: E402
-from ssd.config.loading import load_config  # noqa: E402
-from ssd.errors import UserError, exit_cleanly  # noqa: E402
+from benchmarks import Case
+from ssd.config.command_line import parse_overrides
+from ssd.config.loading import load_config
+from ssd.errors import UserError, exit_cleanly
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:

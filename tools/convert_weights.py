@@ -8,21 +8,18 @@ from torchvision or timm
 NVIDIA's SSD300 checkpoint, or uvipen's SSD.pth             ckpt_path of ssd_resnet50, the only RECIPE for them
 
 The format is recognised by the parameter names in SOURCE. A .safetensors file needs no PyTorch. Other files need it
-(requirements-torch.txt), and code in them is never run. Weights that detectors do not use are listed with the reason.
+(pip install -e .[torch]), and code in them is never run. Weights that detectors do not use are listed with the reason.
 If any source or target parameter is unmatched, the command lists them all and writes nothing.
 """
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
-
-from ssd.config.command_line import parse_recipe_and_options  # noqa: E402
-from ssd.errors import UserError, count_noun, exit_cleanly  # noqa: E402
+from ssd.config.command_line import parse_recipe_and_options
+from ssd.errors import UserError, count_noun, exit_cleanly
 
 if TYPE_CHECKING:
     from weight_conversion.conversion import Conversion

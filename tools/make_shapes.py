@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -22,11 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
-
-from shape_drawing import Shape, draw_scene  # noqa: E402
-from ssd.errors import UserError, exit_cleanly, os_reason  # noqa: E402
-from ssd.runtime.atomic_write import replace_folder  # noqa: E402
+from shape_drawing import Shape, draw_scene
+from ssd.errors import UserError, exit_cleanly, os_reason
+from ssd.runtime.atomic_write import replace_folder
 
 # With gaps and not from 1, so that code which confuses category ids with class indices fails at once.
 CATEGORY_IDS = {"circle": 2, "square": 5, "triangle": 7, "star": 11, "ring": 18, "cross": 34}

@@ -21,14 +21,11 @@ import argparse
 import ipaddress
 import json
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"))  # where the package is
-
-from rank_table_check import Server, check_table, read_table, refuse  # noqa: E402
-from ssd.errors import exit_cleanly, os_reason  # noqa: E402
+from rank_table_check import Server, check_table, read_table, refuse
+from ssd.errors import exit_cleanly, os_reason
 
 
 def create_table(servers: Iterable[tuple[str, list[int], list[str]]]) -> dict:

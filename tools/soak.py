@@ -112,7 +112,6 @@ def last_logged_step(training: Path) -> int:
 
 def read_checkpoint(path: Path) -> dict[str, bytes | str]:
     """Read a checkpoint to {name: bytes of the parameter, or metadata text}."""
-    sys.path[:0] = [str(SSD)] if str(SSD) not in sys.path else []
     import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 
     # isort: split

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"))
-
 from ssd.config.command_line import parse_command_line
 from ssd.errors import exit_cleanly
 from ssd.runtime.msrun import supervise_under_msrun
+
+SSD = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
 
 
 def checksum(parameters: Iterable) -> str:
@@ -28,7 +28,7 @@ def is_statistic(name: str) -> bool:
 @supervise_under_msrun
 @exit_cleanly
 def main() -> None:
-    sys.argv[0] = f"{sys.path[0]}/train.py"  # the compile cache works only for the package's own commands
+    sys.argv[0] = str(SSD / "train.py")  # the compile cache works only for the package's own commands
     cfg = parse_command_line("")
 
     from ssd.training import trainer

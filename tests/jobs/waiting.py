@@ -1,11 +1,7 @@
 """A command for msrun that waits without MindSpore, for tests of how jobs end. FAILING_RANK: the rank that fails."""
 
 import os
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"))
 
 from ssd.errors import UserError, exit_cleanly
 from ssd.runtime.interrupt import Interrupt

@@ -60,7 +60,7 @@ def run(config: str, overrides: dict[str, Any], steps: int, **environment: str) 
         out = Path(folder) / "result.json"
         process = subprocess.run(
             [sys.executable, str(SCRIPT), config, json.dumps(overrides), str(steps), str(out)],
-            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env={**os.environ, **environment, "PYTHONPATH": str(SCRIPT.parents[1])},
             stdout=subprocess.PIPE,
             text=True,
             check=True,

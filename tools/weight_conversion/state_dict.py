@@ -77,7 +77,7 @@ def _read_torch_file(path: Path) -> dict:
         import torch
     except ImportError:
         raise UserError(
-            f"{path}: this file needs PyTorch, which is not installed. Run `pip install -r requirements-torch.txt`, "
+            f"{path}: this file needs PyTorch, which is not installed. Install it with `pip install -e '.[torch]'`, "
             "or use a .safetensors file."
         ) from None
     try:

@@ -46,6 +46,8 @@ NON_WEIGHT_NAMES = re.compile(
 EMA_PREFIX = "ema."  # of the names of averaged weights
 BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
 
+log = logging.getLogger(__name__)
+
 
 def load_weights(net: nn.Cell, path: str | Path, *, use_ema: bool = True, metadata: Metadata | None = None) -> None:
     """Load the weights of a checkpoint, of this project or of MindCV's example, into a detector.
@@ -124,6 +126,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint: {name: Parameter, or text of a JSON record}. Raises UserError if it is missing or damaged."""
     if not Path(path).is_file():
         raise UserError(f"{path}: checkpoint not found. Check the path.")
+    log.debug(f"reading {path}")
     try:
         with silence_mindspore_log():
             return ms.load_checkpoint(str(path), crc_check=True)  # where the file has checksums, as ours do

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from ..errors import UserError
+from ..runtime.log import set_up_logging
 from .loading import load_config
 from .schema import Config
 
@@ -25,7 +26,7 @@ def parse_recipe_and_options(
     """Return the Config of a recipe and its overrides, and the values of a script's own options.
 
     options: {name: keyword arguments of ArgumentParser.add_argument for --name}; no name may be a recipe key
-    argv: sys.argv[1:] if None. Raises UserError.
+    argv: sys.argv[1:] if None. Logging is set up, with more details for --verbose. Raises UserError.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -34,9 +35,11 @@ def parse_recipe_and_options(
         allow_abbrev=False,
     )
     parser.add_argument("-c", "--config", required=True, help="recipe, a YAML file")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also log details, with time and module")
     for name, settings in options.items():
         parser.add_argument(f"--{name}", **settings)
     args, rest = parser.parse_known_args(argv)
+    set_up_logging(args.verbose)
     overrides = parse_overrides(rest)
     _refuse_misspelt_options(overrides, options)
     return load_config(args.config, overrides), args

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -16,6 +17,8 @@ from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
 
 if TYPE_CHECKING:
     from ..config.schema import Config
+
+log = logging.getLogger(__name__)
 
 
 def create_dataset(cfg: Config, split: str, rank: int = 0, world_size: int = 1) -> ds.Dataset:
@@ -54,10 +57,12 @@ def create_dataset(cfg: Config, split: str, rank: int = 0, world_size: int = 1) 
     else:
         output_columns = ["image", "image_id", "original_size"]
         transform = EvalBatchTransform(cfg.image_size)
+    num_workers = worker_count(cfg.num_parallel_workers, world_size)
+    log.debug(f"{folder}: {split} batches of {cfg.batch_size} images, prepared by {num_workers} threads")
     return records.batch(
         cfg.batch_size,
         drop_remainder=cfg.drop_remainder and is_train,
-        num_parallel_workers=worker_count(cfg.num_parallel_workers, world_size),
+        num_parallel_workers=num_workers,
         per_batch_map=transform,
         input_columns=input_columns,
         output_columns=output_columns,

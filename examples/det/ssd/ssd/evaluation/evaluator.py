@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
-import sys
 from pathlib import Path
 
 import mindspore.nn as nn
@@ -23,6 +23,8 @@ from ..runtime.progress import Progress
 from .coco_metrics import CocoEvaluator, CocoMetrics
 from .gather import DetectionGatherer
 from .voc_metrics import VocMetrics, compute_voc_metrics
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +124,9 @@ class DetectorEvaluator:
             evaluator.add(image_id, detections)
         num_absent = num_images - len(all_detections)
         if num_absent and self.runtime.is_main:  # shards of MindCV's example leave images out
-            print(
+            log.warning(
                 f"{self.annotation_path}: the shards lack {num_absent} of {num_images} images, which count as images "
-                "without detections.",
-                file=sys.stderr,
+                "without detections."
             )
         voc_metrics = None
         if self.metric == "voc":

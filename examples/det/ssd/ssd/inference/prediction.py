@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from pathlib import Path
@@ -21,6 +22,8 @@ from .sources import InputImage, Video
 from .video import predict_video
 
 MAX_VIDEO_BATCH = 8  # frames; three batches are in memory at once, and a frame of a 4K video has 25 MB
+
+log = logging.getLogger(__name__)
 
 
 def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
@@ -74,10 +77,9 @@ def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
         results.write(output / "detections.json")
     seconds = time.monotonic() - start
     unit = "frame" if isinstance(source, Video) else "image"
-    print(
+    log.info(
         f"{count_noun(results.num_images, unit)} in {seconds:.1f} s ({results.num_images / seconds:.1f} {unit}s/s), "
-        f"{count_noun(len(results.entries), 'detection')} with scores of at least {cfg.display_score:g}: {output}",
-        flush=True,
+        f"{count_noun(len(results.entries), 'detection')} with scores of at least {cfg.display_score:g}: {output}"
     )
     if interrupt and not (isinstance(source, Video) and source.is_camera):
         raise KeyboardInterrupt

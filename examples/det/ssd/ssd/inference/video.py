@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +21,8 @@ from .detections_json import CocoResults
 from .drawing import draw_detections
 from .predictor import Predictor
 from .sources import Video, silence_native_stderr
+
+log = logging.getLogger(__name__)
 
 
 def predict_video(
@@ -79,10 +81,7 @@ def predict_video(
     if not num_frames and not interrupt:
         raise UserError(f"{video.name}: OpenCV cannot decode any frame. Check the file.")
     if video.num_frames and num_frames < video.num_frames and not interrupt:
-        print(
-            f"{video.name}: only {num_frames} of {video.num_frames} frames could be read. Check the file.",
-            file=sys.stderr,
-        )
+        log.warning(f"{video.name}: only {num_frames} of {video.num_frames} frames could be read. Check the file.")
 
 
 class Mp4Writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 
 import mindspore as ms
@@ -10,6 +11,8 @@ import numpy as np
 from mindspore import communication
 
 from ..errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +52,12 @@ def set_up_runtime(*, device_target: str, mode: int, jit_level: str, seed: int) 
     ms.set_context(jit_config={"jit_level": jit_level})
     ms.set_seed(seed)
     np.random.seed(seed)
+    log.debug(f"MindSpore {ms.__version__} on {device_target}, mode {mode}, jit level {jit_level}, seed {seed}")
     if not is_distributed_launch():
         return Runtime()
     communication.init()
     runtime = Runtime(rank=communication.get_rank(), world_size=communication.get_group_size())
+    log.debug(f"rank {runtime.rank} of {runtime.world_size}")
     ms.set_auto_parallel_context(
         parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=runtime.world_size
     )

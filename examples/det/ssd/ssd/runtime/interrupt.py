@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-import sys
+
+log = logging.getLogger(__name__)
 
 # `kill` sends SIGTERM. And once MindSpore 2.10 has compiled a graph, its own handler turns Ctrl-C into a SIGTERM.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -12,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """Context manager that becomes true at the first Ctrl-C or SIGTERM; a second signal has its usual effect.
 
-    announce: print a line on stderr at the first signal
+    announce: log a line at the first signal
     Use `with Interrupt() as interrupt:` in the main thread, because Python handles signals only there.
     """
 
@@ -34,7 +36,7 @@ class Interrupt:
         self._received = True
         self._restore_handlers()
         if self._announce:
-            print("Stopping. Press Ctrl-C again to stop at once.", file=sys.stderr, flush=True)
+            log.warning("Stopping. Press Ctrl-C again to stop at once.")
 
     def _restore_handlers(self) -> None:
         for number, handler in self._previous_handlers.items():

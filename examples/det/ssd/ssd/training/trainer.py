@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import time
 from pathlib import Path
 
@@ -37,6 +38,8 @@ from .resume import (
 from .schedule import create_schedule
 from .train_step import create_train_step
 from .validation import ValidationCallback, ValidationImages, ema_weights
+
+log = logging.getLogger(__name__)
 
 # Steps after which devices ask one another whether to stop, because to ask an accelerator makes the host wait for it.
 STOP_CHECK_INTERVAL = {"CPU": 1, "Ascend": 10}
@@ -153,7 +156,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
     if runtime.is_main:
         stopped_epoch, best = (validation.stopped_epoch, validation.best) if validation else (None, None)
         epochs, seconds = stopped_epoch or cfg.epoch_size, time.monotonic() - started
-        print(training_summary(folder, epochs, seconds=seconds, stopped_early=bool(stopped_epoch), best=best))
+        log.info(training_summary(folder, epochs, seconds=seconds, stopped_early=bool(stopped_epoch), best=best))
 
 
 def _create_initialized_detector(cfg: Config, *, is_resumed: bool) -> tuple[nn.Cell, str]:
@@ -188,14 +191,13 @@ def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None
         )
         moved = f"checkpoints after step {start.step}"
     if archive:
-        print(f"{folder}: moved {moved} to {archive}")
+        log.info(f"{folder}: moved {moved} to {archive}")
     log_files = open_log_files(folder, start.step)
     num_classes, num_devices = cfg.num_classes - 1, start.images_per_step // cfg.batch_size
-    print(
+    log.info(
         f"training {cfg.backbone} for {count_noun(num_classes, 'class', 'classes')} on {num_devices} x "
         f"{cfg.device_target}: {cfg.epoch_size} epochs of {start.steps_per_epoch} steps of {start.images_per_step} "
-        f"images, {source}",
-        flush=True,
+        f"images, {source}"
     )
     total_steps = cfg.epoch_size * start.steps_per_epoch
     progress_bar = TrainingProgressBar(epochs=cfg.epoch_size, total_steps=total_steps, steps_done=start.step)

@@ -1,0 +1,71 @@
+"""The command `ssd`: run the scripts of this repository by a short name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from pathlib import Path
+
+from . import __version__
+
+ROOT = Path(__file__).resolve().parents[4]
+SCRIPTS = {
+    "create-data": "examples/det/ssd/create_data.py",
+    "anchors": "tools/anchors.py",
+    "train": "examples/det/ssd/train.py",
+    "eval": "examples/det/ssd/eval.py",
+    "predict": "examples/det/ssd/predict.py",
+    "convert-weights": "tools/convert_weights.py",
+    "rank-table": "tools/rank_table.py",
+}
+HELP = """usage: ssd COMMAND [options]
+
+Train SSD object detectors on MindCV backbones with MindSpore, and use them. The commands in the order of work:
+
+  ssd create-data   Convert annotated images (COCO, Pascal VOC or YOLO) to MindRecord shards.
+      ssd create-data coco --data_path cocodataset --out_path data/coco
+
+  ssd anchors       Fit the default boxes of a recipe to your data. This step is optional.
+      ssd anchors --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco
+
+  ssd train         Train a detector.
+      ssd train --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco
+
+  ssd eval          Evaluate it on the validation images, and write report.html.
+      ssd eval --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco
+
+  ssd predict       Detect objects in images or a video, and draw them.
+      ssd predict --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco --input photo.jpg
+
+Further commands:
+
+  ssd convert-weights   Convert PyTorch weights to a MindSpore checkpoint.
+  ssd rank-table        Write or check the rank table of an Ascend server.
+
+`ssd COMMAND --help` lists the options of a command. Several devices: msrun or ascend8p.sh, see README.md.
+"""
+
+
+def main() -> None:
+    """Replace this process by the script of a command; print HELP without one."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return
+    command, *options = arguments
+    if command == "--version":
+        print(f"ssd-mindcv {__version__}")
+        return
+    if command not in SCRIPTS:
+        (nearest,) = difflib.get_close_matches(command, SCRIPTS, n=1, cutoff=0)
+        sys.exit(f"error: unknown command {command!r}. Did you mean `ssd {nearest}`?")
+    script = ROOT / SCRIPTS[command]
+    if not script.is_file():
+        sys.exit(f"error: {script}: not found. Install from a checkout of the repository with `pip install -e .`.")
+    # exec keeps signals, exit codes and msrun's view of the process as if the script had been started directly.
+    os.execv(sys.executable, [sys.executable, str(script), *options])
+
+
+if __name__ == "__main__":
+    main()
