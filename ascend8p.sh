@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Train on the NPUs of this host with a rank table:  bash ascend8p.sh [recipe] [--key value …]
-# Relative paths start in the folder of this script. Environment variables [default]:
+# Train on the NPUs of this host, with one process (rank) per NPU of a rank table:
+#     bash ascend8p.sh [RECIPE] [--key value …]
+# RECIPE is a YAML file [examples/det/ssd/ssd_mobilenetv2.yaml]. Keys on the command line override values of the recipe.
+# Relative paths are relative to the folder of this script. Environment variables [default]:
 #   DEVICE_NUM       number of ranks on this host [8]
-#   RANK_TABLE_FILE  [hccl_8p_01234567_127.0.0.1.json; with DEVICE_NUM=4 hccl_4p_0123_127.0.0.1.json, and so on]
-#   SERVER_INDEX     index of this host in the server_list of the table, from 0; needed with several hosts
+#   RANK_TABLE_FILE  rank table [hccl_8p_01234567_127.0.0.1.json; hccl_4p_0123_127.0.0.1.json if DEVICE_NUM is 4]
+#   SERVER_INDEX     index of this host in the table's server_list, from 0; required if the table has several servers
 #   GRACE_SECONDS    seconds between a signal to the ranks and SIGKILL [30]
-# tools/rank_table.py writes rank tables, and checks the given one before any rank starts. Each rank gets DEVICE_ID and
-# RANK_ID from the table and logs to train_rank<N>.log. Logs of the previous run are moved to logs/earlier-<K>.
-# Ctrl-C and SIGTERM are passed to every rank; a second signal kills the ranks. The exit codes are 130 and 143.
-# If a rank fails, the others are stopped, and the script exits with the code of the failed rank.
+# Write rank tables with tools/rank_table.py. This script checks the rank table before it starts any rank.
+# Each rank gets DEVICE_ID and RANK_ID from the table and logs to train_rank<N>.log.
+# Logs of the previous run are moved to logs/earlier-<K>.
+# Ctrl-C and SIGTERM are forwarded to every rank. The script then exits with code 130 or 143.
+# A second signal kills the ranks.
+# If a rank fails, the other ranks are stopped, and the script exits with the exit code of the failed rank.
 set -euo pipefail
 cd -- "$(dirname -- "$0")"
 
@@ -21,7 +25,7 @@ export DEVICE_NUM=${DEVICE_NUM:-8}
 grace_seconds=${GRACE_SECONDS:-30}
 for setting in DEVICE_NUM:"$DEVICE_NUM" GRACE_SECONDS:"$grace_seconds"; do
     if ! [[ ${setting#*:} =~ ^[1-9][0-9]{0,3}$ ]]; then
-        echo "error: ${setting%%:*}: '${setting#*:}' is not a whole number from 1 to 9999. Set it to one." >&2
+        echo "error: ${setting%%:*}: '${setting#*:}' is not an integer from 1 to 9999. Correct ${setting%%:*}." >&2
         exit 2
     fi
 done
@@ -29,10 +33,11 @@ devices=$(seq -s '' 0 $((DEVICE_NUM - 1)))
 export RANK_TABLE_FILE=${RANK_TABLE_FILE:-hccl_${DEVICE_NUM}p_${devices}_127.0.0.1.json}
 [[ $RANK_TABLE_FILE == /* ]] || RANK_TABLE_FILE=$PWD/$RANK_TABLE_FILE
 
-# One line "rank device number-of-all-ranks" for each rank of this host.
+# One line "RANK DEVICE NUMBER_OF_RANKS" for each rank of this host. NUMBER_OF_RANKS counts the ranks of all hosts.
 ranks=$(python tools/rank_table.py --check "$RANK_TABLE_FILE" --ranks "$DEVICE_NUM" --list="${SERVER_INDEX-}")
 
-archive_previous_logs() { # only those of this host's ranks: other hosts may share the folder and be running
+# Move the logs of this host's ranks to a new folder. Other logs stay, because other hosts may share this folder.
+archive_previous_logs() {
     local rank logs=() number=1
     while read -r rank _; do
         [[ ! -e train_rank$rank.log ]] || logs+=("train_rank$rank.log")
@@ -47,19 +52,21 @@ archive_previous_logs() { # only those of this host's ranks: other hosts may sha
     echo "moved the logs of the previous run to logs/earlier-$number"
 }
 
-print_error() { # goes on if stderr was a terminal that is closed now
+# Print a message to stderr. Ignore failures, because stderr may be a terminal that has been closed.
+print_error() {
     echo "$*" >&2 || true
 }
 
-running=() # running[rank] is the process id of a rank, and the id of its process group
+running=() # running[rank] is the process id of a rank, which is also the id of the rank's process group
 failed_rank=
 failed_code=0
 
+# Start a process for each rank. The arguments are recipe keys for train.py.
 start_ranks() {
     local rank device size
-    # With job control, each rank has a process group of its own, so that its child processes can be killed with it, and
-    # the default action for SIGINT, which background processes of a script otherwise ignore. Job control is off again
-    # afterwards, so that Ctrl-C reaches this script.
+    # Job control (set -m) has two effects. Each rank gets its own process group, so that the rank's child processes can
+    # be killed too. And ranks do not ignore SIGINT, unlike other background processes of a script. Job control is
+    # switched off afterwards, so that Ctrl-C reaches this script.
     set -m
     while read -r rank device size; do
         RANK_SIZE=$size RANK_ID=$rank DEVICE_ID=$device python -u examples/det/ssd/train.py --config "$config" "$@" \
@@ -70,34 +77,37 @@ start_ranks() {
     set +m
 }
 
-reap_exited_ranks() { # wait a moment, remove exited ranks from running, and remember the first that failed
+# Wait 0.2 s, remove exited ranks from `running`, and store rank and exit code of the first failed rank.
+reap_exited_ranks() {
     local rank code
-    sleep 0.2 || true # Ctrl-C interrupts it
+    sleep 0.2 || true # Ctrl-C makes sleep fail
     for rank in "${!running[@]}"; do
         kill -0 "${running[$rank]}" && continue
         code=0
         wait "${running[$rank]}" || code=$?
-        kill -KILL -- "-${running[$rank]}" || true # its child processes, if any are left
+        kill -KILL -- "-${running[$rank]}" || true # child processes of the exited rank
         unset "running[$rank]"
         if ((code != 0 && failed_code == 0)); then
             failed_rank=$rank failed_code=$code
         fi
     done
-} 2>/dev/null # hides bash's messages about processes that exited or died of a signal
+} 2>/dev/null # hides bash's messages about processes that exited or were killed
 
+# Kill all running ranks and their child processes with SIGKILL.
 kill_ranks() {
     local rank
     for rank in "${!running[@]}"; do
         { kill -KILL -- "-${running[$rank]}" && wait "${running[$rank]}"; } 2>/dev/null || true
-        print_error "rank $rank did not exit and was killed"
+        print_error "rank $rank did not exit and was killed with SIGKILL"
     done
     running=()
 }
 
-stop_ranks() { # send the signal $1 to the ranks, and kill those that still run after the grace period
-    local rank deadline=$((SECONDS + grace_seconds + 1)) # SECONDS is rounded down: one more, so as not to kill early
+# Send the signal $1 to the ranks. Kill ranks that are still running after the grace period.
+stop_ranks() {
+    local rank deadline=$((SECONDS + grace_seconds + 1)) # SECONDS is rounded down; 1 s more avoids killing too early
     ((${#running[@]} > 0)) || return 0
-    print_error "sent SIG$1 to ranks ${!running[*]}; ranks that still run in $grace_seconds s are killed"
+    print_error "sent SIG$1 to ranks ${!running[*]}; ranks that are still running after $grace_seconds s will be killed"
     for rank in "${!running[@]}"; do
         kill "-$1" "${running[$rank]}" 2>/dev/null || true
     done
@@ -108,7 +118,7 @@ stop_ranks() { # send the signal $1 to the ranks, and kill those that still run 
 }
 
 archive_previous_logs
-received_signal= # the traps only set it, and the loops check it, so that no step is interrupted halfway
+received_signal= # set by the traps and checked by the loops, so that no step is interrupted halfway
 trap 'received_signal=INT' INT
 trap 'received_signal=TERM' TERM
 trap 'received_signal=HUP' HUP
@@ -118,14 +128,14 @@ while ((${#running[@]} > 0 && failed_code == 0)) && [[ -z $received_signal ]]; d
     reap_exited_ranks
 done
 if ((failed_code != 0)); then
-    print_error "error: rank $failed_rank failed with exit code $failed_code; the end of train_rank$failed_rank.log:"
+    print_error "error: rank $failed_rank failed with exit code $failed_code; last lines of train_rank$failed_rank.log:"
     tail -n 20 "train_rank$failed_rank.log" >&2 || true
     stop_ranks TERM
     exit "$failed_code"
 fi
 if [[ -n $received_signal ]]; then
     signal=$received_signal
-    received_signal= # a second signal sets it again and ends the wait in stop_ranks
+    received_signal= # a second signal sets received_signal again, which ends the wait in stop_ranks
     stop_ranks "$signal"
     exit $((128 + $(kill -l "$signal")))
 fi

@@ -8,6 +8,8 @@ import pytest
 
 from ascend8p_sandbox import Ascend8pSandbox, all_exited, is_running, logged_processes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sandbox(tmp_path):
@@ -103,7 +105,7 @@ def table_json(**changes):
 
 
 MISTAKES = {  # name: (content of the rank table or None, environment, parts of the error)
-    "no table": (None, {}, ["hccl_2p_01_127.0.0.1.json: ", "No such file", "tools/rank_table.py"]),
+    "no table": (None, {}, ["hccl_2p_01_127.0.0.1.json: ", "no such file", "tools/rank_table.py"]),
     "not JSON": ("{", {}, ["table.json: ", "JSON"]),
     "no server_list": ("{}", {}, ["table.json: version: "]),
     "server_list empty": (table_json(server_list=[]), {}, ["server_list: got []"]),

@@ -10,6 +10,8 @@ import pytest
 from own_data import make_voc, make_yolo, xml_image, xml_object
 from test_commands import ROOT, SHORT, expect_clean, run
 
+pytestmark = pytest.mark.slow
+
 TEXT = (ROOT / "examples/det/ssd/docs/own-data.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(?:text)?\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line.startswith("python ")]
@@ -49,13 +51,25 @@ def make_photos(annotation_format, shapes_coco, folder):
         {"voc": make_voc, "yolo": make_yolo}[annotation_format](shapes_coco, folder)
 
 
-@pytest.mark.parametrize("annotation_format", FORMATS)
-def test_the_walkthrough_runs(annotation_format, clone, shapes_coco):
+@pytest.mark.parametrize("annotation_format", ["voc", "yolo"])
+def test_photos_are_converted(annotation_format, clone, shapes_coco):
+    """What follows the conversion is the same for all formats, and runs for COCO."""
     make_photos(annotation_format, shapes_coco, clone / "photos")
     for path in paths_in_tree(annotation_format):
         assert (clone / path).exists(), path
+    (line,) = [line for line in commands_for(annotation_format) if "create_data.py" in line]
+    assert "train: 10 images" in expect_clean(run(shlex.split(line), clone)).stdout
+    info = json.loads((clone / "data/own/dataset.json").read_text())
+    assert info["classes"][0] == "background" and set(info["classes"][1:]) == SHAPES
+    assert (info["train"]["images"], info["val"]["images"]) == (10, 4)
+
+
+def test_the_walkthrough_runs(clone, shapes_coco):
+    make_photos("coco", shapes_coco, clone / "photos")
+    for path in paths_in_tree("coco"):
+        assert (clone / path).exists(), path
     scripts = []
-    for line in commands_for(annotation_format):
+    for line in commands_for("coco"):
         arguments = shlex.split(line)
         script = Path(arguments[1]).name
         scripts.append(script)
@@ -66,17 +80,16 @@ def test_the_walkthrough_runs(annotation_format, clone, shapes_coco):
             assert "at IoU 0.5" in stdout or "--config" not in arguments
         if "--pretrained_detector" in arguments:
             assert "weights of ckpt/own/last.ckpt, all of them" in stdout
-    # The page shows --val_fraction and --report_only for COCO only.
-    more = ["create_data.py"] * 2 if annotation_format == "coco" else []
-    assert scripts == ["create_data.py", *more, "anchors.py", "train.py", "eval.py", "predict.py", "train.py"]
+    # With the usual splits, with --val_fraction, and with --report_only
+    conversions = ["create_data.py"] * 3
+    assert scripts == [*conversions, "anchors.py", "train.py", "eval.py", "predict.py", "train.py"]
     info = json.loads((clone / "data/own/dataset.json").read_text())
     assert info["classes"][0] == "background" and set(info["classes"][1:]) == SHAPES
     assert (clone / "output/own/anchors.png").is_file()
     metrics = json.loads((clone / "output/own/metrics.json").read_text())
     assert metrics["images"] == 4 and 0 <= metrics["mAP"] <= 1
     assert len(list((clone / "output/own/predictions").rglob("*.jpg"))) == 14
-    if annotation_format == "coco":  # written with --val_fraction
-        assert json.loads((clone / "data/share/dataset.json").read_text())["val"]["images"] == 2
+    assert json.loads((clone / "data/share/dataset.json").read_text())["val"]["images"] == 2  # with --val_fraction
 
 
 def test_report_only_writes_nothing(clone, shapes_coco):

@@ -17,6 +17,8 @@ from ssd.config.loading import CONFIGS
 from ssd.data.images import decode_image
 from ssd.models.detector import create_detector
 
+pytestmark = pytest.mark.slow
+
 ROOT = CONFIGS.parent
 RECIPE = "examples/det/ssd/ssd_shapes.yaml"
 
@@ -67,7 +69,7 @@ def test_a_folder_gives_the_detections_of_evaluation(common_arguments, photos, r
     assert f"{photos}/a.jpg: " in result.stderr and f"{photos}/truncated.jpg: " in result.stderr
     assert "2 of 6 files" in result.stderr and "Traceback" not in result.stderr
     rows = read_detections(output)
-    assert "4 images" in result.stdout and f"{len(rows)} detections" in result.stdout and str(output) in result.stdout
+    assert "4 images" in result.stdout and f"{len(rows):,} detections" in result.stdout and str(output) in result.stdout
 
     evaluated = run_script("eval.py", *arguments, "--output_dir", tmp_path / "evaluated")
     assert evaluated.returncode == 0, evaluated.stderr
@@ -120,7 +122,9 @@ def test_a_video_is_drawn(common_arguments, run_script, tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     output = tmp_path / "predictions"  # the default of --output
     rows = read_detections(output)
-    assert "11 frames" in result.stdout and f"{len(rows)} detections" in result.stdout and str(output) in result.stdout
+    assert (
+        "11 frames" in result.stdout and f"{len(rows):,} detections" in result.stdout and str(output) in result.stdout
+    )
     assert {row["frame"] for row in rows} <= set(range(11)) and len({row["frame"] for row in rows}) > 5
     capture = cv2.VideoCapture(str(output / "clip.mp4"))
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(29.97, abs=0.001)

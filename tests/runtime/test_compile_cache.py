@@ -133,6 +133,7 @@ def test_folder_follows_the_environment(monkeypatch):
         assert cache_folder() == expected / "ssd-mindcv" / "compile"
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_cache_unless_the_recipe_changed(
     run_script, tiny_recipe, shapes_records, tmp_path, monkeypatch
 ):

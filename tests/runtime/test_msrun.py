@@ -15,6 +15,8 @@ from make_shapes import make_shapes
 from msrun_job import ROOT, Job, two_hosts
 from ssd.data.readers.coco import read_coco
 
+pytestmark = pytest.mark.slow
+
 SSD = ROOT / "examples" / "det" / "ssd"
 JOBS = ROOT / "tests" / "jobs"
 VALIDATION = ["--eval_while_train", "true", "--eval_start_epoch", "6", "--min_score", "0"]

@@ -11,6 +11,8 @@ from ablation import Study, make_table
 from ssd.config.loading import CONFIGS, load_config
 from ssd.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = str(ROOT / "examples/det/ssd/ssd_shapes.yaml")
 SHORT = "--epoch_size 1 --warmup_epochs 0 --steps_per_epoch 2 --batch_size 2 --ema_decay 0.9".split()

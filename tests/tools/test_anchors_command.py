@@ -20,6 +20,8 @@ from ssd.config.loading import load_config
 from ssd.data.readers.coco import read_coco
 from ssd.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "examples" / "det" / "ssd"
 NOWHERE = {"data_dir": "/nowhere", "device_target": "CPU"}

@@ -14,6 +14,8 @@ from benchmarks.network import measure_eval, measure_infer
 from benchmarks.step import parse_kernel_times
 from benchmarks.time_step import WARM_UP_STEPS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "examples/det/ssd/ssd_shapes.yaml"
 TINY = "tests/tiny.yaml"

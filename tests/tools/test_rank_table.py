@@ -106,7 +106,7 @@ def test_only_overwrite_replaces_an_existing_file(run, tmp_path):
 
 
 MISTAKES = {  # name: (arguments, parts of the error)
-    "no hccn.conf": ("--hccn_conf absent.conf", ["absent.conf", "No such file", "--device_ips"]),
+    "no hccn.conf": ("--hccn_conf absent.conf", ["absent.conf", "no such file", "--device_ips"]),
     "a device without address": ("--hccn_conf hccn.conf --devices 0,2", ["hccn.conf: ", "address_2"]),
     "too few addresses": ("--devices 0,1,2 --device_ips 1.1.1.1,1.1.1.2", ["--device_ips: got 2, expected 3"]),
     "not an address": ("--devices 0,1 --device_ips 1.1.1.1,1.1.1", ["device[1].device_ip", '"1.1.1"']),
@@ -151,7 +151,7 @@ def test_check_prints_ranks_and_devices(run):
 
 
 def test_check_needs_a_readable_file(run, tmp_path):
-    assert_refused(run("--check absent.json"), ["absent.json: ", "No such file"])
+    assert_refused(run("--check absent.json"), ["absent.json: ", "no such file"])
     (tmp_path / "half.json").write_text(json.dumps(TWO_DEVICES)[:100])
     assert_refused(run("--check half.json"), ["half.json: ", "JSON"])
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")

@@ -103,5 +103,5 @@ def test_files_that_cannot_be_moved_are_reported(run, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(UserError, match=r"^ckpt_save_dir: .*Permission denied"):
+    with pytest.raises(UserError, match=r"^ckpt_save_dir: .*permission denied"):
         archive_previous_run(run)

@@ -10,6 +10,8 @@ from ssd.inference.network import create_inference_net
 from ssd.models.detector import create_detector
 from ssd.training.train_step import create_train_step
 
+pytestmark = pytest.mark.slow
+
 # SSD300 in small: ResNet-18 without conv5 and with conv4 at stride 1, on 64x64 images.
 SMALL_SSD300 = {
     "backbone": "resnet18",

@@ -19,6 +19,8 @@ import pytest
 from ssd.evaluation.coco_metrics import METRICS
 from ssd.training.tensorboard import TAGS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = "--warmup_epochs 0 --batch_size 2 --log_interval 2".split()
 

@@ -8,6 +8,8 @@ import pytest
 
 from ssd.evaluation.report.page import write_html_report
 
+pytestmark = pytest.mark.slow
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     "--no-sandbox",

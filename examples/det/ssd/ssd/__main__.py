@@ -1,4 +1,4 @@
-"""The command `ssd`: run the scripts of this repository by a short name."""
+"""Command `ssd`, which runs the scripts of this repository under short names."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ SCRIPTS = {
 }
 HELP = """usage: ssd COMMAND [options]
 
-Train SSD object detectors on MindCV backbones with MindSpore, and use them. The commands in the order of work:
+Train and run SSD object detectors with MindCV backbones in MindSpore. Commands, in the order of use:
 
   ssd create-data   Convert annotated images (COCO, Pascal VOC or YOLO) to MindRecord shards.
       ssd create-data coco --data_path cocodataset --out_path data/coco
 
-  ssd anchors       Fit the default boxes of a recipe to your data. This step is optional.
+  ssd anchors       Optional: fit the default boxes (anchors) of a recipe to your data.
       ssd anchors --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco
 
   ssd train         Train a detector.
       ssd train --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco
 
-  ssd eval          Evaluate it on the validation images, and write report.html.
+  ssd eval          Evaluate the trained detector on the validation images and write report.html.
       ssd eval --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco
 
-  ssd predict       Detect objects in images or a video, and draw them.
+  ssd predict       Detect objects in images or a video, and draw the detected boxes.
       ssd predict --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco --input photo.jpg
 
 Further commands:
@@ -43,12 +43,13 @@ Further commands:
   ssd convert-weights   Convert PyTorch weights to a MindSpore checkpoint.
   ssd rank-table        Write or check the rank table of an Ascend server.
 
-`ssd COMMAND --help` lists the options of a command. Several devices: msrun or ascend8p.sh, see README.md.
+`ssd COMMAND --help` lists the options of a command. To train on several devices, use msrun or ascend8p.sh as described
+in README.md.
 """
 
 
 def main() -> None:
-    """Replace this process by the script of a command; print HELP without one."""
+    """Replace this process by the script of the given command, or print HELP if no command is given."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -59,11 +60,11 @@ def main() -> None:
         return
     if command not in SCRIPTS:
         (nearest,) = difflib.get_close_matches(command, SCRIPTS, n=1, cutoff=0)
-        sys.exit(f"error: unknown command {command!r}. Did you mean `ssd {nearest}`?")
+        sys.exit(f"error: COMMAND: {command!r} is not a command of ssd. Did you mean `ssd {nearest}`?")
     script = ROOT / SCRIPTS[command]
     if not script.is_file():
-        sys.exit(f"error: {script}: not found. Install from a checkout of the repository with `pip install -e .`.")
-    # exec keeps signals, exit codes and msrun's view of the process as if the script had been started directly.
+        sys.exit(f"error: {script}: not found. Install ssd from a checkout of the repository with `pip install -e .`.")
+    # Use exec instead of a child process, so that signals and exit codes are those of the script, under msrun too.
     os.execv(sys.executable, [sys.executable, str(script), *options])
 
 

@@ -1,4 +1,4 @@
-"""The error that reports a mistake of the user, how a command ends with it, and the wording of messages."""
+"""UserError for mistakes that the user can fix, its handling in commands, and helpers for message texts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ Result = TypeVar("Result")
 
 
 class UserError(ValueError):
-    """Bad input, settings or files, which the user can fix.
+    """Error in input, settings or files that the user can fix.
 
-    Its text is one line, `<file or key>: <what is wrong>. <what to do>.`, and is shown without a traceback.
+    The message of a UserError is one line: `<file or key>: <what is wrong>. <what to do>.`. Commands print the message
+    without a traceback.
     """
 
 
 def exit_cleanly(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorate a command's `main()`: a UserError becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    """Decorate a command's `main()` to exit without a traceback after user errors and Ctrl-C.
+
+    A UserError prints one line to stderr and exits with code 2. Ctrl-C exits with code 130.
+    """
 
     @functools.wraps(main)
     def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -44,10 +48,13 @@ def exit_cleanly(main: Callable[Arguments, Result]) -> Callable[Arguments, Resul
 
 
 def os_reason(error: OSError) -> str:
-    """Return why the operating system refused, in lower case: "no such file or directory"."""
+    """Return the reason of an OSError in lower case, for example "no such file or directory"."""
     return (error.strerror or str(error)).lower()
 
 
 def count_noun(number: int, singular: str, plural: str | None = None) -> str:
-    """Return a number with its noun: "1 class", "2 classes". plural: singular with an s if not given"""
+    """Return a number with its noun, for example "1 class" or "2 classes".
+
+    plural: plural form of the noun; None for the singular form with an "s" appended
+    """
     return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"

@@ -1,7 +1,8 @@
-"""Write files and folders aside, and move them into place only when they are complete.
+"""Write files and folders atomically: write to a temporary path, then rename to the target path.
 
-Unfinished work has a name that starts with `.unfinished-` and is on the same disk as its target, so that the final
-rename is atomic. A killed process leaves it behind; the next writer of the same target removes it.
+Temporary files and folders have names that start with `.unfinished-`. They are next to their target, on the same disk,
+so that the rename is atomic. A killed process leaves its temporary folder behind. The next process that writes the same
+target removes that folder.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ PREFIX = ".unfinished-"
 
 @contextlib.contextmanager
 def replace_file(path: Path, writer: str = "") -> Iterator[Path]:
-    """Yield a path to write to. Rename it to `path` if the block succeeds; otherwise `path` stays as it was.
+    """Yield a temporary path to write to, and rename the written file to `path` if the block succeeds.
 
-    writer: distinguishes processes that may write the same path at the same time
-    The yielded path is in a folder of its own, so that files which the block writes beside it are removed too.
-    Raises OSError.
+    path: path of the final file, which does not change if the block fails
+    writer: unique name of this process, if several processes may write the same path at the same time
+    The temporary path is in its own folder. Everything else that the block writes to that folder is removed.
+    Raises OSError if the file cannot be written or renamed.
     """
     folder = path.parent / f"{PREFIX}{writer}{path.name}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -30,7 +32,7 @@ def replace_file(path: Path, writer: str = "") -> Iterator[Path]:
         folder.mkdir(parents=True)
         yield folder / path.name
         with open(folder / path.name, "rb") as file:
-            os.fsync(file.fileno())  # otherwise the rename may reach the disk before the content
+            os.fsync(file.fileno())  # otherwise the disk may store the rename before the content
         os.replace(folder / path.name, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -38,15 +40,18 @@ def replace_file(path: Path, writer: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill. Put it in the place of `path` if the block succeeds; otherwise `path` stays.
+    """Yield an empty temporary folder to fill, and replace the folder `path` with it if the block succeeds.
 
-    The folder that was at `path` also returns after Ctrl-C or a kill between the two renames; after a kill, when the
-    next writer of `path` starts. Raises OSError.
+    path: path of the final folder, which does not change if the block fails
+    The replacement takes two renames. If Ctrl-C comes between the two, the previous folder is restored at once. If the
+    process is killed between the two, the next call with the same path restores the previous folder.
+    Raises OSError if a folder cannot be created or renamed.
     """
     scratch = path.parent / f"{PREFIX}{path.name}"
     new, old = scratch / "new", scratch / "old"
 
     def clean_up() -> None:
+        """Restore the previous folder if `path` is missing, and remove the temporary folders."""
         if old.exists() and not path.exists():
             old.rename(path)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -64,9 +69,10 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def work_folder(parent: Path) -> Iterator[Path]:
-    """Yield a temporary folder inside `parent`. The block renames the parts it has finished into `parent`.
+    """Yield a temporary folder inside `parent`, for a block that moves each finished file or folder to `parent`.
 
-    Folders that had to be created for `parent` are removed again if they are still empty at the end. Raises OSError.
+    parent: folder, which is created if missing; created folders that are empty at the end are removed again
+    Raises OSError if a folder cannot be created.
     """
     created = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)

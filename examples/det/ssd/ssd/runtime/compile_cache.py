@@ -1,9 +1,9 @@
-"""Make MindSpore's compile cache safe: graphs are kept in the user's cache folder and only reused for the same inputs.
+"""Cache compiled graphs between runs, and reuse a graph only if every input of its compilation is unchanged.
 
-MindSpore 2.10 numbers the graphs of a process and takes number n from its cache folder whenever the entry script is the
-same: after a change of recipe, source or batch size it runs the old graph, or crashes. It also writes without a lock.
-So each process gets a private folder, filled from an archive whose name is a hash of every input that can change a
-graph. What MindSpore compiles there replaces the archive.
+MindSpore 2.10 numbers the graphs of a process and loads each from its cache folder by script and number alone. After a
+change of recipe, source or batch size, MindSpore runs an outdated graph or crashes. MindSpore also takes no file locks.
+So each process gets a private cache folder, unpacked from an archive. The name of the archive is a hash of every input
+that can change a graph. If MindSpore compiles new graphs, the archive is replaced.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ import numpy as np
 from .atomic_write import replace_file
 from .device import Runtime
 
-ENABLE, PATH = "MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"  # MindSpore reads them whenever it compiles
+ENABLE, PATH = "MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"  # MindSpore reads both at each compilation
 PACKAGE = Path(__file__).resolve().parents[1]
-SCRIPT_FOLDERS = (PACKAGE.parent, PACKAGE.parents[3] / "tools" / "benchmarks")  # each of their scripts runs one program
-PER_LAUNCH = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT")  # msrun sets them anew at each launch
-MAX_DAYS_UNUSED, MAX_BYTES = 30, 2**30  # a CPU graph takes 0.2 MB; graphs of NPUs hold kernels too
+SCRIPT_FOLDERS = (PACKAGE.parent, PACKAGE.parents[3] / "tools" / "benchmarks")  # of the scripts that use the cache
+PER_LAUNCH = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT")  # msrun changes these at each launch
+MAX_DAYS_UNUSED, MAX_BYTES = 30, 2**30  # a CPU graph takes 0.2 MB, an NPU graph more, due to its kernels
 
-_was_used = False  # MindSpore neither restarts its numbering nor accepts a second folder in one process
+_was_used = False  # in this process; MindSpore cannot change the cache folder or restart the numbering
 
 
 @contextlib.contextmanager
 def compile_cache(program: str, *, settings: dict, data: list, runtime: Runtime) -> Iterator[Callable[[], None]]:
-    """Let MindSpore take graphs from the cache inside the block, and save new ones at its end unless it fails.
+    """Load compiled graphs from the cache inside the block, and save new graphs if the block succeeds.
 
-    program: for example train or eval, with whatever else shapes its graphs; settings: recipe keys that graphs depend
-    on; data: fingerprint of the data set, whose counts become shapes
+    program: name of the command and every option that changes its graphs; settings: recipe keys that change the graphs
+    data: fingerprint of the dataset, because tensor shapes depend on its size; runtime: rank and number of ranks
     Yields a function that saves the graphs compiled so far, for programs that may be killed. The cache is off in
-    PyNative mode, outside this project's scripts, without a writable folder, and if the user set MindSpore's variables.
+    PyNative mode, in other scripts, without a writable folder, and if the user set the variables ENABLE or PATH.
     """
     global _was_used
     script, folder = Path(sys.argv[0]).resolve(), cache_folder()
-    is_own_script = script.is_file() and script.parent in SCRIPT_FOLDERS  # other programs would shift the numbering
+    is_own_script = script.is_file() and script.parent in SCRIPT_FOLDERS  # other scripts may number graphs differently
     if folder is None or settings["mode"] != 0 or _was_used or not is_own_script or {ENABLE, PATH} & set(os.environ):
         yield lambda: None
         return
@@ -83,11 +83,11 @@ def compile_cache(program: str, *, settings: dict, data: list, runtime: Runtime)
 
 
 def graph_inputs(program: str, *, settings: dict, data: list, runtime: Runtime) -> dict:
-    """Return every input that can change a compiled graph, as JSON values."""
-    commit = Path(ms.__file__).with_name(".commit_id")  # nightly builds of MindSpore share a version
+    """Return a dict of every input that can change a compiled graph, with values that JSON can store."""
+    commit = Path(ms.__file__).with_name(".commit_id")  # nightly builds of MindSpore have equal versions
     mindspore = (ms.__version__, commit.read_text() if commit.is_file() else "")
     machine = [platform.machine()]
-    if settings["device_target"] != "CPU":  # graphs of NPUs hold kernels of this very machine and toolkit
+    if settings["device_target"] != "CPU":  # NPU graphs contain kernels that depend on the machine and the toolkit
         toolkit = Path(os.environ.get("ASCEND_HOME_PATH") or os.devnull).resolve()
         versions = [path.read_text(errors="replace") for path in sorted(toolkit.glob("*/version.info"))]
         machine += [platform.node(), str(toolkit), *versions]
@@ -106,7 +106,7 @@ def graph_inputs(program: str, *, settings: dict, data: list, runtime: Runtime) 
 
 
 def cache_folder() -> Path | None:
-    """Return $XDG_CACHE_HOME/ssd-mindcv/compile, by default below ~/.cache; None for a user without a home."""
+    """Return $XDG_CACHE_HOME/ssd-mindcv/compile (default: ~/.cache), or None for a user without a home folder."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or "")
     with contextlib.suppress(RuntimeError):
         return (base if base.is_absolute() else Path.home() / ".cache") / "ssd-mindcv" / "compile"
@@ -114,7 +114,7 @@ def cache_folder() -> Path | None:
 
 
 def prune(folder: Path) -> None:
-    """Remove archives, and folders of killed runs, unused for MAX_DAYS_UNUSED, and the oldest beyond MAX_BYTES."""
+    """Remove entries unused for MAX_DAYS_UNUSED days, then the least recently used ones beyond MAX_BYTES in total."""
     found = []
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process may be pruning too
@@ -127,18 +127,18 @@ def prune(folder: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> list[tuple[str, int, int]]:
-    """Fill a folder from an archive and list it; leave it empty if the archive is missing or fails its checksums."""
+    """Unpack an archive to a folder and list the files. Leave the folder empty if the archive is missing or damaged."""
     try:
         shutil.unpack_archive(archive, folder)
-        os.utime(archive)  # the time of its last use
-    except Exception:  # damage shows in many types of errors, and none of them may stop a run
+        os.utime(archive)  # record the time of the last use
+    except Exception:  # damaged archives raise many types of errors, and none of these may stop a run
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return _list_files(folder)
 
 
 def _list_files(folder: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time of each file, which reveal whether MindSpore has written."""
+    """Return (path in the folder, bytes, time of last change in ns) of each file, to detect new graphs."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 

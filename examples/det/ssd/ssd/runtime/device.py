@@ -1,4 +1,4 @@
-"""Set up MindSpore's device and execution mode, and join the other processes of a distributed run."""
+"""Set up MindSpore's device and execution mode, and connect the ranks of a distributed run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """Position of this process among the processes of a run.
+    """Rank of this process and number of ranks in the run.
 
-    rank: 0..world_size - 1; 0 on a single device, never None
-    world_size: number of devices that work together
+    rank: index of this process, 0..world_size - 1; 0 on a single device
+    world_size: number of ranks, one per device
     """
 
     rank: int = 0
@@ -28,17 +28,18 @@ class Runtime:
 
     @property
     def is_main(self) -> bool:
-        """True for rank 0, the only process that writes files and prints."""
+        """Return True for rank 0, the only rank that prints and writes files."""
         return self.rank == 0
 
 
 def set_up_runtime(*, device_target: str, mode: int, jit_level: str, seed: int) -> Runtime:
-    """Select the device, seed MindSpore and NumPy, and join the other ranks of a distributed launch.
+    """Select the device, seed MindSpore and NumPy, and connect to the other ranks of a distributed launch.
 
     device_target: "Ascend" or "CPU"
-    mode: 0 for graph mode, 1 for PyNative mode
+    mode: execution mode, 0 for graph mode, 1 for PyNative mode
     jit_level: MindSpore's compilation level, "O0", "O1" or "O2"
-    seed: non-negative; the same on every rank
+    seed: non-negative random seed, the same on every rank
+    Returns the rank of this process and the number of ranks.
     Raises UserError if MindSpore cannot use the device.
     """
     ms.set_context(mode=mode)
@@ -65,8 +66,8 @@ def set_up_runtime(*, device_target: str, mode: int, jit_level: str, seed: int) 
 
 
 def is_distributed_launch() -> bool:
-    """Return True if a launcher started several processes.
+    """Return True if a launcher started several ranks.
 
-    msrun sets MS_WORKER_NUM. A rank table launch sets RANK_SIZE.
+    msrun sets the number of ranks in MS_WORKER_NUM. A launch with a rank table sets RANK_SIZE.
     """
     return int(os.environ.get("MS_WORKER_NUM") or os.environ.get("RANK_SIZE") or 1) > 1

@@ -1,4 +1,4 @@
-"""Turn the first Ctrl-C into a flag that long work checks between two steps, so that its files are complete."""
+"""Turn the first Ctrl-C or SIGTERM into a flag, so that a loop can end between two steps with complete files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import signal
 
 log = logging.getLogger(__name__)
 
-# `kill` sends SIGTERM. And once MindSpore 2.10 has compiled a graph, its own handler turns Ctrl-C into a SIGTERM.
+# SIGTERM is the signal of `kill`. Also, a handler of MindSpore 2.10 turns Ctrl-C into SIGTERM after the first graph was
+# compiled.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Context manager that becomes true at the first Ctrl-C or SIGTERM; a second signal has its usual effect.
+    """Context manager that is true after the first Ctrl-C or SIGTERM. The second signal has its usual effect.
 
-    announce: log a line at the first signal
-    Use `with Interrupt() as interrupt:` in the main thread, because Python handles signals only there.
+    announce: True to log a message at the first signal
+    Use `with Interrupt() as interrupt:` in the main thread, because Python handles signals only in the main thread.
     """
 
     def __init__(self, announce: bool = True):
@@ -36,7 +37,7 @@ class Interrupt:
         self._received = True
         self._restore_handlers()
         if self._announce:
-            log.warning("Stopping. Press Ctrl-C again to stop at once.")
+            log.warning("Stopping. Press Ctrl-C again to stop immediately.")
 
     def _restore_handlers(self) -> None:
         for number, handler in self._previous_handlers.items():

@@ -1,4 +1,4 @@
-"""Log messages of this project on the console: plain lines, from the main process only."""
+"""Set up the console log of this project: plain lines, from rank 0 only."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import logging
 import os
 import sys
 
-PROJECT_LOGGER = __name__.partition(".")[0]  # parent of the loggers of all modules
+PROJECT_LOGGER = __name__.partition(".")[0]  # the package name, parent of the loggers of all modules
 
 
 class RankFilter(logging.Filter):
-    """Drop messages below a warning in all processes of a launch but rank 0, so that each is printed once."""
+    """Drop messages below level WARNING on all ranks except rank 0, so that each message is printed once."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING or int(os.environ.get("RANK_ID") or 0) == 0
 
 
 class _BelowWarning(logging.Filter):
+    """Drop messages of level WARNING and above, which another handler prints to stderr."""
+
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno < logging.WARNING
 
 
 class _CurrentStream(logging.StreamHandler):
-    """A handler that looks up sys.stdout or sys.stderr at each message, which may have been replaced since."""
+    """Handler that looks up the current sys.stdout or sys.stderr at each message.
+
+    name: "stdout" or "stderr"
+    The stream may have been replaced since the previous message, for example by a test.
+    """
 
     def __init__(self, name: str):
         super().__init__()
@@ -34,9 +40,10 @@ class _CurrentStream(logging.StreamHandler):
 
 
 def set_up_logging(verbose: bool = False) -> None:
-    """Print the messages of this project: information to stdout, warnings and errors to stderr.
+    """Print log messages of this project: debug and info to stdout, warnings and errors to stderr.
 
-    verbose: also print debug messages, with time and module. Calling it again replaces the settings.
+    verbose: True to print debug messages too, and to add time and module to each message
+    A second call replaces the settings of the first call.
     """
     logger = logging.getLogger(PROJECT_LOGGER)
     logger.handlers.clear()

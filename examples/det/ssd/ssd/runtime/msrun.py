@@ -1,12 +1,13 @@
 """Graceful shutdown and failure propagation for msrun jobs.
 
-MindSpore 2.10's msrun kills its ranks with SIGKILL on Ctrl-C and when one rank fails. On SIGTERM it leaves its ranks
-running. The surviving ranks of a job wait half a minute or longer in a collective for a rank that is gone.
+MindSpore 2.10's msrun kills its ranks with SIGKILL on Ctrl-C and when one rank fails. On SIGTERM, msrun exits and its
+ranks keep running. If a rank exits, the other ranks wait for it in a collective for half a minute or longer.
 
-So each process that msrun starts becomes a supervisor. It forks a child that runs the command in a session of its own,
-and forwards signals to the child. If the supervisor is killed, Linux sends the child SIGTERM; the child then saves and
-exits. The first rank that ends early adds a line to scheduler.log, of which msrun shows the lines with `Error`. All
-processes on that host read the line and exit too. Ranks on other hosts exit when MindSpore's scheduler notices.
+Therefore, each process that msrun starts becomes a supervisor process. The supervisor forks a child that runs the
+command in its own session, and forwards signals to the child. If the supervisor is killed, Linux sends SIGTERM to the
+child, which saves its state and exits. The first rank that ends early appends a line to scheduler.log. All processes on
+that host read the line and exit too. msrun prints the line if it contains `Error`. Ranks on other hosts exit when
+MindSpore's scheduler detects the missing rank.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 POLL_SECONDS = 0.2
-FAILURE_GRACE_SECONDS = 3  # time for ranks that hit the same error to report it themselves
-SHUTDOWN_GRACE_SECONDS = 30  # time for ranks to finish their step and save
-INTERRUPTED_EXIT_CODE = 130  # of a command that was asked to stop
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
+FAILURE_GRACE_SECONDS = 3  # time for ranks with the same error to print the error to their own logs
+SHUTDOWN_GRACE_SECONDS = 30  # time for ranks to finish their step and save a checkpoint
+INTERRUPTED_EXIT_CODE = 130  # exit code of a command after Ctrl-C or SIGTERM
+PR_SET_PDEATHSIG = 1  # option of Linux's prctl: signal to send to a process when its parent exits
 
 
 def supervise_under_msrun(main: Callable[[], None]) -> Callable[[], None]:
-    """Decorate a command's `main()` so that it runs in a supervised child process if msrun started the command.
+    """Decorate a command's `main()` to run in a supervised child process if msrun started the command.
 
-    Without msrun, `main()` is called directly. Put this decorator above `exit_cleanly`, whose exit codes it passes on.
+    Without msrun, `main()` is called directly. Place this decorator above `exit_cleanly`, because the supervisor
+    returns the exit codes that `exit_cleanly` sets.
     """
 
     @functools.wraps(main)
@@ -42,7 +44,7 @@ def supervise_under_msrun(main: Callable[[], None]) -> Callable[[], None]:
         if os.environ.get("MS_ROLE") not in ("MS_SCHED", "MS_WORKER"):
             return main()
         is_scheduler = os.environ["MS_ROLE"] == "MS_SCHED"
-        if is_scheduler and os.environ.get("MS_WORKER_NUM") == "1":  # a single worker has no ranks to connect
+        if is_scheduler and os.environ.get("MS_WORKER_NUM") == "1":  # a single worker needs no scheduler
             return None
         log = JobLog()
         if is_scheduler:
@@ -53,7 +55,7 @@ def supervise_under_msrun(main: Callable[[], None]) -> Callable[[], None]:
             os._exit(_supervise(child, log, is_scheduler))
         os.setsid()
         with contextlib.suppress(OSError, AttributeError):  # not Linux
-            # The scheduler outlives its supervisor, because ranks may still need it.
+            # The scheduler gets no signal, because ranks may still need it after its supervisor was killed.
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0 if is_scheduler else signal.SIGTERM)
         threading.Thread(target=_kill_when_overdue, args=(supervisor, log, is_scheduler), daemon=True).start()
         _run_and_exit(main, log)
@@ -62,10 +64,10 @@ def supervise_under_msrun(main: Callable[[], None]) -> Callable[[], None]:
 
 
 class JobLog:
-    """Lines in scheduler.log by which the processes of one host learn that a rank has ended.
+    """Lines in scheduler.log that tell the processes of one host that a rank has ended.
 
-    process_log: file to which msrun redirects the output of this process
-    scheduler_log: None if this host has no scheduler.log; ranks then do not learn of one another
+    process_log: path of the file to which msrun redirects the output of this process
+    scheduler_log: path of scheduler.log; None on a host without the scheduler, where no rank sees the end of another
     """
 
     FAILED, STOPPED = b"Error: rank ", b"Stopped on request: rank "
@@ -76,25 +78,25 @@ class JobLog:
         except OSError:  # not Linux
             self.process_log = Path("unknown")
         path = self.process_log.with_name("scheduler.log")
-        # Output may go to a pipe. And an earlier job may have left a scheduler.log on a host without a scheduler.
+        # Ignore output to a pipe. And ignore the scheduler.log of a previous job on a host without a scheduler.
         is_used = self.process_log.is_absolute() and path.is_file() and _is_this_host(os.environ["MS_SCHED_HOST"])
         self.scheduler_log = path if is_used else None
 
     def append_own_output(self) -> None:
-        """Make the scheduler append to scheduler.log, so that it does not overwrite lines of other processes."""
+        """Append the scheduler's own output to scheduler.log, so that lines of other processes are not overwritten."""
         if self.scheduler_log:
             descriptor = os.open(self.scheduler_log, os.O_WRONLY | os.O_APPEND)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
 
     def write_exit(self, kind: bytes, reason: str) -> None:
-        """Record that this rank has ended, unless another rank was first.
+        """Append a line to scheduler.log that this rank has ended, unless scheduler.log already has such a line.
 
-        kind: FAILED or STOPPED
-        reason: as `_exit_reason` returns it
-        Without a scheduler.log the line goes to this rank's own log, which msrun shows too.
+        kind: JobLog.FAILED or JobLog.STOPPED, the start of the line
+        reason: how the rank ended, for example "exited with code 2"
+        Without a scheduler.log, the line is written to this rank's own log, which msrun prints too.
         """
-        line = f"{kind.decode()}{os.environ.get('RANK_ID', '?')} {reason}. Its log is {self.process_log}\n"
+        line = f"{kind.decode()}{os.environ.get('RANK_ID', '?')} {reason}. See the rank's log: {self.process_log}\n"
         if self.scheduler_log is None:
             print(line, end="", file=sys.stderr, flush=True)
         elif not self.read_exit():
@@ -102,13 +104,13 @@ class JobLog:
                 file.write(line.encode())
 
     def read_exit(self) -> bytes | None:
-        """Return the first line that `write_exit` wrote, without its line end, or None."""
+        """Return the first line in scheduler.log about an ended rank, without its newline; None if there is none."""
         lines = self.scheduler_log.read_bytes().splitlines() if self.scheduler_log else []
         return next((line for line in lines if line.startswith((self.FAILED, self.STOPPED))), None)
 
 
 def _is_this_host(host: str) -> bool:
-    """Return True if an address belongs to this host."""
+    """Return True if the host name or IP address `host` belongs to this host."""
     try:
         family = socket.getaddrinfo(host, 0)[0][0]
         socket.create_server((host, 0), family=family).close()
@@ -118,9 +120,12 @@ def _is_this_host(host: str) -> bool:
 
 
 def _supervise(child: int, log: JobLog, is_scheduler: bool) -> int:
-    """Forward signals to the child until it has ended. Return the exit code for msrun.
+    """Forward signals to the child process until the child has exited, and return the exit code for msrun.
 
-    The first signal reaches the child as SIGTERM, the second one as SIGKILL.
+    child: process id of the child
+    log: log through which the ranks of this host report their end
+    is_scheduler: True if the child runs MindSpore's scheduler, False if the child runs a rank
+    The first signal is forwarded as SIGTERM, the second signal as SIGKILL.
     """
     signals_received = 0
 
@@ -132,7 +137,7 @@ def _supervise(child: int, log: JobLog, is_scheduler: bool) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward_signal)
-    # Without --join=True msrun ends right after the start, which means nothing.
+    # Monitor msrun only if it runs with --join=True. Otherwise msrun exits right after it has started the ranks.
     msrun = os.getppid() if _msrun_joins() else None
     msrun_was_killed = False
     while True:
@@ -158,16 +163,20 @@ def _supervise(child: int, log: JobLog, is_scheduler: bool) -> int:
 
 
 def _exit_reason(code: int, log: JobLog) -> str:
-    """Put an exit code into words, "exited with code 2" or "was killed by SIGKILL". Negative codes are signals."""
+    """Return the text for an exit code, for example "exited with code 2" or "was killed by SIGKILL".
+
+    code: exit code, or the negative number of the signal that killed the process
+    log: log of this process, whose folder shows how many ranks run on this host
+    """
     reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     ranks_here = len(list(log.process_log.parent.glob("worker_*.log")))
-    if code == 1 and ranks_here < int(os.environ.get("MS_WORKER_NUM", 1)):  # 1: no UserError but one of MindSpore's
+    if code == 1 and ranks_here < int(os.environ.get("MS_WORKER_NUM", 1)):  # UserErrors exit with 2, MindSpore's errors with 1
         reason += ", possibly because a rank on another host failed"
     return reason
 
 
 def _msrun_joins() -> bool:
-    """Return True if msrun runs with --join=True and so waits for its processes."""
+    """Return True if msrun, the parent process, runs with --join=True and therefore waits for its child processes."""
     try:
         arguments = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except OSError:
@@ -177,7 +186,10 @@ def _msrun_joins() -> bool:
 
 
 def _stop_log_viewer(log: Path) -> None:
-    """Stop the `tail -f` by which msrun shows a log on the console. It would keep the user's pipe open."""
+    """Stop the `tail -f` process with which msrun prints a log to the console.
+
+    Otherwise the process would run forever and keep the user's pipe open.
+    """
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             program, *arguments = (process / "cmdline").read_text().split("\0")
@@ -187,7 +199,13 @@ def _stop_log_viewer(log: Path) -> None:
 
 
 def _kill_when_overdue(supervisor: int, log: JobLog, is_scheduler: bool) -> None:
-    """Kill this process if it does not end by itself in time, because it may wait for ranks that are gone."""
+    """Kill this process if it has not exited in time after another rank or its supervisor ended.
+
+    supervisor: process id of the supervisor
+    log: log through which the ranks of this host report their end
+    is_scheduler: True if this process runs MindSpore's scheduler, False if this process runs a rank
+    The process may wait forever in a collective for ranks that have exited.
+    """
     deadline, failure = float("inf"), None
     while time.monotonic() < deadline:
         line = log.read_exit()
@@ -199,12 +217,12 @@ def _kill_when_overdue(supervisor: int, log: JobLog, is_scheduler: bool) -> None
             deadline = min(deadline, time.monotonic() + grace)
         time.sleep(POLL_SECONDS)
     if failure and not is_scheduler:
-        print(f"Stopped because another rank failed. {failure}", file=sys.stderr, flush=True)
+        print(f"This rank was stopped because another rank failed. {failure}", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _run_and_exit(main: Callable[[], None], log: JobLog) -> None:
-    """Call `main`. If it fails, exit at once: MindSpore's exit handlers wait for ranks that will not answer."""
+    """Call `main`. If `main` fails, exit without MindSpore's exit handlers, which would wait for other ranks."""
     code = 1
     try:
         return main()
@@ -214,7 +232,7 @@ def _run_and_exit(main: Callable[[], None], log: JobLog) -> None:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
         traceback.print_exc()
-    if code == INTERRUPTED_EXIT_CODE:  # the supervisor, which would write the line, may be gone
+    if code == INTERRUPTED_EXIT_CODE:  # write the line here, because the supervisor may have been killed
         log.write_exit(log.STOPPED, _exit_reason(code, log))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Run a function over many items in a thread pool, a bounded number of items ahead of the consumer."""
+"""Apply a function to items in a thread pool, a limited number of items ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Result = TypeVar("Result")
 
 
 def prefetch(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """Yield function(item) for each item, in order.
+    """Yield function(item) for each item, in the order of the items, computed ahead of time in a thread pool.
 
-    ahead: maximum number of items submitted beyond the one the consumer has; it bounds the memory
-    If the consumer stops early or an item fails, items that have not started are cancelled.
+    pool: thread pool that runs the function
+    ahead: maximum number of results that are computed before the consumer asks for them, which limits memory use
+    If the consumer stops early or an item fails, items that have not started are canceled.
     """
     pending: collections.deque[Future[Result]] = collections.deque()
     try:

@@ -1,4 +1,4 @@
-"""Show the progress of long work: a bar on a terminal, a plain line every few seconds in a pipe or a file."""
+"""Show the progress of a long task: a bar on a terminal, a plain line every few seconds in a pipe or a file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class Progress:
-    """Progress display with rate and time left: `with Progress(100, "training", "images") as progress:`.
+    """Progress display with rate and remaining time: `with Progress(100, "training", "images") as progress:`.
 
-    total: number of items to do; None if unknown, then only a terminal shows the count
-    description: name of the work
-    unit: plural of what is counted
-    enabled: False shows nothing
-    It writes to stderr, so that stdout holds nothing but the results of a command.
+    total: number of items of the task; None if unknown, in which case only a terminal shows the count
+    description: name of the task
+    unit: plural noun for the items, such as "images"
+    enabled: False to show nothing
+    The progress is written to stderr, because stdout is for the results of a command.
     """
 
     def __init__(self, total: int | None, description: str, unit: str, enabled: bool = True):
@@ -34,10 +34,10 @@ class Progress:
         self.last_line = self.start
 
     def update(self, count: int = 1, **values: object) -> None:
-        """Add finished items.
+        """Add finished items to the count.
 
         count: number of items finished since the last call
-        values: shown behind the count, by name
+        values: {name: value} to show after the count, such as loss=0.5
         """
         self.done += count
         if values and self.on_terminal:
