@@ -61,9 +61,7 @@ def test_a_misspelt_command_names_its_neighbor(environment, tmp_path):
     assert result.returncode != 0 and "'trian'" in result.stderr and "ssd train" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["create-data", "train", "eval", "predict", "anchors", "convert-weights", "rank-table"]
-)
+@pytest.mark.parametrize("command", SCRIPTS)
 def test_each_command_has_help(command, environment, tmp_path):
     result = run(environment, "ssd", command, "--help", cwd=tmp_path)
     assert result.returncode == 0 and "usage:" in result.stdout
