@@ -1,16 +1,19 @@
-"""Train variants of a recipe, each with several seeds, and print a table of their AP:
+"""Train variants of a recipe with several random seeds each, and print a table of their AP:
 
     python tools/ablation.py STUDY OUT [--seeds 0 1 2] [--table_only] [--key value …]
     python tools/ablation.py configs/studies/accuracy.yaml output/accuracy --data_dir data/own --epoch_size 20
 
-STUDY is a YAML file with two keys. `recipe` is a path relative to the file. `variants` maps the name of each variant to
-the recipe keys that it changes. Variants are compared with the first one. Keys on the command line apply to all.
+STUDY is a YAML file with two keys:
+    recipe     path of a recipe, relative to the folder of STUDY
+    variants   {name of a variant: {recipe key: value}}, the keys that each variant changes
+Recipe keys on the command line apply to all variants. The table compares each variant with the first variant.
 
-Each training is stored in OUT/VARIANT/SEED, the table in OUT/table.md. Run the same command again to continue an
-interrupted study: finished trainings are kept, and an unfinished one is resumed. Other keys need another OUT.
+Each training is stored in OUT/VARIANT/SEED, the table in OUT/table.md. To continue an interrupted study, run the same
+command again: finished trainings are kept, and an unfinished training is resumed. If you change STUDY or the keys on
+the command line, choose another OUT.
 
-With ema_decay, each training is evaluated twice, with its last weights and with its averaged (EMA) weights. That shows
-the effect of averaging without another training, because averaging does not change the training itself.
+If ema_decay is set, each training is evaluated twice: with its last weights and with its averaged (EMA) weights. Both
+evaluations use the same training, because averaging does not change the training.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from ssd.config.schema import Config
 from ssd.errors import UserError, exit_cleanly
 
 SSD = Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"
-WEIGHTS = {"last": ["--use_ema", "false"], "averaged": []}  # {folder of the evaluation: options of eval.py}
+WEIGHTS = {"last": ["--use_ema", "false"], "averaged": []}  # {name of the evaluation folder: options of eval.py}
 
 
 @exit_cleanly
@@ -42,14 +45,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("study", type=Path, help="YAML file with a recipe and its variants")
-    parser.add_argument("out", type=Path, help="folder for trainings and the table")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the trainings [0 1 2]")
-    parser.add_argument("--table_only", action="store_true", help="print the table of existing results; do not train")
+    parser.add_argument("study", type=Path, help="YAML file with the keys recipe and variants")
+    parser.add_argument("out", type=Path, help="output folder for the trainings and the table")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds, a training each [0 1 2]")
+    parser.add_argument("--table_only", action="store_true", help="print the table of existing results, do not train")
     args, override_arguments = parser.parse_known_args()
     study = Study(args.study, args.out, override_arguments)
     if not args.table_only:
-        for seed in args.seeds:  # the outer loop, so that an interrupted study has results of every variant
+        for seed in args.seeds:  # outer loop over seeds, so that an interrupted study has results for every variant
             for name in study.variants:
                 study.run(name, seed)
     table = make_table({name: study.read_results(name, args.seeds) for name in study.variants})
@@ -61,8 +64,8 @@ def main() -> None:
 class Variant:
     """One variant of a recipe.
 
-    folder: contains recipe.yaml, and a folder for each seed
-    cfg: the variant's recipe with the keys of the command line
+    folder: folder of the variant's recipe.yaml, with a subfolder for each seed
+    cfg: Config of the variant, including the recipe keys of the command line
     """
 
     folder: Path
@@ -70,25 +73,27 @@ class Variant:
 
 
 class Study:
-    """The variants of a study file, their trainings and results.
+    """Variants of a study file, with methods to train, evaluate and compare the variants.
 
-    path: study file; out: folder of the trainings
-    override_arguments: recipe keys from the command line, ["--key", "value", …], for all variants
-    Raises UserError if the file is not a study, or a variant is not a valid recipe.
+    path: path of the study file
+    out: output folder for the trainings
+    override_arguments: recipe keys from the command line, ["--key", "value", …], which apply to all variants
+    Raises UserError if the study file has wrong keys or a variant is not a valid recipe.
     """
 
     def __init__(self, path: Path, out: Path, override_arguments: list[str]):
         content = read_recipe(path)
         for key in ("recipe", "variants"):
             if key not in content:
-                raise UserError(f"{path}: the key {key!r} is missing. A study has the keys recipe and variants.")
+                raise UserError(f"{path}: the key {key!r} is missing. Add {key!r} to the study.")
         for key in content:
             if key not in ("recipe", "variants"):
-                raise UserError(f"{path}: the key {key!r} is unknown. A study has only the keys recipe and variants.")
+                raise UserError(f"{path}: the key {key!r} is unknown. Use only the keys recipe and variants.")
         variants = content["variants"]
         if not isinstance(variants, dict) or not variants:
             raise UserError(
-                f"{path}: variants does not map names to recipe keys. Write it like `GIoU: {{box_loss: giou}}`."
+                f"{path}: variants is not a mapping from names to recipe keys. "
+                "Add an entry such as `GIoU: {box_loss: giou}` to variants."
             )
         self.override_arguments = override_arguments
         self.variants: dict[str, Variant] = {}
@@ -96,38 +101,49 @@ class Study:
         folders = {str(name): out / re.sub(r"[^\w.+-]", "_", str(name)) for name in variants}
         if len(set(folders.values())) < len(variants):
             raise UserError(
-                f"{path}: several of the variants {', '.join(sorted(folders))} would be stored in the same folder. "
-                "Rename them."
+                f"{path}: at least 2 of the variants {', '.join(sorted(folders))} would be stored in the same folder. "
+                "Choose variant names that differ in more than spaces and special characters."
             )
         new_recipes = [folder / "recipe.yaml" for folder in folders.values() if not (folder / "recipe.yaml").exists()]
         try:
             for (name, folder), keys in zip(folders.items(), variants.values()):
                 self.variants[name] = self._create_variant(folder, {"__BASE__": base, **(keys or {})})
         except UserError:
-            for recipe in new_recipes:  # otherwise they would not match the corrected study
+            for recipe in new_recipes:  # otherwise old recipes would conflict with the corrected study
                 recipe.unlink(missing_ok=True)
             raise
 
     def _create_variant(self, folder: Path, keys: dict[str, Any]) -> Variant:
-        """Write the recipe of a variant, or check that it is the one of the existing trainings. Raises UserError."""
+        """Write the recipe of a variant and load it. Keep an existing recipe, which must be identical.
+
+        folder: folder of the variant
+        keys: content of the recipe
+        Raises UserError if an existing recipe differs, or if the new recipe is invalid or uses early stopping.
+        """
         recipe = folder / "recipe.yaml"
         text = (
             f"# and {shlex.join(self.override_arguments)}\n{yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)}"
         )
         if recipe.exists() and recipe.read_text(encoding="utf-8") != text:
-            raise UserError(f"{recipe}: belongs to a study with other recipe keys. Choose another output folder.")
+            raise UserError(f"{recipe}: the existing recipe differs from the recipe in the study. Use another OUT.")
         folder.mkdir(parents=True, exist_ok=True)
         recipe.write_text(text, encoding="utf-8")
         cfg = load_config(recipe, parse_overrides(self.override_arguments))
         if cfg.early_stop_patience:
             raise UserError(
-                f"early_stop_patience: {cfg.early_stop_patience} may end the trainings of a study at different epochs, "
-                "which makes them incomparable. Remove the key."
+                f"early_stop_patience: {cfg.early_stop_patience} is not allowed in a study, because trainings of "
+                "different lengths are not comparable. Remove early_stop_patience from the recipe, the study and the "
+                "command line."
             )
         return Variant(folder, cfg)
 
     def run(self, name: str, seed: int) -> None:
-        """Train and evaluate a variant, as far as that is not done yet. Raises UserError if a command fails."""
+        """Train and evaluate a variant with one random seed. Finished trainings and evaluations are not repeated.
+
+        name: name of the variant
+        seed: random seed of the training
+        Raises UserError if train.py or eval.py fails.
+        """
         folder, cfg = self.variants[name].folder, self.variants[name].cfg
         run = folder / str(seed)
         recipe = folder / "recipe.yaml"
@@ -141,7 +157,12 @@ class Study:
                 run_script("eval.py", *arguments, *paths, *WEIGHTS[weights])
 
     def read_results(self, name: str, seeds: list[int]) -> dict[str, dict[int, dict[str, float]]]:
-        """Read the existing results of a variant: {"last" or "averaged": {seed: metrics}}."""
+        """Read the existing evaluation metrics of a variant.
+
+        name: name of the variant
+        seeds: random seeds of the trainings to read
+        Returns {"last" or "averaged": {seed: {name of a metric: value}}} without missing evaluations.
+        """
         results = {}
         for weights in WEIGHTS:
             paths = {seed: self.variants[name].folder / str(seed) / weights / "metrics.json" for seed in seeds}
@@ -152,11 +173,11 @@ class Study:
 
 
 def make_table(results: dict[str, dict[str, dict[int, dict[str, float]]]]) -> str:
-    """Make a Markdown table with a row for each variant and kind of weights.
+    """Return a Markdown table of AP, with one row for each variant and kind of weights.
 
-    results: {name of the variant: result of Study.read_results}
-    Differences are to the last weights of the first variant with the same seed, as mean and standard deviation over
-    seeds. AP is in points of 100.
+    results: {name of a variant: {"last" or "averaged": {seed: {name of a metric: value}}}}
+    AP is in percent, as mean and standard deviation over seeds. The column "difference" is the AP minus the AP of the
+    first variant's last weights with the same seed.
     """
     lines = ["| variant | seeds | AP | difference | AP50 | AP small, medium, large |", "|---|---|---|---|---|---|"]
     reference = next(iter(results.values()), {}).get("last", {})
@@ -180,21 +201,30 @@ def make_table(results: dict[str, dict[str, dict[int, dict[str, float]]]]) -> st
 
 
 def _format_points(values: list[float], sign: str = "", with_spread: bool = False) -> str:
-    """Format the mean of values in 0..1 as points of 100.
+    """Format the mean of AP values in percent.
 
-    sign: "+" to show the sign of differences; with_spread: add the standard deviation if there are several values
+    values: AP values in 0..1, or differences of AP values in -1..1; an AP of -1 means no ground-truth boxes
+    sign: "+" to print the sign of positive differences
+    with_spread: True to append the standard deviation if there are several values
     """
-    if not sign and min(values) < 0:  # COCO's -1: no ground-truth boxes of that size
+    if not sign and min(values) < 0:  # COCO's AP is -1 without ground-truth boxes of that size
         return "none"
     mean = f"{100 * statistics.fmean(values):{sign}.1f}"
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if with_spread and len(values) > 1 else mean
 
 
 def run_script(script: str, *arguments: object) -> None:
-    """Run a script of the project. Raises UserError if it fails; the script has printed the reason."""
+    """Run a script in a child process. Raises UserError if the script fails, after the script has printed the reason.
+
+    script: file name of the script in examples/det/ssd
+    arguments: command-line arguments of the script
+    """
     code = subprocess.run([sys.executable, str(SSD / script), *map(str, arguments)]).returncode
     if code:
-        raise UserError(f"{script}: failed with exit code {code}. Fix the error above and run the same command again.")
+        raise UserError(
+            f"{script}: failed with exit code {code}. Fix the error above, then run ablation.py again with the same "
+            "arguments."
+        )
 
 
 if __name__ == "__main__":

@@ -2,16 +2,18 @@
 
     python tools/anchors.py --config RECIPE --data_dir D [--output FOLDER] [--ratios 1,2,2,2,2,2] [--key value …]
 
-D is the output folder of create_data.py. Default boxes are fitted to the training split and evaluated on the validation
-split. Without a validation split, a fifth of the training images is held out for it. Images count as stretched to
-image_size, as in evaluation. Recall is the share of ground-truth boxes whose IoU with some anchor is above a threshold.
+D is the output folder of create_data.py. The default boxes are fitted to the training split and evaluated on the
+validation split. Without a validation split, a fifth of the training images is held out for the evaluation. Images are
+stretched to image_size, as in evaluation. Recall is the fraction of ground-truth boxes whose IoU with at least one
+anchor is above a threshold.
 
-The command prints recall, the lines to paste into the recipe, and the same as command-line options. It draws
-anchors.png in FOLDER, which is output_dir by default. If no better values are found, the recipe's values stay.
+The command prints recall and the fitted values, as lines for the recipe and as command-line options. The command also
+draws anchors.png in FOLDER, which is output_dir by default. If the search finds no better values, the command prints no
+values.
 
-The number of anchors stays the same, and with it cost and parameters, unless --ratios sets the number of aspect ratios
-of each level. A level has two anchors per aspect ratio, and two squares. Without --ratios, a first level without aspect
-ratios keeps its three anchors, one of fixed size and two that follow min_scale.
+The number of anchors and the model size do not change, unless --ratios sets the number of aspect ratios for each level.
+A level has two squares and two anchors per aspect ratio at each location. Without --ratios, a first level without
+aspect ratios keeps its three anchors: one anchor of fixed size, and two anchors whose size depends on min_scale.
 """
 
 from __future__ import annotations
@@ -40,13 +42,19 @@ from ssd.config.schema import Config
 from ssd.errors import UserError, exit_cleanly, os_reason
 
 OPTIONS = {
-    "output": {"help": "folder for anchors.png [output_dir]"},
-    "ratios": {"metavar": "N,N", "help": "number of aspect ratios of each level, 0 to 4 [the recipe's numbers]"},
+    "output": {"help": "output folder for anchors.png [output_dir of the recipe]"},
+    "ratios": {"metavar": "N,N", "help": "number of aspect ratios (0 to 4) for each feature level [as in the recipe]"},
 }
 
 
 def parse_ratios(text: str | None, num_levels: int) -> list[int] | None:
-    """Parse the value of --ratios to one number per level. Raises UserError."""
+    """Parse the value of --ratios into the number of aspect ratios for each feature level.
+
+    text: value of --ratios; None if the option is not set
+    num_levels: number of feature levels
+    Returns None if the option is not set.
+    Raises UserError if the value is not a list of `num_levels` numbers from 0 to 4.
+    """
     if text is None:
         return None
     numbers = [number.strip() for number in text.split(",")]
@@ -54,28 +62,30 @@ def parse_ratios(text: str | None, num_levels: int) -> list[int] | None:
         example = ",".join(["1", *["2"] * (num_levels - 1)])
         raise UserError(
             f"--ratios: {text!r} is not a list of {num_levels} numbers from 0 to 4, one for each level in `steps`. "
-            f"Write it like {example}."
+            f"Set, for example, --ratios {example}."
         )
     return [int(number) for number in numbers]
 
 
 def make_output_folder(path: Path) -> Path:
-    """Create a folder if it does not exist. Raises UserError."""
+    """Create a folder if the folder does not exist. Raises UserError if the folder cannot be created."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = os_reason(error)
-        raise UserError(f"{path}: cannot create the folder, {reason}. Choose another --output.") from None
+        raise UserError(f"{path}: the folder cannot be created ({reason}). Choose another --output.") from None
     return path
 
 
 def fit_and_report(
     splits: dict[str, GroundTruth], cfg: Config, ratios_per_level: Sequence[int] | None, figure_path: Path
 ) -> None:
-    """Fit default boxes to the first split, evaluate them on both, print the result and draw the figure.
+    """Fit default boxes to the first split, evaluate the boxes on both splits, print the results and draw the figure.
 
-    splits: {"train": …, "val": …}, or other names of two splits
-    ratios_per_level: number of aspect ratios of each level; None keeps the recipe's
+    splits: {name: ground truth} of two splits, for example {"train": …, "val": …}
+    cfg: Config of the recipe
+    ratios_per_level: number of aspect ratios for each feature level; None for the numbers in the recipe
+    figure_path: path of the PNG file to write
     """
     (fitted_name, fitted), (evaluated_name, evaluated) = splits.items()
     start = time.monotonic()
@@ -99,24 +109,24 @@ def fit_and_report(
     draw_figure(
         path=figure_path,
         title=f"Default boxes fitted to {len(fitted):,} ground-truth boxes of {fitted_name}, "
-        f"evaluated on {len(evaluated):,} of {evaluated_name}",
+        f"evaluated on {len(evaluated):,} ground-truth boxes of {evaluated_name}",
         ious=dict(zip(drawn, ious[evaluated_name])),
         sizes_hw=fitted.sizes_hw(cfg.image_size),
         shapes_hw={name: np.concatenate(anchor_shapes(anchors)) * cfg.image_size for name, anchors in drawn.items()},
         image_size=cfg.image_size,
         match_threshold=cfg.match_threshold,
     )
-    print(f"recipe: {summarize_anchors(before)}, input {cfg.image_size[1]}x{cfg.image_size[0]} pixels")
+    print(f"recipe: {summarize_anchors(before)}; network input {cfg.image_size[1]}x{cfg.image_size[0]} pixels")
     print(f"fitted to {summarize_split(fitted_name, fitted)} in {seconds:.1f} s")
     print(f"evaluated on {summarize_split(evaluated_name, evaluated)}\n")
     print(*recall_table(splits, ious, cfg), "", sep="\n")
     if settings is None:
-        print("no values were found that are better on both splits; keep those of the recipe")
+        print("The search found no values that are better on both splits. Keep the values of the recipe.")
     else:
         print_settings(settings, before, after)
     if ratios_per_level is None and cfg.box_sizes is None and not cfg.aspect_ratios[0]:
         all_fitted = ",".join(str(max(1, len(ratios))) for ratios in cfg.aspect_ratios)
-        print(f"the smallest box of the first level has a fixed size; --ratios {all_fitted} fits all boxes")
+        print(f"The smallest anchor of the first level has a fixed size. Set --ratios {all_fitted} to fit all anchors.")
     missed = explain_missed_boxes(
         split=evaluated_name, ground_truth=evaluated, best_ious=ious[evaluated_name][-1], anchors=after, cfg=cfg
     )
@@ -126,18 +136,23 @@ def fit_and_report(
 
 
 def print_settings(settings: AnchorSettings, before: Anchors, after: Anchors) -> None:
-    """Print the fitted values as recipe lines and as options, and their effect on trained detectors."""
+    """Print the fitted values as recipe lines and as command-line options, and explain why a new training is needed.
+
+    settings: fitted values
+    before: anchors of the recipe
+    after: anchors with the fitted values
+    """
     print("lines for the recipe:", *recipe_lines(settings), sep="\n")
-    print(f"\nthe same as options: {command_line_options(settings)}\n")
+    print(f"\nthe same values as command-line options: {command_line_options(settings)}\n")
     if before.num_per_location == after.num_per_location:
         print(
-            f"the number of anchors stays {len(after):,}. Train a detector with these values: checkpoints trained with "
-            "other anchors are rejected, and --pretrained_detector does not load their box predictors."
+            f"The number of anchors is {len(after):,}, as before. Train a new detector with these values. Checkpoints "
+            "of detectors with other anchors are rejected, and --pretrained_detector does not load their box heads."
         )
     else:
         print(
-            f"the number of anchors changes from {len(before):,} to {summarize_anchors(after)}. Train a detector with "
-            "these values: its heads have other numbers of channels than before."
+            f"The number of anchors changes from {len(before):,} to {summarize_anchors(after)}. Train a new detector "
+            "with these values, because the numbers of channels in the heads change too."
         )
 
 
@@ -146,12 +161,12 @@ def main() -> None:
     cfg, args = parse_recipe_and_options(__doc__, OPTIONS)
     if cfg.anchors != "default":
         raise UserError(
-            f"anchors: the boxes of {cfg.anchors} anchors are derived from `steps`, so there is nothing to fit. "
-            "Choose a recipe with `anchors: default`."
+            f"anchors: the sizes of {cfg.anchors} anchors are computed from `steps` and cannot be fitted. "
+            "Use a recipe with `anchors: default`."
         )
     ratios_per_level = parse_ratios(args.ratios, len(cfg.steps))
 
-    # Imports MindSpore, which takes seconds, so it comes after the checks of the command line.
+    # This import loads MindSpore, which takes seconds, so import after the checks of the command line.
     from anchor_fit.reading import read_train_and_val
 
     splits = read_train_and_val(Path(cfg.data_dir))

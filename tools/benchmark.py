@@ -1,16 +1,16 @@
-"""Measure the speed of each stage on this machine:
+"""Measure the speed of data loading, training, inference, NMS, evaluation or dataset conversion on this machine:
 
-    python tools/benchmark.py data    --config RECIPE --data_dir D    loader, beside only decoding the images
-    python tools/benchmark.py step    --config RECIPE                 training step, beside its kernels; compilation
-    python tools/benchmark.py infer   --config RECIPE                 network and NMS, from pixels to detections
-    python tools/benchmark.py nms                                     NMS, beside a NumPy loop over classes
-    python tools/benchmark.py eval    --config RECIPE --data_dir D    whole evaluation of a validation split
-    python tools/benchmark.py convert --data_path COCO --images 5000  create_data.py, beside a copy of the same files
+    python tools/benchmark.py data    --config RECIPE --data_dir D    data loader, compared with decoding alone
+    python tools/benchmark.py step    --config RECIPE                 training step, its kernels, and graph compilation
+    python tools/benchmark.py infer   --config RECIPE                 inference: network and NMS
+    python tools/benchmark.py nms                                     NMS, compared with a NumPy loop over classes
+    python tools/benchmark.py eval    --config RECIPE --data_dir D    evaluation of the validation split
+    python tools/benchmark.py convert --data_path COCO --images 5000  create_data.py, compared with a copy of the files
 
-Each case is measured --repeats times, in turn with the cases it is compared with, because the speed of a shared machine
-drifts. The command prints one JSON line per case: median, spread (minimum and maximum), all runs, settings, versions
-and machine. Recipe keys can be overridden as in train.py. Weights are random without --ckpt_path. Random weights give
-eval the largest number of detections, and do not change the other times.
+Each case is measured --repeats times. The runs of compared cases alternate, because the speed of a shared machine
+varies over time. The command prints one JSON line per case: median, spread (minimum and maximum), all runs, settings,
+versions and machine. Recipe keys can be overridden as in train.py. Without --ckpt_path, weights are random. With random
+weights, eval processes the maximum number of detections; the other stages are not affected.
 """
 
 from __future__ import annotations
@@ -31,21 +31,24 @@ from ssd.errors import UserError, exit_cleanly
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
-    """Parse the command line. Returns the options of this script, and the other arguments, which set recipe keys."""
+    """Parse the command line.
+
+    Returns the options of this script, and the remaining arguments, which set recipe keys.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("stage", choices=["data", "step", "infer", "nms", "eval", "convert"])
-    parser.add_argument("--config", help="recipe, a YAML file; required except for nms and convert")
+    parser.add_argument("--config", help="recipe, a YAML file; required for data, step, infer and eval")
     parser.add_argument("--repeats", type=int, default=5, help="number of runs of each case [5]")
-    parser.add_argument("--steps", type=int, default=8, help="step, infer: number of steps in a run [8]")
-    parser.add_argument("--data_path", type=Path, help="convert: dataset in COCO format whose images are repeated")
-    parser.add_argument("--images", type=int, default=5000, help="convert: number of images [5000]")
+    parser.add_argument("--steps", type=int, default=8, help="for step and infer: number of steps in a run [8]")
+    parser.add_argument("--data_path", type=Path, help="for convert: dataset in COCO format to repeat")
+    parser.add_argument("--images", type=int, default=5000, help="for convert: number of images to convert [5000]")
     return parser.parse_known_args()
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return properties of the machine that measured times depend on."""
+    """Return the CPU model, number of cores, memory in GiB and 1-minute load average of this machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -57,9 +60,9 @@ def describe_machine() -> dict[str, Any]:
 
 
 def installed_version(package: str) -> str | None:
-    """Return the version of a package, None if it is not installed.
+    """Return the version of a package, or None if the package is not installed.
 
-    simplejpeg is optional, and OpenCV may be installed as another package.
+    simplejpeg is optional, and OpenCV may be installed from a package with another name.
     """
     try:
         return version(package)
@@ -68,7 +71,7 @@ def installed_version(package: str) -> str | None:
 
 
 def print_case(case: Case, machine: dict[str, Any]) -> None:
-    """Print a case as one JSON line."""
+    """Print the results of a case as one JSON line. machine: properties of the machine to include"""
     packages = ("mindspore", "mindcv", "numpy", "opencv-python-headless", "simplejpeg")
     line = {
         "case": case.name,
@@ -85,12 +88,17 @@ def print_case(case: Case, machine: dict[str, Any]) -> None:
 
 
 def measure_recipe(args: argparse.Namespace, override_arguments: list[str]) -> list[Case]:
-    """Measure a stage that needs a recipe. Raises UserError."""
+    """Measure one of the stages data, step, infer and eval, which need a recipe.
+
+    args: options of this script
+    override_arguments: command-line arguments that set recipe keys, ["--key", "value", …]
+    Raises UserError if --config is missing or the recipe is not valid.
+    """
     if args.config is None:
-        raise UserError(f"--config: missing, and {args.stage} needs a recipe. Give the path of a YAML file.")
+        raise UserError(f"--config: {args.stage} needs a recipe, but the option is not set. Set --config to a recipe.")
     overrides = parse_overrides(override_arguments)
     cfg = load_config(args.config, overrides)
-    # The modules import MindSpore, which takes seconds.
+    # These imports load MindSpore, which takes seconds, so import only the module of the stage.
     if args.stage == "data":
         from benchmarks.data import measure_data
 
@@ -118,18 +126,21 @@ def main() -> None:
     machine = describe_machine()
     for name in ("repeats", "steps", "images"):
         if getattr(args, name) < 1:
-            raise UserError(f"--{name}: {getattr(args, name)} is too small. Give a number of at least 1.")
+            raise UserError(f"--{name}: {getattr(args, name)} is less than 1. Set --{name} to at least 1.")
     if args.stage == "convert":
         from benchmarks.convert import measure_convert
 
         if override_arguments or args.data_path is None:
-            raise UserError("command line: convert needs --data_path, and takes no recipe keys. See --help.")
+            raise UserError(
+                "command line: convert needs --data_path and takes no recipe keys. Set --data_path, and remove recipe "
+                "keys."
+            )
         cases = measure_convert(args.data_path, args.images, args.repeats)
     elif args.stage == "nms":
         from benchmarks.nms import measure_nms
 
         if override_arguments:
-            raise UserError("command line: nms takes no recipe keys. Set only --repeats.")
+            raise UserError("command line: nms takes no recipe keys. Remove all options except --repeats.")
         cases = measure_nms(args.repeats)
     else:
         cases = measure_recipe(args, override_arguments)

@@ -1,4 +1,4 @@
-"""Convert PyTorch weights into a MindSpore checkpoint, and verify it against its source:
+"""Convert PyTorch weights into a MindSpore checkpoint, and verify the checkpoint against the PyTorch weights:
 
     python tools/convert_weights.py --config RECIPE --input SOURCE --output OUT.ckpt [--overwrite] [--key value …]
 
@@ -7,9 +7,10 @@ state dict of a resnet*, mobilenet_v2 or mobilenet_v3       backbone_ckpt_path o
 from torchvision or timm
 NVIDIA's SSD300 checkpoint, or uvipen's SSD.pth             ckpt_path of ssd_resnet50, the only RECIPE for them
 
-The format is recognised by the parameter names in SOURCE. A .safetensors file needs no PyTorch. Other files need it
-(pip install -e .[torch]), and code in them is never run. Weights that detectors do not use are listed with the reason.
-If any source or target parameter is unmatched, the command lists them all and writes nothing.
+The format is recognized by the parameter names in SOURCE. A .safetensors file is read without PyTorch. Other files need
+PyTorch (pip install -e .[torch]); code in these files is never run. Weights that detectors do not use are listed with
+the reason. If any PyTorch or MindSpore parameter is unmatched, the command lists all unmatched parameters and writes no
+checkpoint.
 """
 
 from __future__ import annotations
@@ -25,63 +26,73 @@ if TYPE_CHECKING:
     from weight_conversion.conversion import Conversion
 
 OPTIONS: dict[str, dict] = {
-    "input": {"type": Path, "required": True, "help": "state dict: a .safetensors file, or one written by torch.save"},
-    "output": {"type": Path, "required": True, "help": "checkpoint to write, a .ckpt file"},
+    "input": {"type": Path, "required": True, "help": "state dict: .safetensors file, or file written by torch.save"},
+    "output": {"type": Path, "required": True, "help": "path of the .ckpt file to write"},
     "overwrite": {"action": "store_true", "help": "replace the output file if it exists"},
 }
 
 
 def print_names(title: str, names: list[str]) -> None:
+    """Print a title, and a list of parameter names wrapped to lines of 118 characters."""
     print(f"{title}:")
-    # Do not break names at hyphens, so that they can be searched for.
+    # Do not break names at hyphens, so that a text search finds the names.
     print(textwrap.fill(", ".join(names), 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
 
 
 def check_output_path(path: Path, overwrite: bool) -> None:
+    """Raise UserError if the path does not end in .ckpt, or if the file exists and `overwrite` is False."""
     if path.suffix != ".ckpt":
-        raise UserError(f"--output: {path} does not end in .ckpt. Add the ending.")
+        raise UserError(f"--output: {path} does not end in .ckpt. Add the suffix .ckpt to --output.")
     if path.exists() and not overwrite:
-        raise UserError(f"--output: {path} exists already. Add --overwrite to replace it, or choose another file.")
+        raise UserError(f"--output: {path} already exists. Set --overwrite to replace the file, or change --output.")
 
 
 def check_complete(conversion: Conversion, path: Path) -> None:
-    """Raise UserError if a source or target parameter is unmatched, or if shapes or types differ.
+    """Raise UserError if a PyTorch or MindSpore parameter is unmatched, or if a shape or dtype differs.
 
-    path: file of the state dict
+    conversion: result of the conversion
+    path: path of the PyTorch state dict, for messages
+    All unmatched names are printed first.
     """
     unexpected, missing, mismatched = conversion.unexpected, conversion.missing, conversion.mismatched
     if unexpected:
-        print_names(f"{count_noun(len(unexpected), 'name')} of {path} without a MindSpore parameter", unexpected)
+        print_names(f"{count_noun(len(unexpected), 'name')} in {path} without a MindSpore parameter", unexpected)
     if missing:
-        print_names(f"{count_noun(len(missing), 'MindSpore parameter')} without a value in {path}", missing)
+        print_names(f"{count_noun(len(missing), 'MindSpore parameter')} missing in {path}", missing)
     if unexpected or missing:
         raise UserError(
-            f"{path}: {count_noun(len(unexpected), 'name')} without a MindSpore parameter, "
-            f"{count_noun(len(missing), 'MindSpore parameter')} without a value. Use the recipe of the same network."
+            f"{path}: {count_noun(len(unexpected), 'name')} and {count_noun(len(missing), 'MindSpore parameter')} are "
+            "unmatched. Set --config to a recipe with the same network."
         )
     if mismatched:
         raise UserError(
-            f"{path}: {mismatched[0]} ({count_noun(len(mismatched), 'mismatched parameter')}). "
-            "Use the recipe of the same network and the same number of classes."
+            f"{path}: {mismatched[0]} ({count_noun(len(mismatched), 'mismatched parameter')} in total). "
+            "Set --config to a recipe with the same network and number of classes."
         )
 
 
 def check_class_names(in_file: tuple[str, ...] | None, in_recipe: tuple[str, ...] | None, path: Path) -> None:
-    """Raise UserError if both the state dict and the recipe name their classes, but not the same in the same order."""
+    """Raise UserError if the class names in the state dict differ from those in the recipe, or have another order.
+
+    in_file: class names in the state dict, background first; None if the state dict contains no class names
+    in_recipe: class names of the recipe, background first; None if the recipe has no class names
+    path: path of the PyTorch state dict, for messages
+    """
     if in_file is None or in_recipe is None or in_file == in_recipe:
         return
-    advice = "Set --data_dir to the data that the weights were trained on, or --classes to its class names."
+    advice = "Set --data_dir to the dataset of the trained weights, or --classes to the class names in the file."
     for index, (name, recipe_name) in enumerate(zip(in_file, in_recipe)):
         if name != recipe_name:
-            raise UserError(f"{path}: class {index} is {name!r} here, but {recipe_name!r} in the recipe. {advice}")
+            raise UserError(f"{path}: class {index} is {name!r}, but {recipe_name!r} in the recipe. {advice}")
     raise UserError(
-        f"{path}: {count_noun(len(in_file), 'class name')} here, but {len(in_recipe)} in the recipe. {advice}"
+        f"{path}: the file has {count_noun(len(in_file), 'class name')}, but the recipe has {len(in_recipe)}. {advice}"
     )
 
 
 def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
-    """Print how the converted network differs from the PyTorch network.
+    """Print the differences between the converted MindSpore network and the PyTorch network.
 
+    conversion: result of the conversion
     asymmetric_layers: names of strided backbone layers that MindCV pads on one side only
     """
     if conversion.variance_shifts:
@@ -89,14 +100,14 @@ def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
         variances = count_noun(len(conversion.variance_shifts), "variance")
         print(
             f"note: {shift:g} was added to {variances}, because BatchNorm's epsilon is "
-            f"{conversion.format.batch_norm_epsilon:g} in PyTorch. Outputs are the same in inference; in training, "
-            "variances come from the batch."
+            f"{conversion.format.batch_norm_epsilon:g} in PyTorch and different in MindSpore. Inference computes the "
+            "same outputs as PyTorch. Training outputs differ slightly, because training uses the batch variances."
         )
     if asymmetric_layers:
         print(
             f"note: MindCV pads one side of {count_noun(len(asymmetric_layers), 'strided layer')} (the first is "
-            f"{asymmetric_layers[0]}) and PyTorch both sides, so features differ. Set backbone_padding: torch in the "
-            "recipe to get PyTorch's features."
+            f"{asymmetric_layers[0]}), but PyTorch pads both sides, so features differ. To get the same features as "
+            "PyTorch, set backbone_padding: torch in the recipe."
         )
     if conversion.format.note:
         print(f"note: {conversion.format.note}")
@@ -109,7 +120,7 @@ def main() -> None:
 
     from weight_conversion.state_dict import read_state_dict
 
-    state_dict = read_state_dict(options.input)  # before the imports below, which take seconds
+    state_dict = read_state_dict(options.input)  # before the next imports, which take seconds
 
     from ssd.config.schema import model_metadata
     from ssd.models.detector import create_detector
@@ -128,7 +139,7 @@ def main() -> None:
         check_class_names(state_dict.class_names, cfg.classes, options.input)
     net = create_detector(cfg)
     conversion = convert(state_dict, detector_target(cfg, net) if whole_detector else backbone_target(cfg))
-    print(f"{options.input}: {count_noun(len(state_dict.arrays), 'array')}, recognised as {conversion.format.source}")
+    print(f"{options.input}: {count_noun(len(state_dict.arrays), 'array')} in the format of {conversion.format.source}")
     for reason, names in conversion.ignored.items():
         print_names(f"ignored {count_noun(len(names), 'name')} ({reason})", names)
     check_complete(conversion, options.input)
@@ -144,10 +155,10 @@ def main() -> None:
     num_values = sum(value.size for value in conversion.values.values())
     num_reordered = len(conversion.format.channel_orders)
     parameters = count_noun(num_parameters, "parameter")
-    print(f"converted {parameters}: {num_values:,} values, channels of {num_reordered} reordered")
-    rounded = f", {num_shifted} up to the rounding of the shifted variances" if num_shifted else ""
-    print(f"read back and loaded: {num_parameters - num_shifted} equal the source bit for bit{rounded}")
-    print(f"use it: --{'ckpt_path' if whole_detector else 'backbone_ckpt_path'} {options.output}")
+    print(f"converted {parameters} with {num_values:,} values; {num_reordered} with reordered channels")
+    rounded = f"; {count_noun(num_shifted, 'shifted variance')} may differ by float32 rounding" if num_shifted else ""
+    print(f"verified: of {parameters}, {num_parameters - num_shifted} equal the PyTorch values bit for bit{rounded}")
+    print(f"to use the checkpoint, set --{'ckpt_path' if whole_detector else 'backbone_ckpt_path'} {options.output}")
 
 
 if __name__ == "__main__":

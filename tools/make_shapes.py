@@ -1,13 +1,13 @@
-"""Create a COCO-format detection data set of drawn shapes, the same files for the same seed:
+"""Create a detection dataset of drawn shapes in COCO format. The same seed creates the same files:
 
     python tools/make_shapes.py OUT [--train 800] [--val 200] [--size 320] [--seed 0] [--overwrite]
 
-It writes OUT/{train2017,val2017}/*.jpg and OUT/annotations/instances_{train2017,val2017}.json. Each of the six classes
-has its outline and its range of hues; shade, texture and background are random.
+The command writes OUT/{train2017,val2017}/*.jpg and OUT/annotations/instances_{train2017,val2017}.json. Each of the six
+classes has its own outline and range of hues. Shade, texture and background are random.
 
-Pixel coordinates are those of COCO: x = 0 is the left edge of the first pixel, so a shape that covers pixel columns
-3 to 7 has x = 3 and w = 5. The annotations of an image are in drawing order: later shapes cover earlier ones. Every box
-encloses the whole shape, hidden parts included.
+Pixel coordinates follow the COCO convention: x = 0 is the left edge of the first pixel. For example, a shape that
+covers the pixel columns 3 to 7 has x = 3 and w = 5. The annotations of an image are in drawing order, and later shapes
+cover earlier shapes. Every box encloses the whole shape, including hidden parts.
 """
 
 from __future__ import annotations
@@ -25,23 +25,28 @@ from shape_drawing import Shape, draw_scene
 from ssd.errors import UserError, exit_cleanly, os_reason
 from ssd.runtime.atomic_write import replace_folder
 
-# With gaps and not from 1, so that code which confuses category ids with class indices fails at once.
+# Category ids are not consecutive, so that code that confuses category ids with class indices fails immediately.
 CATEGORY_IDS = {"circle": 2, "square": 5, "triangle": 7, "star": 11, "ring": 18, "cross": 34}
 SPLITS = ("train2017", "val2017")
-DESCRIPTION = "Drawn shapes for object detection"  # at the start of annotation files; --overwrite recognises it
+DESCRIPTION = "Drawn shapes for object detection"  # in annotation files, where --overwrite checks for this text
 
 MIN_OBJECTS, MAX_OBJECTS = 3, 12
-EMPTY_EVERY = 50  # the 50th, 100th, … image of a split has no object: 2 % negatives
+EMPTY_EVERY = 50  # the 50th, 100th, … image of a split has no objects (2 % of the images)
 JPEG_QUALITY = 92
 ARGUMENT_RANGES = {"train": (1, 10**6), "val": (0, 10**6), "size": (64, 4096), "seed": (0, 2**63 - 1)}
 
 
 def draw_image(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, list[Shape]]:
-    """Draw one image of a split. It depends on these arguments alone, not on the number of images.
+    """Draw one image of a split.
 
-    index: position in the split, from 0; size: image side in pixels
+    seed: random seed of the dataset
+    split: name of the split, "train2017" or "val2017"
+    index: index of the image in the split, from 0
+    size: height and width of the image in pixels
+    Returns the image (size, size, 3) uint8 BGR, and the shapes in drawing order. The image depends only on these
+    arguments, not on the number of images.
     """
-    # The seed is last: it alone may need more than one 32-bit word, which would shift the words after it.
+    # The seed comes last, because a large seed becomes two 32-bit words, which would shift later numbers.
     rng = np.random.default_rng([SPLITS.index(split), index, seed])
     is_empty = index % EMPTY_EVERY == EMPTY_EVERY - 1
     num_objects = 0 if is_empty else int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
@@ -49,9 +54,14 @@ def draw_image(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray
 
 
 def coco_annotation(shape: Shape, annotation_id: int, image_id: int) -> dict:
-    """Return the COCO annotation of a shape, with coordinates in pixels, rounded to 0.01."""
+    """Return the COCO annotation of a shape, with coordinates in pixels, rounded to 0.01.
+
+    shape: drawn shape
+    annotation_id: id of the annotation, unique in the dataset
+    image_id: id of the image that contains the shape
+    """
     x, y, w, h = shape.box_xywh
-    left, top, right, bottom = (round(value, 2) for value in (x, y, x + w, y + h))  # rounded corners stay in the image
+    left, top, right, bottom = (round(value, 2) for value in (x, y, x + w, y + h))  # the rounded box stays in the image
     return {
         "id": annotation_id,
         "image_id": image_id,
@@ -72,9 +82,15 @@ def write_split(
     image_ids: Iterator[int],
     annotation_ids: Iterator[int],
 ) -> int:
-    """Write the images and the annotation file of one split. Returns the number of objects.
+    """Write the images and the annotation file of one split, and return the number of objects.
 
-    root: folder of the data set; image_ids, annotation_ids: the ids to use, in this order
+    root: folder of the dataset
+    split: name of the split, "train2017" or "val2017"
+    num_images: number of images to write
+    size: height and width of the images in pixels
+    seed: random seed of the dataset
+    image_ids: iterator of new image ids
+    annotation_ids: iterator of new annotation ids
     """
     images, annotations = [], []
     (root / split).mkdir(parents=True)
@@ -99,24 +115,28 @@ def write_split(
 
 
 def check_numbers(**arguments: int) -> None:
-    """Raise UserError for an argument out of its range. arguments: train, val, size, seed"""
+    """Raise UserError if an argument is not an integer in its range. arguments: train, val, size and seed"""
     for name, value in arguments.items():
         low, high = ARGUMENT_RANGES[name]
         if not isinstance(value, int) or not low <= value <= high:
-            raise UserError(f"--{name}: {value!r} is not a whole number from {low} to {high}. Choose another number.")
+            raise UserError(f"--{name}: {value!r} is not an integer from {low} to {high}. Choose another --{name}.")
 
 
 def check_output_folder(out: Path, overwrite: bool) -> None:
-    """Raise UserError unless `out` is new, empty or, with overwrite, a data set of this tool and nothing else."""
+    """Raise UserError if the output folder contains files that must not be replaced.
+
+    out: output folder, which may be missing or empty
+    overwrite: True if the folder may also be a dataset that this tool has created, without other files
+    """
     nearest = next(path for path in (out, *out.parents) if path.exists())
     if not nearest.is_dir():
-        raise UserError(f"{nearest}: this is a file, not a folder. Choose another OUT.")
+        raise UserError(f"{nearest}: this path is a file and not a folder. Choose another OUT.")
     names = {path.name for path in out.iterdir()} if out.exists() else set()
     if not names:
         return
     if not overwrite:
-        raise UserError(f"{out}: this folder is not empty. Add --overwrite to replace it, or choose another OUT.")
-    # COCO itself has the same names, so compare the first bytes of the annotation file, too.
+        raise UserError(f"{out}: the folder is not empty. Set --overwrite to replace the folder, or change OUT.")
+    # COCO has the same file names, so compare the first bytes of the annotation file too.
     annotation_file = out / "annotations" / "instances_train2017.json"
     expected = json.dumps({"info": {"description": DESCRIPTION}})[:-2].encode()
     is_data_set = (out / "train2017").is_dir() and annotation_file.is_file()
@@ -125,24 +145,29 @@ def check_output_folder(out: Path, overwrite: bool) -> None:
             is_data_set = file.read(len(expected)) == expected
     if not is_data_set or names - {"annotations", *SPLITS}:
         raise UserError(
-            f"{out}: --overwrite replaces only a data set made by this tool, but the folder holds "
-            f"{', '.join(sorted(names))[:60]}. Remove it by hand, or choose another OUT."
+            f"{out}: --overwrite replaces only datasets created by make_shapes.py, but the folder contains "
+            f"{', '.join(sorted(names))[:60]}. Delete the folder manually, or choose another OUT."
         )
 
 
 def make_shapes(
     out: str | Path, train: int = 800, val: int = 200, size: int = 320, seed: int = 0, overwrite: bool = False
 ) -> int:
-    """Write the data set to the folder `out`. Returns its number of objects.
+    """Write the dataset to the folder `out`, and return the number of objects.
 
-    train, val: numbers of images; size: image side in pixels; overwrite: replace a data set made by this tool
-    Nothing appears at `out` before all of it is written. Raises UserError, OSError.
+    out: folder to create; the folder appears only after all files have been written
+    train: number of training images
+    val: number of validation images
+    size: height and width of the images in pixels
+    seed: random seed
+    overwrite: True to replace a dataset that this tool has created
+    Raises UserError if an argument is out of range or the folder must not be replaced, OSError if writing fails.
     """
     check_numbers(train=train, val=val, size=size, seed=seed)
     out = Path(out).resolve()
     check_output_folder(out, overwrite)
     with replace_folder(out) as folder:
-        image_ids, annotation_ids = count(1), count(1)  # shared by both splits, so that no id occurs twice
+        image_ids, annotation_ids = count(1), count(1)  # shared by both splits, so that all ids are unique
         num_objects = 0
         for split, num_images in zip(SPLITS, (train, val)):
             num_objects += write_split(
@@ -154,24 +179,24 @@ def make_shapes(
                 image_ids=image_ids,
                 annotation_ids=annotation_ids,
             )
-        check_output_folder(out, overwrite)  # again, because another process may have filled the folder meanwhile
+        check_output_folder(out, overwrite)  # again, because another process may have written files
     return num_objects
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Create a COCO-format detection data set of drawn shapes.")
-    parser.add_argument("out", metavar="OUT", help="folder to create")
+    parser = argparse.ArgumentParser(description="Create a detection dataset of drawn shapes in COCO format.")
+    parser.add_argument("out", metavar="OUT", help="output folder to create")
     parser.add_argument("--train", type=int, default=800, help="number of training images (default: %(default)s)")
     parser.add_argument("--val", type=int, default=200, help="number of validation images (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=320, help="image side in pixels (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same files (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a data set that this tool made")
+    parser.add_argument("--size", type=int, default=320, help="image height and width in pixels (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a dataset that this tool has created")
     args = parser.parse_args(argv)
     try:
         num_objects = make_shapes(**vars(args))
     except OSError as error:
-        raise UserError(f"{args.out}: cannot be written: {os_reason(error)}. Choose another OUT.") from None
+        raise UserError(f"{args.out}: the dataset cannot be written ({os_reason(error)}). Change OUT.") from None
     num_images = f"{args.train} training and {args.val} validation images"
     print(f"{args.out}: {num_images}, {num_objects} objects of {len(CATEGORY_IDS)} classes")
 

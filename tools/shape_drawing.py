@@ -1,6 +1,6 @@
-"""Draw backgrounds, and shapes with exact outlines, for make_shapes.py.
+"""Draw random images of shapes with exact outlines, for make_shapes.py.
 
-Coordinates are x, y in pixels; x = 0 is the left edge of the first pixel.
+Coordinates are (x, y) in pixels. x = 0 is the left edge of the first pixel column, y = 0 the top edge of the first row.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# Hue of each class in degrees. Each shape has a random hue up to HUE_SPREAD away. Backgrounds have all hues.
+# {class name: hue in degrees}. Each shape gets a random hue within HUE_SPREAD degrees. Backgrounds contain all hues.
 HUES = {"circle": 0, "square": 60, "triangle": 120, "star": 180, "ring": 240, "cross": 300}
 HUE_SPREAD = 15
-LONG_SIDE_RANGE = (0.05, 0.60)  # longer side of a box, as a fraction of the image side
-MIN_LONG_SIDE = 12  # pixels; a smaller star looks like a circle. It matters for images smaller than 240 pixels.
-MAX_OCCLUSION = 0.35  # fraction of a shape's pixels that all later shapes together may cover
-MAX_ANGLE = math.radians(20)  # a square rotated by 45 degrees would look like another class, a diamond
-MAX_STRETCH = 1.2
-SUPERSAMPLE = 8  # samples per pixel and axis; cv2.fillPoly is exact to about one sample
-MIN_CONTRAST = 100  # Euclidean BGR distance between a shape and the pixels under it
+LONG_SIDE_RANGE = (0.05, 0.60)  # minimum and maximum of a box's longer side, as a fraction of the image side
+MIN_LONG_SIDE = 12  # in pixels, because smaller stars look like circles; takes effect for images below 240 pixels
+MAX_OCCLUSION = 0.35  # maximum fraction of a shape's pixels that all later shapes together may cover
+MAX_ANGLE = math.radians(20)  # in radians, small because a square rotated by 45 degrees looks like a diamond
+MAX_STRETCH = 1.2  # maximum stretch factor along x; the minimum is 1 / MAX_STRETCH
+SUPERSAMPLE = 8  # samples per pixel and axis, because cv2.fillPoly has an error of about one sample
+MIN_CONTRAST = 100  # minimum Euclidean BGR distance between a shape and the pixels under the shape
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One drawn object.
+    """Class and outline of one drawn object.
 
     name: class name
-    outline: (P, 2) float64, x, y in pixels; a ring is one outline with a slit of zero width
+    outline: (P, 2) float64 polygon vertices (x, y) in pixels; a ring is a single polygon with a slit of zero width
     """
 
     name: str
@@ -36,31 +36,33 @@ class Shape:
 
     @property
     def box_xywh(self) -> tuple[float, float, float, float]:
-        """Bounding box of the outline: x, y, width, height in pixels."""
+        """Return the bounding box (x, y, width, height) of the outline in pixels."""
         (x1, y1), (x2, y2) = self.outline.min(axis=0), self.outline.max(axis=0)
         return float(x1), float(y1), float(x2 - x1), float(y2 - y1)
 
     @property
     def area(self) -> float:
-        """Area inside the outline in square pixels, by the shoelace formula. The hole of a ring is not part of it."""
+        """Return the area inside the outline in square pixels, by the shoelace formula. A ring's hole is excluded."""
         x, y = self.outline.T
         return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
 def unit_outline(name: str) -> np.ndarray:
-    """Return the upright outline of a class around the origin: (P, 2) float64, y down.
+    """Return the unrotated outline of a class, centered at the origin.
 
-    Raises KeyError for an unknown name.
+    name: class name
+    Returns (P, 2) float64 polygon vertices (x, y), about -1..1; y increases downwards.
+    Raises KeyError if the class name is unknown.
     """
 
     def polar(radii: float | np.ndarray, turns: np.ndarray) -> np.ndarray:
-        """Return points at the given radii and angles; angles in full turns, clockwise from the top."""
+        """Return points in polar coordinates. turns: angles in full turns, clockwise from the top"""
         angles = 2 * np.pi * turns - np.pi / 2
         return np.asarray(radii)[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
-    circle = polar(1.0, np.arange(97) / 96)  # the last point repeats the first; 0.0005 radii off a true circle
+    circle = polar(1.0, np.arange(97) / 96)  # the last point equals the first; maximum error 0.0005 of the radius
     arm = 0.36
-    corner = np.array([[arm, -1], [arm, -arm], [1, -arm]])  # a quarter of the cross, rotated three times below
+    corner = np.array([[arm, -1], [arm, -arm], [1, -arm]])  # a quarter of the cross; rotated three times below
     outlines = {
         "circle": circle[:-1],
         "square": np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]),
@@ -81,10 +83,12 @@ def place_outline(
 ) -> np.ndarray:
     """Stretch, rotate, scale and move an outline.
 
-    unit: (P, 2) outline around the origin
-    long_side: longer side of the bounding box, in pixels
-    angle: in radians; stretch: factor on x before the rotation
-    corner_xy: top left corner of the bounding box, in pixels
+    unit: (P, 2) polygon vertices (x, y) of an outline centered at the origin
+    long_side: longer side of the bounding box in pixels
+    angle: angle of the rotation in radians
+    stretch: factor for x before the rotation
+    corner_xy: top left corner (x, y) of the bounding box in pixels
+    Returns (P, 2) polygon vertices (x, y) in pixels.
     """
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     points = (unit * [stretch, 1.0]) @ rotation.T
@@ -93,15 +97,18 @@ def place_outline(
 
 
 def coverage(outline: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """Compute the anti-aliased mask of an outline that lies inside the image.
+    """Compute the anti-aliased mask of an outline.
 
-    Returns (h, w) float32 in 0..1, the covered part of each pixel, and the (rows, columns) of the image it covers.
+    outline: (P, 2) polygon vertices (x, y) in pixels, inside the image
+    Returns
+        mask: (h, w) float32, covered fraction 0..1 of each pixel in the bounding box of the outline
+        region: (rows, columns) slices of the bounding box in the image
     """
-    # Without 1e-6, a rounding error in the last bit could add a pixel outside the image.
+    # Without the tolerance 1e-6, a rounding error in the last bit could add a pixel outside the image.
     x1, y1 = np.floor(outline.min(axis=0) + 1e-6).astype(int)
     x2, y2 = np.ceil(outline.max(axis=0) - 1e-6).astype(int)
-    # OpenCV's coordinates are 0 at the centre of the first sample, ours at its left edge: subtract half a sample.
-    # fillPoly takes integers with 8 fractional bits: multiply by 256.
+    # Subtract half a sample, because x = 0 is the center of the first sample in OpenCV, but its left edge here.
+    # Multiply by 256, because fillPoly takes integers with 8 fractional bits.
     samples = ((outline - [x1, y1]) * SUPERSAMPLE - 0.5) * 256
     mask = np.zeros(((y2 - y1) * SUPERSAMPLE, (x2 - x1) * SUPERSAMPLE), np.uint8)
     cv2.fillPoly(mask, [np.round(samples).astype(np.int32)], 255, shift=8)
@@ -110,7 +117,12 @@ def coverage(outline: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
 
 
 def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Draw soft colour blobs, stripes, checkerboards, noise and thin lines. Returns (size, size, 3) uint8, BGR."""
+    """Draw a background of soft color blobs, stripes, checkerboards, noise and thin lines.
+
+    rng: random number generator
+    size: height and width of the image in pixels
+    Returns (size, size, 3) uint8 BGR.
+    """
     blobs = rng.uniform(40, 215) + rng.uniform(-55, 55, (rng.integers(2, 6), rng.integers(2, 6), 3))
     image = cv2.resize(blobs.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
 
@@ -121,7 +133,7 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     texture = rng.uniform(0, 16) * np.sin(along * (2 * np.pi / rng.uniform(size / 50, size / 5)))
     frequency = np.pi / rng.uniform(size / 64, size / 16)
     checkerboard = np.sign(np.sin(along * frequency) * np.sin(across * frequency))
-    # Checkerboards fade at their borders: with sharp borders, they would be unlabelled squares.
+    # Checkerboards fade at their borders, because a checkerboard with sharp borders would be an unlabeled square.
     opacity = cv2.resize(rng.uniform(-2, 2, (4, 4)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     texture += rng.uniform(0, 20) * np.clip(opacity, 0, 1) * checkerboard
     texture += rng.uniform(2, 12) * rng.standard_normal((size, size), dtype=np.float32)
@@ -135,11 +147,13 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def contrasting_colour(rng: np.random.Generator, background: np.ndarray, hue: float) -> np.ndarray:
-    """Choose a colour near `hue` that differs from at least 90 % of the background pixels by MIN_CONTRAST.
+    """Choose a random color near a hue, at least MIN_CONTRAST away from 90 % of the background pixels.
 
-    If none of 32 random colours does, the one with the highest contrast is chosen.
-    background: (N, 3) uint8, BGR; hue: in degrees
-    Returns (3,) float32, BGR.
+    rng: random number generator
+    background: (N, 3) uint8 BGR colors of the background pixels
+    hue: hue of the class in degrees
+    Returns (3,) float32 BGR in 0..255. If none of 32 random colors has enough contrast, the color with the highest
+    contrast is returned.
     """
     hues = (hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD, 32)) % 360
     colours = np.stack([hues, rng.uniform(0.6, 1, 32), rng.uniform(0.35, 1, 32)], axis=-1).astype(np.float32)
@@ -153,9 +167,12 @@ def contrasting_colour(rng: np.random.Generator, background: np.ndarray, hue: fl
 def paint(
     image: np.ndarray, outline: np.ndarray, colour: np.ndarray | tuple[int, int, int], rng: np.random.Generator
 ) -> None:
-    """Fill an outline in place with a slightly shaded and noisy colour.
+    """Fill an outline in the image, in place, with a slightly shaded and noisy color.
 
-    image: (H, W, 3) uint8, BGR; outline: (P, 2), inside the image; colour: BGR, 0..255
+    image: (H, W, 3) uint8 BGR
+    outline: (P, 2) polygon vertices (x, y) in pixels, inside the image
+    colour: (3,) BGR in 0..255
+    rng: random number generator
     """
     alpha, region = coverage(outline)
     shade = cv2.resize(rng.uniform(-14, 14, (2, 2)).astype(np.float32), alpha.shape[::-1])
@@ -166,9 +183,10 @@ def paint(
 
 
 def random_shape(rng: np.random.Generator, size: int) -> Shape:
-    """Draw a shape of random class, size (log-uniform), angle and position, entirely inside the image.
+    """Sample a shape of random class, size (log-uniform), stretch, angle and position, completely inside the image.
 
-    size: image side in pixels
+    rng: random number generator
+    size: height and width of the image in pixels
     """
     name = list(HUES)[rng.integers(len(HUES))]
     shortest, longest = max(LONG_SIDE_RANGE[0] * size, MIN_LONG_SIDE), LONG_SIDE_RANGE[1] * size
@@ -180,15 +198,19 @@ def random_shape(rng: np.random.Generator, size: int) -> Shape:
 
 
 def draw_scene(rng: np.random.Generator, size: int, num_objects: int) -> tuple[np.ndarray, list[Shape]]:
-    """Draw a background with up to `num_objects` shapes on it.
+    """Draw a background and up to `num_objects` random shapes.
 
-    After ten positions that would hide too much of an earlier shape, a shape is skipped. The first is never skipped.
-    Returns (size, size, 3) uint8, BGR, and the shapes in drawing order.
+    rng: random number generator
+    size: height and width of the image in pixels
+    num_objects: maximum number of shapes
+    A shape is skipped after ten samples that would cover more than MAX_OCCLUSION of an earlier shape. The first shape
+    is never skipped.
+    Returns the image (size, size, 3) uint8 BGR, and the shapes in drawing order.
     """
     image = draw_background(rng, size)
-    topmost = np.zeros((size, size), np.int64)  # 1 + index of the topmost shape of each pixel; 0 is background
+    topmost = np.zeros((size, size), np.int64)  # 1 + index of the topmost shape at each pixel, 0 for background
     shapes: list[Shape] = []
-    total_pixels = visible_pixels = np.zeros(0)  # for each shape
+    total_pixels = visible_pixels = np.zeros(0)  # number of pixels of each shape
     for _ in range(num_objects):
         for _ in range(10):
             shape = random_shape(rng, size)

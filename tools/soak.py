@@ -1,9 +1,10 @@
-"""Kill a small training at random moments, resume it each time, and compare the result with an uninterrupted training:
+"""Kill and resume a small training at random times, and compare the final checkpoints with an uninterrupted training:
 
     python tools/soak.py [--kills 20] [--seed 0] [--folder DIR]
 
-The command prints a line for each kill. It exits with 1 if a kill lost more steps than lie between two checkpoints, or
-if any byte of the final parameters, optimizer state or EMA weights differs. It takes about 15 minutes on 2 cores.
+The command prints a line for each kill. The exit code is 1 if a kill lost more steps than the checkpoint interval. The
+exit code is also 1 if any byte of the final parameters, optimizer state or EMA weights differs. The command takes about
+15 minutes on 2 CPU cores.
 """
 
 import argparse
@@ -21,21 +22,21 @@ from make_shapes import make_shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 SSD = ROOT / "examples" / "det" / "ssd"
-CHECKPOINT_STEPS = 3  # steps between checkpoints
+CHECKPOINT_STEPS = 3  # number of steps between two checkpoints
 OVERRIDES = (
     "--image_size [96,96] --steps [8,16,32,48,96] --batch_size 4 --epoch_size 12 --warmup_epochs 1 --log_interval 1 "
     f"--checkpoint_every_steps {CHECKPOINT_STEPS} --eval_while_train true --eval_interval 4 --ema_decay 0.99 "
     "--accumulate_steps 2 --loss_scale_type dynamic --clip_grad_norm 10"
 ).split()
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-UNINTERRUPTED, KILLED = "uninterrupted", "killed"  # folders of the two trainings
+UNINTERRUPTED, KILLED = "uninterrupted", "killed"  # names of the checkpoint folders of the two trainings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="maximum number of kills [20]")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random signals and moments [0]")
-    parser.add_argument("--folder", type=Path, help="working folder [a temporary one]")
+    parser.add_argument("--seed", type=int, default=0, help="random seed for the signals and times of kills [0]")
+    parser.add_argument("--folder", type=Path, help="working folder [a temporary folder]")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
@@ -43,7 +44,12 @@ def main() -> None:
 
 
 def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
-    """Run both trainings and print the result. Returns the exit code of the command."""
+    """Run both trainings, print the results, and return the exit code of the command.
+
+    folder: working folder for dataset, checkpoints and logs
+    max_kills: maximum number of kills
+    rng: random number generator for the signals and times of kills
+    """
     make_shapes(folder / "coco", train=96, val=8, size=96, seed=0)
     convert = [SSD / "create_data.py", "coco", "--data_path", folder / "coco", "--out_path", folder / "records"]
     subprocess.run([sys.executable, *map(str, convert)], check=True, stdout=subprocess.DEVNULL)
@@ -59,7 +65,7 @@ def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
         kill_signal = rng.choice(SIGNALS)
         waited = wait_for_random_moment(process, folder / KILLED, rng, max_wait=seconds / 15)
         if process.poll() is not None:
-            break  # the training is complete
+            break  # the training has finished
         process.send_signal(kill_signal)
         process.wait()
         last_step, checkpoint_step = last_logged_step(folder / KILLED), saved_step(folder / KILLED)
@@ -70,13 +76,17 @@ def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
         )
     start_training(folder, KILLED).wait()
     differences = compare_trainings(folder)
-    print(f"kills that lost more than {CHECKPOINT_STEPS} steps: {excessive_losses}")
-    print(f"final checkpoints: {'; '.join(differences) or 'identical'}")
+    print(f"number of kills that lost more than {CHECKPOINT_STEPS} steps: {excessive_losses}")
+    print(f"comparison of the final checkpoints: {'; '.join(differences) or 'identical'}")
     return int(bool(excessive_losses or differences))
 
 
 def start_training(folder: Path, name: str) -> subprocess.Popen:
-    """Start or resume the training in folder/name."""
+    """Start a training in a new process, or resume the training if its folder contains a checkpoint.
+
+    folder: working folder
+    name: name of the checkpoint folder, UNINTERRUPTED or KILLED
+    """
     checkpoints = folder / name
     command = [sys.executable, SSD / "train.py", "--config", SSD / "ssd_shapes.yaml"]
     command += ["--data_dir", folder / "records", "--ckpt_save_dir", checkpoints, *OVERRIDES]
@@ -86,11 +96,14 @@ def start_training(folder: Path, name: str) -> subprocess.Popen:
 
 
 def wait_for_random_moment(process: subprocess.Popen, training: Path, rng: random.Random, max_wait: float) -> float:
-    """Wait for a random time: in 1 of 4 calls up to 8 s, while MindSpore loads and compiles, else beyond a new step.
+    """Wait for a random time, and return the number of seconds waited.
 
+    process: process of the training
     training: folder of the checkpoints and metrics.csv
-    max_wait: maximum number of seconds to wait after the new step is logged
-    Returns: the seconds waited
+    rng: random number generator
+    max_wait: maximum number of seconds to wait after a new step
+    In 1 of 4 calls, wait up to 8 s, to kill the process while MindSpore loads or compiles. Otherwise wait until a new
+    step is logged, and then up to `max_wait`.
     """
     start, first_step = time.monotonic(), last_logged_step(training)
     if rng.random() < 0.25:
@@ -103,7 +116,10 @@ def wait_for_random_moment(process: subprocess.Popen, training: Path, rng: rando
 
 
 def last_logged_step(training: Path) -> int:
-    """Return the last step in a training's metrics.csv, 0 if there is none."""
+    """Return the last step in the metrics.csv of a training, or 0 if no step is logged.
+
+    training: folder of the checkpoints and metrics.csv
+    """
     if not (training / "metrics.csv").exists():
         return 0
     with open(training / "metrics.csv", newline="") as file:
@@ -111,8 +127,8 @@ def last_logged_step(training: Path) -> int:
 
 
 def read_checkpoint(path: Path) -> dict[str, bytes | str]:
-    """Read a checkpoint to {name: bytes of the parameter, or metadata text}."""
-    import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
+    """Read a checkpoint to {name of a parameter: its bytes} and {name of metadata: its text}, in one dict."""
+    import ssd  # noqa: F401  first, because ssd sets environment variables that MindSpore reads at import
 
     # isort: split
     import mindspore as ms
@@ -122,22 +138,28 @@ def read_checkpoint(path: Path) -> dict[str, bytes | str]:
 
 
 def saved_step(training: Path) -> int:
-    """Return the step from which a training resumes, 0 if it has no checkpoint."""
+    """Return the step from which a training resumes, or 0 if there is no checkpoint.
+
+    training: folder of the checkpoints and metrics.csv
+    """
     checkpoint = training / "last.ckpt"
     return json.loads(read_checkpoint(checkpoint)["training_state"])["step"] if checkpoint.exists() else 0
 
 
 def compare_trainings(folder: Path) -> list[str]:
-    """Describe each difference between the checkpoints of the two trainings. Returns an empty list if there is none."""
+    """Compare the final checkpoints of the two trainings, and return a text for each difference.
+
+    folder: working folder with the checkpoint folders UNINTERRUPTED and KILLED
+    """
     differences = []
     for name in ("last.ckpt", "best.ckpt"):
         expected, found = (read_checkpoint(folder / training / name) for training in (UNINTERRUPTED, KILLED))
         if expected.keys() != found.keys():
-            differences.append(f"{name} has other parameters")
+            differences.append(f"{name} has different parameter names")
         differing = [key for key in expected if expected[key] != found.get(key)]
         if differing:
             differences.append(
-                f"{name} differs in {len(differing)} of {len(expected)} values, first in {differing[0]!r}"
+                f"{name} differs in {len(differing)} of {len(expected)} entries; the first is {differing[0]!r}"
             )
     return differences
 

@@ -1,4 +1,4 @@
-"""Fit the default boxes of a recipe to the ground-truth boxes of a dataset: the parts of tools/anchors.py."""
+"""Modules of tools/anchors.py, which fits the default boxes of a recipe to the ground-truth boxes of a dataset."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 class GroundTruth:
     """Ground-truth boxes of one split.
 
-    boxes_yxyx: (N, 4) float64, corners in 0..1 of their image, y first
-    labels: (N,) int, class of each box
-    image_ids: (N,) int, image of each box
-    num_images: number of images that were read, those without boxes included
+    boxes_yxyx: (N, 4) float64 corners (y0, x0, y1, x1), as fractions of image height and width
+    labels: (N,) int class indices, 1..K-1
+    image_ids: (N,) int ids of the images that contain the boxes
+    num_images: number of images that were read, including images without boxes
     split_images: number of images in the whole split
     """
 
@@ -29,8 +29,8 @@ class GroundTruth:
         return len(self.labels)
 
     def sizes_hw(self, image_size: Sequence[int]) -> np.ndarray:
-        """Return the (N, 2) heights and widths of the boxes in pixels of the network input.
+        """Return the heights and widths of the boxes in pixels of the network input, shape (N, 2).
 
-        image_size: (height, width) of the input; images are stretched to it
+        image_size: (height, width) in pixels of the network input, to which images are stretched
         """
         return (self.boxes_yxyx[:, 2:] - self.boxes_yxyx[:, :2]) * image_size

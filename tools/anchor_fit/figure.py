@@ -1,4 +1,4 @@
-"""Draw recall by IoU, and the sizes of ground-truth boxes and anchors, before and after fitting."""
+"""Draw recall against IoU threshold, and box and anchor sizes, before and after the fit of the default boxes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 IOU_THRESHOLDS = np.linspace(0.3, 0.9, 61)
-MAX_DOTS = 3000  # ground-truth boxes drawn; more would hide one another
-# "before" is drawn as hollow squares, which stay visible around the filled dots of "after".
+MAX_DOTS = 3000  # maximum number of ground-truth boxes to draw; more dots would hide one another
+# Draw "before" as hollow squares, because hollow squares stay visible around the filled dots of "after".
 _BEFORE = {"color": RED, "marker": "s"}
 _AFTER = {"color": BLUE, "marker": "o"}
 _BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.11)}
@@ -31,13 +31,16 @@ def draw_figure(
     image_size: Sequence[int],
     match_threshold: float,
 ) -> None:
-    """Draw the figure and write it to a PNG file.
+    """Draw recall and box sizes before and after the fit, and write the figure to a PNG file.
 
-    ious: {"before": (N,), "after": (N,)} or "before" alone, best IoU of each evaluated box with any anchor
-    sizes_hw: (M, 2), heights and widths in input pixels of the boxes that were fitted to
-    shapes_hw: {"before": (S, 2), …}, heights and widths in input pixels of the anchors
-    image_size: (height, width) of the input in pixels
-    match_threshold: IoU at which recall is marked
+    path: path of the PNG file
+    title: title of the figure
+    ious: {"before": (N,), "after": (N,)}, highest IoU of each evaluated ground-truth box with any anchor; "after" is
+        optional
+    sizes_hw: (M, 2), heights and widths of the ground-truth boxes of the fit, in pixels of the network input
+    shapes_hw: {"before": (S, 2), "after": (S, 2)}, heights and widths of the anchors, in pixels of the network input
+    image_size: (height, width) of the network input in pixels
+    match_threshold: IoU threshold of the recipe, marked in the figure
     """
     with chart_style(_STYLE):
         from matplotlib.figure import Figure
@@ -51,6 +54,11 @@ def draw_figure(
 
 
 def _draw_recall(axes: Axes, ious: dict[str, np.ndarray], match_threshold: float) -> None:
+    """Draw the curve of recall against IoU threshold for the anchors before and after the fit.
+
+    ious: {"before": (N,), "after": (N,)}, highest IoU of each ground-truth box with any anchor
+    match_threshold: IoU threshold of the recipe, marked in the plot
+    """
     axes.grid(True)
     for (name, best_ious), style in zip(ious.items(), (_BEFORE, _AFTER)):
         recalls = (best_ious[:, None] > IOU_THRESHOLDS).mean(axis=0)
@@ -59,12 +67,18 @@ def _draw_recall(axes: Axes, ious: dict[str, np.ndarray], match_threshold: float
         axes.plot(IOU_THRESHOLDS, recalls, color=style["color"], linewidth=2, label=label)
         axes.plot(match_threshold, recall, style["marker"], color=style["color"], markersize=6)
     axes.axvline(match_threshold, color=GREY, linestyle="--", linewidth=1)
-    axes.set(xlim=(0.29, 0.91), ylim=(0, 1.02), xlabel="IoU", ylabel="share of boxes with an anchor above this IoU")
-    axes.set_title("recall; dashed: match_threshold")
+    axes.set(xlim=(0.29, 0.91), ylim=(0, 1.02), xlabel="IoU", ylabel="recall: fraction of boxes with a higher best IoU")
+    axes.set_title("recall of ground-truth boxes (dashed line: match_threshold)")
     axes.legend(**_BELOW)
 
 
 def _draw_shapes(axes: Axes, sizes_hw: np.ndarray, shapes_hw: dict[str, np.ndarray], image_size: Sequence[int]) -> None:
+    """Draw heights against widths of ground-truth boxes and anchors on logarithmic axes.
+
+    sizes_hw: (M, 2), heights and widths of the ground-truth boxes, in pixels of the network input
+    shapes_hw: {"before": (S, 2), "after": (S, 2)}, heights and widths of the anchors, in pixels of the network input
+    image_size: (height, width) of the network input in pixels
+    """
     from matplotlib.ticker import FixedLocator, NullLocator
 
     axes.grid(True)
@@ -93,7 +107,7 @@ def _draw_shapes(axes: Axes, sizes_hw: np.ndarray, shapes_hw: dict[str, np.ndarr
         axis.set_minor_locator(NullLocator())
     height, width = image_size
     axes.set(xlabel=f"width in pixels of the {width}x{height} input", ylabel="height in pixels")
-    axes.set_title("sizes and shapes")
+    axes.set_title("heights and widths of boxes and anchors")
     legend = axes.legend(**_BELOW, ncols=3, handletextpad=0.2)
     for handle in legend.legend_handles:
         if handle is not None:

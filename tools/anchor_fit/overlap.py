@@ -1,9 +1,9 @@
-"""Best IoU of each ground-truth box with a set of anchors, without comparing it with every anchor.
+"""Compute the highest IoU of each ground-truth box with any anchor, without comparing each pair of box and anchor.
 
-Anchors of one shape lie on a grid. The one whose row and column are nearest to the centre of a box has the highest IoU
-with it, because the intersection of two intervals of fixed lengths depends only on the distance of their centres, and
-never grows with it. So each shape takes one comparison per box instead of one per location. For 1,917 anchors this is
-40 times as fast.
+The anchors of one shape form a grid. Among these anchors, the anchor whose center is nearest to the center of a box has
+the highest IoU with the box. The reason is that the overlap of two intervals of fixed lengths never increases with the
+distance of their centers. Each shape therefore takes one comparison per box instead of one comparison per grid
+location. For 1,917 anchors, this is 40 times faster.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 class ShapeIoU:
-    """Compute the IoU of fixed boxes with anchors of any shapes at fixed locations.
+    """Highest IoU of fixed ground-truth boxes with anchors of variable shapes at fixed locations.
 
-    boxes_yxyx: (N, 4), corners in 0..1, y first
-    anchors: anchors whose locations are used; their shapes are not
+    boxes_yxyx: (N, 4) corners (y0, x0, y1, x1), as fractions of image height and width
+    anchors: anchors that define the locations; the shapes of these anchors are ignored
     """
 
     def __init__(self, boxes_yxyx: np.ndarray, anchors: Anchors):
         boxes = np.asarray(boxes_yxyx, dtype=np.float64)
         self.sizes_hw = boxes[:, 2:] - boxes[:, :2]
         centers = (boxes[:, 2:] + boxes[:, :2]) / 2
-        # (N, 2) for each level: vertical and horizontal distance of each box to the nearest location
+        # For each level (N, 2): vertical and horizontal distance of each box center to the nearest anchor location.
         self.distances = [
             np.stack([_distance_to_nearest(rows, centers[:, 0]), _distance_to_nearest(columns, centers[:, 1])], axis=1)
             for rows, columns, _ in _split_levels(anchors)
         ]
 
     def best(self, level: int, shapes_hw: np.ndarray) -> np.ndarray:
-        """Return the best IoU of each box with anchors of the given shapes at one level.
+        """Return the highest IoU of each box with anchors of the given shapes at one feature level, shape (N,).
 
-        shapes_hw: (S, 2), height and width in 0..1
-        Returns: (N,)
+        level: index of the feature level
+        shapes_hw: (S, 2), heights and widths of the anchors, as fractions of image height and width
         """
         intersection = 1.0
         for axis in (0, 1):
@@ -49,22 +49,31 @@ class ShapeIoU:
 
 
 def best_iou(boxes_yxyx: np.ndarray, anchors: Anchors) -> np.ndarray:
-    """Return the best IoU of each box with any anchor.
+    """Return the highest IoU of each ground-truth box with any anchor, shape (N,) float64.
 
-    boxes_yxyx: (N, 4), corners in 0..1, y first, sides above 0
-    Returns: (N,) float64
+    boxes_yxyx: (N, 4) corners (y0, x0, y1, x1), as fractions of image height and width; heights and widths above 0
+    anchors: anchors of all feature levels
     """
     shape_iou = ShapeIoU(boxes_yxyx, anchors)
     return np.max([shape_iou.best(level, shapes) for level, shapes in enumerate(anchor_shapes(anchors))], axis=0)
 
 
 def anchor_shapes(anchors: Anchors) -> list[np.ndarray]:
-    """Return for each level the (S, 2) heights and widths, in 0..1, of the anchors at one location."""
+    """Return the heights and widths of the anchors at one location, for each feature level.
+
+    Returns one array of shape (S, 2) per level, as fractions of image height and width.
+    """
     return [shapes_hw for _, _, shapes_hw in _split_levels(anchors)]
 
 
 def _split_levels(anchors: Anchors) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return for each level the centres of its rows (R,), of its columns (C,), and its anchor shapes (S, 2)."""
+    """Split anchors into grid coordinates and anchor shapes, for each feature level.
+
+    Returns three arrays per level, as fractions of image height and width
+        y centers of the grid rows (R,)
+        x centers of the grid columns (C,)
+        heights and widths of the anchors at one location (S, 2)
+    """
     levels, start = [], 0
     for (rows, columns), count in zip(anchors.feature_sizes, anchors.num_per_location):
         end = start + rows * columns * count
@@ -75,5 +84,9 @@ def _split_levels(anchors: Anchors) -> list[tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _distance_to_nearest(locations: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the distance of each value to its nearest location. locations: ascending"""
+    """Return the distance of each value to the nearest location.
+
+    locations: (R,), in ascending order
+    values: (N,), in the unit of the locations
+    """
     return np.abs(values - locations[np.searchsorted((locations[1:] + locations[:-1]) / 2, values)])

@@ -1,4 +1,4 @@
-"""Read ground-truth boxes from the shards of create_data.py, relative to the whole image, as evaluation uses them."""
+"""Read ground-truth boxes from the shards of create_data.py, as fractions of image height and width."""
 
 from __future__ import annotations
 
@@ -16,45 +16,48 @@ from ssd.runtime.progress import Progress
 
 from . import GroundTruth
 
-MAX_IMAGES = 10_000  # per split; more take minutes to read and hardly change the result
-SEED = 0  # of the random choice of MAX_IMAGES images
-HOLD_OUT_EVERY = 5  # hold out every fifth training image if there is no validation split
+MAX_IMAGES = 10_000  # maximum number of images per split; more images take minutes and hardly change the result
+SEED = 0  # random seed for the choice of MAX_IMAGES images
+HOLD_OUT_EVERY = 5  # hold out every fifth training image if the validation split has no boxes
 
 
 def read_train_and_val(folder: Path) -> dict[str, GroundTruth]:
-    """Read the boxes to fit to, then the boxes of other images to evaluate on.
+    """Read the ground-truth boxes for the fit, and the ground-truth boxes of other images for the evaluation.
 
-    folder: data_dir of a recipe
-    Returns: {"train": …, "val": …}, or {"train": …, "held out": …} if the validation split has no boxes
-    Raises UserError if there are too few boxes.
+    folder: folder of the shards, data_dir of a recipe
+    Returns {"train": ground truth, "val": ground truth}. Without validation boxes, some training images are held out,
+    and "held out" replaces "val".
+    Raises UserError if shards are missing or damaged, the training split has no boxes, or too few images have boxes.
     """
     train = read_ground_truth(folder, "train")
     if not len(train):
         raise UserError(
-            f"{folder / 'train'}: the images have no ground-truth boxes to fit to. Set --data_dir to annotated images."
+            f"{folder / 'train'}: the training images have no ground-truth boxes. "
+            "Set --data_dir to the shards of annotated images."
         )
     val = read_ground_truth(folder, "val") if (folder / "val").is_dir() else None
     return {"train": train, "val": val} if val is not None and len(val) else hold_out(train)
 
 
 def hold_out(train: GroundTruth) -> dict[str, GroundTruth]:
-    """Hold out every fifth image that has boxes, ordered by id.
+    """Split ground truth into 4/5 of the images for the fit and 1/5 of the images for the evaluation.
 
-    Returns: {"train": …, "held out": …}
+    train: ground truth of the training split; every fifth image with boxes is held out, in the order of image ids
+    Returns {"train": ground truth, "held out": ground truth}.
     Raises UserError if fewer than 2 images have boxes.
     """
     ids = np.unique(train.image_ids)
     if len(ids) < 2:
         raise UserError(
-            "data_dir: fewer than 2 training images have ground-truth boxes, but one is needed to fit to and one to "
-            "evaluate on. Add annotated images."
+            "data_dir: fewer than 2 training images have ground-truth boxes, but the fit and the evaluation need at "
+            "least 1 image each. Set --data_dir to shards with more annotated images."
         )
     is_held_out = np.isin(train.image_ids, ids[1::HOLD_OUT_EVERY])
     return {"train": _select(train, ~is_held_out), "held out": _select(train, is_held_out)}
 
 
 def _select(ground_truth: GroundTruth, rows: np.ndarray) -> GroundTruth:
-    """Select boxes. rows: (N,) bool"""
+    """Return the ground truth of some of the boxes. rows: (N,) bool, True for boxes to select"""
     image_ids = ground_truth.image_ids[rows]
     return GroundTruth(
         boxes_yxyx=ground_truth.boxes_yxyx[rows],
@@ -66,8 +69,9 @@ def _select(ground_truth: GroundTruth, rows: np.ndarray) -> GroundTruth:
 
 
 def read_ground_truth(folder: Path, split: str) -> GroundTruth:
-    """Read the boxes of a split, or of a random choice of MAX_IMAGES of its images.
+    """Read the ground-truth boxes of a split, from at most MAX_IMAGES randomly chosen images.
 
+    folder: folder of the shards, data_dir of a recipe
     split: "train" or "val"
     Raises UserError if shards are missing or damaged.
     """

@@ -1,11 +1,13 @@
-"""Search for sizes and aspect ratios of default boxes that overlap the ground-truth boxes of a dataset better.
+"""Search for sizes and aspect ratios of default boxes that increase the IoU with the ground-truth boxes of a dataset.
 
-The objective is a weighted mean of each box's best IoU. IoU beyond match_threshold + REWARD_MARGIN counts a tenth, so
-that boxes that are recalled anyway do not improve at the cost of boxes that are not. Half of the weight is spread
-evenly over boxes, half over classes and then over the boxes of each class, because AP counts each class alike.
+The objective is a weighted mean over ground-truth boxes of the highest IoU of each box with any anchor. The part of an
+IoU above match_threshold + REWARD_MARGIN is multiplied by REWARD_SLOPE. Otherwise the search would improve recalled
+boxes at the cost of missed boxes. Half of the weight is the same for all boxes. The other half is the same for all
+classes, and within a class the same for all boxes, because AP is a mean over classes.
 
-The search is a hill climb. It changes one parameter at a time by a factor, and repeats with smaller factors as long as
-the objective rises. It starts from the recipe's values and from quantiles of the box sizes, and is deterministic.
+The search is a hill climb: it multiplies or divides one parameter at a time by a factor. Each factor is used until the
+objective stops rising; then the next smaller factor is used. The search starts from the values of the recipe and from
+quantiles of the box sizes. The result is deterministic.
 """
 
 from __future__ import annotations
@@ -26,24 +28,24 @@ if TYPE_CHECKING:
     from ssd.boxes.anchors import Anchors
     from ssd.config.schema import Config
 
-REWARD_MARGIN = 0.1  # IoU above match_threshold up to which IoU counts in full
-REWARD_SLOPE = 0.1  # weight of IoU beyond that margin
-SAMPLE_SIZE = 4000  # boxes to search with; up to twice as many, so that each class keeps an equal share
-STEP_FACTORS = (1.4, 1.2, 1.1, 1.05, 1.02)
-MIN_STEP_GAIN = 3e-5  # in the objective, for one parameter; with less, the recipe's value stays
-MIN_TOTAL_GAIN = 2e-3  # in the objective, for another start than the recipe's and for new values over the recipe's
-MAX_RECALL_LOSS = 5e-3  # of the recall at match_threshold, if the objective rises all the same
-ASPECT_RATIO_RANGE = (1.05, 6.0)
-MIN_SIZE_RATIO = 1.05  # of each size to the one before, which keeps the levels in order
+REWARD_MARGIN = 0.1  # IoU above match_threshold up to which the weight of IoU is 1
+REWARD_SLOPE = 0.1  # weight of IoU above match_threshold + REWARD_MARGIN
+SAMPLE_SIZE = 4000  # boxes in the search; up to twice this number, because rare classes are sampled more densely
+STEP_FACTORS = (1.4, 1.2, 1.1, 1.05, 1.02)  # factors for one parameter, in the order of use
+MIN_STEP_GAIN = 3e-5  # minimum gain of the objective for a change of one parameter
+MIN_TOTAL_GAIN = 2e-3  # minimum gain of the objective for values that do not come from the recipe
+MAX_RECALL_LOSS = 5e-3  # maximum loss of recall (0..1) at match_threshold that is accepted for a gain of the objective
+ASPECT_RATIO_RANGE = (1.05, 6.0)  # minimum and maximum aspect ratio (longer side / shorter side)
+MIN_SIZE_RATIO = 1.05  # minimum ratio of a size to the previous size, so that sizes increase from level to level
 
 
 @dataclasses.dataclass(frozen=True)
 class AnchorSettings:
     """Values of the recipe keys that determine the shapes of default boxes.
 
-    sizes: box_sizes in pixels, or (min_scale, max_scale)
-    aspect_ratios: one tuple per level, as in a recipe
-    in_pixels: True if `sizes` holds box_sizes
+    sizes: box_sizes in pixels of the network input, or (min_scale, max_scale) as fractions of the image side
+    aspect_ratios: for each feature level a tuple of aspect ratios (longer side / shorter side)
+    in_pixels: True if `sizes` contains box_sizes, False if `sizes` contains (min_scale, max_scale)
     """
 
     sizes: tuple[float, ...]
@@ -51,7 +53,7 @@ class AnchorSettings:
     in_pixels: bool
 
     def recipe_keys(self) -> dict[str, Any]:
-        """Return the settings as recipe keys and values."""
+        """Return the settings as {recipe key: value}."""
         ratios = [sorted(ratios) for ratios in self.aspect_ratios]
         if self.in_pixels:
             return {"box_sizes": list(self.sizes), "aspect_ratios": ratios}
@@ -63,14 +65,22 @@ class AnchorSettings:
         return [*self.sizes, *(ratio for ratios in self.aspect_ratios for ratio in ratios)]
 
     def with_parameter(self, index: int, value: float) -> AnchorSettings:
-        """Return a copy in which one of `parameters()` has a new value, rounded to three digits."""
+        """Return a copy of the settings with a new value for one parameter.
+
+        index: index of the parameter in the list of all sizes and then all aspect ratios
+        value: new value, which is rounded to three significant digits
+        """
         values = iter(_round(value) if i == index else old for i, old in enumerate(self.parameters()))
         sizes = tuple(next(values) for _ in self.sizes)
         aspect_ratios = tuple(tuple(next(values) for _ in ratios) for ratios in self.aspect_ratios)
         return AnchorSettings(sizes, aspect_ratios, self.in_pixels)
 
     def is_valid_at(self, index: int, image_size: Sequence[int]) -> bool:
-        """Return True if the parameter at `index` is in its range and in order with its neighbours."""
+        """Return True if one parameter is in its valid range and, for a size, between the sizes of adjacent levels.
+
+        index: index of the parameter in the list of all sizes and then all aspect ratios
+        image_size: (height, width) of the network input in pixels
+        """
         value = self.parameters()[index]
         if index >= len(self.sizes):
             return ASPECT_RATIO_RANGE[0] <= value <= ASPECT_RATIO_RANGE[1]
@@ -85,11 +95,14 @@ class AnchorSettings:
 def fit_default_boxes(
     ground_truth: GroundTruth, cfg: Config, ratios_per_level: Sequence[int] | None = None
 ) -> AnchorSettings:
-    """Return the best settings found for the given boxes, rounded as they are written to a recipe.
+    """Search for the default box settings with the highest objective on the given ground-truth boxes.
 
-    ground_truth: at least one box
-    cfg: recipe with `anchors: default`
-    ratios_per_level: number of aspect ratios of each level; None keeps the recipe's, and with it the number of anchors
+    ground_truth: ground truth with at least one box
+    cfg: Config of a recipe with `anchors: default`
+    ratios_per_level: number of aspect ratios for each feature level; None for the numbers in the recipe, which keep the
+        number of anchors
+    Returns settings with three significant digits. Settings from another start than the recipe must improve the
+    objective by MIN_TOTAL_GAIN.
     """
     boxes_yxyx, weights = _sample_boxes(ground_truth)
     climber = _HillClimber(boxes_yxyx, weights, cfg)
@@ -100,24 +113,27 @@ def fit_default_boxes(
 
 
 def create_anchors_with(cfg: Config, settings: AnchorSettings | None) -> Anchors:
-    """Create the anchors of a recipe with other settings. settings: None for the recipe's own"""
+    """Create the anchors of a recipe with new settings. settings: None for the settings of the recipe"""
     return create_anchors(cfg.model_copy(update=settings.recipe_keys()) if settings else cfg)
 
 
 def compute_objective(best_ious: np.ndarray, labels: np.ndarray, match_threshold: float) -> float:
-    """Compute the value that the search maximises.
+    """Compute the objective of the search, a weighted mean of the highest IoU of each box.
 
-    best_ious: (N,), best IoU of each box with any anchor
-    labels: (N,), class of each box
+    best_ious: (N,), highest IoU of each ground-truth box with any anchor
+    labels: (N,), class index of each box
+    match_threshold: IoU threshold of the recipe, above which a box is recalled
     """
     return float(_box_weights(labels) @ _reward(best_ious, match_threshold))
 
 
 def is_better(before: np.ndarray, after: np.ndarray, labels: np.ndarray, match_threshold: float) -> bool:
-    """Return True if the objective rises enough to change a recipe, at almost no loss of recall.
+    """Return True if new anchors increase the objective by MIN_TOTAL_GAIN and lose at most MAX_RECALL_LOSS of recall.
 
-    before, after: (N,), best IoU of each box with the old and the new anchors
-    labels: (N,), class of each box
+    before: (N,), highest IoU of each ground-truth box with any of the old anchors
+    after: (N,), highest IoU of each ground-truth box with any of the new anchors
+    labels: (N,), class index of each box
+    match_threshold: IoU threshold of the recipe, above which a box is recalled
     """
     recall_loss = (before > match_threshold).mean() - (after > match_threshold).mean()
     gain_needed = compute_objective(before, labels, match_threshold) + MIN_TOTAL_GAIN
@@ -126,10 +142,12 @@ def is_better(before: np.ndarray, after: np.ndarray, labels: np.ndarray, match_t
 
 @dataclasses.dataclass(frozen=True)
 class _Candidate:
-    """Settings with their objective, and the intermediate values that a step reuses for unchanged levels.
+    """Settings with their objective, and intermediate results that the next step reuses for unchanged levels.
 
-    shapes_hw: (S, 2) anchor shapes of each of L levels
-    best_ious: (N, L), best IoU of each box with the anchors of each level
+    settings: settings of the default boxes
+    objective: value of the objective for these settings
+    shapes_hw: for each of L feature levels (S, 2), heights and widths of the anchors as fractions of the image
+    best_ious: (M, L), highest IoU of each sampled box with the anchors of each level
     """
 
     settings: AnchorSettings
@@ -139,21 +157,22 @@ class _Candidate:
 
 
 class _HillClimber:
-    """Maximise the objective of weighted boxes by changing one parameter at a time.
+    """Hill climb that maximizes the objective by changing one parameter at a time.
 
-    boxes_yxyx: (M, 4), corners in 0..1, y first
-    weights: (M,), sum 1
+    boxes_yxyx: (M, 4) corners (y0, x0, y1, x1) of ground-truth boxes, as fractions of image height and width
+    weights: (M,), weight of each box in the objective; the sum is 1
+    cfg: Config of the recipe, which defines the anchor locations
     """
 
     def __init__(self, boxes_yxyx: np.ndarray, weights: np.ndarray, cfg: Config):
         self.weights = weights
         self.cfg = cfg
         self.shape_iou = ShapeIoU(boxes_yxyx, create_anchors(cfg))
-        # Anchor shapes do not depend on locations, so they are computed with a single location per level.
+        # Anchor shapes do not depend on locations, so a single location per level is enough to compute the shapes.
         self.one_location_cfg = cfg.model_copy(update={"steps": (max(cfg.image_size),) * len(cfg.steps)})
 
     def climb(self, settings: AnchorSettings) -> _Candidate:
-        """Return the local optimum that is reached from the given settings."""
+        """Return the local optimum of the objective that the hill climb reaches from the given settings."""
         shapes_hw = self.shapes_of(settings)
         best_ious = np.stack([self.shape_iou.best(level, shapes) for level, shapes in enumerate(shapes_hw)], axis=1)
         candidate = _Candidate(settings, self.objective(best_ious), shapes_hw, best_ious=best_ious)
@@ -166,7 +185,13 @@ class _HillClimber:
         return candidate
 
     def try_step(self, candidate: _Candidate, index: int, factor: float) -> _Candidate:
-        """Multiply or divide one parameter by a factor; return the candidate unchanged if neither is better."""
+        """Multiply or divide one parameter by a factor, if that increases the objective by MIN_STEP_GAIN.
+
+        candidate: current settings
+        index: index of the parameter in the list of all sizes and then all aspect ratios
+        factor: number above 1
+        Returns the new candidate, or the given candidate if neither change is an improvement.
+        """
         value = candidate.settings.parameters()[index]
         for new_value in (value * factor, value / factor):
             settings = candidate.settings.with_parameter(index, new_value)
@@ -182,30 +207,44 @@ class _HillClimber:
         return candidate
 
     def shapes_of(self, settings: AnchorSettings) -> list[np.ndarray]:
-        """Return the (S, 2) anchor shapes of each level, height and width in 0..1."""
+        """Return heights and widths of the anchors for each level, (S, 2) as fractions of image height and width."""
         return anchor_shapes(create_anchors_with(self.one_location_cfg, settings))
 
     def objective(self, best_ious: np.ndarray) -> float:
-        """Compute the objective. best_ious: (M, L), best IoU of each box with the anchors of each level"""
+        """Compute the objective on the sampled boxes.
+
+        best_ious: (M, L), highest IoU of each box with the anchors of each level
+        """
         return float(self.weights @ _reward(best_ious.max(axis=1), self.cfg.match_threshold))
 
 
 def _reward(ious: np.ndarray, match_threshold: float) -> np.ndarray:
-    """Return the IoU, of which the part beyond match_threshold + REWARD_MARGIN counts REWARD_SLOPE."""
+    """Multiply the part of each IoU above match_threshold + REWARD_MARGIN by REWARD_SLOPE.
+
+    ious: IoU values of any shape
+    Returns an array of the same shape.
+    """
     capped = np.minimum(ious, match_threshold + REWARD_MARGIN)
     return capped + REWARD_SLOPE * (ious - capped)
 
 
 def _box_weights(labels: np.ndarray) -> np.ndarray:
-    """Return (N,) weights with sum 1: half spread over boxes, half over classes and then over the boxes of each."""
+    """Compute the weight of each box in the objective, shape (N,) with sum 1.
+
+    labels: (N,), class index of each box
+    Half of the total weight is distributed evenly over all boxes. The other half is distributed evenly over the
+    classes, and within each class evenly over its boxes.
+    """
     _, class_index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return 0.5 / len(labels) + 0.5 / (len(counts) * counts[class_index])
 
 
 def _sample_boxes(ground_truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
-    """Sample boxes of each class evenly over its sizes, in an order that does not depend on the order of the boxes.
+    """Sample ground-truth boxes for the search, evenly over the sorted box areas of each class.
 
-    Returns: (M, 4) boxes and their (M,) weights, which make the sample stand for all boxes
+    Returns boxes_yxyx (M, 4), corners as fractions of image height and width, and weights (M,) with sum 1. Each class
+    has the same total weight in the sample as in the whole dataset. The sample does not depend on the order of the
+    boxes.
     """
     areas = (ground_truth.boxes_yxyx[:, 2:] - ground_truth.boxes_yxyx[:, :2]).prod(axis=1)
     order = np.lexsort((*ground_truth.boxes_yxyx.T, areas, ground_truth.labels))
@@ -224,9 +263,11 @@ def _sample_boxes(ground_truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
 def _initial_settings(
     ground_truth: GroundTruth, cfg: Config, ratios_per_level: Sequence[int] | None
 ) -> Iterator[AnchorSettings]:
-    """Yield the settings to start from: the recipe's (or those closest to them), then some by quantiles of box sizes.
+    """Yield the settings from which the search starts: those of the recipe, then sizes from quantiles of box sizes.
 
-    All have the same number of aspect ratios at each level.
+    ratios_per_level: number of aspect ratios for each feature level; None for the numbers in the recipe
+    If the recipe has other numbers of aspect ratios, its lists are shortened or extended. All yielded settings have the
+    same number of aspect ratios at each level.
     """
     ratios = tuple(tuple(ratios) for ratios in cfg.aspect_ratios)
     if ratios_per_level is not None:
@@ -238,7 +279,7 @@ def _initial_settings(
         yield AnchorSettings((cfg.min_scale, cfg.max_scale), ratios, in_pixels=False)
         low, high = np.clip(np.quantile(box_sides, (0.02, 0.98)) / image_side, 0.01, 0.95).tolist()
         yield AnchorSettings((_round(low), _round(max(high, MIN_SIZE_RATIO * low))), ratios, in_pixels=False)
-        if not ratios[0]:  # box_sizes would replace the three boxes of a reduced first level by two squares
+        if not ratios[0]:  # with box_sizes, the first level would have two squares instead of three boxes
             return
     scales = np.linspace(cfg.min_scale, cfg.max_scale, num_levels).tolist()
     recipe_sizes = cfg.box_sizes or [*(_round(scale * image_side) for scale in scales), image_side]
@@ -250,5 +291,5 @@ def _initial_settings(
 
 
 def _round(value: float) -> float:
-    """Round to three significant digits."""
+    """Round a value to three significant digits."""
     return float(f"{value:.3g}")

@@ -1,4 +1,4 @@
-"""Measurements of tools/benchmark.py, a module for each stage."""
+"""Modules of tools/benchmark.py, which measure one stage each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 @dataclasses.dataclass
 class Case:
-    """One measured case.
+    """Measured values of one case, such as the training loader.
 
-    unit: of the runs, for example "ms" or "images/s"
-    runs: one value per run, in the order in which they were made
-    extra: further values to report
-    settings: settings that the runs depend on
+    name: name of the case
+    unit: unit of the measured values, for example "ms" or "images/s"
+    runs: measured value of each run, in the order of the runs
+    extra: {name: value} of additional results
+    settings: {name: value} of the settings that affect the measured values
     """
 
     name: str
@@ -25,9 +26,11 @@ class Case:
 
 
 def median_ratio(case: Case, reference: Case) -> float:
-    """Return the median over runs of a case's value divided by the reference's.
+    """Return the median of the ratios of a case to a reference case, computed run by run.
 
-    Values are divided run by run, because runs are made in turn and the speed of a shared machine drifts.
+    case: case whose values are the numerators
+    reference: case whose values are the denominators, with the same number of runs
+    Ratios are computed run by run, because the runs of both cases alternate and the speed of a shared machine varies.
     """
     ratios = [value / reference_value for value, reference_value in zip(case.runs, reference.runs, strict=True)]
     return round(statistics.median(ratios), 3)

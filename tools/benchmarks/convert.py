@@ -1,6 +1,7 @@
-"""Time create_data.py, beside a plain copy of the same files.
+"""Measure the time of create_data.py, and for comparison the time to copy the same files.
 
-Both read files that are not in the page cache, and both end when the written files are on the disk.
+Before each run, the files to read are dropped from the page cache. Each run includes the time to flush the written
+files to the disk.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from ssd.data.readers.coco import read_coco
 from . import Case, median_ratio
 from .data import resident_mib
 
-NUM_VAL_IMAGES = 8  # a dataset needs both splits, but only the training split matters here
+NUM_VAL_IMAGES = 8  # small, because only the training split is of interest
 
 
 def measure_convert(data_path: Path, num_images: int, repeats: int) -> list[Case]:
     """Measure the cases `copy` and `conversion` in images/s.
 
-    data_path: dataset in COCO format, whose training images are repeated up to `num_images`
-    `rss_mib` is the resident memory of the process after each run.
+    data_path: folder of a dataset in COCO format
+    num_images: number of training images, to which the images of the dataset are repeated
+    repeats: number of runs of each case
+    The additional result `rss_mib` is the resident memory of the process in MiB after each run.
     Raises UserError if the dataset is not valid.
     """
     copying, converting = Case("copy", "images/s"), Case("conversion", "images/s")
@@ -50,7 +53,7 @@ def measure_convert(data_path: Path, num_images: int, repeats: int) -> list[Case
                 case.extra.setdefault("rss_mib", []).append(resident_mib())
                 shutil.rmtree(out)
         mebibytes = sum(path.stat().st_size for path in source.rglob("*") if path.is_file()) / 2**20
-    # The runs are rates, so the ratio of times is the inverse of their ratio.
+    # The runs are rates in images/s, so the ratio of the times is the inverse of the ratio of the rates.
     converting.extra["time_of_copy"] = median_ratio(copying, converting)
     for case in (copying, converting):
         case.settings = {"data_path": str(data_path), "images": total, "mib": round(mebibytes, 1)}
@@ -58,13 +61,15 @@ def measure_convert(data_path: Path, num_images: int, repeats: int) -> list[Case
 
 
 def repeat_images(data_path: Path, out: Path, counts: dict[str, int]) -> None:
-    """Write a dataset in COCO format by repeating the training images of another one.
+    """Write a dataset in COCO format that repeats the training images of another dataset.
 
-    counts: {name of a split: its number of images}
-    Raises UserError if the dataset is not valid.
+    data_path: folder of the dataset to repeat
+    out: folder of the dataset to write
+    counts: {name of a split: number of images to write}
+    Raises UserError if the dataset in `data_path` is not valid.
     """
     annotation_path = data_path / "annotations" / "instances_train2017.json"
-    read_coco(annotation_path, data_path / "train2017")  # validates the dataset
+    read_coco(annotation_path, data_path / "train2017")  # only to validate the dataset
     content = json.loads(annotation_path.read_text())
     annotations_by_image: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
@@ -85,20 +90,24 @@ def repeat_images(data_path: Path, out: Path, counts: dict[str, int]) -> None:
 
 
 def convert_coco(source: Path, out: Path) -> None:
-    """Convert a dataset in COCO format, as create_data.py does."""
+    """Convert a dataset in COCO format to MindRecord shards with the functions of create_data.py.
+
+    source: folder of the dataset
+    out: output folder for the shards
+    """
     train, val = (
         read_coco(source / "annotations" / f"instances_{split}.json", source / split)
         for split in ("train2017", "val2017")
     )
-    with contextlib.redirect_stderr(io.StringIO()):  # hides the progress
+    with contextlib.redirect_stderr(io.StringIO()):  # hides the progress bar
         convert(train, val, out, overwrite=False, num_workers=min(8, os.cpu_count() or 1))
 
 
 def drop_from_page_cache(folder: Path) -> None:
-    """Make the operating system drop the files of a folder from its page cache, so that they are read from the disk."""
+    """Drop the files of a folder from the operating system's page cache, so that later reads come from the disk."""
     os.sync()
     for path in folder.rglob("*"):
         if path.is_file():
             with open(path, "rb") as file:
-                # Offset 0 and length 0 mean the whole file; the function takes no keyword arguments.
+                # Offset 0 and length 0 select the whole file. posix_fadvise takes no keyword arguments.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""Measure the loader in images/s for training and validation batches, beside the time to only decode the images."""
+"""Measure the data loader for training and validation batches in images/s, and for comparison image decoding alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
+import ssd  # noqa: F401  first, because ssd sets environment variables that MindSpore reads at import
 
 # isort: split
 import cv2
@@ -21,14 +21,16 @@ from . import Case, median_ratio
 if TYPE_CHECKING:
     from ssd.config.schema import Config
 
-MIN_SECONDS = 2.0  # duration of each run
+MIN_SECONDS = 2.0  # minimum duration of each run
 
 
 def measure_data(cfg: Config, repeats: int) -> list[Case]:
-    """Measure the cases `decode only`, `train loader` and `val loader` in images/s, in turn.
+    """Measure the cases `decode only`, `train loader` and `val loader` in images/s, with alternating runs.
 
-    A run of a loader is whole epochs of a new iterator, timed from the arrival of the first batch. `rss_mib` is the
-    resident memory of the process after each run.
+    cfg: Config of the recipe
+    repeats: number of runs of each case
+    A run of a loader loads whole epochs with a new iterator, and its time starts after the first batch. The additional
+    result `rss_mib` is the resident memory of the process in MiB after each run.
     """
     cv2.setNumThreads(1)
     workers = worker_count(cfg.num_parallel_workers)
@@ -40,7 +42,7 @@ def measure_data(cfg: Config, repeats: int) -> list[Case]:
         (val, lambda: measure_loader(cfg, "val")),
     ]
     for _, measure in measures:
-        measure()  # warm up caches
+        measure()  # fills the caches
     for _ in range(repeats):
         for case, measure in measures:
             case.runs.append(measure())
@@ -52,14 +54,22 @@ def measure_data(cfg: Config, repeats: int) -> list[Case]:
 
 
 def read_encoded_images(data_dir: Path) -> list[bytes]:
-    """Read the bytes of the first training images, at most 1,000. Raises UserError if there are no shards."""
+    """Return the encoded bytes of the first 1,000 training images.
+
+    data_dir: folder of the shards
+    Raises UserError if the shards of the training split are missing.
+    """
     shard = find_shard(data_dir, "train")
     rows = ds.MindDataset(shard, ["image"], shuffle=False).take(1000)
     return [image.tobytes() for (image,) in rows.create_tuple_iterator(num_epochs=1, output_numpy=True)]
 
 
 def measure_decoding(images: list[bytes], num_threads: int) -> float:
-    """Decode images from memory at full size with OpenCV, in as many threads as the loader has. Returns images/s."""
+    """Measure in images/s how fast OpenCV decodes images at full size.
+
+    images: encoded bytes of each image
+    num_threads: number of threads, the same as in the data loader
+    """
     num_decoded, start = 0, time.perf_counter()
     with ThreadPoolExecutor(num_threads) as pool:
         while time.perf_counter() - start < MIN_SECONDS:
@@ -69,7 +79,7 @@ def measure_decoding(images: list[bytes], num_threads: int) -> float:
 
 
 def measure_loader(cfg: Config, split: str) -> float:
-    """Load whole epochs of a split, as many as take MIN_SECONDS. Returns images/s."""
+    """Measure in images/s how fast the data loader loads a split, over enough epochs to take MIN_SECONDS."""
     data = create_dataset(cfg, split)
     epoch_images = data.get_dataset_size() * cfg.batch_size
     epochs = 1
@@ -81,7 +91,10 @@ def measure_loader(cfg: Config, split: str) -> float:
 
 
 def load_epochs(data: ds.Dataset, epochs: int) -> tuple[int, float]:
-    """Load epochs with a new iterator. Returns the number of images after the first batch, and their seconds."""
+    """Load epochs with a new iterator, and measure the time after the first batch.
+
+    Returns the number of images after the first batch, and the seconds that loading these images took.
+    """
     iterator = data.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
     batches = (image for _ in range(epochs) for image, *_ in iterator)
     next(batches)
@@ -91,7 +104,7 @@ def load_epochs(data: ds.Dataset, epochs: int) -> tuple[int, float]:
 
 
 def resident_mib() -> int:
-    """Return the resident memory of this process in MiB, 0 where the system does not report it."""
+    """Return the resident memory of this process in MiB, or 0 if the operating system does not report memory."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS")), 0)

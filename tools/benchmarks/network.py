@@ -1,4 +1,4 @@
-"""Measure inference and the whole evaluation of a split. Also create the training step that time_step.py measures."""
+"""Measure inference and evaluation, and create the training step and random batches for time_step.py."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ from . import Case
 if TYPE_CHECKING:
     from ssd.config.schema import Config
 
-BOXES_PER_IMAGE = 13
+BOXES_PER_IMAGE = 13  # ground-truth boxes of each random image
 
 
 def random_batch(cfg: Config) -> tuple[Tensor, Tensor, Tensor]:
-    """Create random inputs of a training step.
+    """Create a batch of random inputs for a training step.
 
-    Returns: image (B, H, W, 3) uint8; gt_boxes_yxyx (B, M, 4) float32, corners in 0..1; gt_labels (B, M) int32
+    Returns
+        image: (B, H, W, 3) uint8 RGB
+        gt_boxes_yxyx: (B, M, 4) float32 corners (y0, x0, y1, x1), as fractions of image height and width
+        gt_labels: (B, M) int32 class indices, 1..K-1
     """
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (cfg.batch_size, *cfg.image_size, 3), dtype=np.uint8)
@@ -49,7 +52,7 @@ def create_step(cfg: Config) -> nn.Cell:
 
 
 def create_inference_detector(cfg: Config) -> nn.Cell:
-    """Set up the device and create the detector of a recipe, with random weights if there is no ckpt_path."""
+    """Set up the device and create the detector of a recipe, with random weights if ckpt_path is not set."""
     _set_up_device(cfg)
     detector = create_detector(cfg)
     if cfg.ckpt_path:
@@ -58,7 +61,11 @@ def create_inference_detector(cfg: Config) -> nn.Cell:
 
 
 def time_calls(call: Callable[[], object], count: int) -> list[float]:
-    """Call a function `count` times and return the seconds of each call. The function has to wait for its result."""
+    """Call a function repeatedly and return the seconds of each call.
+
+    call: function that returns only after its result has been computed
+    count: number of calls
+    """
     seconds = []
     for _ in range(count):
         start = time.perf_counter()
@@ -68,7 +75,12 @@ def time_calls(call: Callable[[], object], count: int) -> list[float]:
 
 
 def measure_infer(cfg: Config, repeats: int, steps: int) -> list[Case]:
-    """Measure the cases `network` and `network and NMS` in ms/image, for a single image and for a whole batch."""
+    """Measure the cases `network` and `network and NMS` in ms/image, with batch size 1 and the recipe's batch size.
+
+    cfg: Config of the recipe
+    repeats: number of runs of each case
+    steps: number of steps in a run
+    """
     detector = create_inference_detector(cfg)
     net = create_inference_net(cfg, detector).set_train(False)
     images, _, _ = random_batch(cfg)
@@ -79,7 +91,14 @@ def measure_infer(cfg: Config, repeats: int, steps: int) -> list[Case]:
 
 
 def measure_batch(cfg: Config, net: nn.Cell, images: Tensor, repeats: int, steps: int) -> list[Case]:
-    """Measure the network and NMS on one batch. A run is the median of `steps` steps. images: (B, H, W, 3) uint8"""
+    """Measure the cases `network` and `network and NMS` in ms/image on one batch.
+
+    cfg: Config of the recipe
+    net: network that returns candidate boxes, scores and labels
+    images: (B, H, W, 3) uint8 RGB
+    repeats: number of runs of each case
+    steps: number of steps in a run, whose median is the value of the run
+    """
     batch_size = len(images)
     settings = {"batch_size": batch_size, "image_size": list(cfg.image_size)}
     network, network_and_nms = (Case(name, "ms/image", settings=settings) for name in ("network", "network and NMS"))
@@ -100,9 +119,10 @@ def measure_batch(cfg: Config, net: nn.Cell, images: Tensor, repeats: int, steps
 
 
 def measure_eval(cfg: Config, repeats: int) -> list[Case]:
-    """Measure the case `evaluation` in images/s: loader, network, NMS and COCO metrics.
+    """Measure the case `evaluation` in images/s: data loader, network, NMS and COCO metrics.
 
-    The number of detections depends on `ckpt_path`. Random weights give the most.
+    cfg: Config of the recipe; without ckpt_path, weights are random and each image has the maximum number of detections
+    repeats: number of runs
     """
     detector = create_inference_detector(cfg)
     evaluator = DetectorEvaluator(cfg, detector, create_dataset(cfg, "val"))
@@ -113,4 +133,5 @@ def measure_eval(cfg: Config, repeats: int) -> list[Case]:
 
 
 def _set_up_device(cfg: Config) -> None:
+    """Select the device, execution mode and random seed of a recipe."""
     set_up_runtime(device_target=cfg.device_target, mode=cfg.mode, jit_level=cfg.jit_level, seed=cfg.seed)

@@ -1,4 +1,4 @@
-"""Measure non-maximum suppression on the host, beside a loop over classes in NumPy, as detection code often has it."""
+"""Measure non-maximum suppression (NMS) on the host, and for comparison a NumPy loop over classes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from ssd.models.postprocess import MulticlassNMS
 
 from . import Case, median_ratio
 
-NUM_IMAGES, NUM_ANCHORS, NUM_CLASSES = 8, 1917, 80  # classes without background
-NUM_DENSE_CLASSES, BOXES_PER_CLASS = 10, 200  # classes with boxes above MIN_SCORE in each image, and boxes of each
+NUM_IMAGES, NUM_ANCHORS, NUM_CLASSES = 8, 1917, 80  # number of classes without the background
+NUM_DENSE_CLASSES, BOXES_PER_CLASS = 10, 200  # per image: classes with scores above MIN_SCORE, boxes per class
 MIN_SCORE, IOU_THRESHOLD, MAX_DETECTIONS = 0.01, 0.6, 100
 IMAGE_SIZE = (300, 300)  # (height, width) in pixels
 
 
 def random_predictions(num_clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """Create random decoded predictions whose boxes lie in clusters. Fewer clusters give more overlap.
+    """Create random decoded predictions with boxes in clusters.
 
-    Returns: boxes_yxyx (B, A, 4) float32, corners in 0..1; scores (B, A, K - 1) float32, most below MIN_SCORE
+    num_clusters: number of clusters per image; boxes overlap more if there are fewer clusters
+    Returns
+        boxes_yxyx: (B, A, 4) float32 corners (y0, x0, y1, x1), as fractions of image height and width
+        scores: (B, A, K - 1) float32 class scores in 0..1 without the background; most scores are below MIN_SCORE
     """
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 0.7, (NUM_IMAGES, num_clusters, 2))[:, np.arange(NUM_ANCHORS) % num_clusters]
@@ -36,10 +39,11 @@ def random_predictions(num_clusters: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nms_by_class(boxes_yxyx: np.ndarray, scores: np.ndarray) -> list[tuple[int, float, list[float]]]:
-    """Apply hard NMS to one image, class by class in NumPy.
+    """Apply hard NMS to the predictions for one image, with a NumPy loop over classes.
 
-    boxes_yxyx: (A, 4), corners in 0..1; scores: (A, K - 1)
-    Returns: (label, score, box in pixels) of each detection, best first
+    boxes_yxyx: (A, 4) corners (y0, x0, y1, x1), as fractions of image height and width
+    scores: (A, K - 1) class scores in 0..1 without the background
+    Returns (label 1..K-1, score 0..1, [y0, x0, y1, x1] in pixels) of each detection, in descending order of scores.
     """
     detections: list[tuple[int, float, list[float]]] = []
     for label in range(scores.shape[1]):
@@ -63,10 +67,14 @@ def nms_by_class(boxes_yxyx: np.ndarray, scores: np.ndarray) -> list[tuple[int, 
 
 
 def top_candidates(boxes_yxyx: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Select the pairs of anchor and class with the highest scores, as the graph does.
+    """Select the T pairs of anchor and class with the highest scores of each image.
 
-    boxes_yxyx: (B, A, 4); scores: (B, A, K - 1)
-    Returns: boxes_yxyx (B, T, 4); scores (B, T); labels (B, T), 1..K-1
+    boxes_yxyx: (B, A, 4) corners (y0, x0, y1, x1), as fractions of image height and width
+    scores: (B, A, K - 1) class scores in 0..1 without the background
+    Returns the inputs of NMS, in descending order of scores
+        boxes_yxyx: (B, T, 4) corners (y0, x0, y1, x1), as fractions of image height and width
+        scores: (B, T), in 0..1
+        labels: (B, T) class indices, 1..K-1
     """
     flat_scores = scores.reshape(NUM_IMAGES, -1)
     order = np.argsort(-flat_scores, axis=1, kind="stable")[:, : NUM_DENSE_CLASSES * BOXES_PER_CLASS]
@@ -75,12 +83,19 @@ def top_candidates(boxes_yxyx: np.ndarray, scores: np.ndarray) -> tuple[np.ndarr
 
 
 def measure_nms(repeats: int) -> list[Case]:
-    """Measure hard and soft NMS and the loop over classes in ms/image, with little and with much overlap of boxes."""
+    """Measure hard NMS, soft NMS and the loop over classes in ms/image, with little and with much overlap of boxes.
+
+    repeats: number of runs of each case
+    """
     return [case for num_clusters in (NUM_ANCHORS, 40) for case in measure_overlap(num_clusters, repeats)]
 
 
 def measure_overlap(num_clusters: int, repeats: int) -> list[Case]:
-    """Measure the cases `loop over classes`, `hard NMS` and `soft NMS` in turn, on boxes in so many clusters."""
+    """Measure the cases `loop over classes`, `hard NMS` and `soft NMS` in ms/image, with alternating runs.
+
+    num_clusters: number of box clusters per image; boxes overlap more if there are fewer clusters
+    repeats: number of runs of each case
+    """
     boxes_yxyx, scores = random_predictions(num_clusters)
     candidates = top_candidates(boxes_yxyx, scores)
     image_sizes = np.tile(IMAGE_SIZE, (NUM_IMAGES, 1))

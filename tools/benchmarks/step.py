@@ -1,6 +1,6 @@
-"""Measure the training step, the kernels in it, and the compilation of its graph with an empty and a filled cache.
+"""Measure the training step, its oneDNN kernels, and the compilation of its graph with an empty and a filled cache.
 
-Each run is a process of its own, which runs time_step.py.
+Each run executes time_step.py in a new process.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ KERNELS = ("convolution", "batch_normalization")
 
 
 def measure_step(config: str, overrides: dict[str, Any], repeats: int, steps: int) -> list[Case]:
-    """Measure a training step, its kernels (on CPU), and compilation at the first and the second start.
+    """Measure a training step and its kernels in ms, and compilation at the first and the second start in s.
 
-    config: path of a recipe; overrides: its keys to change
+    config: path of the recipe
+    overrides: {recipe key: value} that replace values of the recipe
+    repeats: number of runs of each case
     steps: number of steps in a run
+    Kernels are measured on the CPU only, where oneDNN reports their times.
     Raises subprocess.CalledProcessError if a run fails.
     """
     step = Case("training step", "ms")
@@ -40,7 +43,7 @@ def measure_step(config: str, overrides: dict[str, Any], repeats: int, steps: in
         step.runs += [cold["step_ms"], warm["step_ms"]]
         profiled_step.runs.append(profiled["step_ms"])
         kernels.runs.append(sum(profiled["kernels_ms"].get(name, 0.0) for name in KERNELS))
-        kernels.extra = {"by_kind": profiled["kernels_ms"], "what": "convolutions and batch norms, as oneDNN reports"}
+        kernels.extra = {"by_kind": profiled["kernels_ms"], "what": "convolution and BatchNorm, as reported by oneDNN"}
     second.extra["of_first"] = median_ratio(second, first)
     cases = [step, first, second]
     if kernels.runs[-1]:
@@ -52,9 +55,14 @@ def measure_step(config: str, overrides: dict[str, Any], repeats: int, steps: in
 
 
 def run(config: str, overrides: dict[str, Any], steps: int, **environment: str) -> dict[str, Any]:
-    """Run time_step.py with the given environment variables.
+    """Run time_step.py in a new process and return its results.
 
-    Returns: its result, and in `kernels_ms` the milliseconds per step of each kind of oneDNN kernel
+    config: path of the recipe
+    overrides: {recipe key: value} that replace values of the recipe
+    steps: number of steps to measure
+    environment: {name: value} of environment variables for the process
+    Returns compile_s, step_ms, batch_size, image_size and kernels_ms, the milliseconds per step for each kind of oneDNN
+    kernel.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
@@ -71,10 +79,12 @@ def run(config: str, overrides: dict[str, Any], steps: int, **environment: str) 
 
 
 def parse_kernel_times(verbose: str, steps: int) -> dict[str, float]:
-    """Return the milliseconds per step of each kind of kernel, over the last `steps` steps of a run.
+    """Compute the milliseconds per step for each kind of oneDNN kernel, over the last `steps` steps of a run.
 
-    verbose: lines `onednn_verbose,…,exec,cpu,convolution,…,0.123`, equally many for each of the WARM_UP_STEPS + steps
-        + 1 steps
+    verbose: output of oneDNN, lines such as `onednn_verbose,…,exec,cpu,convolution,…,0.123`. Each of the
+        1 + WARM_UP_STEPS + steps steps prints the same number of lines.
+    steps: number of measured steps at the end of the run
+    Returns {kind of kernel: milliseconds per step} in descending order of times.
     """
     rows = [line.split(",") for line in verbose.splitlines() if line.startswith("onednn_verbose") and ",exec," in line]
     counted = rows[-(len(rows) * steps // (WARM_UP_STEPS + steps + 1)) :] if rows else []

@@ -1,18 +1,26 @@
 """Time compilation and training steps in one process: `python time_step.py CONFIG OVERRIDES STEPS OUT`.
 
-OVERRIDES is JSON. step.py runs this script. Its imports are absolute, because MindSpore's compile cache follows the
-imports of the script that was started.
+CONFIG is a recipe. OVERRIDES is a JSON object {recipe key: value}. STEPS is the number of steps to measure. OUT is the
+JSON file to write. step.py runs this script. The script has absolute imports, because MindSpore's compile cache reads
+the imports of the started script.
 """
 
 import json
 import sys
 from pathlib import Path
 
-WARM_UP_STEPS = 2  # after compilation, not counted
+WARM_UP_STEPS = 2  # steps between compilation and the measured steps
 
 
 def main(config: str, overrides: str, steps: str, out: str) -> None:
-    """Write a JSON file with compile_s, step_ms (median), batch_size and image_size. overrides: JSON; steps: number"""
+    """Time compilation and training steps, and write the results to a JSON file.
+
+    config: path of the recipe
+    overrides: JSON object {recipe key: value}
+    steps: number of steps to measure
+    out: path of the JSON file
+    The file contains compile_s, step_ms (the median of the steps), batch_size and image_size (height, width).
+    """
     from benchmarks.network import create_step, random_batch, time_calls
     from ssd.config.loading import load_config
     from ssd.config.schema import graph_settings

@@ -1,1 +1,1 @@
-"""Conversion of PyTorch state dicts into MindSpore checkpoints, for tools/convert_weights.py."""
+"""Modules of tools/convert_weights.py, which converts PyTorch state dicts into MindSpore checkpoints."""

@@ -1,4 +1,4 @@
-"""Convert a PyTorch state dict into a MindSpore checkpoint, and verify the written file against its source."""
+"""Convert a PyTorch state dict into a MindSpore checkpoint, and verify the checkpoint against the state dict."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .state_dict import StateDict
 if TYPE_CHECKING:
     from ssd.config.schema import Config
 
-# Recipe keys that SSD300's weights require and that parameter shapes do not reveal.
+# Values of recipe keys that SSD300's weights require. Parameter shapes cannot reveal a mismatch of these keys.
 SSD300_SETTINGS = {
     "neck": "convs",
     "head": "plain",
@@ -43,17 +43,17 @@ SSD300_SETTINGS = {
     "clip_default_boxes": True,
     "prior_scaling": (0.1, 0.2),
 }
-SSD300_EXTRA_LAYERS = ((2, True), (2, True), (2, True), (1, False), (1, False))  # (stride, pad) of 3x3 convolutions
+SSD300_EXTRA_LAYERS = ((2, True), (2, True), (2, True), (1, False), (1, False))  # (stride, pad) of each 3x3 convolution
 SSD300_RECIPE = "examples/det/ssd/ssd_resnet50.yaml"
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The MindSpore network to fill: a detector, or the backbone of one.
+    """Parameters of the MindSpore network to fill, which is a whole detector or a backbone.
 
-    shapes: {MindSpore name: shape} of all parameters to fill
-    epsilons: {MindSpore name of a moving variance: epsilon of its BatchNorm}
-    formats: state dict formats that can fill the network
+    shapes: {MindSpore parameter name: shape} of all parameters to fill
+    epsilons: {MindSpore name of a moving variance: epsilon of the same BatchNorm layer}
+    formats: formats of PyTorch state dicts that contain the parameters of the network
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -63,15 +63,16 @@ class Target:
 
 @dataclasses.dataclass
 class Conversion:
-    """A converted state dict, with every name that found no counterpart.
+    """Converted parameters of a state dict, and the names of all unmatched parameters.
 
-    format: the format of the state dict
-    values: {MindSpore name: array}
-    variance_shifts: {MindSpore name: number added to a variance, because BatchNorm's epsilon differs}
-    ignored: {reason: PyTorch names left out on purpose}
-    unexpected: PyTorch names without a MindSpore parameter
-    missing: MindSpore names without a value
-    mismatched: messages about arrays of another shape or type than their parameter
+    format: format of the state dict
+    values: {MindSpore parameter name: converted array}
+    variance_shifts: {MindSpore name of a moving variance: number added to the variance}; the shift compensates the
+        different epsilon of BatchNorm in PyTorch
+    ignored: {reason: PyTorch names that are not converted for this reason}
+    unexpected: PyTorch names without a matching MindSpore parameter
+    missing: MindSpore parameter names without a matching PyTorch name
+    mismatched: a message for each array whose shape or dtype differs from its MindSpore parameter
     """
 
     format: StateDictFormat
@@ -84,12 +85,12 @@ class Conversion:
 
 
 def is_detector(state_dict: StateDict) -> bool:
-    """True for the weights of an SSD, False for those of a classification network."""
+    """Return True for the weights of an SSD300 detector, False for the weights of a classification network."""
     return any(name.startswith(("feature_extractor.", "additional_blocks.")) for name in state_dict.arrays)
 
 
 def check_ssd300_recipe(cfg: Config) -> None:
-    """Raise UserError if the recipe's detector would compute something else than SSD300 with the same weights."""
+    """Raise UserError if the recipe differs from SSD300 in a setting that parameter shapes do not reveal."""
     extra_layers = tuple((layer.stride, layer.pad) for layer in cfg.extra_layers)
     comparisons = [(key, getattr(cfg, key), expected) for key, expected in SSD300_SETTINGS.items()]
     comparisons.append(("(stride, pad) of extra_layers", extra_layers, SSD300_EXTRA_LAYERS))
@@ -101,22 +102,28 @@ def check_ssd300_recipe(cfg: Config) -> None:
 
 
 def detector_target(cfg: Config, net: SSD) -> Target:
-    """Return the whole detector `net` of an SSD300 recipe as the target."""
+    """Return the conversion target for a whole detector.
+
+    cfg: Config of an SSD300 recipe
+    net: detector of the recipe
+    """
     num_anchors_per_location = create_anchors(cfg).num_per_location
     return _create_target(net, [ssd300_format(net.parameters_dict(), cfg.num_classes, num_anchors_per_location)])
 
 
 def backbone_target(cfg: Config) -> Target:
-    """Return the recipe's MindCV model without its classifier as the target.
+    """Return the conversion target for the backbone of a recipe.
 
-    All layers are included, so the checkpoint serves every recipe with that backbone.
-    Raises UserError if the model's names in PyTorch are not known.
+    The target contains all layers of the MindCV model except its classifier, so that the checkpoint fits every recipe
+    with that backbone.
+    Raises UserError if the PyTorch parameter names of the backbone are unknown.
     """
     model = create_model(cfg.backbone)
     return _create_target(model, backbone_formats(cfg.backbone, model.parameters_dict()))
 
 
 def _create_target(net: nn.Cell, formats: list[StateDictFormat]) -> Target:
+    """Return the target with the parameter shapes and BatchNorm epsilons of a network, without its classifier."""
     parameters = net.parameters_dict().items()
     batch_norms = [cell for _, cell in net.cells_and_names() if isinstance(cell, nn.BatchNorm2d)]
     return Target(
@@ -127,7 +134,12 @@ def _create_target(net: nn.Cell, formats: list[StateDictFormat]) -> Target:
 
 
 def convert(state_dict: StateDict, target: Target) -> Conversion:
-    """Convert every array for its MindSpore parameter, in the format that shares most names with the state dict."""
+    """Convert every array of a state dict for the MindSpore parameter with the matching name.
+
+    state_dict: PyTorch weights
+    target: parameters of the MindSpore network
+    The format is the one that has the most names in common with the state dict.
+    """
     arrays = state_dict.arrays
     best_format = max(target.formats, key=lambda candidate: len(candidate.mindspore_names.keys() & arrays.keys()))
     conversion = Conversion(best_format)
@@ -153,23 +165,33 @@ def convert(state_dict: StateDict, target: Target) -> Conversion:
         else:
             conversion.ignored.setdefault(reason, []).append(torch_name)
     if state_dict.other_keys:
-        conversion.ignored["training state, which is not weights"] = state_dict.other_keys
+        conversion.ignored["training state, which detectors do not use"] = state_dict.other_keys
     conversion.missing = [name for name in target.shapes if name not in filled]
     return conversion
 
 
 def _to_mindspore(name: str, array: np.ndarray, conversion: Conversion) -> np.ndarray:
-    """Reorder the channels of a PyTorch array, and shift a variance. name: MindSpore name"""
+    """Convert a PyTorch array into the value of a MindSpore parameter: reorder channels and shift variances.
+
+    name: MindSpore parameter name
+    array: PyTorch array
+    conversion: conversion with the channel orders and variance shifts
+    """
     order, shift = conversion.format.channel_orders.get(name), conversion.variance_shifts.get(name, 0.0)
     if order is not None:
         array = array[order]
     if shift:
-        array = (array.astype(np.float64) + shift).astype(np.float32)  # float64, so that the sum is rounded only once
+        array = (array.astype(np.float64) + shift).astype(np.float32)  # add in float64 to round only once
     return np.ascontiguousarray(array)
 
 
 def _to_pytorch(name: str, array: np.ndarray, conversion: Conversion) -> np.ndarray:
-    """Invert `_to_mindspore`."""
+    """Convert the value of a MindSpore parameter back to the PyTorch array: restore channel order and variances.
+
+    name: MindSpore parameter name
+    array: value of the MindSpore parameter
+    conversion: conversion with the channel orders and variance shifts
+    """
     order, shift = conversion.format.channel_orders.get(name), conversion.variance_shifts.get(name, 0.0)
     if shift:
         array = (array.astype(np.float64) - shift).astype(np.float32)
@@ -183,10 +205,14 @@ def _to_pytorch(name: str, array: np.ndarray, conversion: Conversion) -> np.ndar
 def write_checkpoint(
     conversion: Conversion, state_dict: StateDict, net: SSD, path: Path, metadata: dict | None
 ) -> None:
-    """Write the converted values to `path`, after the file was read back, verified and loaded into `net`.
+    """Write a temporary checkpoint, verify the checkpoint, load it into `net`, and rename it to `path`.
 
-    metadata: model_metadata of the recipe, stored in the file of a whole detector; None for a backbone
-    Raises UserError if any step fails; then `path` stays as it was.
+    conversion: converted parameters
+    state_dict: PyTorch weights, for the verification
+    net: detector of the recipe, into which the checkpoint is loaded as a test
+    path: path of the checkpoint
+    metadata: metadata to store in the checkpoint of a whole detector; None for a backbone
+    Raises UserError if writing, verification or loading fails. In this case, `path` does not change.
     """
     content = [{"name": name, "data": Tensor(value)} for name, value in conversion.values.items()]
     entries = None if metadata is None else {METADATA_KEY: json.dumps(metadata)}
@@ -199,13 +225,17 @@ def write_checkpoint(
             load(net, unfinished)
     except (OSError, RuntimeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be written ({reason}). Free some space, or choose another --output.") from None
+        raise UserError(f"{path}: cannot be written ({reason}). Free disk space, or change --output.") from None
 
 
 def verify_checkpoint(conversion: Conversion, state_dict: StateDict, path: Path) -> None:
-    """Read a written checkpoint, convert it back to PyTorch's layout and compare it with the source bit for bit.
+    """Read a written checkpoint, convert its parameters back to PyTorch arrays, and compare these with the state dict.
 
-    Shifted variances may differ by the rounding of float32. Raises UserError on any other difference.
+    conversion: converted parameters
+    state_dict: PyTorch weights
+    path: path of the checkpoint
+    Parameters must be equal bit for bit, except that shifted variances may differ by float32 rounding.
+    Raises UserError if a parameter differs or is missing.
     """
     content = read_checkpoint(path)
     stored = {name: value.asnumpy() for name, value in content.items() if name != METADATA_KEY}
@@ -226,11 +256,11 @@ def verify_checkpoint(conversion: Conversion, state_dict: StateDict, path: Path)
             changed.append(name)
     if changed:
         raise UserError(
-            f"{path}: {changed[0]!r} is different when the file is read back (parameters that changed: {len(changed)})."
-            " Check the disk."
+            f"{path}: {changed[0]!r} differs from its source after the file was read back (parameters that changed: "
+            f"{len(changed)}). Check the disk, or change --output to a path on another disk."
         )
 
 
 def _bits(array: np.ndarray) -> np.ndarray:
-    """View float32 values as integers, so that NaN and -0.0 compare bit for bit."""
+    """View float32 values as uint32, so that a comparison is bit for bit even for NaN and -0.0."""
     return np.ascontiguousarray(array).view(np.uint32)

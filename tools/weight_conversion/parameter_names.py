@@ -1,7 +1,7 @@
-"""Map PyTorch's parameter names to MindSpore's, with the channel orders and BatchNorm epsilons that differ.
+"""Map PyTorch parameter names to MindSpore parameter names, and list different channel orders and BatchNorm epsilons.
 
-Neither framework is imported. The mappings are derived from the MindSpore names in the order of the network, so they
-hold for every width and depth of a model family.
+This module imports neither PyTorch nor MindSpore. The PyTorch names are computed from the ordered MindSpore names of a
+network. The mapping is therefore valid for every width and depth of a model family.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ssd.errors import UserError
 
+# {MindSpore name: PyTorch name} of the parameters of a BatchNorm layer.
 TORCH_BATCH_NORM_NAMES = {
     "gamma": "weight",
     "beta": "bias",
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# timm numbers blocks within stages: the number of blocks in each stage.
+# Number of blocks in each stage, because timm's parameter names contain the index of a block within its stage.
 TIMM_STAGES = {
     "mobilenet_v2": (1, 2, 3, 4, 3, 3, 1),
     "mobilenet_v3_large": (1, 2, 3, 4, 2, 3),
     "mobilenet_v3_small": (1, 2, 3, 2, 3),
 }
 MINDCV_CLASSIFIER_PREFIX = "classifier."
-# PyTorch names that have no MindSpore counterpart: (regular expression, reason).
-BATCH_COUNTERS = (r"(^|\.)num_batches_tracked$", "batch counters, which MindSpore does not keep")
+# PyTorch names without a MindSpore counterpart: (regular expression of the names, reason).
+BATCH_COUNTERS = (r"(^|\.)num_batches_tracked$", "batch counters, which MindSpore does not have")
 CLASSIFIER = (r"^(fc|classifier)\.", "the classifier, which detectors do not have")
-# NVIDIA's SSD300 puts the children of torchvision's ResNet into a Sequential, which numbers them; 2 and 3 are ReLU and
-# max pooling, which have no parameters.
+# {child of torchvision's ResNet: index of the child in NVIDIA's SSD300}. NVIDIA wraps the children in a Sequential,
+# which uses indices instead of names. Indices 2 and 3 are ReLU and max pooling, which have no parameters.
 NVIDIA_RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6"}
 
 
 @dataclasses.dataclass(frozen=True)
 class StateDictFormat:
-    """Names and conventions of the state dicts that one PyTorch library writes for one network.
+    """Parameter names and conventions of the state dicts of one network in one PyTorch library.
 
-    source: library and network, for messages
-    mindspore_names: {PyTorch name: MindSpore name}
+    source: name of the library and the network, for messages
+    mindspore_names: {PyTorch parameter name: MindSpore parameter name}
     ignored: (regular expression of PyTorch names, reason) for names without a MindSpore counterpart
     batch_norm_epsilon: epsilon of the BatchNorm layers in PyTorch
-    channel_orders: {MindSpore name: for each of its output channels, the index of the PyTorch channel}
-    note: a caution that parameter names cannot reveal, or ""
+    channel_orders: {MindSpore parameter name: list of PyTorch channel indices, one for each output channel}
+    note: warning about differences that parameter names cannot reveal; "" for no warning
     """
 
     source: str
@@ -54,10 +55,11 @@ class StateDictFormat:
 
 
 def backbone_formats(backbone: str, parameter_names: Iterable[str]) -> list[StateDictFormat]:
-    """List the state dict formats that can fill a MindCV backbone.
+    """Return the formats of PyTorch state dicts that can be converted for a MindCV backbone.
 
-    backbone: name of the MindCV model; parameter_names: names of its parameters, in the order of the network
-    Raises UserError if no format is known for the model.
+    backbone: name of the MindCV model
+    parameter_names: names of the MindCV model's parameters, in the order of the network
+    Raises UserError if the PyTorch parameter names of the model are unknown.
     """
     names = [name for name in parameter_names if not name.startswith(MINDCV_CLASSIFIER_PREFIX)]
     ignored = (BATCH_COUNTERS, CLASSIFIER)
@@ -67,8 +69,8 @@ def backbone_formats(backbone: str, parameter_names: Iterable[str]) -> list[Stat
     family = next((family for family in TIMM_STAGES if backbone.startswith(family)), None)
     if family is None:
         raise UserError(
-            f"backbone: the PyTorch parameter names of {backbone!r} are not known. Use a resnet, resnext, mobilenet_v2 "
-            "or mobilenet_v3, or a checkpoint from MindCV."
+            f"backbone: the PyTorch parameter names of {backbone!r} are unknown. Set backbone to a resnet, resnext, "
+            "mobilenet_v2 or mobilenet_v3, or use a MindCV checkpoint without conversion."
         )
     is_v3 = family != "mobilenet_v2"
     torchvision_names, timm_names = (
@@ -80,7 +82,7 @@ def backbone_formats(backbone: str, parameter_names: Iterable[str]) -> list[Stat
             StateDictFormat("torchvision's mobilenet_v2", torchvision_names, ignored),
             StateDictFormat("timm's mobilenetv2", timm_names, ignored),
         ]
-    # timm's MobileNetV3 has conv_head after the global pooling, so it belongs to the classifier.
+    # In timm's MobileNetV3, conv_head follows the global pooling, so conv_head is part of the classifier.
     timm_ignored = (*ignored, (r"^conv_head\.", CLASSIFIER[1]))
     return [
         StateDictFormat(f"torchvision's {family}", torchvision_names, ignored, batch_norm_epsilon=1e-3),
@@ -88,8 +90,8 @@ def backbone_formats(backbone: str, parameter_names: Iterable[str]) -> list[Stat
             f"timm's {family.replace('_v', 'v')}",
             timm_names,
             timm_ignored,
-            note="timm's tf_mobilenetv3 models have the same parameter names but another epsilon and padding; "
-            "their weights would give wrong features",
+            note="timm's tf_mobilenetv3 models have the same parameter names, but a different epsilon and padding. If "
+            "these are weights of a tf_mobilenetv3 model, the features will be wrong.",
         ),
     ]
 
@@ -97,10 +99,10 @@ def backbone_formats(backbone: str, parameter_names: Iterable[str]) -> list[Stat
 def ssd300_format(
     parameter_names: Iterable[str], num_classes: int, num_anchors_per_location: Sequence[int]
 ) -> StateDictFormat:
-    """Return the state dict format of SSD300 in NVIDIA's DeepLearningExamples and in uvipen/SSD-pytorch.
+    """Return the format of SSD300 state dicts from NVIDIA's DeepLearningExamples and from uvipen/SSD-pytorch.
 
     parameter_names: names of the MindSpore detector's parameters
-    num_classes: K, background included
+    num_classes: number of classes, including the background
     num_anchors_per_location: number of anchors at each location, for each feature level
     """
     mindspore_names, channel_orders = {}, {}
@@ -116,42 +118,46 @@ def ssd300_format(
             branch, level, parameter = rest.split(".")
             mindspore_names[f"{'loc' if branch == 'box' else 'conf'}.{level}.{parameter}"] = name
             anchors = ssd300_anchor_order(num_anchors_per_location[int(level)])
-            # Box offsets are cx, cy, w, h in PyTorch and cy, cx, h, w here.
+            # The order of box offsets is (cx, cy, w, h) in PyTorch and (cy, cx, h, w) in MindSpore.
             values = (1, 0, 3, 2) if branch == "box" else range(num_classes)
-            # PyTorch's channels hold the first value of all anchors, then the second value of all anchors, and so on.
-            # Here they hold all values of the first anchor, then all values of the second anchor.
+            # PyTorch's channels contain the first value of all anchors, then the second value of all anchors, and so
+            # on. MindSpore's channels contain all values of the first anchor, then all values of the second anchor.
             channel_orders[name] = [value * len(anchors) + anchor for anchor in anchors for value in values]
     return StateDictFormat("SSD300 by NVIDIA or uvipen", mindspore_names, channel_orders=channel_orders)
 
 
 def ssd300_anchor_order(num_anchors: int) -> list[int]:
-    """Return the index of NVIDIA's anchor for each anchor at a location here.
+    """Return the index of NVIDIA's anchor for each anchor of this project at a location.
 
-    Here: small square, (wide, tall) for each aspect ratio, large square. NVIDIA: both squares, then the pairs.
+    num_anchors: number of anchors at a location
+    The order of this project is the small square, (wide, tall) for each aspect ratio, and the large square. NVIDIA's
+    order is the small square, the large square, and (wide, tall) for each aspect ratio.
     """
     return [0, *range(2, num_anchors), 1]
 
 
 def _torch_name(name: str) -> str:
-    """Replace MindSpore's name of a BatchNorm parameter, the last part of `name`, by PyTorch's."""
+    """Replace the MindSpore name of a BatchNorm parameter, the part after the last dot, by the PyTorch name."""
     module, _, parameter = name.rpartition(".")
     return f"{module}.{TORCH_BATCH_NORM_NAMES.get(parameter, parameter)}"
 
 
 def _last_part(name: str) -> str:
+    """Return the part of a parameter name after the last dot."""
     return name.rpartition(".")[2]
 
 
 def _is_convolution(name: str) -> bool:
-    """True for a convolution's weight, False for a BatchNorm parameter."""
+    """Return True for the name of a convolution's weight, False for the name of a BatchNorm parameter."""
     return _last_part(name) == "weight"
 
 
 def _split_mobilenet(names: list[str]) -> tuple[list[str], list[list[list[str]]], list[str]]:
     """Group the parameter names of a MobileNet by layer, in the order of the network.
 
+    names: MindSpore parameter names without the classifier
     A layer is a convolution with its BatchNorm, or a squeeze-and-excitation module.
-    Returns (names of the first layer, for each block the names of each layer, names of the last layer).
+    Returns (names of the first layer, names of each layer of each block, names of the last layer).
     """
     outside: list[str] = []
     blocks: dict[str, list[list[str]]] = {}
@@ -164,12 +170,16 @@ def _split_mobilenet(names: list[str]) -> tuple[list[str], list[list[list[str]]]
         if "conv_expand" not in name and _is_convolution(name):  # the first parameter of a layer
             layers.append([])
         layers[-1].append(name)
-    half = len(outside) // 2  # the first and the last layer have equally many parameters
+    half = len(outside) // 2  # the first and the last layer have the same number of parameters
     return outside[:half], list(blocks.values()), outside[half:]
 
 
 def _torchvision_modules(names: list[str], is_v3: bool) -> Iterator[tuple[str, str]]:
-    """Yield (torchvision module, MindSpore name) for each parameter of a MobileNetV2 or V3."""
+    """Yield (name of the torchvision module, MindSpore parameter name) for each parameter of a MobileNet.
+
+    names: MindSpore parameter names without the classifier
+    is_v3: True for MobileNetV3, False for MobileNetV2
+    """
     first_layer, blocks, last_layer = _split_mobilenet(names)
     for module, layer in ((0, first_layer), (len(blocks) + 1, last_layer)):
         for name in layer:
@@ -188,7 +198,12 @@ def _torchvision_modules(names: list[str], is_v3: bool) -> Iterator[tuple[str, s
 
 
 def _timm_modules(names: list[str], blocks_per_stage: Sequence[int], is_v3: bool) -> Iterator[tuple[str, str]]:
-    """Yield (timm module, MindSpore name) for each parameter of a MobileNetV2 or V3."""
+    """Yield (name of the timm module, MindSpore parameter name) for each parameter of a MobileNet.
+
+    names: MindSpore parameter names without the classifier
+    blocks_per_stage: number of blocks in each stage
+    is_v3: True for MobileNetV3, False for MobileNetV2
+    """
     first_layer, blocks, last_layer = _split_mobilenet(names)
     for name in first_layer:
         yield "conv_stem" if _is_convolution(name) else "bn1", name

@@ -1,6 +1,7 @@
 """Read PyTorch state dicts into NumPy arrays.
 
-safetensors files are read without PyTorch. Files that torch.save wrote need PyTorch; code in them is never run.
+safetensors files are read without PyTorch. Files that torch.save has written need PyTorch. Code in such files is never
+run.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ import numpy as np
 
 from ssd.errors import UserError
 
-# Keys of training checkpoints that hold the state dict: NVIDIA's, uvipen's, and the one most others use.
+# Keys of the state dict in training checkpoints: the key of NVIDIA, of uvipen, and of most other projects.
 STATE_DICT_KEYS = ("model", "model_state_dict", "state_dict")
-ADVICE = f"Save model.state_dict(), either alone or under one of the keys {', '.join(map(repr, STATE_DICT_KEYS))}."
+ADVICE = f"Save model.state_dict() with torch.save, alone or under a key ({', '.join(map(repr, STATE_DICT_KEYS))})."
 
 
 @dataclasses.dataclass(frozen=True)
 class StateDict:
     """Weights read from a file.
 
-    arrays: {parameter name: array}; 16-bit floats are widened to float32
-    other_keys: keys of the file that are not weights, for example "optimizer"
-    class_names: names of the classes, background first; None if the file does not say
+    arrays: {PyTorch parameter name: array}; 16-bit floats are converted to float32
+    other_keys: keys of the file that do not contain weights, for example "optimizer"
+    class_names: names of the classes, background first; None if the file contains no class names
     """
 
     arrays: dict[str, np.ndarray]
@@ -34,9 +35,10 @@ class StateDict:
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """Read the weights of a file, without the name prefix `module.` that data-parallel training adds.
+    """Read the weights of a file, and remove the name prefix `module.` that data-parallel training adds.
 
-    Raises UserError if the file holds no state dict, or if reading it would run code.
+    path: path of a .safetensors file, or of a file that torch.save has written
+    Raises UserError if the file is missing, damaged, contains no state dict, or would run code.
     """
     if not path.is_file():
         raise UserError(f"{path}: not found. Check the path given to --input.")
@@ -47,10 +49,10 @@ def read_state_dict(path: Path) -> StateDict:
     for name, value in weights.items():
         array = _to_numpy(value)
         if array is None:
-            raise UserError(f"{path}: {name!r} is of type {type(value).__name__}, not a tensor. {ADVICE}")
+            raise UserError(f"{path}: {name!r} has type {type(value).__name__} and is not a tensor. {ADVICE}")
         arrays[str(name)] = array
     if not arrays:
-        raise UserError(f"{path}: there are no weights in this file. {ADVICE}")
+        raise UserError(f"{path}: the file contains no weights. {ADVICE}")
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     return StateDict(
@@ -61,44 +63,52 @@ def read_state_dict(path: Path) -> StateDict:
 
 
 def _read_safetensors(path: Path) -> dict:
+    """Read a safetensors file to {name: array}. Raises UserError if the file is damaged or contains bfloat16 arrays."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         return load_file(path)
     except TypeError:  # NumPy has no bfloat16
-        raise UserError(f"{path}: bfloat16 arrays are not supported. Convert them to float32 or float16.") from None
+        raise UserError(f"{path}: bfloat16 arrays are not supported. Convert all arrays to float32.") from None
     except SafetensorError as error:
-        raise UserError(f"{path}: not a complete safetensors file ({error}). Download it again.") from None
+        raise UserError(f"{path}: not a valid safetensors file ({error}). Download the file again.") from None
 
 
 def _read_torch_file(path: Path) -> dict:
+    """Read the dict in a file that torch.save has written.
+
+    Raises UserError if PyTorch is not installed, or if the file is damaged, would run code or contains no dict.
+    """
     try:
         import torch
     except ImportError:
         raise UserError(
-            f"{path}: this file needs PyTorch, which is not installed. Install it with `pip install -e '.[torch]'`, "
-            "or use a .safetensors file."
+            f"{path}: this file needs PyTorch, which is not installed. "
+            "Install PyTorch with `pip install -e '.[torch]'`, or use a .safetensors file."
         ) from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)  # refuses pickles that would run code
-    except Exception as error:  # the type depends on the kind of damage
+            content = torch.load(path, map_location="cpu", weights_only=True)  # rejects pickles that run code
+    except Exception as error:  # the type depends on the damage
         code = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
         if code is None:
-            raise UserError(f"{path}: damaged, or not written by torch.save. Use another file.") from None
+            raise UserError(f"{path}: damaged, or not written by torch.save. Set --input to another file.") from None
         raise UserError(
-            f"{path}: reading this file would run code ({code[1]}). If you trust it, load it in PyTorch and save "
-            "model.state_dict() alone."
+            f"{path}: reading this file would run code ({code[1]}). If you trust the file, load the model in PyTorch "
+            "and save only model.state_dict()."
         ) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: this file holds a {type(content).__name__}, not a state dict. {ADVICE}")
+        raise UserError(f"{path}: this file contains a {type(content).__name__} instead of a state dict. {ADVICE}")
     return content
 
 
 def _to_numpy(value) -> np.ndarray | None:
-    """Return a tensor or array as a NumPy array, 16-bit floats widened to float32; None for any other type."""
+    """Return a tensor or array as a NumPy array, with 16-bit floats converted to float32.
+
+    Returns None for a value of any other type.
+    """
     if hasattr(value, "detach"):
         value = value.detach()
         value = (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
@@ -108,7 +118,11 @@ def _to_numpy(value) -> np.ndarray | None:
 
 
 def _read_class_names(content: dict) -> tuple[str, ...] | None:
-    """Read the class names of NVIDIA's checkpoints: {0: "background", 1: "person", …} under `label_map`."""
+    """Return the class names of an NVIDIA checkpoint, background first.
+
+    content: content of the checkpoint; its `label_map` is {0: "background", 1: "person", …}
+    Returns None if the checkpoint has no valid label map.
+    """
     label_map = content.get("label_map")
     if not isinstance(label_map, dict) or sorted(label_map) != list(range(len(label_map))):
         return None

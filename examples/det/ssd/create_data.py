@@ -4,9 +4,11 @@
     python examples/det/ssd/create_data.py voc --data_path D --out_path O --train_split trainval --val_split 2007/test
     python examples/det/ssd/create_data.py yolo --data_path D --out_path O --val_fraction 0.2
 
-First a report is printed: statistics of the data, problems in it and, with --config, how well the anchors of a recipe
-fit its boxes. Then train/coco0 …, val/coco0 …, the validation annotations and dataset.json are written to O, which is
-the data_dir of recipes. docs/own-data.md describes the folder layout of each format.
+D is the folder of the images and annotations. docs/own-data.md describes the folder layout of each annotation format.
+
+The command first prints a report: statistics of the dataset, problems in the dataset and, with --config, how well the
+anchors of a recipe fit the ground-truth boxes. The command then writes the shards train/coco0 … and val/coco0 …, the
+validation annotations and dataset.json to the folder O. Set the recipe key data_dir to O to train on the shards.
 """
 
 import argparse
@@ -18,39 +20,43 @@ from ssd.errors import count_noun, exit_cleanly
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("format", choices=["coco", "voc", "yolo"], help="annotation format")
-    parser.add_argument("--data_path", type=Path, required=True, help="folder of images and annotations")
-    parser.add_argument("--out_path", type=Path, required=True, help="output folder")
+    parser.add_argument("format", choices=["coco", "voc", "yolo"], help="format of the annotations")
+    parser.add_argument("--data_path", type=Path, required=True, help="folder of the images and annotations")
+    parser.add_argument("--out_path", type=Path, required=True, help="folder that receives the shards")
     parser.add_argument(
-        "--train_split", nargs="+", metavar="NAME", help="splits to train on [coco: train2017 or train; others: train]"
+        "--train_split",
+        nargs="+",
+        metavar="NAME",
+        help="names of the training splits, which are merged [coco: train2017 or train; voc and yolo: train]",
     )
     parser.add_argument(
         "--val_split",
         nargs="+",
         metavar="NAME",
-        help="splits to validate on [coco: val2017, val or valid; voc: val; yolo: val or valid]",
+        help="names of the validation splits, which are merged [coco: val2017, val or valid; voc: val; yolo: val or "
+        "valid]",
     )
     parser.add_argument(
         "--val_fraction",
         type=float,
-        metavar="SHARE",
-        help="hold out this share of the training split for validation, instead of --val_split; more than 0, below 1",
+        metavar="FRACTION",
+        help="fraction of the training images to hold out for validation, instead of --val_split; above 0 and below 1",
     )
     parser.add_argument(
         "--keep_empty",
         choices=["true", "false"],
         default="true",
-        help="whether the training split keeps images without boxes [true]",
+        help="whether the training split keeps images without ground-truth boxes [true]",
     )
     parser.add_argument(
         "--names",
         type=Path,
         metavar="FILE",
-        help="yolo: data.yaml or a file with one class name a line, if --data_path contains neither",
+        help="yolo only: data.yaml or a text file with one class name per line, if --data_path contains neither file",
     )
-    parser.add_argument("--config", help="recipe whose anchors are compared with the boxes in the report")
+    parser.add_argument("--config", help="recipe whose anchors the report compares with the ground-truth boxes")
     parser.add_argument(
-        "--report_only", action="store_true", help="check every image and print the report, without writing files"
+        "--report_only", action="store_true", help="check every image and print the report without writing any file"
     )
     parser.add_argument(
         "--num_workers",
@@ -64,7 +70,7 @@ def parse_args() -> argparse.Namespace:
 
 @exit_cleanly
 def main() -> None:
-    args = parse_args()  # before the slow imports, so that --help and wrong arguments need no MindSpore
+    args = parse_args()  # parse before the slow imports: --help and invalid arguments then do not load MindSpore
 
     from ssd.boxes.anchors import create_anchors
     from ssd.config.loading import load_config
@@ -73,7 +79,7 @@ def main() -> None:
     from ssd.data.inspection.report import summarize_dataset
     from ssd.data.readers.splits import open_dataset_folder, read_splits
 
-    # Override data_dir: the folder in the recipe may contain a dataset with other classes.
+    # Override data_dir, because the data_dir of the recipe may contain a dataset with other classes.
     cfg = load_config(args.config, {"data_dir": str(args.data_path)}) if args.config else None
     folder = open_dataset_folder(args.format, args.data_path, names_path=args.names)
     train, val = read_splits(
@@ -85,7 +91,7 @@ def main() -> None:
     )
     anchor_set = AnchorSet(create_anchors(cfg).boxes_yxyx, cfg.image_size, cfg.match_threshold) if cfg else None
     num_workers = max(args.num_workers, 1)
-    # Only for the report: the conversion below checks each image itself and stops at the first unusable one.
+    # Without --report_only, the conversion below checks the images and stops at the first unusable image.
     image_problems = check_images(train, val, num_workers) if args.report_only else {}
     print(summarize_dataset(train, val, anchor_set=anchor_set, more_problems=image_problems), flush=True)
     if args.report_only:
@@ -97,10 +103,11 @@ def main() -> None:
     crowd = "difficult object" if args.format == "voc" else "crowd region"
     for name, split in (("train", info.train), ("val", info.val)):
         images, boxes = count_noun(split.images, "image"), count_noun(split.boxes, "box", "boxes")
-        degenerate = count_noun(split.dropped_boxes, "degenerate box", "degenerate boxes")
+        degenerate = count_noun(split.dropped_boxes, "box thinner than 1 pixel", "boxes thinner than 1 pixel")
         print(
-            f"{args.out_path / name}: {images}, {boxes}, at most {count_noun(split.max_boxes, 'box', 'boxes')} in an "
-            f"image. Left out: {count_noun(split.crowd_boxes, crowd)}, {degenerate}."
+            f"{args.out_path / name}: {images} with {boxes} were written, with at most "
+            f"{count_noun(split.max_boxes, 'box', 'boxes')} in an image. Boxes that were left out: "
+            f"{count_noun(split.crowd_boxes, crowd)} and {degenerate}."
         )
     print(f"{count_noun(len(info.classes) - 1, 'class', 'classes')}: {', '.join(info.classes[1:])}")
 

@@ -1,9 +1,11 @@
-"""Evaluate a detector on every validation image by COCO's protocol:
+"""Evaluate a detector on all validation images by COCO's protocol:
 
     python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
     msrun --worker_num 8 python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
 
-where RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe of that folder.
+RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. Without --ckpt_path, the best or
+newest checkpoint in ckpt_save_dir is evaluated. The metrics are printed. metrics.json, predictions.json, per_class.csv
+and report.html are written to output_dir.
 """
 
 from pathlib import Path
@@ -16,7 +18,7 @@ from ssd.runtime.msrun import supervise_under_msrun
 @supervise_under_msrun
 @exit_cleanly
 def main() -> None:
-    cfg = parse_command_line(__doc__)  # before MindSpore loads, so that a mistake is reported at once
+    cfg = parse_command_line(__doc__)  # before the slow import of MindSpore, so that mistakes are reported at once
 
     from ssd.evaluation.evaluator import evaluate
     from ssd.evaluation.results import check_output_dir, format_metrics, write_results

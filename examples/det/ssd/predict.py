@@ -1,24 +1,27 @@
-"""Detect objects in images, a video or the stream of a camera, and draw them:
+"""Detect objects in images, a video or the stream of a camera, and draw the detections:
 
     python examples/det/ssd/predict.py --config RECIPE --ckpt_path FILE --input photo.jpg [--output FOLDER]
 
 RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. Class names come from dataset.json in
-data_dir, else from the recipe key `classes`, else they are COCO's 80.
+data_dir. If data_dir has no dataset.json, class names come from the recipe key `classes`. If the recipe has no class
+names either, the 80 classes of COCO are used.
 
---output receives
-  - a drawn copy of each image, at its path relative to the common folder of all images (JPEGs as JPEG, others as PNG);
-    or NAME.mp4, the drawn video, with the same rate and size, except that an odd side loses one pixel
-  - detections.json, a list in COCO's results format with these entries for each detection:
-    image_id         1, 2, … in the order of the paths or frames
-    category_id      id in the annotations that data_dir was created from; the class index if it has no dataset.json
-    bbox, score      x, y, width, height in pixels of the upright image; 0..1
-    file_name        path relative to the common folder of all images; for a video, its file name
-    frame            videos only: number of the frame in the drawn video from 0, so that frame / rate is its time. The
-                     last frame of a camera is repeated until the next one is predicted.
+Two kinds of files are written to --output:
+  - Drawn images or a drawn video. An image keeps its path relative to the common folder of all images. JPEG files are
+    written as JPEG, all other formats as PNG. A video is written as NAME.mp4 with the same frame rate and size, except
+    that odd widths and heights are reduced by one pixel.
+  - detections.json, a list in COCO's results format. Each detection has these keys:
+    image_id         number of the image or predicted frame, from 1, in the order of the paths or frames
+    category_id      category id from dataset.json in data_dir; the class index if data_dir has no dataset.json
+    bbox             [x, y, width, height] in pixels of the upright image
+    score            confidence, 0..1
+    file_name        path relative to the common folder of all images; the file name of a video
+    frame            only for videos: number of the frame in the drawn video, from 0. frame / frame rate is the time in
+                     seconds. The drawn video repeats the last frame of a camera until the next frame is predicted.
     category_name    class name
-Both leave out detections with scores below --display_score.
+Detections with scores below --display_score are neither drawn nor written.
 
-Files that cannot be read are reported and skipped; the exit code is then 1. Ctrl-C stops a camera.
+Files that cannot be read are reported and skipped; the exit code is then 1. Press Ctrl-C to stop a camera.
 """
 
 import sys
@@ -31,10 +34,10 @@ OPTIONS: dict[str, dict] = {
     "input": {
         "required": True,
         "nargs": "+",
-        "help": "images, folders (searched recursively) and patterns such as 'photos/*.jpg'; or one video file; or "
-        "the number of a camera, 0 for the first one",
+        "help": "one or more images, folders (searched recursively) or patterns such as 'photos/*.jpg'; or one video "
+        "file; or the number of one camera, 0 for the first camera",
     },
-    "output": {"help": "folder for drawn images and detections.json [predictions in output_dir]"},
+    "output": {"help": "folder for drawn images or the drawn video and for detections.json [output_dir/predictions]"},
 }
 
 
@@ -44,7 +47,7 @@ def main() -> None:
     output = Path(options.output or Path(cfg.output_dir) / "predictions")
     from ssd.inference.sources import open_inputs
 
-    source = open_inputs(options.input, output)  # before MindSpore loads, so that errors appear at once
+    source = open_inputs(options.input, output)  # before the slow import of MindSpore, to report errors at once
 
     from ssd.inference.prediction import predict
 

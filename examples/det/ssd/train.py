@@ -1,9 +1,9 @@
-"""Train a detector on one device, or under a launcher as one of several:
+"""Train a detector on one device, or on several devices under a launcher:
 
     python examples/det/ssd/train.py --config RECIPE [--resume [FILE]]
     msrun --bind_core=True --worker_num 8 python examples/det/ssd/train.py --config RECIPE
 
-RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe of that folder.
+RECIPE is a YAML file, for example examples/det/ssd/ssd_mobilenetv2.yaml.
 """
 
 from ssd.config.command_line import parse_recipe_and_options
@@ -15,7 +15,7 @@ OPTIONS = {
         "nargs": "?",
         "const": "",
         "metavar": "FILE",
-        "help": "resume a training from a checkpoint of train.py; without FILE from the newest in ckpt_save_dir",
+        "help": "resume from the checkpoint FILE; without FILE, resume from the newest checkpoint in ckpt_save_dir",
     },
 }
 
@@ -23,7 +23,7 @@ OPTIONS = {
 @supervise_under_msrun
 @exit_cleanly
 def main() -> None:
-    # Before MindSpore is imported, which takes seconds, so that mistakes are reported at once.
+    # Parse arguments before importing MindSpore, which takes seconds, so that mistakes are reported immediately.
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
 
     from ssd.training.trainer import train

@@ -1,6 +1,6 @@
-"""Anchors: fixed boxes of known position and size, relative to which the detector predicts.
+"""Anchors: fixed reference boxes, relative to which the detector predicts box offsets.
 
-Published weights rely on the order of anchors: levels, rows of a feature map, columns, boxes of a location.
+The order of the anchors is level, row, column, box within a location. Published weights depend on this order.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 
 class Anchors:
-    """All anchors of a detector; the subclasses choose their sizes.
+    """Base class of anchor sets: boxes of given sizes, centered at every location of every feature map.
 
-    boxes_cyxhw: (A, 4) float32, fractions of the image's sides, not clipped to the image
-    boxes_yxyx: (A, 4) float32, the corners of the same boxes
-    feature_sizes: (height, width) of each level's feature map in locations
-    num_per_location: number of anchors at each location of each level
+    boxes_cyxhw: (A, 4) float32, center y, center x, height, width as fractions of the image height and width. A is the
+        number of anchors of all levels. The boxes may extend beyond the image.
+    boxes_yxyx: (A, 4) float32, corners y0, x0, y1, x1 of the same boxes, also as fractions of the image height and
+        width
+    feature_sizes: (height, width) of the feature map of each level, in locations
+    num_per_location: number of anchors at each location, one entry for each level
     """
 
     def __init__(
@@ -33,12 +35,13 @@ class Anchors:
         sizes_per_level: Sequence[Sequence[tuple[float, float]]],
         clip: bool = False,
     ):
-        """Place the boxes of each level at the centers of its locations.
+        """Create the anchors of all levels.
 
-        image_size: (height, width) in pixels
-        steps: pixels between neighboring locations of each level
-        sizes_per_level: (height, width) of each box of a location, for each level, as fractions of the image's sides
-        clip: clip centers, heights and widths (not corners) to 0..1
+        image_size: (height, width) of the input image in pixels
+        steps: distance between neighboring locations in input pixels, one entry for each level
+        sizes_per_level: for each level, (height, width) of every box of a location as fractions of the image height and
+            width
+        clip: whether to clip center coordinates, heights and widths (not corners) to 0..1
         """
         height, width = image_size
         self.feature_sizes = [(math.ceil(height / step), math.ceil(width / step)) for step in steps]
@@ -55,7 +58,7 @@ class Anchors:
         boxes_cyxhw = np.concatenate(levels)
         if clip:
             boxes_cyxhw = np.clip(boxes_cyxhw, 0, 1)
-        # Convert to float32 only now, so that corners are rounded once, not twice.
+        # Convert to float32 last, so that the corners are rounded once, not twice.
         self.boxes_cyxhw = boxes_cyxhw.astype(np.float32)
         self.boxes_yxyx = cyxhw_to_yxyx(boxes_cyxhw).astype(np.float32)
 
@@ -64,11 +67,13 @@ class Anchors:
 
 
 class DefaultBoxes(Anchors):
-    """The default boxes of the SSD paper (arXiv:1512.02325, section 2.2), with the linear scales of TensorFlow's SSD.
+    """Default boxes of the SSD paper (arXiv:1512.02325, section 2.2), with the linear scales of TensorFlow's SSD.
 
-    A location has a square of the level's scale, a wide and a tall box for each aspect ratio, and a square whose scale
-    is the geometric mean of the level's and the next level's. A first level without aspect ratios is reduced, as in
-    TensorFlow's SSD: it has a square of 0.1 and the two boxes of aspect ratio 2. With `box_sizes` no level is reduced.
+    Each location has a square of the level's scale, and a wide and a tall box for each aspect ratio. One more square
+    has the geometric mean of the scales of the level and of the next level.
+
+    A first level without aspect ratios is reduced, as in TensorFlow's SSD. Its locations have a square of scale 0.1,
+    and a wide and a tall box of aspect ratio 2. If `box_sizes` is given, no level is reduced.
     """
 
     def __init__(
@@ -81,18 +86,20 @@ class DefaultBoxes(Anchors):
         box_sizes: Sequence[float] | None = None,
         clip: bool = False,
     ):
-        """Compute the sizes of each level's boxes.
+        """Compute the box sizes of each level, and create the anchors.
 
-        image_size, steps, clip: as in `Anchors`
-        min_scale, max_scale: scales of the first and the last level as fractions of the image's sides; the levels
-            between them are evenly spaced
-        aspect_ratios: aspect ratios of each level besides 1
-        box_sizes: sizes in pixels, one for each level and one more, which replace the scales
+        image_size: (height, width) of the input image in pixels
+        steps: distance between neighboring locations in input pixels, one entry for each level
+        min_scale: scale of the first level as a fraction of the image height and width
+        max_scale: scale of the last level as such a fraction; the scales of the levels between are evenly spaced
+        aspect_ratios: for each level, a list of aspect ratios besides 1; each ratio adds a wide and a tall box
+        box_sizes: scales in pixels instead of fractions, one for each level and one more
+        clip: whether to clip center coordinates, heights and widths (not corners) to 0..1
         """
         num_steps_between_scales = max(len(steps) - 1, 1)
         scales = [min_scale + (max_scale - min_scale) / num_steps_between_scales * level for level in range(len(steps))]
         scales.append(1.0)
-        unit_height, unit_width = 1, 1  # scales are fractions of each side already
+        unit_height, unit_width = 1, 1  # scales are already fractions of the image height and width
         if box_sizes is not None:
             scales = list(box_sizes)
             unit_height, unit_width = image_size
@@ -112,13 +119,17 @@ class DefaultBoxes(Anchors):
 
     @staticmethod
     def _wide_and_tall(scale: float, ratio: float) -> list[tuple[float, float]]:
-        """Return (height, width) of the wide box of an aspect ratio, then of the tall one."""
+        """Return the (height, width) of the wide box and of the tall box of an aspect ratio.
+
+        scale: side of the square with the same area
+        ratio: long side / short side
+        """
         long, short = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
         return [(short, long), (long, short)]
 
 
 class GridAnchors(Anchors):
-    """The multiscale grid anchors of RetinaNet (arXiv:1708.02002, section 4), whose sizes are multiples of the step."""
+    """RetinaNet's multiscale grid anchors (arXiv:1708.02002, section 4), sized in multiples of the level's step."""
 
     def __init__(
         self,
@@ -128,12 +139,13 @@ class GridAnchors(Anchors):
         scales_per_octave: int = 2,
         aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
     ):
-        """Compute the sizes of each level's boxes.
+        """Compute the box sizes of each level, and create the anchors.
 
-        image_size, steps: as in `Anchors`
-        scale: side of the smallest square over the step of its level
-        scales_per_octave: n; a level has squares of 2^(i/n) times the smallest, i = 0..n-1
-        aspect_ratios: width over height
+        image_size: (height, width) of the input image in pixels
+        steps: distance between neighboring locations in input pixels, one entry for each level
+        scale: ratio of the side of a level's smallest square to the level's step
+        scales_per_octave: number n of square sizes of a level, which are 2^(i/n) times the smallest square, i = 0..n-1
+        aspect_ratios: width / height of the boxes of each square size
         """
         height, width = image_size
         octaves = [2 ** (i / scales_per_octave) for i in range(scales_per_octave)]
@@ -149,7 +161,7 @@ class GridAnchors(Anchors):
 
 
 def create_anchors(cfg: Config) -> Anchors:
-    """Create the anchors of a recipe."""
+    """Create the anchors of a recipe: grid anchors or default boxes."""
     if cfg.anchors == "grid":
         return GridAnchors(cfg.image_size, cfg.steps)
     return DefaultBoxes(

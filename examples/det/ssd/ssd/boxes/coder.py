@@ -1,4 +1,4 @@
-"""Encode boxes as offsets from anchors, the network's regression targets, and decode them."""
+"""Encode boxes as offsets from anchors, the regression targets of the detector, and decode offsets to boxes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import numpy as np
 
 from .ops import cyxhw_to_yxyx, yxyx_to_cyxhw
 
-# Smallest ratio of a box's side to its anchor's side; smaller ones are raised to it, so that the logarithm is finite.
+# Lower limit of the ratio of a box's side to its anchor's side. Smaller ratios are raised to this limit before the
+# logarithm, so that the logarithm is finite.
 MIN_SIZE_RATIO = 1e-6
 
 
 class BoxCoder:
-    """Encode and decode boxes relative to anchors by the SSD paper's equation (2) (arXiv:1512.02325).
+    """Encode boxes as offsets from anchors and decode offsets, by equation (2) of the SSD paper (arXiv:1512.02325).
 
-    This is the reference for `GraphBoxCoder`, which computes the same on the device.
+    This NumPy class is the reference for `GraphBoxCoder`, which computes the same values on the device.
 
-    prior_scaling: factors of center and size offsets, which give them about unit variance (SSD's variances)
+    prior_scaling: (center_scale, size_scale), SSD's variances. Encoding divides the center offsets and the size offsets
+        by these values, so that the offsets have about unit variance.
     """
 
     def __init__(self, prior_scaling: Sequence[float] = (0.1, 0.2)):
@@ -26,8 +28,9 @@ class BoxCoder:
     def encode(self, boxes_yxyx: np.ndarray, anchors_cyxhw: np.ndarray) -> np.ndarray:
         """Encode boxes as offsets from anchors.
 
-        boxes_yxyx, anchors_cyxhw: (..., 4), in the same unit
-        Returns (..., 4), the scaled offsets: dy, dx, log height ratio, log width ratio.
+        boxes_yxyx: (..., 4), corners y0, x0, y1, x1 in the unit of the anchors
+        anchors_cyxhw: (..., 4), center y, center x, height, width
+        Returns (..., 4), the scaled offsets: center y, center x, log of the height ratio, log of the width ratio.
         """
         boxes = yxyx_to_cyxhw(boxes_yxyx)
         centers = (boxes[..., :2] - anchors_cyxhw[..., :2]) / (anchors_cyxhw[..., 2:] * self.center_scale)
@@ -35,10 +38,11 @@ class BoxCoder:
         return np.concatenate([centers, sizes], axis=-1)
 
     def decode(self, box_offsets: np.ndarray, anchors_cyxhw: np.ndarray) -> np.ndarray:
-        """Decode offsets to boxes.
+        """Decode offsets to boxes, and clip the boxes to the image.
 
-        box_offsets: (..., 4), as encode returns; anchors_cyxhw: (..., 4), 0..1
-        Returns boxes_yxyx (..., 4), clipped to the image, 0..1.
+        box_offsets: (..., 4), scaled offsets as `encode` returns
+        anchors_cyxhw: (..., 4), center y, center x, height, width as fractions of the image height and width
+        Returns (..., 4), corners y0, x0, y1, x1 as fractions of the image height and width, clipped to 0..1.
         """
         centers = box_offsets[..., :2] * self.center_scale * anchors_cyxhw[..., 2:] + anchors_cyxhw[..., :2]
         sizes = np.exp(box_offsets[..., 2:] * self.size_scale) * anchors_cyxhw[..., 2:]

@@ -6,25 +6,27 @@ import numpy as np
 
 from .ops import pairwise_iou
 
-# Rounds in which ground-truth boxes that share a best anchor are given different ones. Boxes that have no anchor of
-# their own after the last round keep only those whose IoU is above the threshold.
+# Number of rounds of forced matching. In each round, ground-truth boxes that share a best anchor compete for the
+# anchor. A box without a forced match after the last round gets only anchors whose IoU is above the threshold.
 FORCED_MATCH_ROUNDS = 4
-# Above any IoU, so that no other ground-truth box gets an anchor of a forced match.
+# Value that replaces the IoU of a forced match. No real IoU is as high, so no other ground-truth box gets the anchor.
 FORCED_MATCH_IOU = 2.0
 
 
 class Matcher:
     """Match each anchor to at most one ground-truth box.
 
-    Forced matches come first: each ground-truth box gets the anchor with the highest IoU, even below the threshold
-    (torchvision: low-quality matches). If two boxes share a best anchor, the one with the higher IoU gets it, or the
-    one with the lower index if the IoUs are equal. The other box gets its best free anchor in the next of
-    FORCED_MATCH_ROUNDS rounds. Every other anchor is matched to the box with the highest IoU, if that is above the
+    First, each ground-truth box gets a forced match: the anchor with the highest IoU, even if that IoU is below the
+    threshold (torchvision: low-quality matches). If two boxes share a best anchor, the box with the higher IoU gets the
+    anchor. If the IoUs are equal, the box with the lower index gets the anchor. The other box gets its best free anchor
+    in the next of FORCED_MATCH_ROUNDS rounds.
+
+    Then, each remaining anchor is matched to the ground-truth box with the highest IoU, if that IoU is above the
     threshold.
 
-    This is the reference for `TargetAssigner`, which computes the same on the device.
+    This NumPy class is the reference for `TargetAssigner`, which computes the same matches on the device.
 
-    threshold: IoU above which an anchor is matched
+    threshold: IoU, 0..1, above which an anchor is matched
     """
 
     def __init__(self, threshold: float = 0.5):
@@ -33,7 +35,8 @@ class Matcher:
     def match(self, gt_boxes_yxyx: np.ndarray, anchors_yxyx: np.ndarray) -> np.ndarray:
         """Match anchors to the ground-truth boxes of an image.
 
-        gt_boxes_yxyx: (M, 4), M may be 0; anchors_yxyx: (A, 4), in the same unit
+        gt_boxes_yxyx: (M, 4), corners y0, x0, y1, x1; M may be 0
+        anchors_yxyx: (A, 4), corners y0, x0, y1, x1 in the unit of the ground-truth boxes
         Returns (A,) int64, the index of each anchor's ground-truth box, or -1 for background.
         """
         if len(gt_boxes_yxyx) == 0:
@@ -45,12 +48,16 @@ class Matcher:
         return np.where(iou.max(axis=0) > self.threshold, best_gt, -1)
 
     def _forced_matches(self, iou: np.ndarray) -> dict[int, int]:
-        """Return {index of a ground-truth box: index of the anchor that is its own}. iou: (M, A)"""
+        """Find the forced match of each ground-truth box.
+
+        iou: (M, A), IoU of each ground-truth box with each anchor
+        Returns {index of a ground-truth box: index of its forced anchor}.
+        """
         forced: dict[int, int] = {}
         for _ in range(FORCED_MATCH_ROUNDS):
             free_iou = iou.copy()
             free_iou[:, list(forced.values())] = -1
-            winners: dict[int, int] = {}  # anchor index: index of the ground-truth box with the highest IoU so far
+            winners: dict[int, int] = {}  # {anchor index: index of the ground-truth box with the highest IoU so far}
             for gt_index in range(len(iou)):
                 if gt_index in forced:
                     continue

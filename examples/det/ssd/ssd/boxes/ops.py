@@ -1,4 +1,7 @@
-"""Convert boxes between formats, and compute their areas and IoUs, in NumPy. Any unit: pixels in, pixels out."""
+"""Box operations in NumPy: format conversion, area, clipping and IoU.
+
+Coordinates may have any unit. Results have the unit of the inputs.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +9,74 @@ import numpy as np
 
 
 def cyxhw_to_yxyx(boxes_cyxhw: np.ndarray) -> np.ndarray:
-    """Convert centers and sizes to corners. boxes_cyxhw: (..., 4). Returns (..., 4) of the same dtype."""
+    """Convert boxes from centers and sizes to corners.
+
+    boxes_cyxhw: (..., 4), center y, center x, height, width
+    Returns (..., 4), corners y0, x0, y1, x1 of the same dtype.
+    """
     centers, half_sizes = boxes_cyxhw[..., :2], boxes_cyxhw[..., 2:] / 2
     return np.concatenate([centers - half_sizes, centers + half_sizes], axis=-1)
 
 
 def yxyx_to_cyxhw(boxes_yxyx: np.ndarray) -> np.ndarray:
-    """Convert corners to centers and sizes. boxes_yxyx: (..., 4). Returns (..., 4) of the same dtype."""
+    """Convert boxes from corners to centers and sizes.
+
+    boxes_yxyx: (..., 4), corners y0, x0, y1, x1
+    Returns (..., 4), center y, center x, height, width of the same dtype.
+    """
     low, high = boxes_yxyx[..., :2], boxes_yxyx[..., 2:]
     return np.concatenate([(low + high) / 2, high - low], axis=-1)
 
 
 def xywh_to_yxyx(boxes_xywh: np.ndarray) -> np.ndarray:
-    """Convert COCO's left, top, width, height to corners, y first. boxes_xywh: (..., 4). Returns (..., 4)."""
+    """Convert boxes from COCO's format to corners.
+
+    boxes_xywh: (..., 4), left, top, width, height
+    Returns (..., 4), corners y0, x0, y1, x1.
+    """
     x, y, width, height = np.moveaxis(boxes_xywh, -1, 0)
     return np.stack([y, x, y + height, x + width], axis=-1)
 
 
 def yxyx_to_xywh(boxes_yxyx: np.ndarray) -> np.ndarray:
-    """Convert corners, y first, to COCO's left, top, width, height. boxes_yxyx: (..., 4). Returns (..., 4)."""
+    """Convert boxes from corners to COCO's format.
+
+    boxes_yxyx: (..., 4), corners y0, x0, y1, x1
+    Returns (..., 4), left, top, width, height.
+    """
     y0, x0, y1, x1 = np.moveaxis(boxes_yxyx, -1, 0)
     return np.stack([x0, y0, x1 - x0, y1 - y0], axis=-1)
 
 
 def box_area(boxes_yxyx: np.ndarray) -> np.ndarray:
-    """Compute the areas of boxes, 0 where a side is negative. boxes_yxyx: (..., 4). Returns (...)."""
+    """Compute the areas of boxes.
+
+    boxes_yxyx: (..., 4), corners y0, x0, y1, x1
+    Returns (...), the areas. The area of a box with a negative side is 0.
+    """
     sides = np.maximum(boxes_yxyx[..., 2:] - boxes_yxyx[..., :2], 0)
     return sides[..., 0] * sides[..., 1]
 
 
 def clip_boxes(boxes_yxyx: np.ndarray, height: float, width: float) -> np.ndarray:
-    """Clip boxes to an image of the given height and width. boxes_yxyx: (..., 4). Returns (..., 4)."""
+    """Clip boxes to an image.
+
+    boxes_yxyx: (..., 4), corners y0, x0, y1, x1 in the unit of height and width
+    height, width: size of the image, in pixels for example
+    Returns (..., 4), the clipped corners.
+    """
     limit = np.array([height, width, height, width], dtype=boxes_yxyx.dtype)
     return np.clip(boxes_yxyx, 0, limit)
 
 
 def pairwise_iou(boxes_yxyx: np.ndarray, others_yxyx: np.ndarray) -> np.ndarray:
-    """Compute the intersection over union of every box with every other box, 0 where both are empty.
+    """Compute the intersection over union (IoU) of every box of one set with every box of another set.
 
-    boxes_yxyx: (..., N, 4); others_yxyx: (..., A, 4)
-    Returns (..., N, A).
+    boxes_yxyx: (..., N, 4), corners y0, x0, y1, x1
+    others_yxyx: (..., A, 4), corners y0, x0, y1, x1 in the same unit
+    Returns (..., N, A), IoUs 0..1. The IoU of two boxes without area is 0.
     """
-    # Compute coordinate by coordinate, because NumPy is several times slower along a last axis of length 2.
+    # Compute each coordinate separately, because NumPy is several times slower along a last axis of length 2.
     y0, x0, y1, x1 = np.ascontiguousarray(np.moveaxis(boxes_yxyx, -1, 0))[..., None]  # (..., N, 1)
     other_y0, other_x0, other_y1, other_x1 = np.ascontiguousarray(np.moveaxis(others_yxyx, -1, 0))[
         ..., None, :

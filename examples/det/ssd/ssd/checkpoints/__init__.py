@@ -1,4 +1,4 @@
-"""Checkpoints: files of MindSpore parameters, loaded by name, with nothing dropped in silence."""
+"""Load and save checkpoints: files of MindSpore parameters, which are matched by name."""
 
 from .loading import load_backbone, load_pretrained, load_weights, read_checkpoint, save_checkpoint
 

@@ -1,4 +1,4 @@
-"""Load and save checkpoints: MindCV's parameter names are mapped to ours, and nothing is dropped in silence."""
+"""Load and save checkpoints. Parameter names of MindCV are translated, and unmatched parameters raise UserError."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ..models.head import predictor_parameter_names
 from ..runtime.atomic_write import replace_file
 from .metadata import Metadata, find_mismatches, read_metadata, refuse_mismatch
 
-# Parameter names of MindCV's examples/det/ssd, as patterns in the order they are tried, and our names for them.
-_OPTIONAL_FEATURES = r"(?:features\.)?"  # the example wraps some convolutions and BatchNorms in a cell of that name
+# Patterns of parameter names in MindCV's examples/det/ssd, each with its replacement. The first match is used.
+_OPTIONAL_FEATURES = r"(?:features\.)?"  # MindCV's example wraps some layers in a cell `features`
 MINDCV_NAMES = [
     (r"^backbone_wrapper\.backbone\.", "backbone.features."),
     (r"^backbone_wrapper\.feature1_expand_layer\." + _OPTIONAL_FEATURES, "neck.expand.0."),
@@ -37,24 +37,29 @@ MINDCV_NAMES = [
     (r"^multi_box\.loc_layers\.0\.", "head.box."),
     (r"^multi_box\.cls_layers\.0\.", "head.cls."),
 ]
-# Entries of a checkpoint that are no weights: state of the optimizer and the training step, and JSON records.
+# Names of checkpoint entries that are not weights: optimizer state, training step state, and JSON records.
 NON_WEIGHT_NAMES = re.compile(
     r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|"
     r"scale_sense|updates|skipped_updates|steps_since_(bad|non_finite)_loss|accumulated\..*|accumulated_batches|"
     r"epoch_num|step_num|training_state|evaluation|model_metadata|meaning)$"
 )
-EMA_PREFIX = "ema."  # of the names of averaged weights
+EMA_PREFIX = "ema."  # prefix of the names of averaged (EMA) weights
 BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
 
 log = logging.getLogger(__name__)
 
 
 def load_weights(net: nn.Cell, path: str | Path, *, use_ema: bool = True, metadata: Metadata | None = None) -> None:
-    """Load the weights of a checkpoint, of this project or of MindCV's example, into a detector.
+    """Load the weights of a checkpoint into a detector.
 
-    use_ema: load the averaged weights if the file has them; metadata: of the recipe, compared with the file's if given
-    Every weight in the file must have a place in `net`, and every parameter of `net` a value; otherwise nothing is
-    loaded. Training state in the file is ignored. Raises UserError.
+    The checkpoint may be from this project or from MindCV's example. The weights in the file must match all parameters
+    of the detector; otherwise nothing is loaded. Training state in the file is ignored.
+
+    net: detector
+    path: path of the checkpoint
+    use_ema: whether to load the averaged (EMA) weights if the file contains averaged weights
+    metadata: metadata of the recipe, which must match the metadata of the checkpoint; None skips the comparison
+    Raises UserError if the file is missing or damaged, or if metadata, parameter names or shapes do not match.
     """
     content = read_checkpoint(path)
     if metadata is not None:
@@ -65,10 +70,18 @@ def load_weights(net: nn.Cell, path: str | Path, *, use_ema: bool = True, metada
 
 
 def load_pretrained(net: nn.Cell, path: str | Path, *, use_ema: bool, metadata: Metadata) -> list[str]:
-    """Load a detector that may have been trained on other classes -> names of the parameters that keep their values.
+    """Load the weights of a detector that may have been trained on other classes or with other anchors.
 
-    Those are the class predictors, unless the file says that its classes are the same, and the box predictors too if
-    its anchors differ. Everything else must fit as in load_weights, whose arguments these are. Raises UserError.
+    The class predictors are skipped unless the checkpoint states the same classes. If the anchors differ, the box
+    predictors and the class predictors are skipped. All other weights in the file must match the parameters of the
+    detector.
+
+    net: detector
+    path: path of the checkpoint
+    use_ema: whether to load the averaged (EMA) weights if the file contains averaged weights
+    metadata: metadata of the recipe
+    Returns the names of the skipped parameters, which keep their values.
+    Raises UserError if the file is missing or damaged, or if names or shapes of other parameters do not match.
     """
     content = read_checkpoint(path)
     stored = read_metadata(content, metadata)
@@ -92,10 +105,14 @@ def load_pretrained(net: nn.Cell, path: str | Path, *, use_ema: bool, metadata: 
 
 
 def load_backbone(net: nn.Cell, path: str | Path) -> None:
-    """Load ImageNet weights into a detector's backbone from a checkpoint of the same MindCV model.
+    """Load ImageNet weights from a checkpoint of a MindCV model into the backbone of a detector.
 
-    The file may also hold the model's classifier. It must fill every parameter of the backbone, and hold nothing of
-    another model. Raises UserError.
+    The checkpoint must contain all parameters of the backbone. Besides the backbone, the checkpoint may contain only
+    the classifier of the same MindCV model.
+
+    net: detector
+    path: path of the checkpoint
+    Raises UserError if the file is missing or damaged, or if parameter names or shapes do not match.
     """
     prefix = "backbone.features.net."
     parameters = {name: value for name, value in net.parameters_dict().items() if name.startswith(prefix)}
@@ -111,33 +128,45 @@ def load_backbone(net: nn.Cell, path: str | Path) -> None:
     foreign = sorted(name for name in unknown if not NON_WEIGHT_NAMES.match(name))
     if foreign and not missing:
         raise UserError(
-            f"backbone_ckpt_path: {path}: {foreign[0]!r} is no parameter of the recipe's backbone. "
-            "Use a checkpoint of that model."
+            f"backbone_ckpt_path: {path}: {foreign[0]!r} is not a parameter of the recipe's backbone. "
+            "Use a checkpoint of the recipe's backbone."
         )
     if missing:
         raise UserError(
-            f"backbone_ckpt_path: {path}: {len(missing)} of the {len(parameters)} backbone parameters have no value, "
-            f"{missing[0]!r} first. Use a checkpoint of the recipe's backbone, or an empty path to train from scratch."
+            f"backbone_ckpt_path: {path}: the checkpoint lacks {len(missing)} of the {len(parameters)} backbone "
+            f"parameters; the first is {missing[0]!r}. Use a checkpoint of the recipe's backbone, or set an empty path "
+            "to train from scratch."
         )
     _assign(weights, parameters, path=path, num_classes=net.head.num_classes)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint: {name: Parameter, or text of a JSON record}. Raises UserError if it is missing or damaged."""
+    """Read a checkpoint file.
+
+    Returns {name: Parameter, or text of a JSON record}.
+    Raises UserError if the file is missing or damaged.
+    """
     if not Path(path).is_file():
-        raise UserError(f"{path}: checkpoint not found. Check the path.")
+        raise UserError(f"{path}: the checkpoint was not found. Correct the path.")
     log.debug(f"reading {path}")
     try:
         with silence_mindspore_log():
-            return ms.load_checkpoint(str(path), crc_check=True)  # where the file has checksums, as ours do
+            return ms.load_checkpoint(str(path), crc_check=True)  # verifies the checksums if the file has checksums
     except (ValueError, RuntimeError):
-        raise UserError(f"{path}: not a MindSpore checkpoint, cut off or damaged. Use another checkpoint.") from None
+        raise UserError(
+            f"{path}: the file is damaged, or is not a MindSpore checkpoint. Use another checkpoint."
+        ) from None
 
 
 def save_checkpoint(net: nn.Cell, path: Path, records: dict[str, Any] | None = None) -> None:
-    """Write all parameters of `net`, with checksums; `path` is replaced only when the file is complete.
+    """Write all parameters of a network and JSON records to a checkpoint with checksums.
 
-    records: {name: JSON value} to store beside the parameters. Raises UserError if the file cannot be written.
+    An existing file is replaced only when the new file is complete.
+
+    net: network, for example a training step
+    path: path of the checkpoint
+    records: {name: JSON value} to store in addition to the parameters
+    Raises UserError if the file cannot be written.
     """
     texts = {name: json.dumps(value) for name, value in (records or {}).items()}
     try:
@@ -146,13 +175,16 @@ def save_checkpoint(net: nn.Cell, path: Path, records: dict[str, Any] | None = N
     except (OSError, RuntimeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
         raise UserError(
-            f"{path}: cannot be written: {reason.lower()}. Earlier checkpoints are complete: free some space and "
-            "continue with --resume."
+            f"{path}: the checkpoint cannot be written ({reason.lower()}). Free disk space, and continue from an "
+            "earlier checkpoint with --resume."
         ) from None
 
 
 def link_checkpoint(path: Path, name: str) -> None:
-    """Give a checkpoint a second name in its folder, without a second copy where the file system has hard links."""
+    """Create a file with a second name for a checkpoint in the same folder.
+
+    The file is a hard link, or a copy if the file system does not support hard links.
+    """
     with replace_file(path.with_name(name)) as unfinished:
         try:
             os.link(path, unfinished)
@@ -162,7 +194,7 @@ def link_checkpoint(path: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def silence_mindspore_log() -> Iterator[None]:
-    """Suppress MindSpore's log of an error that this project reports in its own words."""
+    """Suppress all log messages inside the context, because this project reports MindSpore's errors itself."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -172,17 +204,27 @@ def silence_mindspore_log() -> Iterator[None]:
 
 
 def choose_checkpoint(ckpt_path: str | None, ckpt_save_dir: str) -> Path:
-    """Return ckpt_path if given, else the best or newest checkpoint in ckpt_save_dir. Raises UserError without one."""
+    """Return ckpt_path if the path is set; otherwise find a checkpoint in ckpt_save_dir.
+
+    ckpt_path: path of a checkpoint, or None
+    ckpt_save_dir: folder of checkpoints that train.py wrote
+    Raises UserError if ckpt_path is not set and the folder does not contain a checkpoint.
+    """
     path = Path(ckpt_path) if ckpt_path else find_checkpoint(Path(ckpt_save_dir))
     if path is None:
         raise UserError(
-            f"ckpt_path: not set, and {ckpt_save_dir} has no checkpoint. Train a detector or set --ckpt_path."
+            f"ckpt_path: the key is not set, and {ckpt_save_dir} does not contain a checkpoint. "
+            "Train a detector, or set --ckpt_path."
         )
     return path
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """Return the best checkpoint that train.py wrote to a folder, else that of the last epoch, else last.ckpt."""
+    """Return the best checkpoint in a folder, otherwise the newest checkpoint.
+
+    The order of preference is best.ckpt, the newest ssd-EPOCH.ckpt, last.ckpt. Returns None if the folder contains none
+    of these files.
+    """
     if (folder / BEST_NAME).is_file():
         return folder / BEST_NAME
     newest = max(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
@@ -190,7 +232,12 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 
 def _select_weights(content: dict[str, Any], use_ema: bool) -> dict[str, Parameter]:
-    """Return {our name: value} of the weights in the content of a checkpoint. use_ema: as in load_weights"""
+    """Select the weights from the content of a checkpoint, and translate names of MindCV's example.
+
+    content: {name: value} of the checkpoint
+    use_ema: whether to select the averaged (EMA) weights if the file contains averaged weights
+    Returns {parameter name in this project: value}.
+    """
     content = {name: value for name, value in content.items() if not NON_WEIGHT_NAMES.match(name)}
     weights = {}
     for name, value in content.items():
@@ -202,7 +249,7 @@ def _select_weights(content: dict[str, Any], use_ema: bool) -> dict[str, Paramet
 
 
 def _translate_name(name: str) -> str:
-    """Return our name of a parameter of MindCV's example; other names stay as they are."""
+    """Translate a parameter name of MindCV's example to the name in this project; return other names unchanged."""
     for pattern, replacement in MINDCV_NAMES:
         translated, count = re.subn(pattern, replacement, name)
         if count:
@@ -211,32 +258,40 @@ def _translate_name(name: str) -> str:
 
 
 def _refuse_unmatched(weights: dict[str, Parameter], parameters: dict[str, Parameter], path: str | Path) -> None:
-    """Raise UserError if a weight has no parameter, or a parameter no weight."""
+    """Raise UserError if the names of the weights in a checkpoint are not the names of the parameters of a detector."""
     parts = []
     for names, fault in ((set(weights) - set(parameters), "unknown"), (set(parameters) - set(weights), "missing")):
         if names:
-            parts.append(f"{len(names)} {fault}, {min(names)!r} first")
+            parts.append(f"{fault} parameters: {len(names)}, for example {min(names)!r}")
     if parts:
         raise UserError(
-            f"{path}: its parameters are not those of the recipe's detector ({'; '.join(parts)}). "
-            "Use the recipe it was trained with."
+            f"{path}: the checkpoint does not match the recipe's detector ({'; '.join(parts)}). "
+            "Use the recipe with which the checkpoint was trained."
         )
 
 
 def _assign(
     weights: dict[str, Parameter], parameters: dict[str, Parameter], *, path: str | Path, num_classes: int
 ) -> None:
-    """Set all parameters, or none if a shape differs. Raises UserError. num_classes: of the detector"""
+    """Set the values of all parameters, or of none if a shape differs.
+
+    weights: {name: value} from the checkpoint
+    parameters: {name: parameter} of the detector
+    path: path of the checkpoint
+    num_classes: number of classes of the detector, background included
+    Raises UserError if a shape differs.
+    """
     for name, value in weights.items():
         shape, expected = tuple(value.shape), tuple(parameters[name].shape)
         if shape != expected:
-            advice = "Use the recipe it was trained with."
-            # A class predictor has anchors times classes output channels.
+            advice = "Use the recipe with which the checkpoint was trained."
+            # The number of output channels of a class predictor is the product of anchors and classes.
             is_class_predictor = name.startswith("head.cls.") and shape[1:] == expected[1:]
             if is_class_predictor and shape[0] * num_classes % expected[0] == 0:
                 advice = (
-                    f"It was trained on {shape[0] * num_classes // expected[0]} classes with background, not "
-                    f"{num_classes}: set --data_dir to its data, or --classes to its names, background first."
+                    f"The checkpoint was trained on {shape[0] * num_classes // expected[0]} classes with background, "
+                    f"not {num_classes}. Set --data_dir to the data of the checkpoint, or --classes to its class "
+                    "names with background first."
                 )
             raise UserError(f"{path}: {name}: got shape {shape}, expected {expected}. {advice}")
     for name, value in weights.items():

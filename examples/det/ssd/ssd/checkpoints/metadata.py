@@ -1,7 +1,7 @@
 """Settings stored with a checkpoint because parameter shapes cannot reveal a mismatch: class order, anchors, strides.
 
-They are keys marked for it in ssd.config.schema, {"classes": {key: value}, "anchors": {…}, "network": {…}}, and are
-compared key by key.
+The settings are the recipe keys with the markers CLASSES, ANCHORS and NETWORK in ssd.config.schema. The metadata groups
+the settings as {"classes": {key: value}, "anchors": {key: value}, "network": {key: value}}.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from typing import Any
 from ..errors import UserError
 
 METADATA_KEY = "model_metadata"
-OLD_KEY = "meaning"  # in checkpoints of version 0.1, which hold the same keys ungrouped, and only those in use
+OLD_KEY = "meaning"  # key of version 0.1, whose metadata has no groups and omits the unused settings
 
 Metadata = dict[str, dict[str, Any]]
 
 
 def read_metadata(content: Mapping[str, Any], expected: Metadata) -> Metadata | None:
-    """Return the metadata in the content of a checkpoint; None if it has none, like those of MindCV's example.
+    """Read the metadata from the content of a checkpoint.
 
-    expected: metadata of the recipe, whose grouping a checkpoint of version 0.1 gets
+    content: {name: value} of the checkpoint
+    expected: metadata of the recipe, whose groups are used for checkpoints of version 0.1
+    Returns the metadata, or None if the checkpoint does not contain metadata, for example a checkpoint of MindCV's
+    example.
     """
     if METADATA_KEY in content:
         return json.loads(content[METADATA_KEY])
@@ -33,9 +36,14 @@ def read_metadata(content: Mapping[str, Any], expected: Metadata) -> Metadata | 
 
 
 def find_mismatches(expected: Metadata, stored: Metadata | None, groups: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
-    """Return (key, expected value, stored value) of the keys that differ where both sides are known.
+    """Find the settings that differ between a recipe and a checkpoint.
 
-    groups: names of the groups to compare; class names are unknown in recipes without data
+    Class names are compared only if both sides have class names, because recipes without data do not know the names.
+
+    expected: metadata of the recipe
+    stored: metadata of the checkpoint; None skips the comparison
+    groups: names of the groups to compare
+    Returns (key, expected value, stored value) of each setting that differs.
     """
     mismatches: list[tuple[str, Any, Any]] = []
     if stored is None:
@@ -50,14 +58,19 @@ def find_mismatches(expected: Metadata, stored: Metadata | None, groups: tuple[s
 
 
 def refuse_mismatch(expected: Metadata, stored: Metadata | None, path: str | Path) -> None:
-    """Raise UserError if a checkpoint was trained with settings other than the recipe's.
+    """Raise UserError if a checkpoint was trained with settings that differ from those of the recipe.
 
-    expected: of the recipe; stored: of the checkpoint; path: of the checkpoint
+    expected: metadata of the recipe
+    stored: metadata of the checkpoint, or None
+    path: path of the checkpoint
     """
     for key, value, other in find_mismatches(expected, stored, groups=tuple(expected)):
-        advice = "Use the recipe it was trained with."
+        advice = "Use the recipe with which the checkpoint was trained."
         if key == "classes":
-            advice = "Set --data_dir to its data. To train on other classes, start from it with --pretrained_detector."
+            advice = (
+                "Set --data_dir to the training data of the checkpoint. To train on other classes, start from the "
+                "checkpoint with --pretrained_detector."
+            )
             pairs = enumerate(zip(value, other))
             label = next((label for label, names in pairs if names[0] != names[1]), None)
             if label is None:
@@ -65,7 +78,8 @@ def refuse_mismatch(expected: Metadata, stored: Metadata | None, path: str | Pat
             else:
                 value, other = (f"{names[label]!r} as class {label}" for names in (value, other))
         raise UserError(
-            f"{path}: {key}: it was trained with {_text(other)}, but the recipe has {_text(value)}. {advice}"
+            f"{path}: {key}: the checkpoint was trained with {_text(other)}, but the recipe has {_text(value)}. "
+            f"{advice}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Recipes: YAML files and command lines turned into one typed, validated, frozen Config."""
+"""Load recipes: merge YAML files and command-line overrides into one typed, validated, frozen Config."""
 
 from .loading import CONFIGS, load_config
 from .schema import Config

@@ -1,4 +1,4 @@
-"""Parse `--config F [--key value …]`, the command line of every script that reads a recipe."""
+"""Parse `--config FILE [--key value ...]`, the command line of every script that reads a recipe."""
 
 from __future__ import annotations
 
@@ -16,26 +16,37 @@ from .schema import Config
 
 
 def parse_command_line(description: str, argv: list[str] | None = None) -> Config:
-    """Return the Config of a recipe and its overrides. argv: sys.argv[1:] if None. Raises UserError."""
+    """Parse a command line, and load the recipe with its overrides.
+
+    description: text that --help shows
+    argv: arguments without the name of the script; None reads sys.argv[1:]
+    Returns the Config of the recipe.
+    Raises UserError if an argument, the recipe or a key is invalid.
+    """
     return parse_recipe_and_options(description, options={}, argv=argv)[0]
 
 
 def parse_recipe_and_options(
     description: str, options: dict[str, dict], argv: list[str] | None = None
 ) -> tuple[Config, argparse.Namespace]:
-    """Return the Config of a recipe and its overrides, and the values of a script's own options.
+    """Parse a command line with additional options of a script, and load the recipe with its overrides.
 
+    The function also sets up logging, with more details if --verbose is given.
+
+    description: text that --help shows
     options: {name: keyword arguments of ArgumentParser.add_argument for --name}; no name may be a recipe key
-    argv: sys.argv[1:] if None. Logging is set up, with more details for --verbose. Raises UserError.
+    argv: arguments without the name of the script; None reads sys.argv[1:]
+    Returns the Config of the recipe, and the values of the options.
+    Raises UserError if an argument, the recipe or a key is invalid.
     """
     parser = argparse.ArgumentParser(
         description=description,
-        epilog="recipe keys, each of which can be given as --key value:\n" + "\n".join(_list_keys(Config)),
+        epilog="recipe keys (override a key with --key value):\n" + "\n".join(_list_keys(Config)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("-c", "--config", required=True, help="recipe, a YAML file")
-    parser.add_argument("-v", "--verbose", action="store_true", help="also log details, with time and module")
+    parser.add_argument("-c", "--config", required=True, help="YAML file of the recipe")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more details, with time and module")
     for name, settings in options.items():
         parser.add_argument(f"--{name}", **settings)
     args, rest = parser.parse_known_args(argv)
@@ -46,9 +57,12 @@ def parse_recipe_and_options(
 
 
 def parse_overrides(arguments: list[str]) -> dict[str, Any]:
-    """Parse ["--lr", "0.1", "--augment.flip_prob=0"] to {"lr": 0.1, "augment.flip_prob": 0}.
+    """Parse command-line overrides of recipe keys.
 
-    Values are read as YAML, except those of text keys. Raises UserError.
+    For example, ["--lr", "0.1", "--augment.flip_prob=0"] becomes {"lr": 0.1, "augment.flip_prob": 0}. Values are parsed
+    as YAML, except the values of text keys.
+
+    Raises UserError if an argument is not an option, or if an option has no value.
     """
     overrides: dict[str, Any] = {}
     rest = list(arguments)
@@ -56,10 +70,10 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
         argument = rest.pop(0)
         option, equals, value = argument.partition("=")
         if not option.startswith("--") or len(option) == 2:
-            raise UserError(f"command line: {argument!r} is not an option. Give recipe keys as --key value.")
+            raise UserError(f"command line: {argument!r} is not an option. Write recipe keys as --key value.")
         if not equals:
             if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
-                raise UserError(f"command line: {option} has no value. Give it as {option} value.")
+                raise UserError(f"command line: {option} has no value. Write a value after {option}.")
             value = rest.pop(0)
         key = option[2:].replace("-", "_")
         overrides[key] = value if _is_text(key) else _parse_value(value)
@@ -67,15 +81,24 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
 
 
 def _refuse_misspelt_options(overrides: dict[str, Any], options: dict[str, dict]) -> None:
-    """Raise UserError for an unknown key that resembles an option of the script; load_config refuses all others."""
+    """Raise UserError if an unknown key resembles an option of the script.
+
+    `load_config` raises UserError for all other unknown keys.
+
+    overrides: {key: value} from the command line
+    options: options of the script by name
+    """
     for name in set(overrides) - set(Config.model_fields):
         nearest = difflib.get_close_matches(name, [*Config.model_fields, *options], n=1)
         if nearest and nearest[0] in options:
-            raise UserError(f"command line: unknown key '--{name}'. Did you mean '--{nearest[0]}'?")
+            raise UserError(f"command line: '--{name}' is not a known option. Did you mean '--{nearest[0]}'?")
 
 
 def _is_text(name: str) -> bool:
-    """Return whether a key holds text, which is taken literally: a folder may be called 007."""
+    """Return whether the value of a recipe key is text.
+
+    Text is not parsed as YAML, because a folder may have a name such as 007.
+    """
     field = Config.model_fields.get(name)
     return field is not None and field.annotation in (str, str | None)
 
@@ -88,7 +111,11 @@ def _parse_value(value: str) -> Any:
 
 
 def _list_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
-    """Return a line for each key of a section: name, description, default."""
+    """Return one line of help for each key of a section: name, description and default.
+
+    section: class of the recipe section
+    prefix: prefix of nested keys, for example "augment."
+    """
     lines = []
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

@@ -1,8 +1,15 @@
-"""Load a recipe: YAML files with `__BASE__` fragments and overrides, turned into one typed, validated, frozen Config.
+"""Load a recipe: merge YAML files and overrides into one typed, validated, frozen Config.
 
-Later layers win: the defaults in schema.py, configs/dataset/coco.yaml, the runtime fragment of the device, the recipe's
-bases in order, the recipe, then overrides. On CPU the runtime fragment comes after the recipe, because AMP and data
-sinking in recipes are meant for accelerators: on CPU float16 is slower than float32, and there is no sinking.
+Later layers override earlier layers:
+
+    1. the defaults in schema.py and the classes in configs/dataset/coco.yaml
+    2. the runtime fragment of the device in configs/runtime
+    3. the `__BASE__` files of the recipe in the order of their list
+    4. the recipe
+    5. the overrides
+
+On CPU the runtime fragment is merged after the recipe, because AMP and data sinking in recipes are meant for
+accelerators. On CPU float16 is slower than float32, and data sinking is not available.
 """
 
 from __future__ import annotations
@@ -25,20 +32,23 @@ CONFIGS = Path(__file__).resolve().parents[5] / "configs"
 
 
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
-    """Load a recipe of this project or of MindCV's example.
+    """Load and validate a recipe of this project or of MindCV's example.
 
-    path: YAML file; overrides: {key: value}, nested ones as {"a.b": value} or {"a": {…}}
-    Classes follow dataset.json in data_dir if it exists; the data itself need not exist. Raises UserError.
+    The classes are read from dataset.json in data_dir if the file exists. The data itself need not exist.
+
+    path: YAML file of the recipe
+    overrides: {key: value}; a nested key is either {"a.b": value} or {"a": {"b": value}}
+    Raises UserError if a file cannot be read, or if a key or value is invalid.
     """
     recipe = read_recipe(Path(path))
     override_values = nest(overrides or {})
     device = override_values.get("device_target") or recipe.get("device_target") or find_device()
     fragment_path = CONFIGS / "runtime" / f"{str(device).lower()}.yaml"
     if not fragment_path.is_file():
-        raise UserError(f"device_target: {device!r} is not a known device. Set it to Ascend or CPU.")
+        raise UserError(f"device_target: {device!r} is not a known device. Set device_target to Ascend or CPU.")
     runtime = read_recipe(fragment_path)
     layers = (recipe, runtime) if device == "CPU" else (runtime, recipe)
-    # The example's extras_* lists mean something only together, so overrides of them join the recipe's own.
+    # The extras_* lists of MindCV's example are translated together, so merge their overrides into the recipe first.
     lists = {
         key: override_values.pop(key) for key in list(override_values) if key.startswith("extras_") and key in recipe
     }
@@ -52,7 +62,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
         config = Config.model_validate({**values, "num_classes": 2 if num_classes is None else num_classes})
     except ValidationError as error:
         raise UserError(_describe_first_error(error, path)) from None
-    # Validation has turned the number into an int, whatever the recipe has.
+    # Use the validated number, because validation converts a text such as "81" to an int.
     stated = None if num_classes is None else config.num_classes
     config = config.model_copy(update=_find_classes(config.data_dir, classes=config.classes, num_classes=stated))
     _check_anchors_and_layers(config, path)
@@ -64,37 +74,52 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
 
 
 def find_device() -> str:
-    """Return the device_target of this machine by its device files, because importing MindSpore takes seconds."""
+    """Return the device_target of this machine, "Ascend" or "CPU".
+
+    The function looks for device files, because importing MindSpore takes seconds.
+    """
     return "Ascend" if glob.glob("/dev/davinci[0-9]*") else "CPU"
 
 
 def read_recipe(path: Path, including: tuple[Path, ...] = ()) -> dict:
-    """Read a YAML file merged over its `__BASE__` files: later bases win over earlier ones, and the file over them all.
+    """Read a YAML file, and merge the file with its `__BASE__` files.
 
-    including: the files that have this one as a base. Raises UserError.
+    Later bases override earlier bases, and the file overrides all bases.
+
+    path: YAML file
+    including: resolved paths of the files that have this file as a base, directly or indirectly
+    Raises UserError if a file cannot be read, is not valid YAML, or has itself as a base.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         reason = os_reason(error)
-        raise UserError(f"{path}: {reason}. Give the path of a recipe, a YAML file.") from None
+        raise UserError(f"{path}: the recipe cannot be read ({reason}). Correct the path of the file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}. Correct the file.") from None
+        raise UserError(
+            f"{path}: the file is not valid YAML ({' '.join(str(error).split())}). Correct the syntax."
+        ) from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: contains {type(values).__name__} instead of `key: value` lines. Correct the file.")
+        raise UserError(
+            f"{path}: the file contains a value of type {type(values).__name__} instead of recipe keys. "
+            "Write each recipe key as a line `key: value`."
+        )
     bases = values.pop("__BASE__", [])
     bases = [bases] if isinstance(bases, str) else bases
     including = (*including, path.resolve())
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise UserError(f"{path}: __BASE__ is {bases!r} instead of a list of files. Correct the file.")
+        raise UserError(f"{path}: __BASE__ is {bases!r} instead of a list of files. Set __BASE__ to a list of paths.")
     for base in bases:
         if (path.parent / base).resolve() in including:
-            raise UserError(f"{path}: __BASE__ {base!r} is itself based on this file. Remove one of the two.")
+            raise UserError(
+                f"{path}: __BASE__ contains {base!r}, which in turn is based on {path.name}. "
+                f"Remove {base!r} from __BASE__."
+            )
     return merge(*(read_recipe(path.parent / base, including) for base in bases), values)
 
 
 def merge(*layers: dict) -> dict:
-    """Merge dictionaries key by key, nested ones too; later ones win."""
+    """Merge dictionaries key by key, including nested dictionaries. Later values override earlier values."""
     merged: dict = {}
     for layer in layers:
         for key, value in layer.items():
@@ -104,7 +129,7 @@ def merge(*layers: dict) -> dict:
 
 
 def nest(overrides: dict[str, Any]) -> dict:
-    """Turn dotted keys into nested dictionaries: {"a.b": 1} to {"a": {"b": 1}}."""
+    """Convert dotted keys to nested dictionaries: {"a.b": 1} becomes {"a": {"b": 1}}."""
     nested: dict = {}
     for name, value in overrides.items():
         for key in reversed(name.split(".")):
@@ -114,24 +139,34 @@ def nest(overrides: dict[str, Any]) -> dict:
 
 
 def _find_classes(data_dir: str, classes: tuple[str, ...] | None, num_classes: int | None) -> dict:
-    """Return `classes` and `num_classes`: from dataset.json, else as given, else COCO's.
+    """Find the class names and the number of classes of a recipe.
 
-    num_classes: as given, including background. Raises UserError if two sources differ.
+    The sources in order of preference are dataset.json in data_dir, the given values, and COCO's classes.
+
+    data_dir: folder of the shards
+    classes: class names in the recipe with background first, or None
+    num_classes: number of classes in the recipe, background included, or None
+    Returns {"classes": names, "num_classes": number}, without "classes" if the names are unknown.
+    Raises UserError if two sources differ.
     """
     if classes is not None and num_classes is not None and len(classes) != num_classes:
         raise UserError(
-            f"num_classes: {num_classes}, but `classes` has {len(classes)} names, background included. "
-            "Correct one of the two keys."
+            f"num_classes: {num_classes} is not the number of names in classes, {len(classes)}, background included. "
+            "Correct num_classes or classes."
         )
     info_path = Path(data_dir) / DATASET_INFO_NAME
     if info_path.is_file():
         known = tuple(read_dataset_info(info_path).classes)
-        advice = f"Remove the key: classes are read from {info_path}."
+        reason = f"because the classes are read from {info_path}"
         if classes not in (None, known):
-            raise UserError(f"classes: {list(classes or ())} differ from those of the data, {list(known)}. {advice}")
+            raise UserError(
+                f"classes: {list(classes or ())} are not the classes of the data, {list(known)}. "
+                f"Remove the key classes, {reason}."
+            )
         if num_classes is not None and num_classes != len(known):
             raise UserError(
-                f"num_classes: {num_classes}, but the data has {len(known)} classes, background included. {advice}"
+                f"num_classes: {num_classes} is not the number of classes of the data, {len(known)}, background "
+                f"included. Remove the key num_classes, {reason}."
             )
         return {"classes": known, "num_classes": len(known)}
     if classes is not None:
@@ -143,72 +178,80 @@ def _find_classes(data_dir: str, classes: tuple[str, ...] | None, num_classes: i
 
 
 def _check_anchors_and_layers(config: Config, path: str | Path) -> None:
-    """Refuse keys of anchors and extra layers that contradict each other. Raises UserError."""
+    """Raise UserError if keys of the anchors or the extra layers contradict each other."""
     levels = len(config.steps)
     if config.anchors == "default" and len(config.aspect_ratios) != levels:
         raise UserError(
             f"{path}: aspect_ratios has {len(config.aspect_ratios)} lists, but `steps` has {levels} levels. "
-            "Give one list for each level."
+            "Write one list of aspect ratios for each level."
         )
     if config.box_sizes is not None and config.anchors != "default":
-        raise UserError("box_sizes: has no effect with grid anchors. Remove the key, or set anchors to default.")
+        raise UserError(
+            "box_sizes: the key has no effect with grid anchors. Remove box_sizes, or set anchors: default."
+        )
     if config.box_sizes is not None and len(config.box_sizes) != levels + 1:
         raise UserError(
-            f"box_sizes: {len(config.box_sizes)} sizes for {levels} levels. Give {levels + 1}: one for each of `steps` "
-            "and one more."
+            f"box_sizes: the list has {len(config.box_sizes)} sizes, but `steps` has {levels} levels. "
+            f"Write {levels + 1} sizes: one for each level and one more."
         )
     if config.neck != "convs" and not all(layer.pad for layer in config.extra_layers):
         raise UserError(
-            f"extra_layers: pad is false, which the neck {config.neck} does not support. "
+            f"extra_layers: the neck {config.neck} does not support layers with `pad: false`. "
             "Remove pad, or set neck to convs."
         )
 
 
 def _check_training(config: Config) -> None:
-    """Refuse keys of loss, schedule, checkpoints and validation that contradict each other. Raises UserError."""
+    """Raise UserError if keys of the loss, schedule, checkpoints or validation contradict each other."""
     if config.prior_bias is not None and config.loss != "focal":
         raise UserError(
-            f"prior_bias: has no meaning with the loss {config.loss}. Remove the key, or use the focal loss."
+            f"prior_bias: the key has no effect with the loss {config.loss}. Remove prior_bias, or set loss to focal."
         )
     milestones, epochs = list(config.milestones), config.epoch_size
     is_increasing = milestones == sorted(set(milestones))
     is_complete = config.schedule != "steps" or (bool(milestones) and milestones[-1] < epochs)
     if not is_increasing or not is_complete:
         raise UserError(
-            f"milestones: {milestones} must be non-empty, increasing and below epoch_size, {epochs}. "
-            f"Set --milestones, for example [{epochs * 2 // 3}, {epochs * 5 // 6}], or --schedule cosine."
+            f"milestones: {milestones} must be a non-empty, increasing list of epochs below epoch_size, {epochs}. "
+            f"Set --milestones, for example to [{epochs * 2 // 3}, {epochs * 5 // 6}], or set --schedule cosine."
         )
     if config.checkpoint_every_steps and config.dataset_sink_mode:
         raise UserError(
-            f"checkpoint_every_steps: {config.checkpoint_every_steps} is impossible with dataset_sink_mode, in which "
-            "the host sees epochs but no steps. Set --dataset_sink_mode false, or remove the key."
+            f"checkpoint_every_steps: {config.checkpoint_every_steps} cannot be used with dataset_sink_mode, because "
+            "the host is not called between steps. Set --dataset_sink_mode false, or remove checkpoint_every_steps."
         )
     if config.early_stop_patience and not config.eval_while_train:
         raise UserError(
-            f"early_stop_patience: {config.early_stop_patience}, but there are no evaluations to decide on. "
-            "Set --eval_while_train true."
+            f"early_stop_patience: {config.early_stop_patience} has no effect, because eval_while_train is false. "
+            "Set --eval_while_train true, or remove early_stop_patience."
         )
     if config.warmup_epochs >= config.epoch_size and config.warmup_epochs > 0:
         raise UserError(
-            f"warmup_epochs: {config.warmup_epochs} must be below epoch_size, {config.epoch_size}. Lower it."
+            f"warmup_epochs: {config.warmup_epochs} is not below epoch_size, {config.epoch_size}. Lower warmup_epochs."
         )
 
 
 def _refuse_unknown_keys(values: dict, *, section: type[BaseModel], source: str, prefix: str = "") -> None:
-    """Raise UserError for a key that the section does not have, and name its nearest neighbor."""
+    """Raise UserError if a key does not exist, and suggest the most similar key.
+
+    values: {key: value}
+    section: class of the recipe section that declares the keys
+    source: file or command line in which the keys were given
+    prefix: prefix of nested keys, for example "augment."
+    """
     for key, value in values.items():
         if key not in section.model_fields:
             (nearest,) = difflib.get_close_matches(str(key), section.model_fields, n=1, cutoff=0)
-            raise UserError(f"{source}: unknown key {prefix + str(key)!r}. Did you mean {prefix + nearest!r}?")
+            raise UserError(f"{source}: {prefix + str(key)!r} is not a recipe key. Did you mean {prefix + nearest!r}?")
         if key == "augment" and isinstance(value, dict):
             _refuse_unknown_keys(value, section=Augment, source=source, prefix="augment.")
 
 
 def _describe_first_error(error: ValidationError, path: str | Path) -> str:
-    """Return pydantic's first error as one line."""
+    """Return the first error of a pydantic validation as one line, with the path of the recipe."""
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
-        return f"{path}: the key {key!r} is missing. Add it to the recipe."
-    reason = problem["msg"].removeprefix("Input ")
-    return f"{path}: {key}: {problem['input']!r} is not valid: the value {reason}. Correct it."
+        return f"{path}: the key {key!r} is missing. Add {key} to the recipe."
+    reason = problem["msg"].replace("Input ", "the value ", 1)
+    return f"{path}: {key}: {problem['input']!r} is not valid: {reason}. Correct {key}."

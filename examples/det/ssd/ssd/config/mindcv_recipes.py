@@ -1,4 +1,4 @@
-"""Translate the keys of MindCV's `examples/det/ssd` recipes that have another form here, so that those files load."""
+"""Translate recipe keys of MindCV's `examples/det/ssd` to the keys of this project."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ from ..errors import UserError
 if TYPE_CHECKING:
     from ..boxes.anchors import Anchors
 
-# Keys without effect here, with the only value that still describes what happens (None: any value).
+# MindCV's keys that have no effect in this project, with the only accepted value of each key (None: any value).
 RETIRED = {
-    "all_reduce_fusion_config": None,  # written for one backbone's parameter count; MindSpore's own fusion is used
-    "backbone_ckpt_auto_mapping": None,  # backbone weights are always matched by name, and none may be missing
+    "all_reduce_fusion_config": None,  # tuned for one backbone; MindSpore's default fusion is used
+    "backbone_ckpt_auto_mapping": None,  # backbone weights are always matched by name
     "backbone_features_only": True,
-    "distribute": None,  # known from the launcher's environment
+    "distribute": None,  # read from the environment variables of the launcher
     "enable_modelarts": False,
 }
-# Keys whose value follows from other keys. A recipe may repeat them if they are right.
+# Keys whose values are derived from other keys. A recipe may contain these keys if the values are correct.
 DERIVED = ("num_ssd_boxes", "feature_size", "num_default")
 
 
 def translate_mindcv_keys(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Translate recipe values to keys of Config, and split off derived ones. Recipe and overrides are translated apart.
+    """Translate recipe values to keys of Config, and separate the derived keys.
 
-    values: {key: value} of a recipe
-    Returns {key of Config: value} and {key of DERIVED: value}. Raises UserError.
+    The recipe and the overrides are translated in separate calls.
+
+    values: {key: value} of the recipe or of the overrides
+    Returns {key of Config: value} and {key of DERIVED: value}.
+    Raises UserError if a value is not supported, or if lists `extras_*` contradict each other.
     """
     values = dict(values)
     for key, required in RETIRED.items():
         value = values.pop(key, required)
         if required is not None and value != required:
-            raise UserError(f"{key}: {value!r} is not supported, only {required!r}. Remove the key.")
+            raise UserError(f"{key}: {value!r} is not supported, only {required!r} is supported. Remove {key}.")
     derived = {key: values.pop(key) for key in DERIVED if key in values}
     if values.pop("use_fpn", False):
         values.update(neck="fpn", head="shared")
     if values.pop("use_anchor_generator", False):
         values["anchors"] = "grid"
-        for unused in ("aspect_ratios", "min_scale", "max_scale"):  # the example's grid anchors ignore them
+        for unused in ("aspect_ratios", "min_scale", "max_scale"):  # MindCV's grid anchors ignore these keys
             values.pop(unused, None)
     if "max_boxes" in values:
         values.setdefault("max_detections", values.pop("max_boxes"))
@@ -46,9 +49,13 @@ def translate_mindcv_keys(values: dict[str, Any]) -> tuple[dict[str, Any], dict[
 
 
 def _translate_extras(values: dict[str, Any]) -> None:
-    """Replace the lists `extras_*`, which have an entry for each level, by `extra_layers` or `fpn_channels`.
+    """Replace MindCV's lists `extras_*` by `extra_layers` or `fpn_channels`.
 
-    Levels that come straight from the backbone are derived; their entries are only compared. Raises UserError.
+    The lists have one entry for each level. The entries of backbone levels are derived from the network, and only
+    checked.
+
+    values: recipe values, which are changed in place
+    Raises UserError if a list is missing, has the wrong length, or contradicts another list.
     """
     in_channels = values.pop("extras_in_channels", None)
     out_channels = values.pop("extras_out_channels", None)
@@ -57,15 +64,16 @@ def _translate_extras(values: dict[str, Any]) -> None:
         for key, given in (("extras_ratio", ratios), ("extras_strides", strides)):
             if given is not None:
                 raise UserError(
-                    f"{key}: {given} needs extras_out_channels beside it. Add that key, or use extra_layers."
+                    f"{key}: {given} requires the key extras_out_channels. Add that key, or use extra_layers instead."
                 )
-        if in_channels is not None:  # compared with the network's channels when it is built
+        if in_channels is not None:  # compared when the network is built
             values["extras_in_channels"] = in_channels
         return
     if values.get("neck") == "fpn":
         if len(set(out_channels)) != 1 or len(out_channels) != len(values.get("steps", out_channels)):
             raise UserError(
-                f"extras_out_channels: {out_channels} must be equal numbers, one for each of `steps`. Correct the list."
+                f"extras_out_channels: {out_channels} must be a list of equal numbers, one for each level in `steps`. "
+                "Correct the list."
             )
         values["fpn_channels"] = out_channels[0]
         return
@@ -73,13 +81,14 @@ def _translate_extras(values: dict[str, Any]) -> None:
     for key, given in lists.items():
         if given is None or len(given) != len(out_channels):
             raise UserError(
-                f"{key}: {given} must have {len(out_channels)} numbers, like extras_out_channels. Correct the list."
+                f"{key}: {given} is not a list of {len(out_channels)} numbers, which is the length of "
+                f"extras_out_channels. Correct {key}."
             )
-    # Each block reads the level before it; the first entry describes no layer and is not compared.
+    # Each block reads the level before it. The first entry does not describe a block, so it is not compared.
     if in_channels is not None and list(in_channels[1:]) != list(out_channels[:-1]):
         raise UserError(
-            f"extras_in_channels: got {in_channels}, expected {[in_channels[0], *out_channels[:-1]]}, the output "
-            "channels of the level before. Remove the key; it is derived."
+            f"extras_in_channels: got {in_channels}, expected {[in_channels[0], *out_channels[:-1]]}. "
+            "Remove extras_in_channels, because the values are derived from extras_out_channels."
         )
     first = len(values.get("backbone_out_indices", ()))
     values["backbone_channels"] = tuple(out_channels[:first])
@@ -90,9 +99,10 @@ def _translate_extras(values: dict[str, Any]) -> None:
 
 
 def check_derived(derived: dict[str, Any], anchors: Anchors) -> None:
-    """Raise UserError if a repeated derived value differs from the computed one.
+    """Raise UserError if the value of a derived key differs from the computed value.
 
-    derived: {key of DERIVED: value}; anchors: of the recipe
+    derived: {key of DERIVED: value in the recipe}
+    anchors: anchors of the recipe
     """
     square = all(rows == cols for rows, cols in anchors.feature_sizes)
     expected = {
@@ -103,5 +113,6 @@ def check_derived(derived: dict[str, Any], anchors: Anchors) -> None:
     for key, value in derived.items():
         if value not in (None, expected[key]):
             raise UserError(
-                f"{key}: got {value}, expected {expected[key]} from image_size and steps. Remove the derived key."
+                f"{key}: got {value}, expected {expected[key]}. Remove {key}, because the value is derived from other "
+                "keys."
             )

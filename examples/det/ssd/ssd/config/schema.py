@@ -1,13 +1,15 @@
-"""The recipe keys: type, default, limits and description of each, and what else depends on its value.
+"""Schema of recipes: type, default, limits and description of each key, and its markers.
 
-A new key is declared here and read by the code that uses it; nothing else lists keys. Markers beside a key say what
-else depends on it:
+A new key is declared in this file, and read by the code that uses the key. No other file lists keys. Markers state what
+else depends on a key:
 
-    HOST        no compiled graph depends on the key, so graphs in the compile cache stay valid when it changes
-    EVALUATION  the key changes the scores of a checkpoint, and is listed in metrics.json
-    CLASSES, ANCHORS, NETWORK
-                the key is stored with checkpoints, because parameter shapes cannot reveal a mismatch: of what class
-                scores mean, of anchors and box coding, or of the layers
+    HOST        no compiled graph depends on the key, so the compile cache stays valid when the key changes
+    EVALUATION  the key changes the evaluation scores of a checkpoint, and is listed in metrics.json
+    CLASSES     the key determines the meaning of the class scores, and is stored with checkpoints
+    ANCHORS     the key determines the anchors or the box coding, and is stored with checkpoints
+    NETWORK     the key determines the layers, and is stored with checkpoints
+
+Keys are stored with checkpoints because parameter shapes cannot reveal a mismatch.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 
 class Marker(enum.Enum):
-    """What depends on a key besides the code that reads it; see the top of this file."""
+    """Marker that states what depends on a recipe key. The module docstring explains each marker."""
 
     HOST = "host"
     EVALUATION = "evaluation"
@@ -37,110 +39,123 @@ class _Section(BaseModel):
 
 
 class Augment(_Section):
-    """Augmentation of training images."""
+    """Settings of the augmentation of training images."""
 
-    crop_prob: float = Field(5 / 6, ge=0, le=1, description="probability of a random crop under an IoU constraint")
+    crop_prob: float = Field(5 / 6, ge=0, le=1, description="probability of a random crop with a minimum IoU")
     crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="IoU constraints; one is drawn for each crop"
+        (0.1, 0.3, 0.5, 0.7, 0.9),
+        min_length=1,
+        description="minimum IoUs of the crop window with a box; one value is drawn for each crop",
     )
     zoom_out_prob: float = Field(0.0, ge=0, le=1, description="probability of zooming out before the crop")
-    zoom_out_max: float = Field(4.0, ge=1, le=16, description="largest canvas side over the image's side")
+    zoom_out_max: float = Field(4.0, ge=1, le=16, description="maximum ratio of the canvas side to the image side")
     flip_prob: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     color_prob: float = Field(1.0, ge=0, le=1, description="probability of photometric distortion")
-    brightness: float = Field(0.4, ge=0, lt=1, description="x; the factor is drawn from 1 - x to 1 + x")
-    contrast: float = Field(0.4, ge=0, lt=1, description="x; the factor is drawn from 1 - x to 1 + x")
-    saturation: float = Field(0.4, ge=0, lt=1, description="x; the factor is drawn from 1 - x to 1 + x")
-    hue: float = Field(0.05, ge=0, le=0.5, description="x; the shift is drawn from -x to x turns (0.05 is 18 degrees)")
+    brightness: float = Field(0.4, ge=0, lt=1, description="x: the brightness factor is drawn from 1 - x to 1 + x")
+    contrast: float = Field(0.4, ge=0, lt=1, description="x: the contrast factor is drawn from 1 - x to 1 + x")
+    saturation: float = Field(0.4, ge=0, lt=1, description="x: the saturation factor is drawn from 1 - x to 1 + x")
+    hue: float = Field(
+        0.05, ge=0, le=0.5, description="x: the hue shift is drawn from -x to x turns (0.05 is 18 degrees)"
+    )
 
 
 class ExtraLayer(_Section):
-    """A block after the backbone: inverted residual (neck `extras`) or 1x1 and 3x3 convolution (neck `convs`)."""
+    """A block after the backbone: inverted residual (neck `extras`), or 1x1 and 3x3 convolutions (neck `convs`)."""
 
     out_channels: int = Field(gt=0)
-    expand_ratio: float = Field(gt=0, description="hidden channels over input channels")
+    expand_ratio: float = Field(gt=0, description="hidden channels / input channels")
     stride: Literal[1, 2] = 2
     pad: bool = Field(
-        True, description="neck convs: whether the 3x3 convolution pads; without padding maps shrink by 2"
+        True, description="neck convs: whether the 3x3 convolution pads; without padding, maps shrink by 2 pixels"
     )
 
 
 class Config(_Section):
-    """All settings of a run. Each field is a recipe key; its description appears in --help."""
+    """All settings of a run. Each field is a recipe key, and the description of each field appears in --help."""
 
     # Paths
-    data_dir: Annotated[str, HOST] = Field("./data/coco", description="folder that create_data.py wrote")
+    data_dir: Annotated[str, HOST] = Field("./data/coco", description="folder of the shards that create_data.py wrote")
     backbone_ckpt_path: Annotated[str | None, HOST] = Field(
-        None, description="ImageNet weights of the backbone; empty trains it from scratch"
+        None, description="checkpoint with ImageNet weights of the backbone; empty trains the backbone from scratch"
     )
     pretrained_detector: Annotated[str | None, HOST] = Field(
-        None, description="detector trained on other classes to start from; replaces backbone_ckpt_path"
+        None, description="detector checkpoint to start from, whose classes may differ; replaces backbone_ckpt_path"
     )
     ckpt_path: Annotated[str | None, HOST] = Field(
         None,
-        description="detector to evaluate or predict with; empty takes the best, else the newest, in ckpt_save_dir",
+        description="checkpoint to evaluate or predict with; empty selects the best, else the newest in ckpt_save_dir",
     )
     ckpt_save_dir: Annotated[str, HOST] = Field(
         "./ckpt", description="folder to which train.py writes checkpoints, metrics.csv and TensorBoard events"
     )
     output_dir: Annotated[str, HOST] = Field(
-        "./output", description="folder to which eval.py writes its results, and predict.py its predictions/"
+        "./output", description="folder to which eval.py writes its results and predict.py its subfolder predictions"
     )
 
     # Classes
     dataset: Literal["coco"] = Field("coco", description="format of the shards in data_dir")
     classes: Annotated[tuple[str, ...] | None, HOST, CLASSES] = Field(
-        None, description="class names, background first; taken from the data if not given"
+        None, description="class names, background first; read from the data if not given"
     )
-    num_classes: int = Field(ge=2, description="number of classes with background; taken from the data if not given")
+    num_classes: int = Field(ge=2, description="number of classes, background included; read from the data by default")
 
     # Detector
-    backbone: str = Field(description="name of a MindCV model")
-    backbone_out_indices: tuple[int, ...] = Field(min_length=1, description="indices of the feature maps to use")
+    backbone: str = Field(description="name of the MindCV model that is the backbone")
+    backbone_out_indices: tuple[int, ...] = Field(
+        min_length=1, description="indices of the backbone's feature maps to use"
+    )
     backbone_channels: tuple[int, ...] | None = Field(
-        None, description="channels of the backbone's levels; derived, and checked if given"
+        None, description="channels of each backbone level; derived from the network, and checked if given"
     )
     extras_in_channels: tuple[PositiveInt, ...] | None = Field(
-        None, min_length=1, description="input channels of each level; derived, and checked if given"
+        None, min_length=1, description="input channels of each level; derived from the network, and checked if given"
     )
     backbone_max_stride: Annotated[int | None, NETWORK] = Field(
         None, gt=0, description="largest stride of a backbone map in input pixels; later stages get stride 1"
     )
     backbone_padding: Annotated[Literal["mindcv", "torch"], NETWORK] = Field(
-        "mindcv", description="padding of strided backbone layers: as in MindCV, or symmetric as in PyTorch"
+        "mindcv",
+        description="padding of strided backbone layers: MindCV's (mindcv), or symmetric as in PyTorch (torch)",
     )
     neck: Literal["extras", "convs", "fpn"] = Field(
-        "extras", description="extra levels by inverted residuals, by plain convolutions, or a feature pyramid"
+        "extras",
+        description="extra levels: inverted residuals (extras), plain convolutions (convs), or feature pyramid (fpn)",
     )
     head: Literal["separate", "plain", "shared"] = Field(
-        "separate", description="a depthwise separable or a 3x3 predictor for each level, or one shared by all levels"
+        "separate",
+        description="predictor of each level: separable (separate) or 3x3 (plain); or one shared predictor (shared)",
     )
     anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
-        "default", description="SSD's default boxes or RetinaNet's grid anchors"
+        "default", description="SSD's default boxes (default) or RetinaNet's grid anchors (grid)"
     )
-    image_size: tuple[PositiveInt, PositiveInt] = Field(description="input height and width in pixels")
-    steps: tuple[PositiveInt, ...] = Field(min_length=1, description="input pixels between anchors, for each level")
+    image_size: tuple[PositiveInt, PositiveInt] = Field(description="height and width of the input image in pixels")
+    steps: tuple[PositiveInt, ...] = Field(
+        min_length=1, description="distance between neighboring anchor locations in input pixels, for each level"
+    )
     box_sizes: Annotated[tuple[PositiveFloat, ...] | None, ANCHORS] = Field(
-        None, description="default box sizes in pixels instead of scales: one for each level and one more"
+        None, description="default box sizes in pixels, which replace the scales: one for each level and one more"
     )
     min_scale: Annotated[float, ANCHORS] = Field(
-        0.2, gt=0, le=1, description="default box size of the first level as a share of the image"
+        0.2, gt=0, le=1, description="default box size of the first level as a fraction of the image sides"
     )
     max_scale: Annotated[float, ANCHORS] = Field(
-        0.95, gt=0, le=1, description="default box size of the last level as a share of the image"
+        0.95, gt=0, le=1, description="default box size of the last level as a fraction of the image sides"
     )
     clip_default_boxes: Annotated[bool, ANCHORS] = Field(
-        False, description="clip centers and sides of default boxes to the image"
+        False, description="clip the centers and sizes of default boxes to the image"
     )
     aspect_ratios: Annotated[tuple[tuple[PositiveFloat, ...], ...], ANCHORS] = Field(
-        (), description="aspect ratios of default boxes besides 1, a list for each level"
+        (), description="aspect ratios of default boxes besides 1, one list for each level"
     )
     extra_layers: Annotated[tuple[ExtraLayer, ...], NETWORK] = Field(
-        (), description="blocks of the necks extras and convs"
+        (), description="list of the blocks of the necks extras and convs"
     )
-    fpn_channels: int = Field(256, gt=0, description="channels of each level of the neck fpn")
-    num_addition_layers: int = Field(4, ge=0, description="convolutions before the predictors of the head shared")
+    fpn_channels: int = Field(256, gt=0, description="number of channels of each level of the neck fpn")
+    num_addition_layers: int = Field(
+        4, ge=0, description="number of convolutions before the predictors of the head shared"
+    )
     prior_scaling: Annotated[tuple[PositiveFloat, PositiveFloat], ANCHORS] = Field(
-        (0.1, 0.2), description="scaling of center and size offsets (SSD's variances)"
+        (0.1, 0.2), description="scaling of center offsets and size offsets (SSD's variances)"
     )
 
     # Loss
@@ -148,59 +163,69 @@ class Config(_Section):
         0.5, gt=0, lt=1, description="IoU above which an anchor is matched to a ground-truth box"
     )
     loss: Annotated[Literal["focal", "multibox"], CLASSES] = Field(
-        "focal", description="classification loss: sigmoid focal, or softmax with hard negative mining"
+        "focal", description="classification loss: sigmoid focal loss, or softmax with hard negative mining (multibox)"
     )
-    negatives_per_positive: int = Field(3, gt=0, description="multibox: hard negatives for each positive of an image")
-    box_loss: Literal["smooth_l1", "giou", "ciou"] = Field("smooth_l1", description="loss of positive anchors' boxes")
+    negatives_per_positive: int = Field(
+        3, gt=0, description="multibox loss: number of hard negatives for each positive anchor"
+    )
+    box_loss: Literal["smooth_l1", "giou", "ciou"] = Field("smooth_l1", description="box loss of positive anchors")
     box_loss_weight: float = Field(1.0, gt=0, description="weight of the box loss relative to the classification loss")
     prior_bias: float | None = Field(
-        None, gt=0, lt=1, description="focal: initial probability of each object class; 0.01 is usual"
+        None, gt=0, lt=1, description="focal loss: initial probability of each object class; 0.01 is usual"
     )
-    alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of positive terms")
+    alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of the terms whose target is 1")
     gamma: float = Field(2.0, ge=0, description="focal loss: exponent that reduces the weight of easy examples")
 
     # Training
     epoch_size: int = Field(500, gt=0, description="number of epochs")
-    batch_size: int = Field(32, gt=0, description="images for each device and step")
+    batch_size: int = Field(32, gt=0, description="number of images per device and step")
     schedule: Literal["cosine", "steps"] = Field("cosine", description="learning rate schedule after the warm-up")
-    milestones: tuple[PositiveInt, ...] = Field((), description="steps: epochs after which the learning rate drops")
-    lr_factor: float = Field(0.1, gt=0, lt=1, description="steps: factor of the learning rate at each milestone")
+    milestones: tuple[PositiveInt, ...] = Field(
+        (), description="schedule steps: epochs after which the learning rate drops"
+    )
+    lr_factor: float = Field(
+        0.1, gt=0, lt=1, description="schedule steps: factor of the learning rate at each milestone"
+    )
     lr: float = Field(0.05, gt=0, description="peak learning rate")
     lr_init: float = Field(0.001, ge=0, description="learning rate at the start of the warm-up")
-    lr_end_rate: float = Field(0.001, ge=0, description="cosine: final learning rate as a share of lr")
+    lr_end_rate: float = Field(0.001, ge=0, description="schedule cosine: ratio of the final learning rate to lr")
     lr_reference_batch: int | None = Field(
-        None, gt=0, description="batch size that lr and lr_init are meant for; they are scaled to the actual one"
+        None, gt=0, description="batch size to which lr and lr_init refer; both are scaled to the actual batch size"
     )
-    warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up")
+    warmup_epochs: int = Field(2, ge=0, description="number of epochs of linear warm-up")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
-    weight_decay: float = Field(0.00015, ge=0, description="weight decay of all parameters except BatchNorm's")
+    weight_decay: float = Field(0.00015, ge=0, description="weight decay of all parameters except BatchNorm parameters")
     decay_bias: bool = Field(True, description="apply weight_decay to biases too")
     freeze: Literal["backbone", "backbone_batch_norm"] | None = Field(
-        None, description="keep all of the backbone, or its BatchNorm layers, as they are"
+        None, description="frozen part of the detector: the backbone, or the BatchNorm layers of the backbone"
     )
     clip_grad_norm: float | None = Field(None, gt=0, description="maximum global L2 norm of the gradients")
-    accumulate_steps: int = Field(1, gt=0, description="batches whose mean gradient makes one update")
+    accumulate_steps: int = Field(1, gt=0, description="number of batches whose mean gradient is used for one update")
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="decay of an exponential moving average of the weights; 0.9998 is usual"
     )
-    use_ema: Annotated[bool, HOST] = Field(True, description="load the averaged weights of checkpoints that have them")
-    loss_scale: float = Field(1024.0, gt=0, description="fixed loss scale, or the initial dynamic one")
-    loss_scale_type: Literal["fixed", "dynamic"] = Field("fixed", description="whether the loss scale adapts")
+    use_ema: Annotated[bool, HOST] = Field(
+        True, description="load the averaged (EMA) weights from checkpoints that contain averaged weights"
+    )
+    loss_scale: float = Field(1024.0, gt=0, description="loss scale (fixed), or initial loss scale (dynamic)")
+    loss_scale_type: Literal["fixed", "dynamic"] = Field(
+        "fixed", description="keep the loss scale fixed, or adapt the loss scale to overflows (dynamic)"
+    )
     augment: Annotated[Augment, HOST] = Augment()
     shuffle: bool = Field(True, description="shuffle the training images in each epoch")
     drop_remainder: bool = Field(True, description="drop the last, smaller batch of a training epoch")
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of initialization, order and augmentation")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed of initialization, image order and augmentation")
     steps_per_epoch: int | None = Field(None, gt=0, description="maximum number of steps in an epoch")
-    log_interval: Annotated[int, HOST] = Field(50, gt=0, description="steps between log lines")
+    log_interval: Annotated[int, HOST] = Field(50, gt=0, description="number of steps between log lines")
     checkpoint_every_steps: Annotated[int | None, HOST] = Field(
-        None, gt=0, description="also save last.ckpt within epochs, at this interval; not with dataset_sink_mode"
+        None, gt=0, description="number of steps between saves of last.ckpt within epochs; not with dataset_sink_mode"
     )
     keep_checkpoint_max: Annotated[int, HOST] = Field(20, gt=0, description="number of epoch checkpoints to keep")
-    eval_while_train: bool = Field(False, description="evaluate between epochs and keep the best checkpoint")
-    eval_start_epoch: int = Field(1, ge=1, description="first epoch to evaluate after")
-    eval_interval: int = Field(1, ge=1, description="epochs between evaluations")
+    eval_while_train: bool = Field(False, description="evaluate between epochs, and keep the best checkpoint")
+    eval_start_epoch: int = Field(1, ge=1, description="first epoch after which the detector is evaluated")
+    eval_interval: int = Field(1, ge=1, description="number of epochs between evaluations")
     early_stop_patience: Annotated[int | None, HOST] = Field(
-        None, gt=0, description="evaluations without a new best after which training stops"
+        None, gt=0, description="number of evaluations without a new best mAP after which training stops"
     )
 
     # Evaluation and prediction
@@ -208,45 +233,50 @@ class Config(_Section):
         0.01, ge=0, lt=1, description="score below which evaluation drops detections"
     )
     display_score: Annotated[float, HOST] = Field(
-        0.3, ge=0, le=1, description="score below which detections are not drawn, nor listed by predict.py"
+        0.3, ge=0, le=1, description="score below which detections are not drawn, and are not listed by predict.py"
     )
     nms: Annotated[Literal["hard", "soft"], HOST, EVALUATION] = Field(
         "hard", description="drop overlapping boxes (hard) or lower their scores (soft)"
     )
     nms_threshold: Annotated[float, HOST, EVALUATION] = Field(
-        0.6, gt=0, le=1, description="hard NMS: IoU above which the lower-scored box of a class is dropped"
+        0.6, gt=0, le=1, description="hard NMS: IoU above which the box with the lower score is dropped"
     )
     soft_nms_sigma: Annotated[float, HOST, EVALUATION] = Field(
         0.5, gt=0, description="soft NMS: scores are multiplied by exp(-IoU^2 / sigma)"
     )
-    pre_nms_top_k: Annotated[int, EVALUATION] = Field(1000, gt=0, description="candidates of an image that reach NMS")
-    max_detections: Annotated[int, HOST, EVALUATION] = Field(100, gt=0, description="maximum detections of an image")
+    pre_nms_top_k: Annotated[int, EVALUATION] = Field(
+        1000, gt=0, description="maximum number of candidates of an image before NMS"
+    )
+    max_detections: Annotated[int, HOST, EVALUATION] = Field(
+        100, gt=0, description="maximum number of detections of an image"
+    )
     metric: Annotated[Literal["coco", "voc"], HOST, EVALUATION] = Field(
-        "coco", description="what mAP is: COCO's AP, or Pascal VOC's AP at IoU 0.5 by area"
+        "coco", description="definition of mAP: COCO's AP, or Pascal VOC's AP at IoU 0.5 (area under the curve)"
     )
 
     # Device
-    device_target: Literal["Ascend", "CPU"] = Field(description="device; detected if not given")
-    mode: Literal[0, 1] = Field(0, description="0 graph mode, 1 PyNative mode")
+    device_target: Literal["Ascend", "CPU"] = Field(description="device that runs the detector; detected if not given")
+    mode: Literal[0, 1] = Field(0, description="0 for graph mode, 1 for PyNative mode")
     jit_level: Literal["O0", "O1", "O2"] = Field("O2", description="MindSpore's graph compilation level")
     amp_level: Literal["O0", "O1", "O2", "O3"] = Field(
-        "O0", description="mixed precision: O0 float32, O2 float16 except BatchNorm, O3 float16"
+        "O0", description="mixed precision: O0 for float32, O2 for float16 except BatchNorm, O3 for float16"
     )
-    dataset_sink_mode: bool = Field(False, description="let the device fetch data itself (Ascend)")
+    dataset_sink_mode: bool = Field(False, description="let the device fetch the data itself (Ascend)")
     num_parallel_workers: Annotated[int, HOST] = Field(
-        8, gt=0, description="data loading threads of a device, at most its share of the CPU cores"
+        8, gt=0, description="number of data loading threads of a device, at most the device's share of the CPU cores"
     )
 
 
 def keys_marked(marker: Marker) -> list[str]:
-    """Return the names of the top-level keys that carry a marker, in the order of this file."""
+    """Return the names of the top-level keys that carry a marker, in the order of their declaration."""
     return [name for name, field in Config.model_fields.items() if marker in field.metadata]
 
 
 def model_metadata(cfg: Config) -> dict[str, dict[str, Any]]:
-    """Return the settings to store with a checkpoint, as JSON values; keys that the detector does not use are None.
+    """Return the settings to store with a checkpoint, as JSON values.
 
-    {"classes": {key: value}, "anchors": {key: value}, "network": {key: value}}
+    Returns {"classes": {key: value}, "anchors": {key: value}, "network": {key: value}}. Keys that the detector does not
+    use have the value None.
     """
     unused: tuple[str, ...] = ("min_scale", "max_scale") if cfg.box_sizes else ()
     if cfg.anchors == "grid":
@@ -256,5 +286,5 @@ def model_metadata(cfg: Config) -> dict[str, dict[str, Any]]:
 
 
 def graph_settings(cfg: Config) -> dict[str, Any]:
-    """Return the keys that compiled graphs may depend on, as JSON values."""
+    """Return the keys on which compiled graphs may depend, as {key: JSON value}."""
     return cfg.model_dump(mode="json", exclude=set(keys_marked(HOST)))

@@ -1,10 +1,12 @@
-"""Geometry of augmentation: choose the crop window of each image in a batch before its pixels are decoded.
+"""Choose random crop windows for a batch of images before the images are decoded.
 
-All functions are deterministic: the random numbers they use, uniform in 0..1, are arguments with one row per image.
+All functions are deterministic: their random numbers, uniform in 0..1, are arguments with one row per image.
 
-A crop window is yxyx in integer pixels of its image and may extend beyond the image. If a window is at least 2, 4 or 8
-times as large as the network's input, its image is decoded at that scale denominator, and the window's corners are
-multiples of the denominator. So a window is exactly the pixels that are shown, and boxes relative to it are exact too.
+A crop window is (y0, x0, y1, x1) in integer pixels of its image. A window may extend beyond the image.
+
+If a window is at least 2, 4 or 8 times as large as the network's input, the image is decoded at 1/2, 1/4 or 1/8 of its
+size. The factor 2, 4 or 8 is called scale denominator. Window corners are multiples of the scale denominator, so that
+a window covers whole decoded pixels and box coordinates relative to the window stay exact.
 """
 
 from __future__ import annotations
@@ -14,20 +16,20 @@ import numpy as np
 from ..boxes.ops import pairwise_iou
 from .images import SCALE_DENOMINATORS
 
-# Random crops (SSD paper, section 2.2): sides as a share of the canvas's, and height over width. The smallest share is
-# 0.3 as in the paper's published code.
-CROP_SIDE_RANGE = (0.3, 1.0)
-CROP_RATIO_RANGE = (0.5, 2.0)
-CROP_TRIALS = 50
+# Random crops (SSD paper, section 2.2).
+CROP_SIDE_RANGE = (0.3, 1.0)  # window side / canvas side; the minimum is 0.3 in the paper's published code
+CROP_RATIO_RANGE = (0.5, 2.0)  # window height / window width
+CROP_TRIALS = 50  # random windows per image; the first valid window is used
 
 
 def zoom_out_canvases(sizes: np.ndarray, max_ratio: float, draws: np.ndarray) -> np.ndarray:
-    """Place each image at random on a canvas with sides 1 to max_ratio times its own (SSD paper, section 3.6).
+    """Place each image at a random position on a larger canvas (SSD paper, section 3.6).
 
-    sizes: (B, 2) height and width in pixels
-    draws: (B, 3) random numbers
+    sizes: (B, 2) height and width of the images in pixels
+    max_ratio: maximum of canvas side / image side; the minimum is 1
+    draws: (B, 3) random numbers, uniform in 0..1
 
-    Returns crop windows (B, 4) int64 that contain the image.
+    Returns the canvases as crop windows, (B, 4) int64, yxyx in pixels. Each window contains the whole image.
     """
     margin = np.rint(sizes * (max_ratio - 1) * draws[:, :1])
     start = -np.rint(margin * draws[:, 1:])
@@ -42,23 +44,27 @@ def random_iou_crops(
     image_size: tuple[int, int],
     draws: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose crop windows that have IoU >= min_iou with at least one box whose centre they contain.
+    """Choose a random crop window for each image under an IoU constraint.
 
-    canvases: (B, 4) windows to crop from
-    boxes_yxyx: (B, M, 4) pixels
-    labels: (B, M), 0 = padding
-    min_iou: (B,)
-    image_size: (height, width) of the network's input
-    draws: (B, CROP_TRIALS, 4) random numbers
+    A window is valid if its IoU with at least one box is min_iou or more and the window contains the center of that
+    box. The aspect ratio of the window must be in CROP_RATIO_RANGE.
 
-    Returns windows (B, 4) int64 and found (B,) bool. found is False if the image has no box or no trial is valid; its
-    window is then arbitrary.
+    canvases: (B, 4) yxyx in pixels, regions to crop from
+    boxes_yxyx: (B, M, 4) ground-truth boxes in pixels
+    labels: (B, M) class index 1..K-1; 0 marks padding
+    min_iou: (B,) minimum IoU, 0..1
+    image_size: (height, width) of the network's input in pixels
+    draws: (B, CROP_TRIALS, 4) random numbers, uniform in 0..1
+
+    Returns
+        windows: (B, 4) int64, yxyx in pixels; arbitrary where found is False
+        found: (B,) bool, True if one of CROP_TRIALS windows is valid; always False for an image without boxes
     """
     start, extent = canvases[:, None, :2], (canvases[:, 2:] - canvases[:, :2])[:, None]
     shares = CROP_SIDE_RANGE[0] + (CROP_SIDE_RANGE[1] - CROP_SIDE_RANGE[0]) * draws[..., :2]
     sides = shares * extent  # (B, CROP_TRIALS, 2)
     corners = start + (extent - sides) * draws[..., 2:]
-    # Round inwards: a window that grew could reach the next scale denominator, of which its corners are no multiples.
+    # Round inwards: an enlarged window could need a larger denominator, and its corners would not be multiples of that.
     denominators = choose_scale_denominator(sides, image_size)[..., None]
     first, last = np.ceil(corners / denominators), (corners + sides) // denominators
     windows = np.concatenate([first, last], axis=-1) * denominators
@@ -71,11 +77,12 @@ def random_iou_crops(
 
 
 def contains_center(windows: np.ndarray, boxes_yxyx: np.ndarray) -> np.ndarray:
-    """Return whether windows contain the centres of boxes; a centre on the border is outside.
+    """Return whether windows contain the centers of boxes. A center on the border of a window is outside.
 
-    windows: (…, P, 4); boxes_yxyx: (…, M, 4), both in pixels
+    windows: (…, P, 4) yxyx in pixels
+    boxes_yxyx: (…, M, 4) in pixels
 
-    Returns (…, P, M) bool.
+    Returns (…, P, M) bool, True if the window contains the center of the box.
     """
     y0, x0, y1, x1 = np.ascontiguousarray(np.moveaxis(windows, -1, 0))[..., None]  # (…, P, 1)
     y, x = np.moveaxis(boxes_yxyx[..., :2] + boxes_yxyx[..., 2:], -1, 0)[..., None, :] / 2  # (…, 1, M)
@@ -83,12 +90,12 @@ def contains_center(windows: np.ndarray, boxes_yxyx: np.ndarray) -> np.ndarray:
 
 
 def choose_scale_denominator(sides: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Return the largest of SCALE_DENOMINATORS at which windows are at least as large as the network's input.
+    """Choose the largest scale denominator at which a decoded window is still as large as the network's input.
 
-    sides: (…, 2) height and width of windows in pixels
-    image_size: (height, width) of the network's input
+    sides: (…, 2) height and width of windows in pixels of the full image
+    image_size: (height, width) of the network's input in pixels
 
-    Returns (…) int.
+    Returns (…) int, one of SCALE_DENOMINATORS for each window.
     """
     scale = np.minimum(sides[..., 0] / image_size[0], sides[..., 1] / image_size[1])
     return np.array(SCALE_DENOMINATORS)[np.searchsorted(SCALE_DENOMINATORS[1:], scale, side="right")]
@@ -97,9 +104,10 @@ def choose_scale_denominator(sides: np.ndarray, image_size: tuple[int, int]) -> 
 def align_windows(windows: np.ndarray, scale_denominators: np.ndarray) -> np.ndarray:
     """Enlarge windows until their corners are multiples of their scale denominators.
 
-    windows: (B, 4) int64; scale_denominators: (B,)
+    windows: (B, 4) int64, yxyx in pixels
+    scale_denominators: (B,) int, scale denominator of each window
 
-    Returns (B, 4) int64.
+    Returns the enlarged windows, (B, 4) int64, yxyx in pixels.
     """
     denominators = scale_denominators[:, None]
     return np.concatenate([windows[:, :2] // denominators, -(-windows[:, 2:] // denominators)], axis=1) * denominators

@@ -1,6 +1,6 @@
-"""Transforms from the records of a batch to model inputs: `per_batch_map` functions of MindSpore's `Dataset.batch`.
+"""Transform the records of a batch to model inputs: `per_batch_map` functions for MindSpore's `Dataset.batch`.
 
-Images are drawn one by one into the memory of the whole batch, because stacking finished images would copy them.
+Each image is written directly into the array of its batch, because stacking finished images would copy all pixels.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from .augment import (
 from .images import decode_image, read_size
 from .transforms import color_matrices, render_crop_window, resize
 
-# How many random numbers an image gets for each purpose, in the order in which they are drawn. All are always drawn, so
-# that switching one kind of augmentation off leaves the others unchanged.
+# Number of random numbers per image for each augmentation, in the order of drawing. All random numbers are always
+# drawn, so that disabling one augmentation leaves the others unchanged.
 DRAWS = {"apply": 4, "min_iou": 1, "color": 4, "zoom_out": 3, "crop": CROP_TRIALS * 4}
 
 
 class BatchInfo(Protocol):
-    """The part of MindSpore's BatchInfo that is used here."""
+    """Interface of MindSpore's BatchInfo, with only the method that the transforms call."""
 
     def get_epoch_num(self) -> int: ...
 
 
 class TrainBatchTransform:
-    """Decode and augment training images: zoom out, crop, distort colours, flip, resize.
+    """Decode and augment training images: zoom out, crop, distort colors, flip, resize.
 
-    A sample depends only on the seed, its image id and the epoch, so it is the same for any number of workers.
+    An augmented image depends only on the seed, its image id and the epoch, not on the number of worker threads.
 
-    image_size: (H, W) of the network's input
-    max_boxes: M, the number of rows to which boxes are padded
-    zoom_out_prob … hue: see the recipe key `augment` in config/schema.py
+    image_size: (height, width) of the network's input in pixels
+    max_boxes: number of rows to which the boxes of each image are padded
+    seed: random seed of the recipe
+    zoom_out_prob … flip_prob: values of the recipe key `augment`, which config/schema.py describes
     """
 
     def __init__(
@@ -76,17 +77,18 @@ class TrainBatchTransform:
         annotations: list[np.ndarray],
         batch_info: BatchInfo,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Transform the B records of a batch.
+        """Decode and augment the B images of a batch, and transform their boxes.
 
-        img_ids: (1,) int each
-        images: encoded files as uint8 arrays
-        annotations: (M, 5) each, boxes_yxyx in pixels and class index, 0 = padding
+        img_ids: B arrays (1,) int, image ids
+        images: B uint8 arrays, bytes of the encoded image files
+        annotations: B arrays (M, 5), boxes_yxyx in pixels and class index; class index 0 marks padding
+        batch_info: information about the batch, of which the epoch is used
 
         Returns
             image: (B, H, W, 3) uint8 RGB
-            gt_boxes_yxyx: (B, M, 4) float32, corners in 0..1, y first, zero padded
-            gt_labels: (B, M) int32, 0 = padding
-        Raises UserError if an image does not decode.
+            gt_boxes_yxyx: (B, max_boxes, 4) float32, yxyx as fractions 0..1 of the output image, padded with zeros
+            gt_labels: (B, max_boxes) int32, class index 1..K-1; 0 marks padding
+        Raises UserError if an image cannot be decoded.
         """
         epoch = batch_info.get_epoch_num()
         numbers = np.stack([self.draw(int(img_id[0]), epoch) for img_id in img_ids])
@@ -119,7 +121,7 @@ class TrainBatchTransform:
                 flip=flip[row],
             )
 
-        labels *= contains_center(windows[:, None], boxes)[:, 0]  # boxes whose centre is cut off become padding
+        labels *= contains_center(windows[:, None], boxes)[:, 0]  # boxes whose center is outside become padding
         start, extent = windows[:, None, :2], (windows[:, 2:] - windows[:, :2])[:, None]
         boxes = np.clip((boxes - np.tile(start, 2)) / np.tile(extent, 2), 0, 1)
         y0, x0, y1, x1 = np.moveaxis(boxes, -1, 0)
@@ -127,15 +129,20 @@ class TrainBatchTransform:
         return pixels, (boxes * (labels > 0)[..., None]).astype(np.float32), labels
 
     def draw(self, image_id: int, epoch: int) -> np.ndarray:
-        """Return all random numbers of an image in an epoch, uniform in 0..1."""
+        """Draw the random numbers of an image in an epoch, seeded with the recipe's seed, the image id and the epoch.
+
+        Returns (sum(DRAWS.values()),) float64, uniform in 0..1.
+        """
         return np.random.default_rng((self.seed, image_id % 2**64, epoch)).random(sum(DRAWS.values()))
 
     def pad(self, annotations: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Pad the annotations of a batch with zeros.
+        """Pad the annotations of a batch with zeros to max_boxes rows per image.
 
-        annotations: (M, 5) each
+        annotations: B arrays (M, 5), boxes_yxyx in pixels and class index
 
-        Returns boxes_yxyx (B, max_boxes, 4) float64 in pixels and labels (B, max_boxes) int32.
+        Returns
+            boxes_yxyx: (B, max_boxes, 4) float64 in pixels
+            labels: (B, max_boxes) int32, class index 1..K-1; 0 marks padding
         """
         rows = np.zeros((len(annotations), self.max_boxes, 5))
         for row, annotation in zip(rows, annotations):
@@ -145,8 +152,18 @@ class TrainBatchTransform:
     def crop(
         self, canvases: np.ndarray, boxes: np.ndarray, labels: np.ndarray, draws: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw an IoU constraint and a crop window for each image; arguments and result as of random_iou_crops."""
-        # Most datasets have a few images with many more boxes than the others, so drop columns that are only padding.
+        """Choose a random minimum IoU and a random crop window for each image.
+
+        canvases: (B, 4) yxyx in pixels, regions to crop from
+        boxes: (B, max_boxes, 4) yxyx in pixels
+        labels: (B, max_boxes) class index 1..K-1; 0 marks padding
+        draws: {augmentation: random numbers of each image, uniform in 0..1}, with the keys of DRAWS
+
+        Returns
+            windows: (B, 4) int64, yxyx in pixels; arbitrary where found is False
+            found: (B,) bool, True if a window satisfies the IoU constraint
+        """
+        # Drop columns that are only padding: in most datasets, few images have nearly max_boxes boxes.
         count = max(int(np.count_nonzero(labels, axis=1).max()), 1)
         return random_iou_crops(
             canvases,
@@ -159,7 +176,10 @@ class TrainBatchTransform:
 
 
 class EvalBatchTransform:
-    """Decode whole images and resize them to the network's input. image_size: (H, W)"""
+    """Decode whole images and resize them to the network's input.
+
+    image_size: (height, width) of the network's input in pixels
+    """
 
     def __init__(self, image_size: tuple[int, int]):
         self.image_size = image_size
@@ -167,16 +187,17 @@ class EvalBatchTransform:
     def __call__(
         self, img_ids: list[np.ndarray], images: list[np.ndarray], batch_info: BatchInfo
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Transform the B records of a batch.
+        """Decode and resize the B images of a batch.
 
-        img_ids: (1,) int each
-        images: encoded files as uint8 arrays
+        img_ids: B arrays (1,) int, image ids
+        images: B uint8 arrays, bytes of the encoded image files
+        batch_info: not used, but always passed by MindSpore
 
         Returns
             image: (B, H, W, 3) uint8 RGB
             image_id: (B,) int64
-            original_size: (B, 2) int32, height and width in pixels
-        Raises UserError if an image does not decode.
+            original_size: (B, 2) int32, height and width of the stored images in pixels
+        Raises UserError if an image cannot be decoded.
         """
         pixels = np.empty((len(images), *self.image_size, 3), dtype=np.uint8)
         sizes = np.empty((len(images), 2), dtype=np.int32)
@@ -189,7 +210,13 @@ class EvalBatchTransform:
 
 
 def _whole_images(encoded: list[bytes], img_ids: list[np.ndarray]) -> np.ndarray:
-    """Return windows (B, 4) int64 that contain exactly the whole image."""
+    """Return crop windows that cover exactly the whole images.
+
+    encoded: bytes of B image files
+    img_ids: B arrays (1,) int, image ids for the error message
+
+    Returns (B, 4) int64, yxyx in pixels. Raises UserError if an image cannot be decoded.
+    """
     windows = np.zeros((len(encoded), 4), dtype=np.int64)
     for row, (image_bytes, img_id) in enumerate(zip(encoded, img_ids)):
         with name_undecodable_image(img_id):
@@ -199,10 +226,13 @@ def _whole_images(encoded: list[bytes], img_ids: list[np.ndarray]) -> np.ndarray
 
 @contextlib.contextmanager
 def name_undecodable_image(img_id: np.ndarray) -> Iterator[None]:
-    """Turn a ValueError of the block into a UserError that names the image. img_id: (1,) int"""
+    """Convert a ValueError that is raised in the block to a UserError that names the image.
+
+    img_id: (1,) int, the image id
+    """
     try:
         yield
     except ValueError as error:
         raise UserError(
-            f"image {int(img_id[0])} of the shards: {error}. Replace the source file, and run create_data.py again."
+            f"image {int(img_id[0])} in the shards: {error}. Replace the image file and run create_data.py again."
         ) from None

@@ -1,4 +1,4 @@
-"""MindRecord shards to batches: open and order the records of a split, decode and transform them in threads."""
+"""Load MindRecord shards as batches: shuffle and distribute the records, and decode the images in threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import mindspore.dataset as ds
 
-from ..errors import UserError
+from ..errors import UserError, count_noun
 from .batches import EvalBatchTransform, TrainBatchTransform
 from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
 
@@ -22,26 +22,27 @@ log = logging.getLogger(__name__)
 
 
 def create_dataset(cfg: Config, split: str, rank: int = 0, world_size: int = 1) -> ds.Dataset:
-    """Create the batches of one split for one device.
+    """Create a MindSpore dataset of the batches of one split for one device.
 
-    split: train or val
-    rank: of the device, in 0..world_size - 1
+    cfg: recipe
+    split: "train" or "val"
+    rank: index of the device, 0..world_size - 1
     world_size: number of devices that share the split
 
-    Columns of train:
+    Columns of the training split:
         image: (B, H, W, 3) uint8 RGB
-        gt_boxes_yxyx: (B, M, 4) float32, corners in 0..1, y first, zero padded
-        gt_labels: (B, M) int32, 0 = padding
-    Columns of val, which contains every image exactly once:
+        gt_boxes_yxyx: (B, M, 4) float32, yxyx as fractions 0..1 of the image, padded with zeros
+        gt_labels: (B, M) int32, class index 1..K-1; 0 marks padding
+    Columns of the validation split, whose last batch may be smaller:
         image: (B, H, W, 3) uint8 RGB
         image_id: (B,) int64
-        original_size: (B, 2) int32, height and width in pixels
-    Raises UserError if shards are missing or damaged, or if there are too few images for a batch.
+        original_size: (B, 2) int32, height and width of the stored image in pixels
+    Raises UserError if shards are missing or damaged, or the training split has too few images for one step.
     """
     folder = Path(cfg.data_dir)
     if (folder / DATASET_INFO_NAME).is_file():
         check_files(read_dataset_info(folder / DATASET_INFO_NAME), folder, split)
-    cv2.setNumThreads(1)  # images are processed in parallel, so OpenCV's own threads would only compete for cores
+    cv2.setNumThreads(1)  # the data threads process images in parallel; OpenCV's threads would compete for the cores
     is_train = split == "train"
     input_columns = ["img_id", "image", "annotation"] if is_train else ["img_id", "image"]
     records = _open_records(cfg, split, columns=input_columns, rank=rank, world_size=world_size)
@@ -52,13 +53,13 @@ def create_dataset(cfg: Config, split: str, rank: int = 0, world_size: int = 1) 
             image_size=cfg.image_size,
             max_boxes=max_boxes_per_image(folder),
             seed=cfg.seed,
-            **cfg.augment.model_dump(),  # the keys of `augment` are the names of the arguments
+            **cfg.augment.model_dump(),  # the keys of `augment` are argument names of the transform
         )
     else:
         output_columns = ["image", "image_id", "original_size"]
         transform = EvalBatchTransform(cfg.image_size)
     num_workers = worker_count(cfg.num_parallel_workers, world_size)
-    log.debug(f"{folder}: {split} batches of {cfg.batch_size} images, prepared by {num_workers} threads")
+    log.debug(f"{folder}: loading the {split} split with batch size {cfg.batch_size} (data threads: {num_workers})")
     return records.batch(
         cfg.batch_size,
         drop_remainder=cfg.drop_remainder and is_train,
@@ -66,12 +67,18 @@ def create_dataset(cfg: Config, split: str, rank: int = 0, world_size: int = 1) 
         per_batch_map=transform,
         input_columns=input_columns,
         output_columns=output_columns,
-        python_multiprocessing=False,  # OpenCV releases the GIL, and threads do not copy pixels between processes
+        python_multiprocessing=False,  # OpenCV releases the GIL, and processes would have to copy the pixels
     )
 
 
 def image_ids_of_step(cfg: Config, step: int, rank: int = 0, world_size: int = 1) -> list[int]:
-    """Return the ids of the images that a device had in a training step. step: from 1, counted over all epochs"""
+    """Return the ids of the images that a device reads in a training step.
+
+    cfg: recipe
+    step: number of the step, counted from 1 over all epochs
+    rank: index of the device, 0..world_size - 1
+    world_size: number of devices that share the training split
+    """
     records = _open_records(cfg, "train", columns=["img_id"], rank=rank, world_size=world_size)
     data = records.batch(cfg.batch_size, drop_remainder=cfg.drop_remainder)
     data.set_init_step(step - 1)
@@ -80,10 +87,16 @@ def image_ids_of_step(cfg: Config, step: int, rank: int = 0, world_size: int = 1
 
 
 def _open_records(cfg: Config, split: str, columns: list[str], rank: int, world_size: int) -> ds.Dataset:
-    """Open the records of a split in the order in which a device reads them: shuffled, sharded, cut to whole steps.
+    """Open the records of a split in the order in which one device reads them.
 
-    The order depends on the seed, but not on `columns`. Raises UserError if shards are damaged or there are too few
-    images for a batch.
+    Training records are shuffled, distributed over the devices and truncated to whole steps. Validation records are
+    only distributed. The order depends on the seed, but not on `columns`.
+
+    columns: names of the MindRecord columns to read
+    rank: index of the device, 0..world_size - 1
+    world_size: number of devices that share the split
+
+    Raises UserError if shards are missing or damaged, or the training split has too few images for one step.
     """
     shard = find_shard(Path(cfg.data_dir), split)
     is_train = split == "train"
@@ -95,13 +108,13 @@ def _open_records(cfg: Config, split: str, columns: list[str], rank: int, world_
     steps = cfg.steps_per_epoch
     if cfg.drop_remainder:
         num_images = _count_images(ds.MindDataset(shard, ["img_id"], shuffle=False), shard)
-        # The same for any number of devices that share batches of one total size. Counted here, because MindDataset
-        # repeats images until all devices have equally many.
+        # Count the steps from all images, so that the number of steps depends only on the total batch size of all
+        # devices. The size of a sharded MindDataset is too large, because images are repeated to fill all shards.
         full_steps = num_images // (cfg.batch_size * world_size)
         if not full_steps:
             raise UserError(
-                f"{shard}: {num_images} training images are too few for {world_size} x batch_size {cfg.batch_size}. "
-                "Lower --batch_size."
+                f"{shard}: the split has {count_noun(num_images, 'image')}, which are too few for a training step of "
+                f"{world_size} x batch_size {cfg.batch_size} images. Lower --batch_size."
             )
         steps = min(full_steps, cfg.steps_per_epoch or full_steps)
     return records.take(steps * cfg.batch_size) if steps else records
@@ -110,12 +123,16 @@ def _open_records(cfg: Config, split: str, columns: list[str], rank: int, world_
 def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[int, bytes]:
     """Read encoded images from the shards of a split.
 
-    Returns {image id: bytes of the image file}, without ids that the shards do not have. Raises UserError.
+    folder: folder of the dataset
+    split: "train" or "val"
+    image_ids: ids of the images to read; ids that the shards do not contain are ignored
+
+    Returns {image id: bytes of the image file}. Raises UserError if the split has no shards.
     """
     shard = find_shard(folder, split)
     records = ds.MindDataset(shard, ["img_id"], shuffle=False)
     wanted = set(image_ids)
-    row_of: dict[int, int] = {}  # by id, because shards may hold an image twice
+    row_of: dict[int, int] = {}  # {image id: row}, because shards may contain an image twice
     for row, (image_id,) in enumerate(records.create_tuple_iterator(num_epochs=1, output_numpy=True)):
         if int(image_id.item()) in wanted:
             row_of[int(image_id.item())] = row
@@ -127,20 +144,31 @@ def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[in
 
 
 def worker_count(num_parallel_workers: int, world_size: int = 1) -> int:
-    """Return the number of data threads of one device: num_parallel_workers, but at most its share of the CPU cores."""
+    """Return the number of data threads of one device.
+
+    num_parallel_workers: requested number of threads; the result is at most the number of CPU cores per device
+    world_size: number of devices that share the CPU cores
+    """
     return max(1, min(num_parallel_workers, len(os.sched_getaffinity(0)) // world_size))
 
 
 def find_shard(folder: Path, split: str) -> str:
-    """Return the path of a split's first shard, from which MindDataset finds the others. Raises UserError."""
-    for name in ("coco0", "coco"):  # MindRecord gives a single shard no number
+    """Return the path of the first shard of a split. MindDataset finds the other shards next to the first shard.
+
+    Raises UserError if the folder contains no shard of the split.
+    """
+    for name in ("coco0", "coco"):  # MindRecord does not number a single shard
         if (folder / split / name).is_file():
             return str(folder / split / name)
     raise UserError(f"{folder / split / 'coco0'}: not found. Create the shards with create_data.py, or set --data_dir.")
 
 
 def max_boxes_per_image(folder: Path) -> int:
-    """Return the largest number of boxes in a training image, at least 1: from dataset.json, else from the shards."""
+    """Return the maximum number of boxes in a training image, at least 1.
+
+    The number is read from dataset.json. If the folder has no dataset.json, the boxes in the shards are counted.
+    Raises UserError if dataset.json is damaged, or the folder contains no shards.
+    """
     if (folder / DATASET_INFO_NAME).is_file():
         return max(1, read_dataset_info(folder / DATASET_INFO_NAME).train.max_boxes)
     records = ds.MindDataset(find_shard(folder, "train"), ["annotation"], shuffle=False)
@@ -148,12 +176,17 @@ def max_boxes_per_image(folder: Path) -> int:
 
 
 def _count_images(records: ds.MindDataset, shard: str) -> int:
-    """Return the number of images. Raises UserError if MindSpore finds that a shard is missing or damaged."""
+    """Return the number of images in opened shards.
+
+    shard: path of the first shard, for the error message
+
+    Raises UserError if MindSpore reports that a shard is missing or damaged.
+    """
     try:
         return records.get_dataset_size()
     except RuntimeError as error:
         lines = str(error).splitlines()
         reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])
         raise UserError(
-            f"{shard}: MindSpore cannot read the shards ({reason}). Copy the folder again, or run create_data.py again."
+            f"{shard}: MindSpore cannot read the shards ({reason}). Copy the shards again or rerun create_data.py."
         ) from None

@@ -1,4 +1,4 @@
-"""`dataset.json`, which create_data.py writes beside the shards: their content, and what is needed to check them."""
+"""Read and write `dataset.json`, which describes the shards of a dataset and contains file sizes and checksums."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from pathlib import Path
 from ..errors import UserError, os_reason
 
 DATASET_INFO_NAME = "dataset.json"
-FORMAT = 1  # to be raised when older versions of this package would misread the file
+FORMAT = 1  # version of the file format; increase the number when older code would misread a new file
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitInfo:
-    """Content of one split.
+    """Statistics, annotation file and shards of one split.
 
-    images, boxes: numbers of images, and of boxes without dropped_boxes and crowd_boxes
-    max_boxes: largest number of boxes in an image
+    images: number of images
+    boxes: number of ground-truth boxes in the shards, without dropped_boxes and crowd_boxes
+    max_boxes: maximum number of boxes in an image
     boxes_per_class: {class name: number of boxes}
-    dropped_boxes: boxes left out because they are too thin
-    crowd_boxes: crowd regions and difficult objects, which are left out
-    source, source_sha256: name and SHA-256 of the annotation file
-    shards: {file name relative to the folder of dataset.json: bytes}
+    dropped_boxes: number of boxes that were left out because they are thinner than 1 pixel
+    crowd_boxes: number of crowd regions and difficult objects, which were left out
+    source: name of the annotation file, or of the dataset folder if the split has no single COCO file
+    source_sha256: SHA-256 of the annotations in COCO format, in hexadecimal
+    shards: {file path relative to the folder of dataset.json: size in bytes}
     """
 
     images: int
@@ -39,11 +41,13 @@ class SplitInfo:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """Content of a folder of shards.
+    """Content of dataset.json: classes, annotations and splits of a folder of shards.
 
-    classes: class names by class index, background first
-    category_ids: category ids of the annotation file, in the order of classes[1:]
-    annotations: validation annotations in COCO format, relative to the folder
+    classes: class names in the order of the class index, background first
+    category_ids: COCO category ids of the annotations, in the order of classes[1:]
+    annotations: path of the validation annotations in COCO format, relative to the folder of dataset.json
+    train: training split
+    val: validation split
     """
 
     classes: list[str]
@@ -53,7 +57,7 @@ class DatasetInfo:
     val: SplitInfo
 
     def write(self, path: Path) -> None:
-        """Write a dataset.json."""
+        """Write dataset.json to `path`."""
         path.write_text(
             json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n",
             encoding="utf-8",
@@ -61,36 +65,40 @@ class DatasetInfo:
 
 
 def read_dataset_info(path: Path) -> DatasetInfo:
-    """Read a dataset.json. Raises UserError."""
+    """Read dataset.json. Raises UserError if the file is missing, damaged or has an unsupported format version."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = values.pop("format")
         if found != FORMAT:
             raise UserError(
-                f"{path}: has format {found}, but this version reads format {FORMAT}. "
+                f"{path}: has format version {found}, but this program reads format version {FORMAT}. "
                 "Run create_data.py again with --overwrite."
             )
         return DatasetInfo(**{**values, "train": SplitInfo(**values["train"]), "val": SplitInfo(**values["val"])})
     except OSError as error:
         reason = os_reason(error)
-        raise UserError(f"{path}: {reason}. Create the dataset with create_data.py.") from None
+        raise UserError(f"{path}: cannot be read ({reason}). Create the dataset with create_data.py.") from None
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged ({error}). Run create_data.py again with --overwrite.") from None
+        raise UserError(f"{path}: the file is damaged ({error}). Run create_data.py again with --overwrite.") from None
 
 
 def check_files(info: DatasetInfo, folder: Path, split: str) -> None:
-    """Check the files of a split, train or val, against dataset.json: sizes of shards, checksum of the annotations.
+    """Compare the files of a split with dataset.json: sizes of the shards, and SHA-256 of the validation annotations.
 
-    Raises UserError.
+    info: content of dataset.json
+    folder: folder of dataset.json
+    split: "train" or "val"
+
+    Raises UserError if a file is missing or differs from dataset.json.
     """
-    advice = "Copy the folder again, or run create_data.py with --overwrite."
+    advice = "Copy the dataset again, or run create_data.py with --overwrite."
     split_info = info.train if split == "train" else info.val
     for name, size in split_info.shards.items():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path}: not found, although {DATASET_INFO_NAME} lists it. {advice}")
+            raise UserError(f"{path}: the file is listed in {DATASET_INFO_NAME}, but does not exist. {advice}")
         if path.stat().st_size != size:
             raise UserError(
                 f"{path}: has {path.stat().st_size} bytes, but {DATASET_INFO_NAME} lists {size} bytes. {advice}"
@@ -98,16 +106,17 @@ def check_files(info: DatasetInfo, folder: Path, split: str) -> None:
     if split == "val":
         path = folder / info.annotations
         if not path.is_file():
-            raise UserError(f"{path}: not found, although {DATASET_INFO_NAME} lists it. {advice}")
+            raise UserError(f"{path}: the file is listed in {DATASET_INFO_NAME}, but does not exist. {advice}")
         if sha256(path) != info.val.source_sha256:
-            raise UserError(f"{path}: has changed since the shards were made. {advice}")
+            raise UserError(f"{path}: the annotations have changed since the shards were created. {advice}")
 
 
 def dataset_fingerprint(folder: Path) -> list:
-    """Return the properties of a dataset that a compiled graph depends on, as values that JSON can hold.
+    """Return the properties of a dataset that a compiled graph depends on, as JSON-compatible values.
 
-    With dataset.json: [number of images, largest number of boxes in an image] of train and val, which set the number of
-    steps and the shape of the padded boxes. Without it: [name, bytes, modification time in ns] of each shard file.
+    If the folder has dataset.json, returns [number of images, maximum number of boxes in an image] for the training
+    split and for the validation split. These numbers determine the number of steps and the shape of the padded boxes.
+    Otherwise returns [path, size in bytes, modification time in ns] for each shard file.
     Raises UserError if dataset.json is damaged.
     """
     if (folder / DATASET_INFO_NAME).is_file():
@@ -118,7 +127,7 @@ def dataset_fingerprint(folder: Path) -> list:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file as a hexadecimal string."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

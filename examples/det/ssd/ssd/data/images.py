@@ -1,6 +1,6 @@
-"""Encoded images: decode them, read files as a viewer shows them, check that they are complete, probe their headers.
+"""Decode images, check that image files are complete, and read image sizes from file headers.
 
-`decode_image` serves training and evaluation, `read_image_file` serves prediction; JPEGs have the same pixels in both.
+Training and evaluation use `decode_image`, prediction uses `read_image_file`. Both decode upright JPEGs identically.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import os_reason
 from ..runtime.prefetch import prefetch
 
-try:  # optional; decodes JPEGs to the same pixels as OpenCV in three quarters of the time
+try:  # optional: simplejpeg decodes JPEGs to the same pixels as OpenCV in 3/4 of the time
     import simplejpeg
 except ImportError:
     simplejpeg = None
@@ -33,44 +33,47 @@ IMAGE_SUFFIXES = frozenset(
 )
 JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 
-# File signatures and markers.
+# File signatures, and markers inside JPEG files.
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
-# SOF0 to SOF15 carry the size of a JPEG. DHT, JPG and DAC share their range of numbers and do not.
+# JPEG markers SOF0 to SOF15, after which the image size is stored. The codes of DHT, JPG and DAC are excluded.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
-# Annotations refer to the stored pixels: pycocotools and MindCV's example ignore the EXIF orientation too.
+# Annotations refer to the stored pixels; pycocotools and MindCV's example also ignore the EXIF orientation.
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-# libjpeg can shrink an image while decoding it, which is faster: by 2 takes 0.4 of the time.
+# libjpeg can reduce an image during decoding, which is faster: at half the size, decoding takes 0.4 of the time.
 _OPENCV_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 SCALE_DENOMINATORS = (1, *_OPENCV_REDUCED)
 
 
 def decode_image(encoded: bytes, scale_denominator: int = 1) -> np.ndarray:
-    """Decode an image to RGB, at full size or reduced. The EXIF orientation is ignored.
+    """Decode an image at full or reduced size. The EXIF orientation is ignored.
 
-    encoded: bytes of a file of any format that OpenCV reads
-    scale_denominator: one of SCALE_DENOMINATORS, s below
+    encoded: bytes of an image file in any format that OpenCV reads
+    scale_denominator: factor s of the reduction, one of SCALE_DENOMINATORS
 
-    Returns (ceil(H / s), ceil(W / s), 3) uint8. A pixel is about the mean of s x s pixels of the full image. At the
-    lower and right border the last pixels are repeated to fill a square.
-    Raises ValueError if the image does not decode.
+    Returns (ceil(H / s), ceil(W / s), 3) uint8 RGB. A pixel is approximately the mean of s x s pixels of the full
+    image. At the bottom and right border, the last pixels are repeated to fill the s x s block.
+    Raises ValueError if the image cannot be decoded.
     """
     if simplejpeg is not None and encoded.startswith(_JPEG_START):
-        with contextlib.suppress(ValueError):  # OpenCV copes with more colour spaces and with slight damage
+        with contextlib.suppress(ValueError):  # OpenCV supports more color spaces and tolerates slight damage
             return _decode_with_simplejpeg(encoded, scale_denominator)
     return decode_with_opencv(encoded, scale_denominator)
 
 
 def decode_with_opencv(encoded: bytes, scale_denominator: int = 1) -> np.ndarray:
-    """Do the same as decode_image, by OpenCV alone. Raises ValueError."""
+    """Decode an image with OpenCV, reduced by the factor scale_denominator. The EXIF orientation is ignored.
+
+    Returns (height, width, 3) uint8 RGB. Raises ValueError if the image cannot be decoded.
+    """
     is_jpeg = encoded.startswith(_JPEG_START)
     flags = _OPENCV_FLAGS | _OPENCV_REDUCED.get(scale_denominator, 0) if is_jpeg else _OPENCV_FLAGS
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
     if image is None:
-        raise ValueError("undecodable image")
+        raise ValueError("the image cannot be decoded")
     if scale_denominator == 1 or is_jpeg:
         return image
     height, width = (-(-side // scale_denominator) for side in image.shape[:2])
@@ -86,7 +89,7 @@ def decode_with_opencv(encoded: bytes, scale_denominator: int = 1) -> np.ndarray
 
 
 def _decode_with_simplejpeg(encoded: bytes, scale_denominator: int) -> np.ndarray:
-    """Decode a JPEG to the same pixels as OpenCV. Raises ValueError."""
+    """Decode a JPEG to the same pixels as OpenCV. Raises ValueError if simplejpeg cannot decode the file."""
     if scale_denominator == 1:
         return simplejpeg.decode_jpeg(encoded)
     height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
@@ -99,45 +102,45 @@ def _decode_with_simplejpeg(encoded: bytes, scale_denominator: int) -> np.ndarra
 
 
 def read_image_file(path: Path | str) -> np.ndarray:
-    """Read an image file as an image viewer shows it.
+    """Read an image file as an image viewer displays the image.
 
-    - The EXIF orientation is applied, unlike in training and evaluation, whose annotations refer to stored pixels.
-    - Grey becomes three equal channels, CMYK is converted without colour profiles, 16-bit values keep their high byte.
-    - Transparent images are laid on white, because the colours stored under transparent pixels are arbitrary.
-    - Files with several frames or pages give the first.
+    - The EXIF orientation is applied, but not in training and evaluation, whose annotations refer to stored pixels.
+    - Gray images get three equal channels. CMYK is converted without color profiles. 16-bit values keep the high byte.
+    - Transparent images are drawn on white, because the colors stored under transparent pixels are arbitrary.
+    - If the file has several frames or pages, only the first frame or page is read.
 
     All other images have the same pixels as in evaluation.
 
-    Returns (H, W, 3) uint8 RGB. Raises OSError if the file cannot be read, ValueError if it is not a complete image.
+    Returns (H, W, 3) uint8 RGB. Raises OSError if the file cannot be read, or ValueError if the image is incomplete.
     """
     encoded = Path(path).read_bytes()
     if encoded.startswith((_JPEG_START, _PNG_SIGNATURE)):
         check_image(encoded)
     try:
-        if encoded.startswith(_JPEG_START):  # by OpenCV, as in evaluation
+        if encoded.startswith(_JPEG_START):  # decode with OpenCV, as in evaluation
             image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
         else:
             image = _decode_with_pillow(encoded)
     except UnidentifiedImageError:
-        raise ValueError("not an image of a known format") from None
-    except Exception as error:  # the errors that decoders raise on damaged files have no common base class
-        raise ValueError(" ".join(f"undecodable image ({error})".split())) from None
+        raise ValueError("the file is not an image of a supported format") from None
+    except Exception as error:  # decoders raise errors of many classes on damaged files
+        raise ValueError(" ".join(f"the image cannot be decoded ({error})".split())) from None
     if image is None:
-        raise ValueError("undecodable JPEG")
+        raise ValueError("the JPEG file cannot be decoded")
     return image
 
 
 def _decode_with_pillow(encoded: bytes) -> np.ndarray:
-    """Decode an image upright, on white. Raises ValueError, and whatever Pillow raises on damaged files."""
+    """Decode an image to (H, W, 3) uint8 RGB with Pillow, upright and with a white background."""
     with Image.open(io.BytesIO(encoded)) as stored:
-        is_16_bit_pgm = stored.format == "PPM" and stored.mode == "I"  # Pillow holds its 16 bits in 32
+        is_16_bit_pgm = stored.format == "PPM" and stored.mode == "I"  # Pillow stores 16-bit PGM in mode I (32 bits)
         image = ImageOps.exif_transpose(stored)
     if is_16_bit_pgm or image.mode in ("I;16", "I;16L", "I;16B", "I;16N"):
-        # Pillow's own conversion to 8 bits clips at 255, so that almost all pixels become white.
+        # Pillow's conversion to 8 bits would clip values at 255, so that almost all pixels would become white.
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise ValueError("unsupported depth: values of 32 bits have no defined white level")
+        raise ValueError("images with 32 bits per channel are not supported, because their white level is undefined")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -145,9 +148,9 @@ def _decode_with_pillow(encoded: bytes) -> np.ndarray:
 
 
 def read_size(encoded: bytes) -> tuple[int, int]:
-    """Return (height, width) of the stored pixels: from the header of a JPEG or PNG, else by decoding.
+    """Return (height, width) of an image in pixels as stored, without EXIF rotation.
 
-    Raises ValueError if there is no readable image.
+    JPEG and PNG headers are parsed, other formats are decoded. Raises ValueError if the image cannot be decoded.
     """
     size = read_header_size(encoded)
     if size is None:
@@ -157,13 +160,13 @@ def read_size(encoded: bytes) -> tuple[int, int]:
 
 
 def read_header_size(encoded: bytes) -> tuple[int, int] | None:
-    """Return (height, width) from the header of a JPEG or PNG; None for other formats and incomplete headers.
+    """Parse (height, width) in pixels from the header of a JPEG or PNG; None for other formats and incomplete headers.
 
-    encoded: a file, or only its first bytes
+    encoded: bytes of the whole image file, or only the first bytes
     """
     size = (0, 0)
     with contextlib.suppress(struct.error, IndexError, ValueError):  # the header is incomplete
-        if encoded.startswith(_PNG_SIGNATURE):  # 8 bytes, then length and name of the first chunk, then its content
+        if encoded.startswith(_PNG_SIGNATURE):  # 8 bytes; length and name of a chunk; image size
             width, height = struct.unpack_from(">II", encoded, 16)
             size = (height, width)
         elif encoded.startswith(_JPEG_START):
@@ -172,27 +175,27 @@ def read_header_size(encoded: bytes) -> tuple[int, int] | None:
 
 
 def check_image(encoded: bytes) -> tuple[int, int]:
-    """Check that an image is complete, and return (height, width). Raises ValueError.
+    """Check that an image is complete, and return (height, width) in pixels.
 
-    JPEGs are checked for their header and end marker, PNGs for their checksums, both as fast as reading the file.
-    Other formats are decoded.
+    A JPEG must have a header and an end marker, and a PNG must have correct checksums. Both checks are as fast as
+    reading the file. Other formats are decoded. Raises ValueError if the image is incomplete or damaged.
     """
     size = read_size(encoded)
     if encoded.startswith(_JPEG_START):
         if is_truncated_jpeg(encoded):
-            raise ValueError("truncated JPEG")
+            raise ValueError("the JPEG file is truncated")
     elif encoded.startswith(_PNG_SIGNATURE):
         if not _is_intact_png(encoded):
-            raise ValueError("damaged or truncated PNG")
+            raise ValueError("the PNG file is damaged or truncated")
     else:
         decode_image(encoded)
     return size
 
 
 def is_truncated_jpeg(encoded: bytes) -> bool:
-    """Return whether a JPEG has no end marker behind its pixels; False for other formats.
+    """Return True if a JPEG lacks the end marker after its pixels. Returns False for other formats.
 
-    Decoders accept some truncated files and fill the missing pixels with grey.
+    Decoders accept some truncated JPEGs and fill the missing pixels with gray.
     """
     if not encoded.startswith(_JPEG_START):
         return False
@@ -204,14 +207,15 @@ def is_truncated_jpeg(encoded: bytes) -> bool:
 
 
 def _read_jpeg_header(encoded: bytes) -> tuple[tuple[int, int], int]:
-    """Return (height, width), or (0, 0) if the size is missing, and the position of the start-of-scan marker.
+    """Parse the segments of a JPEG up to its pixels.
 
-    Thumbnails lie inside segments, which are skipped. Raises struct.error, IndexError or ValueError if the file ends
-    before its pixels.
+    Segments are skipped as a whole, and with them any thumbnails.
+    Returns (height, width), or (0, 0) if no segment states the size, and the byte offset of the start-of-scan marker.
+    Raises struct.error, IndexError or ValueError if the file ends before its pixels.
     """
     size, position = (0, 0), len(_JPEG_START)
     while True:
-        position = encoded.index(b"\xff", position)  # skips stray bytes between segments, as decoders do
+        position = encoded.index(b"\xff", position)  # skip stray bytes between segments, as decoders do
         marker = encoded[position + 1]
         if marker in (0x00, 0xFF):  # a stuffed byte or a fill byte instead of a marker
             position += 1
@@ -226,7 +230,7 @@ def _read_jpeg_header(encoded: bytes) -> tuple[tuple[int, int], int]:
 
 
 def _is_intact_png(encoded: bytes) -> bool:
-    """Return whether every chunk of a PNG up to IEND is there and has its checksum."""
+    """Return True if all chunks of a PNG up to IEND are complete and have correct checksums."""
     position, name = len(_PNG_SIGNATURE), b""
     while name != b"IEND":
         if len(encoded) < position + 12:
@@ -239,21 +243,21 @@ def _is_intact_png(encoded: bytes) -> bool:
     return True
 
 
-_ORIENTATION_TAG = 0x0112  # EXIF
-_HEAD_BYTES = 1 << 16  # the first bytes of a JPEG, which nearly always hold its size
-# Without any of these, a PNG has no EXIF data; Pillow would decode the whole image to find that out.
+_ORIENTATION_TAG = 0x0112  # EXIF tag number of the orientation
+_HEAD_BYTES = 1 << 16  # number of bytes that are read first; they nearly always contain the size of a JPEG
+# A PNG without any of these marks has no EXIF data. Pillow would decode the whole image to search for EXIF data.
 _PNG_EXIF_MARKS = (b"eXIf", b"exif", b"tiff:Orientation")
 _PROBE_THREADS = min(8, os.cpu_count() or 1)
-_PROBES_AHEAD = 1024
+_PROBES_AHEAD = 1024  # maximum number of files that are read ahead of the consumer
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageProbe:
-    """Properties of an image file that are known without decoding its pixels.
+    """Size and orientation of an image file.
 
-    size: (height, width) of the stored pixels; None if there is no readable image
-    exif_orientation: EXIF value 1..8; 1 is upright, and also stands for a missing or invalid value
-    error: `<path>: <why there is no size>`; empty if there is a size
+    size: (height, width) in pixels as stored, without EXIF rotation; None if the file is not a readable image
+    exif_orientation: EXIF value 1..8; 1 (upright) if the value is missing or invalid
+    error: `<path>: <what is wrong>` if size is None, otherwise empty
     """
 
     size: tuple[int, int] | None
@@ -262,13 +266,13 @@ class ImageProbe:
 
 
 def probe_images(paths: Iterable[Path]) -> Iterator[ImageProbe]:
-    """Yield probe_image(path) for each path, in order, by several threads."""
+    """Yield the size and EXIF orientation of each image file, in the order of the paths, using several threads."""
     with ThreadPoolExecutor(_PROBE_THREADS) as pool:
         yield from prefetch(pool, probe_image, paths, ahead=_PROBES_AHEAD)
 
 
 def probe_image(path: Path) -> ImageProbe:
-    """Read the size and the EXIF orientation of an image file. Of a JPEG, only the header is read."""
+    """Read the size and the EXIF orientation of an image file. Only the header of a JPEG is read."""
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -280,17 +284,17 @@ def probe_image(path: Path) -> ImageProbe:
                 return ImageProbe(size)
             return ImageProbe(size, exif_orientation=_read_exif_orientation(file))
     except OSError as error:
-        return ImageProbe(None, error=f"{path}: {os_reason(error)}")
+        return ImageProbe(None, error=f"{path}: cannot be read ({os_reason(error)})")
     except ValueError as error:
         return ImageProbe(None, error=f"{path}: {error}")
 
 
 def _read_exif_orientation(file: BinaryIO) -> int:
-    """Return the EXIF orientation, 1..8, of an open image file; 1 if it has none or an invalid one."""
+    """Return the EXIF orientation of an open image file, 1..8. Returns 1 if the value is missing or invalid."""
     file.seek(0)
     try:
         with Image.open(file) as image:
             orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # the errors that Pillow raises on damaged files have no common base class
+    except Exception:  # Pillow raises errors of many classes on damaged files
         return 1
     return int(orientation) if orientation in range(2, 9) else 1

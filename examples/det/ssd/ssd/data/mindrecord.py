@@ -1,12 +1,13 @@
-"""Convert annotated images to MindRecord shards, all or nothing.
+"""Convert annotated images to MindRecord shards. A failed conversion leaves existing files unchanged.
 
 Columns of a record:
-    img_id: (1,) int64
+    img_id: (1,) int64, image id
     image: bytes of the encoded image file
-    annotation: (max(M, 1), 5) float32, boxes_yxyx in pixels and class index
+    annotation: (max(M, 1), 5) float32, boxes_yxyx in pixels and class index; class index 0 marks padding
 
-MindRecord cannot store shape (0, 5), so an image without boxes has one row of zeros; class 0 is padding. Shards of
-MindCV's example have the same columns with int32 ids and boxes rounded to int32, and can be read as well.
+An image without boxes has one padding row of zeros, because MindRecord cannot store shape (0, 5).
+
+Shards of MindCV's example can also be read. Their columns are the same, with int32 ids and boxes rounded to int32.
 """
 
 from __future__ import annotations
@@ -39,21 +40,27 @@ SCHEMA = {
     "annotation": {"type": "float32", "shape": [-1, 5]},
 }
 SHARDS = 8
-VAL_ANNOTATIONS = "instances_val.json"  # written for a split that has no COCO annotation file of its own
-ROWS_PER_WRITE = 256  # much more than SHARDS, because MindRecord distributes the rows of each call over the shards
-READ_AHEAD = 256  # images held in memory between the reader threads and the writer
-MIN_BOX_SIDE = 1.0  # pixels after clipping; thinner boxes cannot be localised, and their offsets would be unbounded
+VAL_ANNOTATIONS = "instances_val.json"  # file name for a split that was not read from a single COCO file
+ROWS_PER_WRITE = 256  # many more than SHARDS, because MindRecord distributes the rows of each call over the shards
+READ_AHEAD = 256  # maximum number of images in memory between the reader threads and the writer
+MIN_BOX_SIDE = 1.0  # pixels after clipping; thinner boxes cannot be localized and have unbounded regression targets
 
 
 def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: bool, num_workers: int) -> DatasetInfo:
-    """Write out_path/{train,val}/coco0 …, the validation annotations in COCO format, and dataset.json.
+    """Write a training and a validation split as MindRecord shards.
 
-    Everything is written to a temporary folder inside out_path and moved into place at the end, dataset.json last.
+    This function writes out_path/train/coco0 …, out_path/val/coco0 …, the validation annotations in COCO format and
+    dataset.json. All files are written to a temporary folder inside out_path and moved at the end, dataset.json last.
 
-    overwrite: whether to replace shards that are already in out_path
+    train: training split
+    val: validation split
+    out_path: output folder
+    overwrite: True replaces shards that already exist in out_path
     num_workers: number of threads that read images
 
-    Returns the content of dataset.json. Raises UserError; the files in out_path are then as they were before.
+    Returns the content of dataset.json.
+    Raises UserError if the splits have different classes, an image cannot be converted, out_path cannot be written to,
+    or other files would be replaced. The files in out_path are then unchanged.
     """
     val = align_categories(train, val)
     require_usable_images(train, val)
@@ -66,7 +73,8 @@ def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: b
             reason = os_reason(error)
             raise UserError(f"{out_path}: cannot be written to ({reason}). Choose another --out_path.") from None
         info = _write_dataset(train, val, work, annotations=annotations, num_workers=num_workers)
-        (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)  # from here on the old dataset counts as incomplete
+        # Remove the old dataset.json first, because it would not describe a mixture of old and new shards.
+        (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)
         for split in ("train", "val"):
             shutil.rmtree(out_path / split, ignore_errors=True)
             (work / split).rename(out_path / split)
@@ -77,9 +85,11 @@ def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: b
 
 
 def _check_target(train: DatasetSplit, val: DatasetSplit, out_path: Path, annotations: Path, overwrite: bool) -> None:
-    """Check that the conversion replaces only files of an earlier conversion, and only if it is allowed to.
+    """Check that the conversion replaces only files of a previous conversion, and only with --overwrite.
 
-    annotations: file to be written, relative to out_path. Raises UserError.
+    annotations: path of the validation annotations to write, relative to out_path
+
+    Raises UserError if the conversion would replace other files, or if files exist and `overwrite` is False.
     """
     _require_only_shards(out_path)
     existing = [out_path / name for name in (DATASET_INFO_NAME, "train", "val") if (out_path / name).exists()]
@@ -89,17 +99,17 @@ def _check_target(train: DatasetSplit, val: DatasetSplit, out_path: Path, annota
     if existing and not overwrite:
         raise UserError(f"{existing[0]}: already exists. Choose another --out_path, or add --overwrite.")
 
-    # dataset.json, and annotations with other content, must come from an earlier conversion.
+    # If dataset.json or annotations with different content exist, a previous conversion must have written them.
     try:
         old = json.loads((out_path / DATASET_INFO_NAME).read_text(encoding="utf-8"))
         is_foreign = not isinstance(old, dict) or "format" not in old
-    except (OSError, ValueError):  # missing or damaged
+    except (OSError, ValueError):  # dataset.json is missing or damaged
         old, is_foreign = {}, False
-    advice = "was not written by create_data.py, and would be replaced. Choose another --out_path."
+    advice = "the conversion would replace this file, which create_data.py did not write. Choose another --out_path."
     if is_foreign:
         raise UserError(f"{out_path / DATASET_INFO_NAME}: {advice}")
     if replaces_annotations:
-        # A conversion into the folder of the data itself may have kept the user's own annotation file in its place.
+        # If out_path is also the source folder, the file at this path may be the user's own annotation file.
         converts_own_folder = any(
             split.annotation_path.resolve().is_relative_to(out_path.resolve()) for split in (train, val)
         )
@@ -110,22 +120,31 @@ def _check_target(train: DatasetSplit, val: DatasetSplit, out_path: Path, annota
 
 
 def _require_only_shards(out_path: Path) -> None:
-    """Raise UserError if out_path/train or out_path/val, which are replaced as a whole, hold anything but shards."""
+    """Check that out_path/train and out_path/val contain only shards, because the conversion deletes both folders.
+
+    Raises UserError if one of the two paths is a file, or one of the folders contains another file.
+    """
     for folder in (out_path / "train", out_path / "val"):
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder}: is a file, but the shards need a folder there. Choose another --out_path.")
+            raise UserError(f"{folder}: is a file, but must be a folder for the shards. Choose another --out_path.")
         for path in folder.iterdir() if folder.is_dir() else ():
             if not re.fullmatch(r"coco\d*(\.db)?", path.name):
-                raise UserError(f"{path}: is not a shard, and would be deleted. Choose another --out_path.")
+                raise UserError(f"{path}: is not a shard, but would be deleted. Choose another --out_path.")
 
 
 def _write_dataset(
     train: DatasetSplit, val: DatasetSplit, folder: Path, annotations: Path, num_workers: int
 ) -> DatasetInfo:
-    """Write the shards of both splits, the validation annotations and dataset.json. Raises UserError."""
+    """Write the shards of both splits, the validation annotations and dataset.json to a folder.
+
+    annotations: path of the validation annotations to write, relative to the folder
+    num_workers: number of threads that read images
+
+    Returns the content of dataset.json. Raises UserError if an image cannot be converted, or no training boxes remain.
+    """
     train_info = _write_split(train, folder / "train", num_workers)
     if not train_info.boxes:
-        raise UserError(f"{train.annotation_path}: has no boxes to train on. Annotate at least one.")
+        raise UserError(f"{train.annotation_path}: no box can be used for training. Annotate at least one object.")
     val_info = _write_split(val, folder / "val", num_workers)
     (folder / "annotations").mkdir()
     if val.coco_dict is None:
@@ -144,7 +163,10 @@ def _write_dataset(
 
 
 def _write_split(split: DatasetSplit, folder: Path, num_workers: int) -> SplitInfo:
-    """Write the shards of a split into a new folder. Raises UserError if an image cannot be converted."""
+    """Write the shards of a split to a new folder, and return the statistics and shard sizes of the split.
+
+    Raises UserError if an image cannot be converted.
+    """
     folder.mkdir()
     writer = FileWriter(str(folder / "coco"), shard_num=SHARDS)
     writer.add_schema(SCHEMA, "objects of COCO images")
@@ -179,7 +201,10 @@ def _write_split(split: DatasetSplit, folder: Path, num_workers: int) -> SplitIn
 
 
 def _digest(split: DatasetSplit) -> str:
-    """Return the SHA-256 of a split's annotation file, or of the file that is written for it."""
+    """Return the SHA-256 of the COCO annotations of a split as a hexadecimal string.
+
+    If the split has no single COCO file, the annotations are hashed as the conversion writes them.
+    """
     if split.coco_dict is None:
         return sha256(split.annotation_path)
     return hashlib.sha256(_encode_json(split.coco_dict)).hexdigest()
@@ -190,19 +215,20 @@ def _encode_json(content: dict) -> bytes:
 
 
 def _row(record: Record) -> dict:
-    """Return a record as MindRecord stores it."""
+    """Convert a record to a MindRecord row: {column of SCHEMA: value}."""
     annotation = record.ground_truth if len(record.ground_truth) else np.zeros((1, 5), dtype=np.float32)
     return {"img_id": np.array([record.image_id], dtype=np.int64), "image": record.image, "annotation": annotation}
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """An image that has been read and checked, with the boxes to train on.
+    """An image file that has been read and checked, with its ground-truth boxes.
 
+    image_id: image id in the COCO annotations
     image: bytes of the image file
-    ground_truth: (M, 5) float32, boxes_yxyx in pixels inside the image, and class index >= 1
-    dropped_boxes: number of boxes left out because they are thinner than MIN_BOX_SIDE
-    crowd_boxes: number of crowd regions, which are left out
+    ground_truth: (M, 5) float32, boxes_yxyx in pixels, clipped to the image, and class index 1..K-1
+    dropped_boxes: number of boxes that were left out because they are thinner than MIN_BOX_SIDE
+    crowd_boxes: number of crowd regions, which were left out
     """
 
     image_id: int
@@ -213,7 +239,12 @@ class Record:
 
 
 class UnusableImageError(UserError):
-    """An image that cannot be converted. reason: `<file>: <what is wrong>`, the message without advice"""
+    """Error for an image that cannot be converted.
+
+    path: path of the image file
+    reason: what is wrong; the attribute `reason` is `<path>: <reason>`
+    advice: sentence that says what the user can do
+    """
 
     def __init__(self, path: Path, reason: str, advice: str):
         super().__init__(f"{path}: {reason}. {advice}")
@@ -221,21 +252,24 @@ class UnusableImageError(UserError):
 
 
 def read_record(image: AnnotatedImage) -> Record:
-    """Read and check an image, clip its boxes to it and drop those that are too thin. Raises UnusableImageError."""
-    advice = "Replace the image, or remove it from the annotations."
+    """Read and check an image file, clip the boxes to the image and drop boxes thinner than MIN_BOX_SIDE.
+
+    Raises UnusableImageError if the file is unreadable or incomplete, or if its size differs from the annotated size.
+    """
+    advice = "Replace the image, or remove the image from the annotations."
     try:
         encoded = image.path.read_bytes()
         height, width = check_image(encoded)
     except OSError as error:
-        reason = os_reason(error)
+        reason = f"cannot be read ({os_reason(error)})"
         raise UnusableImageError(image.path, reason=reason, advice=advice) from None
     except ValueError as error:
         raise UnusableImageError(image.path, reason=str(error), advice=advice) from None
     if image.size is not None and image.size != (height, width):
         raise UnusableImageError(
             image.path,
-            reason=f"stores {width}x{height} pixels, but is annotated as {image.size[1]}x{image.size[0]}",
-            advice="Correct the annotations, or save the image upright if it is rotated by EXIF.",
+            reason=f"the image has {width}x{height} pixels, but the annotations state {image.size[1]}x{image.size[0]}",
+            advice="Correct the annotations, or save the image upright if EXIF data rotate the image.",
         )
     boxes = clip_boxes(image.ground_truth[:, :4], height, width)
     kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_BOX_SIDE).all(axis=1)

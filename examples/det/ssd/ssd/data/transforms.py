@@ -1,16 +1,16 @@
-"""Pixel operations in uint8 on the host: crop, photometric distortion, flip and resize."""
+"""Crop, resize and flip uint8 images, and distort their colors, on the CPU."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-FILL = (124, 116, 104)  # RGB of pixels outside the image: ImageNet's mean colour, which normalisation turns into zeros
-LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of R, G, B; ITU-R BT.601
-# RGB to the chroma axes I and Q of NTSC, which are zero for greys, and back.
+FILL = (124, 116, 104)  # RGB of pixels outside the image: ImageNet's mean color, which becomes zero by normalization
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # weights of R, G and B in the luma (ITU-R BT.601)
+# Matrices from RGB to the chroma axes I and Q of NTSC, which are zero for gray, and from I and Q back to RGB.
 _RGB_TO_IQ = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _IQ_TO_RGB = np.linalg.inv(np.vstack([LUMA_WEIGHTS, _RGB_TO_IQ]))[:, 1:]
-# The chroma part of a colour, and the same with its hue shifted by a quarter turn.
+# Matrices from RGB to the chroma part of the color, and to the chroma part with the hue rotated by a quarter turn.
 _CHROMA = _IQ_TO_RGB @ _RGB_TO_IQ
 _QUARTER_TURN_CHROMA = _IQ_TO_RGB @ [[0, 1], [-1, 0]] @ _RGB_TO_IQ
 
@@ -23,14 +23,15 @@ def render_crop_window(
     color_matrix: np.ndarray | None = None,
     flip: bool = False,
 ) -> None:
-    """Draw a crop window of an image into `out`: crop, distort colours, resize, flip.
+    """Write a crop window of an image into `out`: crop, distort colors, resize, flip.
 
-    image: (ceil(H / scale_denominator), ceil(W / scale_denominator), 3) uint8 RGB
+    image: (ceil(H / scale_denominator), ceil(W / scale_denominator), 3) uint8 RGB, decoded at reduced size
     window: (4,) int64, yxyx in pixels of the full image, multiples of scale_denominator; the part outside the image
         is filled with FILL
-    out: (height, width, 3) uint8, overwritten
-    color_matrix: (3, 4) of color_matrices, applied to the image and not to the filled part
-    flip: whether to mirror horizontally
+    scale_denominator: size of the full image / size of `image`
+    out: (height, width, 3) uint8 RGB, overwritten
+    color_matrix: (3, 4) affine map from color_matrices, applied only inside the image; None keeps the colors
+    flip: True mirrors the result horizontally
     """
     y0, x0, y1, x1 = (window // scale_denominator).tolist()
     height, width = image.shape[:2]
@@ -39,7 +40,7 @@ def render_crop_window(
     region = image[max(y0, 0) : y1, max(x0, 0) : x1]
     top, bottom, left, right = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
     has_fill = any((top, bottom, left, right))
-    # Distort colours where there are fewer pixels, before or after the resize, but always before filling.
+    # Distort colors before or after the resize, where there are fewer pixels, but always before filling.
     distort_first = has_fill or region.size < out.size
     if color_matrix is not None and distort_first:
         region = cv2.transform(region, color_matrix)
@@ -55,15 +56,17 @@ def render_crop_window(
 
 
 def color_matrices(factors: np.ndarray) -> np.ndarray:
-    """Return photometric distortions as affine maps of RGB, which take a tenth of the time of a conversion to HSV.
+    """Compute photometric distortions of B images as affine maps of RGB.
 
-    factors: (B, 4) brightness, contrast and saturation, where 1 changes nothing, and hue: a rotation about the grey
-        axis that keeps the luma, in turns, positive from red towards green
+    Affine maps take a tenth of the time of a conversion to HSV and back.
 
-    Returns (B, 3, 4) float32, maps from (R, G, B, mean luma of the image) to RGB.
+    factors: (B, 4) factors of brightness, contrast and saturation, where 1 changes nothing, and the hue rotation. The
+        hue is rotated about the gray axis at constant luma, in turns, positive from red to green.
+
+    Returns (B, 3, 4) float32, maps from (R, G, B, mean luma of the image) to RGB, all in 0..255.
     """
     brightness, contrast, saturation, hue = factors.T[:, :, None, None]
-    # A colour is its luma plus two chroma axes. Saturation scales the chroma, hue rotates it.
+    # A color is the sum of luma and chroma. Saturation scales the chroma, and hue rotates the chroma.
     chroma = np.cos(2 * np.pi * hue) * _CHROMA + np.sin(2 * np.pi * hue) * _QUARTER_TURN_CHROMA
     matrices = np.empty((len(factors), 3, 4), dtype=np.float32)
     matrices[:, :, :3] = brightness * contrast * (LUMA_WEIGHTS + saturation * chroma)
@@ -72,18 +75,21 @@ def color_matrices(factors: np.ndarray) -> np.ndarray:
 
 
 def mean_luma(image: np.ndarray) -> float:
-    """Estimate the mean luma of an image, 0..255, from a grid of 16 x 16 pixels. image: (H, W, 3) uint8 RGB"""
+    """Estimate the mean luma of an image, 0..255, from a grid of 16 x 16 pixels.
+
+    image: (H, W, 3) uint8 RGB
+    """
     grid = cv2.resize(image, (16, 16), interpolation=cv2.INTER_NEAREST)
     return float(LUMA_WEIGHTS @ cv2.mean(grid)[:3])
 
 
 def resize(image: np.ndarray, out: np.ndarray, exact: bool) -> None:
-    """Resize an image into `out`, bilinearly and without keeping its aspect ratio.
+    """Resize an image into `out` with bilinear interpolation. The aspect ratio is not kept.
 
-    image: (any, any, 3) uint8
-    out: (H, W, 3) uint8, overwritten
-    exact: True gives the same pixels on every machine; False lets OpenCV use Intel IPP, which halves the time and
-        changes values by at most one
+    image: (H, W, 3) uint8 RGB of any size
+    out: (height, width, 3) uint8 RGB, overwritten
+    exact: True produces the same pixels on every machine. False lets OpenCV use Intel IPP, which halves the time and
+        changes values by at most 1.
     """
-    cv2.ipp.setUseIPP_NotExact(not exact)  # affects only the calling thread
+    cv2.ipp.setUseIPP_NotExact(not exact)  # this setting affects only the calling thread
     cv2.resize(image, out.shape[1::-1], dst=out)

@@ -1,4 +1,4 @@
-"""COCO's evaluation by pycocotools: its twelve metrics, and metrics of each class."""
+"""COCO's evaluation by pycocotools: the twelve metrics of COCO, and metrics of each class."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ from ..boxes.ops import yxyx_to_xywh
 from ..errors import UserError
 from ..models.postprocess import Detections
 
-# COCO's twelve metrics in the order of COCOeval.stats, and what they measure.
+# COCO's twelve metrics in the order of COCOeval.stats: {name: description}.
 METRICS = {
-    "AP": "mean AP over IoU 0.50, 0.55 … 0.95",
+    "AP": "mean of the AP at IoU 0.50, 0.55 … 0.95",
     "AP50": "AP at IoU 0.50",
     "AP75": "AP at IoU 0.75",
-    "AP_small": "AP of objects up to 32² pixels",
-    "AP_medium": "AP of objects of 32² to 96² pixels",
-    "AP_large": "AP of objects from 96² pixels",
-    "AR1": "recall with 1 detection per image",
-    "AR10": "recall with 10 detections per image",
-    "AR100": "recall with 100 detections per image",
-    "AR_small": "recall of objects up to 32² pixels",
-    "AR_medium": "recall of objects of 32² to 96² pixels",
-    "AR_large": "recall of objects from 96² pixels",
+    "AP_small": "AP of objects with an area up to 32² pixels",
+    "AP_medium": "AP of objects with an area of 32² to 96² pixels",
+    "AP_large": "AP of objects with an area of at least 96² pixels",
+    "AR1": "recall with at most 1 detection per image",
+    "AR10": "recall with at most 10 detections per image",
+    "AR100": "recall with at most 100 detections per image",
+    "AR_small": "recall of objects with an area up to 32² pixels",
+    "AR_medium": "recall of objects with an area of 32² to 96² pixels",
+    "AR_large": "recall of objects with an area of at least 96² pixels",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassMetrics:
-    """COCO's metrics of one class.
+    """COCO's metrics of one class, each 0..1, or -1 for a class without objects.
 
-    objects: number of annotated objects without crowd regions; detections: number of detections of any score
-    AP, AP50, AP75, AR100: 0..1, or -1 for a class without objects
+    name: class name
+    objects: number of annotated objects, without crowd regions
+    detections: number of detections of any score
+    AP, AP50, AP75: average precision at IoU 0.50–0.95 (mean), 0.50 and 0.75
+    AR100: recall with at most 100 detections per image, averaged over IoU 0.50–0.95
     """
 
     name: str
@@ -53,12 +56,12 @@ class ClassMetrics:
 
 @dataclasses.dataclass(frozen=True)
 class CocoMetrics:
-    """Result of a COCO evaluation.
+    """COCO's metrics of all classes together and of each class.
 
-    metrics: {name of METRICS: 0..1, or -1 if there is no object of that size}
-    table: pycocotools' summary
-    per_class: in the order of the classes, without background
-    coco_eval: pycocotools' evaluation with all its arrays
+    metrics: {name from METRICS: value, 0..1, or -1 if no object has the size of the metric}
+    table: text that COCOeval.summarize prints
+    per_class: metrics of each class, in the order of the class indices, without background
+    coco_eval: pycocotools' evaluation, with its precision and recall arrays
     """
 
     metrics: dict[str, float]
@@ -70,9 +73,9 @@ class CocoMetrics:
 class CocoEvaluator:
     """Collect detections in COCO's results format and compute COCO's metrics.
 
-    annotation_path: COCO annotation file of the validation split
-    classes: names by class index, background first
-    Raises UserError if the file does not exist or lacks a class.
+    annotation_path: path of the COCO annotation file of the validation split
+    classes: class names by label, background first
+    Raises UserError if the annotation file does not exist or has no category for one of the classes.
     """
 
     def __init__(self, annotation_path: Path, classes: Sequence[str]):
@@ -86,17 +89,22 @@ class CocoEvaluator:
         missing = [name for name in classes[1:] if name not in ids]
         if missing:
             raise UserError(
-                f"{annotation_path}: has no category {missing[0]!r}, only {sorted(ids)}. "
+                f"{annotation_path}: category {missing[0]!r} is missing. The file has the categories {sorted(ids)}. "
                 "Use a recipe with the classes of this dataset."
             )
         self.category_ids = [None] + [ids[name] for name in classes[1:]]
         self.results: list[dict] = []
 
     def add(self, image_id: int, detections: Detections) -> None:
-        """Add the detections of one image, in pixels of the original image. Raises UserError for an unknown image."""
+        """Add the detections of one image.
+
+        image_id: id of the image in the annotation file
+        detections: detections with boxes in pixels of the original image
+        Raises UserError if the annotation file does not contain the image.
+        """
         if image_id not in self.ground_truth.imgs:
             raise UserError(
-                f"{self.annotation_path}: has no image {image_id}, but the shards have. "
+                f"{self.annotation_path}: image {image_id} of the shards is missing in this file. "
                 "Use the annotation file that the shards were created from."
             )
         boxes_xywh = yxyx_to_xywh(detections.boxes_yxyx).tolist()
@@ -122,8 +130,8 @@ class CocoEvaluator:
         )
 
     def _compute_class_metrics(self, coco_eval: COCOeval) -> list[ClassMetrics]:
-        # The last two axes are 4 ranges of size, the first of which is all, and 3 limits of detections per image, the
-        # last of which is 100.
+        # The last two axes are the object size (all, small, medium, large) and the maximum number of detections per
+        # image (1, 10, 100).
         precision = coco_eval.eval["precision"][..., 0, -1]  # (10 IoUs, 101 recalls, classes)
         recall = coco_eval.eval["recall"][..., 0, -1]  # (10 IoUs, classes)
         num_objects = dict.fromkeys(self.category_ids, 0)
@@ -152,7 +160,7 @@ class CocoEvaluator:
 
     def _load_results(self) -> COCO:
         if self.results:
-            # loadRes adds keys to the rows that it is given, so it gets a copy.
+            # Copy the results, because loadRes adds keys to the dicts.
             return self.ground_truth.loadRes(json.loads(json.dumps(self.results)))
         no_results = COCO()  # loadRes fails on an empty list
         no_results.dataset = {**self.ground_truth.dataset, "annotations": []}
@@ -161,10 +169,10 @@ class CocoEvaluator:
 
 
 def _read_ground_truth(path: Path) -> COCO:
-    """Read a COCO annotation file and fill in what pycocotools needs.
+    """Read a COCO annotation file and add the keys that pycocotools requires.
 
-    Annotations are renumbered from 1, because pycocotools reads id 0 as "no match" and confuses equal ids.
-    Missing `iscrowd` and `area`, on which pycocotools fails, become 0 and the area of the box.
+    Annotations are renumbered from 1, because pycocotools treats id 0 as "no match" and requires unique ids.
+    A missing `iscrowd` is set to 0, and a missing `area` to the area of the box in pixels.
     """
     ground_truth = COCO()
     ground_truth.dataset = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -178,6 +186,6 @@ def _read_ground_truth(path: Path) -> COCO:
 
 
 def _mean_of_valid(values: np.ndarray) -> float:
-    """Average the values that are not -1, as COCOeval.summarize does; -1 if there are none."""
+    """Average the values other than -1, as COCOeval.summarize does. Returns -1 if all values are -1."""
     values = values[values > -1]
     return float(values.mean()) if values.size else -1.0

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint, or a detector in training, on all images of the validation split."""
+"""Evaluate a checkpoint, or a detector during training, on all images of the validation split."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationResult:
-    """Detections of all validation images and their metrics.
+    """Detections on the validation split and the metrics of these detections.
 
-    evaluator: holds the annotations (`ground_truth`) and the detections of all images (`results`)
+    evaluator: evaluator with the annotations (`ground_truth`) and the detections (`results`) of all images
     coco_metrics: COCO's metrics
-    image_ids: ids of the evaluated images in the order of the shards, each once
-    times: time that each stage of the inference took on this device
-    voc_metrics: Pascal VOC's metrics, None unless the recipe sets `metric: voc`
+    image_ids: ids of the evaluated images, without duplicates, in the order of evaluation
+    times: wall-clock time of each inference stage on this device
+    voc_metrics: Pascal VOC's metrics; None unless the recipe sets `metric: voc`
     """
 
     evaluator: CocoEvaluator
@@ -46,13 +46,21 @@ class EvaluationResult:
 
     @property
     def mean_ap(self) -> float:
-        """Main metric of the recipe: COCO's AP, or Pascal VOC's by area. 0..1, or -1 without ground truth."""
+        """Main metric of the recipe, 0..1: COCO's AP, or Pascal VOC's AP if `metric: voc` is set.
+
+        The value is -1 if no class has ground truth.
+        """
         return self.voc_metrics.AP if self.voc_metrics else self.coco_metrics.metrics["AP"]
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointEvaluation:
-    """Result of `evaluate`, with the checkpoint file that was evaluated and the runtime of this process."""
+    """Evaluation of a checkpoint.
+
+    result: detections and metrics
+    checkpoint: path of the evaluated file
+    runtime: device and rank of this process
+    """
 
     result: EvaluationResult
     checkpoint: Path
@@ -62,8 +70,9 @@ class CheckpointEvaluation:
 def evaluate(cfg: Config) -> CheckpointEvaluation:
     """Evaluate the checkpoint of a recipe on the validation split.
 
-    Under a launcher each process evaluates its share of the images, and all processes return the same result.
-    Raises UserError if the checkpoint or the data cannot be used.
+    Under a launcher such as msrun, each process evaluates its share of the images. All processes return the same
+    result.
+    Raises UserError if the checkpoint, the shards or the annotations are missing or do not fit the recipe.
     """
     checkpoint = choose_checkpoint(cfg.ckpt_path, cfg.ckpt_save_dir)
     runtime = set_up_runtime(device_target=cfg.device_target, mode=cfg.mode, jit_level=cfg.jit_level, seed=cfg.seed)
@@ -76,20 +85,26 @@ def evaluate(cfg: Config) -> CheckpointEvaluation:
 
 
 def create_evaluator(cfg: Config, detector: nn.Cell, runtime: Runtime) -> DetectorEvaluator:
-    """Create an evaluator with this device's share of the validation images. Raises UserError."""
+    """Create an evaluator for this device's share of the validation images.
+
+    detector: SSD
+    runtime: rank of this process and number of processes
+    Raises UserError if the shards or the annotations are missing or do not fit the recipe.
+    """
     dataset = create_dataset(cfg, "val", rank=runtime.rank, world_size=runtime.world_size)
     return DetectorEvaluator(cfg, detector, dataset=dataset, runtime=runtime)
 
 
 class DetectorEvaluator:
-    """Evaluate a detector on its validation split; a detector in training can be evaluated repeatedly.
+    """Evaluate a detector on the validation split, once or repeatedly during training.
 
-    All devices must call this object at the same time. Each runs its own images, and all return the same result.
+    All devices must call the evaluator at the same time. Each device runs its share of the images. All devices return
+    the same result.
 
     detector: SSD
     dataset: validation images of this device
-    runtime: position of this device, None for a process without a launcher
-    Raises UserError if the annotations do not fit the recipe, so that training fails at its start.
+    runtime: rank of this process and number of processes; None for a process without a launcher
+    Raises UserError at construction if the annotations are missing or do not fit the recipe.
     """
 
     def __init__(self, cfg: Config, detector: nn.Cell, dataset: Dataset, runtime: Runtime | None = None):
@@ -99,16 +114,17 @@ class DetectorEvaluator:
         self.annotation_path = val_annotation_path(Path(cfg.data_dir))
         if cfg.classes is None:
             raise UserError(
-                f"{Path(cfg.data_dir) / DATASET_INFO_NAME}: not found, and the recipe names no classes. Set --classes."
+                f"{Path(cfg.data_dir) / DATASET_INFO_NAME}: not found, and the key `classes` is not set. "
+                "Set --classes to the class names."
             )
         self.classes = cfg.classes
         self.metric = cfg.metric
         self.runtime = runtime or Runtime()
         self.gather = DetectionGatherer(self.runtime.world_size)
-        CocoEvaluator(self.annotation_path, self.classes)  # raises now what would otherwise come after hours
+        CocoEvaluator(self.annotation_path, self.classes)  # check the annotations before training starts
 
     def __call__(self) -> EvaluationResult:
-        """Run the detector on all images and compute the metrics."""
+        """Run the detector on this device's images, gather all detections, and compute the metrics."""
         evaluator = CocoEvaluator(self.annotation_path, self.classes)
         num_images = len(evaluator.ground_truth.imgs)
         times = InferenceTimes()
@@ -123,10 +139,10 @@ class DetectorEvaluator:
         for image_id, detections in all_detections:
             evaluator.add(image_id, detections)
         num_absent = num_images - len(all_detections)
-        if num_absent and self.runtime.is_main:  # shards of MindCV's example leave images out
+        if num_absent and self.runtime.is_main:  # the shards of MindCV's example omit some images
             log.warning(
-                f"{self.annotation_path}: the shards lack {num_absent} of {num_images} images, which count as images "
-                "without detections."
+                f"{self.annotation_path}: the shards lack {num_absent} of {num_images} images. Missing images are "
+                "evaluated as images without detections. Create the shards with create_data.py to include all images."
             )
         voc_metrics = None
         if self.metric == "voc":
@@ -142,7 +158,10 @@ class DetectorEvaluator:
 
 
 def val_annotation_path(data_dir: Path) -> Path:
-    """Return the path of the validation annotations in a data folder, ours or one of MindCV's example."""
+    """Return the path of the validation annotations in a data folder.
+
+    The path is read from dataset.json. A folder without dataset.json has the layout of MindCV's SSD example.
+    """
     if (data_dir / DATASET_INFO_NAME).is_file():
         return data_dir / read_dataset_info(data_dir / DATASET_INFO_NAME).annotations
     return data_dir / "annotations" / "instances_val2017.json"

@@ -1,4 +1,4 @@
-"""Gather the detections of all devices on every device, with AllGather messages of a fixed shape."""
+"""Gather the detections of all devices on every device, by AllGather messages of a fixed shape."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mindspore import Tensor, ops
 
 from ..models.postprocess import Detections
 
-MESSAGE_ROWS = 16384  # fixed, so that one graph is compiled for all messages
-# A row holds the image id in two halves, label, score and box. All are sent as int32: int64 image ids and float32
-# values keep their bits that way.
+MESSAGE_ROWS = 16384  # rows per message; a fixed number, so that a single graph is compiled for all messages
+# The columns are the image id (two columns), label, score and box (four columns). All columns are sent as int32. The
+# bits of int64 image ids and float32 values are reinterpreted as int32, not rounded.
 COLUMNS = 8
 
 
@@ -26,11 +26,11 @@ class _AllGather(nn.Cell):
 
 
 class DetectionGatherer:
-    """Exchange detections, so that every device has those of all images.
+    """Exchange detections between devices, so that every device has the detections of all images.
 
-    All devices must call this object at the same time.
+    All devices must call the gatherer at the same time.
 
-    world_size: number of devices, 1 for a process without a launcher
+    world_size: number of devices; 1 for a process without a launcher
     """
 
     def __init__(self, world_size: int):
@@ -40,9 +40,9 @@ class DetectionGatherer:
     def __call__(self, detections: Iterable[tuple[int, Detections]]) -> list[tuple[int, Detections]]:
         """Gather the detections of all devices.
 
-        detections: (image id, its detections) for the images of this device
-        Returns the same for the images of all devices: the first image of each device, then the second, and so on.
-        An image that several devices have appears once.
+        detections: (image id, detections of the image) for each image of this device
+        Returns (image id, detections of the image) for each image of all devices, without duplicates. The first image
+        of each device comes first, then the second image of each device, and so on.
         """
         table = pack(detections)
         tables = [table] if self.all_gather is None else self._exchange(table, self.all_gather)
@@ -51,14 +51,19 @@ class DetectionGatherer:
         interleaved = [
             images[position] for position in range(max_images) for images in device_images if position < len(images)
         ]
-        # Every device has equally many images. Where they do not divide evenly, some devices repeat an image.
+        # Remove duplicates: all devices get the same number of images, so an uneven split repeats some images.
         unique: dict[int, Detections] = {}
         for image_id, image_detections in interleaved:
             unique.setdefault(image_id, image_detections)
         return list(unique.items())
 
     def _exchange(self, table: np.ndarray, all_gather: nn.Cell) -> list[np.ndarray]:
-        """Send a table of (N, COLUMNS) int32 to all devices, and return the tables of all devices, by rank."""
+        """Send a table to all devices and receive the tables of all devices.
+
+        table: (N, COLUMNS) int32, table of this device, as packed by `pack`
+        all_gather: network that gathers messages by ops.AllGather
+        Returns the tables of all devices in the order of the ranks.
+        """
         parts, received, max_rows = [], 0, 1
         # The first row of each message holds the number of rows of the whole table.
         while received < max_rows:
@@ -75,12 +80,12 @@ class DetectionGatherer:
 
 
 def pack(detections: Iterable[tuple[int, Detections]]) -> np.ndarray:
-    """Pack the detections of images into one table.
+    """Pack the detections of images into one table of integers.
 
-    An image starts with a row of label 0, so that images without detections are kept.
+    Each image starts with a row of label 0, so that images without detections are preserved.
 
-    detections: (image id, its detections)
-    Returns (N, COLUMNS) int32.
+    detections: (image id, detections of the image) for each image
+    Returns (N, COLUMNS) int32: image id (two columns), label, score, and y0, x0, y1, x1 of the box.
     """
     tables = [np.zeros((0, COLUMNS), np.int32)]
     for image_id, image_detections in detections:
@@ -94,7 +99,11 @@ def pack(detections: Iterable[tuple[int, Detections]]) -> np.ndarray:
 
 
 def unpack(table: np.ndarray) -> list[tuple[int, Detections]]:
-    """Unpack a table of `pack` to (image id, its detections)."""
+    """Restore the detections of images from a table that `pack` returned.
+
+    table: (N, COLUMNS) int32
+    Returns (image id, detections of the image) for each image.
+    """
     starts = np.flatnonzero(table[:, 2] == 0)
     detections = []
     for rows in np.split(table, starts)[1:]:

@@ -1,4 +1,4 @@
-"""Print the metrics of an evaluation and write its files to output_dir."""
+"""Format the metrics of an evaluation for the terminal, and write the results to files in output_dir."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from .voc_metrics import VocMetrics
 
 
 def format_metrics(result: EvaluationResult) -> str:
-    """Format the metrics for the terminal: pycocotools' table, the classes, the throughput, and last the mAP."""
+    """Format the metrics of an evaluation as text for the terminal.
+
+    Returns pycocotools' table, metrics of each class, Pascal VOC's metrics if computed, throughput and mAP.
+    """
     lines = [*result.coco_metrics.table.splitlines(), "", *_format_classes(result.coco_metrics.per_class), ""]
     if result.voc_metrics:
         lines += [*_format_voc_metrics(result.voc_metrics), ""]
@@ -55,26 +58,32 @@ def _format_throughput(result: EvaluationResult) -> str:
     if times.num_images != num_images:
         images = f"{times.num_images} of {num_images} images on this device"
     return (
-        f"{images} in {seconds:.1f} s, including {times.first_batch_seconds:.1f} s for the first batch, which compiles "
-        f"the network; images/s: {rates}"
+        f"{images} in {seconds:.1f} s, including {times.first_batch_seconds:.1f} s to compile and run the first batch. "
+        f"Throughput in images/s: {rates}."
     )
 
 
 def check_output_dir(folder: Path) -> None:
-    """Raise UserError if results could not be written to a folder. The folder need not exist."""
+    """Check that files can be written to a folder, which need not exist yet.
+
+    Raises UserError if the folder, or the nearest existing parent, is not a writable folder.
+    """
     existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         reason = "is not writable" if existing.is_dir() else "is not a folder"
         raise UserError(
-            f"output_dir: cannot write to {folder}, because {existing} {reason}. Set --output_dir to a writable folder."
+            f"output_dir: files cannot be created in {folder}, because {existing} {reason}. "
+            "Set --output_dir to a writable folder."
         )
 
 
 def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
-    """Write metrics.json, predictions.json (COCO's results format), per_class.csv and report.html to output_dir.
+    """Write the results of an evaluation to output_dir.
 
-    checkpoint: the file that was evaluated
-    Raises UserError if they cannot be written.
+    The files are metrics.json, predictions.json (COCO's results format), per_class.csv and report.html.
+
+    checkpoint: path of the evaluated checkpoint
+    Raises UserError if a file cannot be written.
     """
     folder = Path(cfg.output_dir)
     try:
@@ -82,13 +91,13 @@ def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> No
         _write_files(folder, cfg, result=result, checkpoint=checkpoint)
     except OSError as error:
         raise UserError(
-            f"output_dir: cannot write {error.filename or folder} ({os_reason(error)}). "
+            f"output_dir: {error.filename or folder} cannot be written ({os_reason(error)}). "
             "Set --output_dir to a writable folder with free space."
         ) from None
 
 
 def _write_files(folder: Path, cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
-    from .report.page import write_html_report  # imported here, so that the evaluation starts without matplotlib
+    from .report.page import write_html_report  # imported late, so that evaluation starts without matplotlib
 
     (folder / "predictions.json").write_text(json.dumps(result.evaluator.results))
     _write_metrics(folder / "metrics.json", cfg, result=result, checkpoint=checkpoint)
@@ -116,6 +125,6 @@ def _write_class_table(path: Path, result: EvaluationResult) -> None:
             voc_metrics = result.voc_metrics.per_class[row["name"]]
             row |= {"VOC_AP": voc_metrics.AP, "VOC_AP11": voc_metrics.AP11}
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])  # every detector has at least one class
+        writer = csv.DictWriter(file, rows[0])  # every detector has at least one class, so rows is not empty
         writer.writeheader()
         writer.writerows(rows)

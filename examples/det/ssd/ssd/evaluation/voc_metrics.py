@@ -1,4 +1,4 @@
-"""Pascal VOC's evaluation: AP at IoU 0.5, by area (since 2010) and over 11 recall thresholds (until 2009)."""
+"""Pascal VOC's metrics: AP at IoU 0.5, as the area under the precision-recall curve and at 11 recall thresholds."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from pycocotools.coco import COCO
 from ..boxes.ops import pairwise_iou, xywh_to_yxyx
 from .average_precision import voc_average_precision
 
-MIN_IOU = 0.5
-# Keys by which annotation files in COCO's format mark what VOC calls difficult: such boxes count neither as
-# ground truth when missed nor as errors when detected.
+MIN_IOU = 0.5  # between a detection and the ground-truth box that the detection matches
+# Annotation files in COCO's format mark VOC's difficult boxes by one of these keys. VOC ignores difficult boxes:
+# missing such a box is not an error, and detecting such a box is neither a true nor a false positive.
 DIFFICULT_KEYS = ("iscrowd", "ignore", "difficult")
 
 
 class VocClassMetrics(NamedTuple):
-    """Metrics of one class, each 0..1, or -1 for a class without ground truth.
+    """Pascal VOC's metrics of one class, each 0..1, or -1 for a class without ground truth.
 
-    AP: by area; AP11: over 11 recall thresholds
+    AP: area under the precision-recall curve, VOC's rule since 2010
+    AP11: mean precision at 11 recall thresholds, VOC's rule until 2009
     """
 
     AP: float
@@ -30,10 +31,11 @@ class VocClassMetrics(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class VocMetrics:
-    """Result of a Pascal VOC evaluation.
+    """Pascal VOC's metrics of all classes.
 
-    per_class: {class name: metrics}
-    AP, AP11: means over the classes with ground truth, 0..1, or -1 if there is no such class
+    per_class: {class name: metrics of the class}
+    AP: mean AP of the classes with ground truth, 0..1, or -1 if no class has ground truth
+    AP11: mean AP11 of the classes with ground truth, 0..1, or -1 if no class has ground truth
     """
 
     per_class: dict[str, VocClassMetrics]
@@ -42,12 +44,15 @@ class VocMetrics:
 
 
 def compute_voc_metrics(ground_truth: COCO, results: list[dict], category_ids: dict[str, int]) -> VocMetrics:
-    """Compute Pascal VOC's AP as its development kit does, but with float boxes, without its extra pixel.
+    """Compute Pascal VOC's AP by the rules of the VOC development kit.
 
-    A detection is assigned to the ground-truth box of its class with the highest IoU. Only the first detection of a
-    box is a true positive.
+    Unlike the kit, this function uses float boxes and computes a width as x1 - x0, without adding one pixel.
+    A detection is assigned to the ground-truth box of the same class with the highest IoU. Of all detections of a box,
+    only the detection with the highest score is a true positive.
 
-    ground_truth: annotations; results: detections in COCO's results format; category_ids: {class name: category id}
+    ground_truth: annotations of the validation split
+    results: detections in COCO's results format
+    category_ids: {class name: COCO category id}, without background
     """
     annotations_by_class = _group_by(ground_truth.dataset["annotations"], "category_id")
     results_by_class = _group_by(results, "category_id")
@@ -68,7 +73,11 @@ def _group_by(rows: list[dict], key: str) -> dict[int, list[dict]]:
 
 
 def _compute_class_metrics(annotations: list[dict], results: list[dict]) -> VocClassMetrics:
-    """Compute the metrics of one class from its annotations and detections of all images."""
+    """Compute Pascal VOC's metrics of one class.
+
+    annotations: annotations of this class in all images, in COCO's format
+    results: detections of this class in all images, in COCO's results format
+    """
     annotations_by_image = _group_by(annotations, "image_id")
     gt_boxes = {
         image_id: xywh_to_yxyx(np.array([row["bbox"] for row in rows], float))

@@ -17,9 +17,9 @@ class CocoResults:
     """Detections of many images in COCO's results format.
 
     classes: class names by label, background first
-    category_ids: COCO category ids by label
+    category_ids: COCO category ids by label, background first
     entries: one dict for each detection, in the order in which images were added
-    num_images: images added so far, including those without detections
+    num_images: number of images added so far, including images without detections
     """
 
     def __init__(self, classes: Sequence[str], category_ids: Sequence[int]):
@@ -31,8 +31,10 @@ class CocoResults:
     def add(self, image_id: int, file_name: str, detections: Detections, **extra: object) -> None:
         """Append the detections of one image.
 
-        detections: boxes in pixels of the original image
-        extra: further items of each entry, such as frame=0
+        image_id: id of the image in COCO's results format
+        file_name: path of the image, stored with each detection
+        detections: detections with boxes in pixels of the original image
+        extra: further items stored with each detection, such as frame=0
         """
         self.num_images += 1
         boxes_xywh = yxyx_to_xywh(detections.boxes_yxyx).tolist()
@@ -50,7 +52,7 @@ class CocoResults:
             )
 
     def write(self, path: Path) -> None:
-        """Write a JSON list with one detection per line. Raises UserError if `path` cannot be written."""
+        """Write the detections as a JSON list, one entry per line. Raises UserError if `path` cannot be written."""
         lines = ",\n ".join(json.dumps(entry) for entry in self.entries)
         try:
             path.write_text(f"[{lines}]\n", encoding="utf-8")
@@ -62,9 +64,10 @@ class CocoResults:
 
 
 def read_category_ids(cfg: Config) -> list[int]:
-    """Return the COCO category ids by label from dataset.json in data_dir; without that file, the labels themselves.
+    """Return the COCO category id of each label, with 0 for the background.
 
-    Index 0, the background, has id 0. Raises UserError if dataset.json is damaged.
+    The ids are read from dataset.json in data_dir. Without dataset.json, the id of each label is the label.
+    Raises UserError if dataset.json is damaged.
     """
     path = Path(cfg.data_dir) / DATASET_INFO_NAME
     return [0, *read_dataset_info(path).category_ids] if path.is_file() else list(range(cfg.num_classes))

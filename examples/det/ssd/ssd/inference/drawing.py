@@ -1,4 +1,4 @@
-"""Draw boxes and captions on images, in one colour per class; captions stay readable and inside the image."""
+"""Draw boxes and captions on images, in one color per class. Captions are readable and inside the image."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Color = tuple[int, int, int]  # RGB, 0..255
 Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 
 GROUND_TRUTH_COLOR: Color = (255, 255, 255)
-_GOLDEN_RATIO = 0.6180339887  # multiples of it, modulo 1, keep any number of hues apart
+_GOLDEN_RATIO = 0.6180339887  # multiples of this ratio, modulo 1, are well-separated hues
 _MIN_FONT_SIZE = 8  # pixels; smaller text is not readable
-_MARGIN = 2  # pixels left and right of a caption's text
+_MARGIN = 2  # pixels to the left and right of the text in a caption
 
 
 def class_color(label: int) -> Color:
-    """Return the RGB colour of a class index. Pictures, tables and charts all use it."""
+    """Return the RGB color of a class index, which is the same in all pictures, tables and charts."""
     lightness = (0.45, 0.62, 0.34)[label % 3]
     red, green, blue = colorsys.hls_to_rgb(label * _GOLDEN_RATIO % 1, lightness, 0.85)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -32,13 +32,13 @@ def class_color(label: int) -> Color:
 def draw_detections(
     image: np.ndarray, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 ) -> np.ndarray:
-    """Draw detections with class names and scores, the highest score on top.
+    """Draw detections with class names and scores. Detections with higher scores are drawn on top.
 
-    image: (H, W, 3) uint8 RGB; it is not changed
+    image: (H, W, 3) uint8 RGB, not modified
     boxes_yxyx: (D, 4) corners in pixels, y first
     scores: (D,) float, 0..1
     labels: (D,) int, 1..K-1
-    classes: names by label; a name that no installed font can display becomes `class <label>`
+    classes: class names by label; `class <label>` replaces a name that no installed font can display
     Returns a new (H, W, 3) uint8 RGB image.
     """
     order = np.argsort(scores, kind="stable")
@@ -50,11 +50,12 @@ def draw_detections(
 def draw_ground_truth(
     image: np.ndarray, boxes_yxyx: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Draw ground-truth boxes in white, with class names below them if `classes` is given.
+    """Draw ground-truth boxes in white, with class names below the boxes if `classes` is given.
 
-    image: (H, W, 3) uint8 RGB; it is not changed
+    image: (H, W, 3) uint8 RGB, not modified
     boxes_yxyx: (M, 4) corners in pixels, y first
     labels: (M,) int, 1..K-1
+    classes: class names by label; None to draw boxes without names
     Returns a new (H, W, 3) uint8 RGB image.
     """
     captions = [(_displayable_name(classes[label], label),) if classes else () for label in labels]
@@ -71,10 +72,11 @@ def draw_boxes(
 ) -> np.ndarray:
     """Draw boxes in the given order, then their captions on top of all boxes.
 
-    image: (H, W, 3) uint8 RGB; it is not changed
-    boxes_yxyx: (N, 4) corners in pixels, y first; parts outside of the image move to its border
-    captions: N sequences of strings that are joined by spaces; the first string is shortened if space is short
-    captions_below: prefer the place below a box over the one above it
+    image: (H, W, 3) uint8 RGB, not modified
+    boxes_yxyx: (N, 4) corners in pixels, y first; boxes are clipped to the image
+    captions: N sequences of strings to join by spaces; the first string is shortened if the caption is too wide
+    colors: N colors, RGB, 0..255
+    captions_below: True to draw captions below boxes if possible, False to draw captions above boxes if possible
     Returns a new (H, W, 3) uint8 RGB image.
     """
     picture = Image.fromarray(image)
@@ -83,7 +85,7 @@ def draw_boxes(
     line_width, outline_width = max(1, round(mean_side / 300)), round(mean_side / 1200 + 0.4)
     rectangles = [_to_pixels(box, picture.size) for box in np.asarray(boxes_yxyx).tolist()]
     for (x0, y0, x1, y1), color in zip(rectangles, colors):
-        # A dark outline around the coloured line keeps it visible on bright images.
+        # A dark outline keeps the colored line visible on bright images.
         if outline_width:
             outer = (x0 - outline_width, y0 - outline_width, x1 + outline_width, y1 + outline_width)
             draw.rectangle(outer, outline=(0, 0, 0), width=outline_width)
@@ -107,10 +109,12 @@ def _draw_captions(
     colors: Sequence[Color],
     captions_below: bool,
 ) -> None:
-    """Draw the captions that have room, the last one first.
+    """Choose places for captions, starting with the last caption, and draw them.
 
-    Together they cover at most half of the image. A caption that earlier ones would hide by more than half is left out.
+    The captions cover at most half of the image. A caption is omitted if more than half of the caption would be hidden.
+
     image_size: (width, height) in pixels
+    rectangles: box of each caption
     """
     image_width, image_height = image_size
     font_size = min(max(11, round(math.sqrt(image_width * image_height) / 42)), int(0.85 * (image_height - 4)))
@@ -140,7 +144,11 @@ def _draw_captions(
 
 
 def _to_pixels(box_yxyx: Sequence[float], image_size: tuple[int, int]) -> Rectangle:
-    """Round a box to the pixels of its first and last row and column, clipped to an image of (width, height) pixels."""
+    """Convert a box to the integer coordinates of its first and last column and row, clipped to the image.
+
+    box_yxyx: corners in pixels, y first
+    image_size: (width, height) in pixels
+    """
     y0, x0, y1, x1 = box_yxyx
     width, height = image_size
     left, top = (min(max(round(value), 0), side - 1) for value, side in ((x0, width), (y0, height)))
@@ -157,11 +165,13 @@ def _place_caption(
     below: bool,
     others: Sequence[Rectangle],
 ) -> tuple[Rectangle, int]:
-    """Choose the place of a caption: at its box, inside the image, and where it overlaps `others` least.
+    """Choose the place of a caption: near its box, inside the image, and with the least overlap with other captions.
 
-    text_size, image_size: (width, height) in pixels
-    below: try the places below the box first, not those above it
-    Returns the rectangle of the caption, and how many of its pixels overlap `others`.
+    text_size: (width, height) of the caption in pixels
+    image_size: (width, height) in pixels
+    below: True to prefer places below the box, False to prefer places above the box
+    others: rectangles of the captions that already have a place
+    Returns (rectangle of the caption, number of its pixels that overlap other captions).
     """
     x0, y0, x1, y1 = box
     text_width, text_height = text_size
@@ -174,7 +184,7 @@ def _place_caption(
         rows = (outside_top, inside_top, outside_bottom, inside_bottom)
     candidates = [(x, y) for y in rows for x in (x0, x1 + 1 - text_width)]
     inside = [(x, y) for x, y in candidates if 0 <= x <= max_x and 0 <= y <= max_y]
-    # No candidate is inside for a box at the border, or for a large box that is narrower than its caption.
+    # If no candidate is inside the image, as for boxes at the border, move all candidates inside.
     inside = inside or [(min(max(x, 0), max_x), min(max(y, 0), max_y)) for x, y in candidates]
     rectangles = [(x, y, x + text_width, y + text_height) for x, y in inside]
     hidden_pixels = [sum(_intersection_area(rectangle, other) for other in others) for rectangle in rectangles]
@@ -182,7 +192,7 @@ def _place_caption(
 
 
 def _intersection_area(first: Rectangle, second: Rectangle) -> int:
-    """Return the number of pixels that two rectangles share."""
+    """Return the number of pixels in the intersection of two rectangles."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     return max(width, 0) * max(height, 0)
@@ -191,7 +201,7 @@ def _intersection_area(first: Rectangle, second: Rectangle) -> int:
 def _draw_caption(
     draw: ImageDraw.ImageDraw, place: Rectangle, font: ImageFont.FreeTypeFont, text: str, color: Color
 ) -> None:
-    """Fill a rectangle with `color` and write black or white text on it, whichever contrasts more."""
+    """Fill a rectangle with `color`, and draw black or white text on top, whichever has more contrast."""
     x0, y0, x1, y1 = place
     draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
     luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]  # ITU-R BT.601
@@ -199,10 +209,13 @@ def _draw_caption(
 
 
 def _fit_text(parts: Sequence[str], font_size: int, max_width: int) -> tuple[ImageFont.FreeTypeFont, str] | None:
-    """Shorten a caption to a width in pixels.
+    """Shorten a caption to a maximum width.
 
-    First try all parts, with at least 6 characters of the first one; then the first part alone, with at least 1.
-    Returns the font and the text, or None if there is no text or no room for any.
+    The first part is shortened to at least 6 characters. If the caption is still too wide, all other parts are removed
+    and the first part is shortened to at least 1 character.
+
+    font_size, max_width: pixels
+    Returns (font, text), or None if there is no text or not enough space.
     """
     if not parts or font_size < _MIN_FONT_SIZE:
         return None
@@ -217,7 +230,10 @@ def _fit_text(parts: Sequence[str], font_size: int, max_width: int) -> tuple[Ima
 
 
 def _max_name_length(font: ImageFont.FreeTypeFont, name: str, rest: Sequence[str], max_width: int) -> int:
-    """Return how many characters of `name` fit into `max_width` pixels together with `rest`; -1 if no number fits."""
+    """Return the number of characters of `name` that fit into `max_width` pixels together with `rest`.
+
+    Returns -1 if `rest` with a name of 0 characters is too wide.
+    """
 
     def width_at(length: int) -> int:
         return _text_size(font, _join_caption(name, length, rest))[0]
@@ -228,18 +244,18 @@ def _max_name_length(font: ImageFont.FreeTypeFont, name: str, rest: Sequence[str
 
 
 def _join_caption(name: str, length: int, rest: Sequence[str]) -> str:
-    """Join a name, cut after `length` characters and then marked by an ellipsis, and the rest of a caption."""
+    """Join a name and the rest of a caption. If `length` is shorter than the name, cut the name with an ellipsis."""
     return " ".join([name if length == len(name) else f"{name[:length]}…", *rest])
 
 
 def _text_size(font: ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
-    """Return (width, height) in pixels of a caption with its margins."""
+    """Return the (width, height) of a caption in pixels, including margins."""
     ascent, descent = font.getmetrics()
     return math.ceil(font.getlength(text)) + 2 * _MARGIN, ascent + descent + 2
 
 
 def _displayable_name(name: str, label: int) -> str:
-    """Return a class name in one line, or `class <label>` if no font has all its characters."""
+    """Return a class name without line breaks, or `class <label>` if no font has all characters of the name."""
     name = " ".join(name.split())
     return name if name and _find_font(_visible_characters(name)) else f"class {label}"
 
@@ -250,8 +266,8 @@ def _visible_characters(text: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _find_font(characters: frozenset[str]) -> str | None:
-    """Return the path of a font that has all characters: the default one if possible, else one of the system."""
-    if all("!" <= character <= "~" for character in characters):  # ASCII; saves a second for importing font_manager
+    """Return the path of a font with all characters: DejaVu Sans or an installed font. Returns None without a font."""
+    if all("!" <= character <= "~" for character in characters):  # ASCII; avoids importing font_manager for 1 s
         return _default_font()
     from matplotlib import font_manager, ft2font
 
@@ -263,7 +279,7 @@ def _find_font(characters: frozenset[str]) -> str | None:
 
     if has_all(_default_font()):
         return _default_font()
-    # Fonts of last resort map every character to a placeholder for its script.
+    # Skip fonts of last resort, which display a placeholder for every character.
     paths = {font.fname for font in font_manager.fontManager.ttflist if "last resort" not in font.name.lower()}
     return next(filter(has_all, sorted(paths)), None)
 

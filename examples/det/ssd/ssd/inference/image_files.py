@@ -1,4 +1,4 @@
-"""Predict image files: threads read the next images and draw the last ones while the network runs."""
+"""Predict image files. Threads read the next images and draw the previous images while the network runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ from .sources import InputImage
 
 @dataclasses.dataclass(frozen=True)
 class _BatchItem:
-    """One image of a batch. image_id: its position among all inputs, from 1"""
+    """One image of a batch.
+
+    image_id: position of the image among all inputs, from 1
+    input_image: paths of the image and of its drawn copy
+    preprocessed: input of the network
+    """
 
     image_id: int
     input_image: InputImage
@@ -42,11 +47,14 @@ def predict_image_files(
     num_workers: int,
     interrupt: Interrupt,
 ) -> int:
-    """Predict images, add their detections to `results`, and write drawn copies below `output`.
+    """Detect objects in images, add the detections to `results`, and write drawn copies of the images.
 
-    num_workers: threads that read and draw
-    interrupt: checked after each image; if it is true, the images of complete batches are still drawn
-    Files that cannot be read are reported on stderr and skipped. Returns their number.
+    Files that cannot be read are reported on stderr and skipped.
+
+    output: folder of the drawn copies
+    num_workers: number of threads that read and draw images
+    interrupt: stop request, checked after each image; the images of complete batches are still drawn
+    Returns the number of files that cannot be read.
     Raises UserError if a drawn copy cannot be written.
     """
 
@@ -95,11 +103,14 @@ def predict_image_files(
 
 
 def draw_image_file(image: InputImage, output: Path, detections: Detections, classes: Sequence[str]) -> None:
-    """Write a copy of an image with its detections below `output`: a JPEG as JPEG of quality 95, others as PNG.
+    """Write a copy of an image with drawn detections.
 
-    The file is read a second time, because a batch of large images would take gigabytes of memory.
-    detections: boxes in pixels of the upright image
-    classes: names by label
+    A JPEG file is copied as a JPEG file of quality 95, any other format as PNG. The image is read again for drawing,
+    because keeping a batch of large images would take gigabytes of memory.
+
+    output: folder of the drawn copies
+    detections: detections with boxes in pixels of the upright image
+    classes: class names by label, background first
     Raises UserError if the copy cannot be written.
     """
     target = output / image.output_name
@@ -120,6 +131,6 @@ def draw_image_file(image: InputImage, output: Path, detections: Detections, cla
         target.write_bytes(np.asarray(encoded).tobytes())
     except OSError as error:
         raise UserError(
-            f"{target}: cannot be written for {image.path} ({error.filename or target}: {os_reason(error)}). "
+            f"{target}: {image.path} cannot be drawn ({error.filename or target}: {os_reason(error)}). "
             "Check the folder and the free disk space."
         ) from None

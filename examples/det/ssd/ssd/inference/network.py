@@ -1,4 +1,4 @@
-"""Inference network: from uint8 images to top-k candidates in one graph, then to detections on the host."""
+"""Inference: a network from uint8 images to top-k candidates, then non-maximum suppression on the host."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..models.postprocess import Detections, MulticlassNMS, create_postprocess
 
 
 class InferenceNet(nn.Cell):
-    """Normalise images, run the detector, decode boxes and select the top-k candidates.
+    """Normalize images, run the detector, decode boxes and select the top-k candidates, in one graph.
 
     detector: SSD
-    postprocess: TopKCandidates, from raw predictions to candidates
+    postprocess: TopKCandidates, which converts raw predictions to candidates
     """
 
     def __init__(self, detector: nn.Cell, postprocess: nn.Cell):
@@ -30,22 +30,25 @@ class InferenceNet(nn.Cell):
         self.postprocess = postprocess
 
     def construct(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the candidates of a batch.
+        """Compute the T candidates of each image of a batch.
 
         image: (B, H, W, 3) uint8 RGB
-        Returns boxes_yxyx (B, T, 4) corners in 0..1, y first; scores (B, T) 0..1; labels (B, T) int32.
+        Returns (boxes_yxyx, scores, labels):
+        boxes_yxyx: (B, T, 4) corners, y first, as fractions of the image size, 0..1
+        scores: (B, T), 0..1
+        labels: (B, T) int32, 1..K-1
         """
         box_offsets, cls_logits = self.detector(self.normalize(image))
         return self.postprocess(box_offsets, cls_logits)
 
 
 def create_inference_net(cfg: Config, detector: nn.Cell) -> InferenceNet:
-    """Create the inference network of a recipe. detector: SSD, with its weights and `anchors`, in any precision."""
+    """Create the inference network of a recipe. detector: SSD in any precision, with loaded weights"""
     return InferenceNet(detector, create_postprocess(cfg, detector.anchors))
 
 
 def create_nms(cfg: Config) -> MulticlassNMS:
-    """Create the score threshold and non-maximum suppression of a recipe."""
+    """Create the non-maximum suppression of a recipe, including its score threshold."""
     return MulticlassNMS(
         min_score=cfg.min_score,
         nms_threshold=cfg.nms_threshold,
@@ -57,15 +60,16 @@ def create_nms(cfg: Config) -> MulticlassNMS:
 
 @dataclasses.dataclass
 class InferenceTimes:
-    """Wall-clock time of each stage of detect_dataset.
+    """Wall-clock time of each inference stage: data pipeline, network and postprocessing.
 
-    The first batch compiles the graph, so its network time is kept apart.
-    num_images: images processed so far
-    first_batch_images: images in the first batch
-    data_seconds: waiting for the data pipeline
-    first_batch_seconds: network time of the first batch, compilation included
+    The network time of the first batch is stored separately, because the first batch compiles the graph.
+
+    num_images: number of images processed so far
+    first_batch_images: number of images in the first batch
+    data_seconds: time spent waiting for the data pipeline
+    first_batch_seconds: network time of the first batch, including compilation
     network_seconds: network time of all other batches
-    postprocessing_seconds: non-maximum suppression on the host
+    postprocessing_seconds: time of non-maximum suppression on the host
     """
 
     num_images: int = 0
@@ -76,7 +80,10 @@ class InferenceTimes:
     postprocessing_seconds: float = 0.0
 
     def images_per_second(self) -> dict[str, float]:
-        """Return the throughput of each stage. That of the network excludes the first batch if there are others."""
+        """Compute the throughput of each stage. The network's throughput excludes the first of several batches.
+
+        Returns {stage: images per second}.
+        """
         network_images, network_seconds = self.num_images - self.first_batch_images, self.network_seconds
         if not network_images:
             network_images, network_seconds = self.num_images, self.first_batch_seconds
@@ -90,11 +97,15 @@ class InferenceTimes:
 def detect_dataset(
     net: InferenceNet, nms: MulticlassNMS, dataset: ds.Dataset, times: InferenceTimes
 ) -> Iterator[tuple[int, Detections]]:
-    """Yield (image id, detections) for every image of a `val` dataset, and add the time of each stage to `times`.
+    """Detect objects in all images of a validation dataset, and measure the time of each stage.
 
-    The network is in evaluation mode meanwhile, and in its former mode afterwards.
+    The network runs in evaluation mode, and the previous mode of the network is restored at the end.
+
+    dataset: batches created by create_dataset for the split `val`
+    times: object to which the time of each stage is added
+    Yields (image id, detections of the image), with boxes in pixels of the original image.
     """
-    was_training = net.detector.training  # `net` itself may be new around a detector in training, so ask the detector
+    was_training = net.detector.training  # `net` may be a new wrapper, so read the detector's mode
     net.set_train(False)
     batch_size = dataset.get_batch_size()
     batches = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
@@ -122,11 +133,14 @@ def detect_dataset(
 
 
 def run_batch(net: nn.Cell, images: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Run the network on one batch, padded with black images to batch_size.
+    """Run the network on one batch, which is padded to batch_size with black images.
 
     images: (b, H, W, 3) uint8 RGB, 1 <= b <= batch_size
-    Returns boxes_yxyx (b, T, 4) corners in 0..1, y first; scores (b, T) 0..1; labels (b, T) int32.
+    Returns [boxes_yxyx, scores, labels] of the T candidates of each image:
+    boxes_yxyx: (b, T, 4) corners, y first, as fractions of the image size, 0..1
+    scores: (b, T), 0..1
+    labels: (b, T) int32, 1..K-1
     """
-    # Pad, because MindSpore would compile another graph for another shape.
+    # Pad the batch, because MindSpore would compile another graph for another shape.
     padding = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
     return [output.asnumpy()[: len(images)] for output in net(Tensor(np.concatenate([images, padding])))]

@@ -1,4 +1,4 @@
-"""Run predict.py's work: a checkpoint on images or a video, to drawn copies and detections.json."""
+"""Implementation of predict.py: detect objects, draw the detections, and write detections.json."""
 
 from __future__ import annotations
 
@@ -21,32 +21,38 @@ from .predictor import Predictor
 from .sources import InputImage, Video
 from .video import predict_video
 
-MAX_VIDEO_BATCH = 8  # frames; three batches are in memory at once, and a frame of a 4K video has 25 MB
+MAX_VIDEO_BATCH = 8  # frames; three batches are in memory at the same time, and a 4K frame takes 25 MB
 
 log = logging.getLogger(__name__)
 
 
 def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
-    """Predict all images or frames, write drawn copies and detections.json, and print a summary.
+    """Detect objects in images or frames, write drawn copies and detections.json, and log a summary.
 
-    source: result of open_inputs
-    output: folder of the results
-    Detections with scores of at least display_score are drawn and written. Returns the number of unreadable files.
-    Raises UserError. Raises KeyboardInterrupt if Ctrl-C stopped anything but a camera; results so far are written.
+    Only detections with scores of at least display_score are drawn and written.
+
+    source: images or video, opened by open_inputs
+    output: folder of the drawn copies and detections.json
+    Returns the number of image files that cannot be read.
+    Raises UserError if the checkpoint is missing or does not fit the recipe, or if a file cannot be written.
+    Raises KeyboardInterrupt if Ctrl-C stopped images or a video file, after the results so far are written. Ctrl-C is
+    the regular way to stop a camera.
     """
-    warnings.filterwarnings("ignore", module="PIL")  # unreadable images are reported by predict_image_files
+    warnings.filterwarnings("ignore", module="PIL")  # predict_image_files reports unreadable images
     cv2.setNumThreads(1)  # worker threads already process several images at once
     batch_size = choose_batch_size(cfg, source)
-    # NMS goes from high scores to low ones, so a higher threshold before it leaves the other detections unchanged.
+    # Apply display_score before NMS. The other detections do not change, because NMS runs in descending score order.
     predictor = Predictor(cfg.model_copy(update={"min_score": cfg.display_score}))
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output: {output} cannot be created ({os_reason(error)}). Choose another folder.") from None
+        raise UserError(
+            f"--output: {output} cannot be created ({os_reason(error)}). Set --output to another folder."
+        ) from None
     results = CocoResults(predictor.classes, read_category_ids(cfg))
     num_workers = worker_count(cfg.num_parallel_workers)
     start, num_unreadable = time.monotonic(), 0
-    program = f"predict {batch_size}"  # the recipe's own batch_size is not the one that graphs are compiled for
+    program = f"predict {batch_size}"  # graphs are compiled for this batch size, not for the recipe's
     data = dataset_fingerprint(Path(cfg.data_dir))
     try:
         with (
@@ -78,8 +84,9 @@ def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
     seconds = time.monotonic() - start
     unit = "frame" if isinstance(source, Video) else "image"
     log.info(
-        f"{count_noun(results.num_images, unit)} in {seconds:.1f} s ({results.num_images / seconds:.1f} {unit}s/s), "
-        f"{count_noun(len(results.entries), 'detection')} with scores of at least {cfg.display_score:g}: {output}"
+        f"Processed {count_noun(results.num_images, unit)} in {seconds:.1f} s "
+        f"({results.num_images / seconds:.1f} {unit}s/s). Wrote {count_noun(len(results.entries), 'detection')} "
+        f"with scores of at least {cfg.display_score:g} to {output}."
     )
     if interrupt and not (isinstance(source, Video) and source.is_camera):
         raise KeyboardInterrupt
@@ -87,9 +94,9 @@ def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
 
 
 def choose_batch_size(cfg: Config, source: list[InputImage] | Video) -> int:
-    """Return batch_size, or the number of images or frames if it is smaller.
+    """Return batch_size of the recipe, or the number of images or frames if that number is smaller.
 
-    Videos use at most MAX_VIDEO_BATCH; a camera uses 1, so that its frames come at even intervals.
+    Video files use at most MAX_VIDEO_BATCH. Cameras use 1, so that frames are processed at even intervals.
     """
     if isinstance(source, Video):
         return 1 if source.is_camera else min(cfg.batch_size, source.num_frames or cfg.batch_size, MAX_VIDEO_BATCH)

@@ -1,4 +1,4 @@
-"""Predictor: detect objects in image files and arrays, from scripts, notebooks and predict.py."""
+"""Python interface of a trained detector, for scripts, notebooks and predict.py."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ ImageInput = np.ndarray | str | os.PathLike[str]  # (H, W, 3) uint8 RGB, or the 
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessedImage:
-    """Input of the network for one image.
+    """Network input of one image.
 
     pixels: (H, W, 3) uint8 RGB, resized to image_size
-    original_size: (height, width) in pixels before resizing
+    original_size: (height, width) in pixels of the image before resizing
     """
 
     pixels: np.ndarray
@@ -40,18 +40,20 @@ class PreprocessedImage:
 
 
 class Predictor:
-    """Detect objects in images, exactly as evaluation does.
+    """Detect objects in images, with the same preprocessing and NMS as evaluation.
 
         predictor = Predictor("examples/det/ssd/ssd_mobilenetv2.yaml", "best.ckpt")
         detections = predictor("photo.jpg")
 
     config: path of a recipe, or a Config
-    checkpoint: path; None for the recipe's ckpt_path, or without one the best or newest file in its ckpt_save_dir
-    overrides: recipe keys, such as data_dir="data/own" or **{"augment.flip_prob": 0}; only with the path of a recipe
+    checkpoint: path of a checkpoint; None for ckpt_path of the recipe. If ckpt_path is not set either, the best or
+        newest checkpoint in ckpt_save_dir is used.
+    overrides: values of recipe keys, such as data_dir="data/own" or **{"augment.flip_prob": 0}; allowed only with the
+        path of a recipe
 
-    `classes` holds the class names by label, background first.
+    The attribute `classes` contains the class names by label, background first.
     Creating a Predictor sets MindSpore's device, execution mode and seed for the whole process.
-    Raises UserError if the recipe or the checkpoint cannot be used.
+    Raises UserError if the recipe is invalid, or if the checkpoint is missing or does not fit the recipe.
     """
 
     def __init__(
@@ -63,8 +65,8 @@ class Predictor:
         if isinstance(config, Config):
             if overrides:
                 raise UserError(
-                    f"Predictor: overrides ({', '.join(sorted(overrides))}) need the path of a recipe, not a Config. "
-                    "Set these keys in the Config."
+                    f"Predictor: a Config cannot be combined with overrides ({', '.join(sorted(overrides))}). "
+                    "Set the keys in the Config, or pass the path of a recipe."
                 )
             cfg = config
         else:
@@ -80,7 +82,7 @@ class Predictor:
         net.set_train(False)
         self.nms = create_nms(cfg)
         self.classes = cfg.classes or ("background", *(f"class {label}" for label in range(1, cfg.num_classes)))
-        # MindSpore 2.10 prints a complaint about every network that still exists when the interpreter exits.
+        # Release networks early. MindSpore 2.10 prints a message for each network that exists when Python exits.
         self._nets: list[nn.Cell] = [net]
         weakref.finalize(self, _release_networks, self._nets)
 
@@ -93,13 +95,14 @@ class Predictor:
     def __call__(self, images: ImageInput | Sequence[ImageInput]) -> Detections | list[Detections]:
         """Detect objects in one image, or in each image of a list.
 
-        images: (H, W, 3) uint8 RGB array, or path of an image file, whose EXIF orientation is applied; or a list of
-            these
-        Returns Detections with scores of at least min_score and boxes in pixels of the (upright) image; a list of them
-        for a list. Raises UserError if an image cannot be read or is not an (H, W, 3) uint8 array.
+        A list is split into batches of batch_size images. If the list is shorter, the batch size is the number of
+        images, rounded up to a power of two. MindSpore compiles a graph for each batch size, which takes some seconds.
+        Powers of two limit the number of graphs.
 
-        A list runs in batches of batch_size, or of the next power of two if it is shorter. MindSpore compiles a graph
-        for each batch size, which takes some seconds, so powers of two bound the number of graphs.
+        images: one image or a list of images; each image is an (H, W, 3) uint8 RGB array or the path of an image file
+        Returns the detections of the image, or a list with the detections of each image. Scores are at least min_score.
+        Boxes are in pixels of the image, after EXIF orientation is applied to image files.
+        Raises UserError if an image file cannot be read, or if an array is not (H, W, 3) uint8.
         """
         if isinstance(images, (np.ndarray, str, os.PathLike)):
             return self([images])[0]
@@ -112,14 +115,24 @@ class Predictor:
         return detections
 
     def preprocess(self, image: np.ndarray) -> PreprocessedImage:
-        """Resize an image as evaluation does. image: (H, W, 3) uint8 RGB. Several threads may call this at once."""
+        """Resize an image to the input size of the network. Several threads may call this method at the same time.
+
+        image: (H, W, 3) uint8 RGB of any size
+        """
         height, width = image.shape[:2]
         pixels = np.empty((*self.cfg.image_size, 3), dtype=np.uint8)
         resize(np.ascontiguousarray(image), pixels, exact=True)
         return PreprocessedImage(pixels, original_size=(height, width))
 
     def detect_batch(self, batch: Sequence[PreprocessedImage], batch_size: int) -> list[Detections]:
-        """Detect objects in 1..batch_size preprocessed images. The first call with each batch_size compiles a graph."""
+        """Detect objects in a batch of preprocessed images.
+
+        The first call with each batch_size compiles a graph.
+
+        batch: 1..batch_size images
+        batch_size: batch size of the network; smaller batches are padded
+        Returns the detections of each image, with boxes in pixels of the original image.
+        """
         pixels = np.stack([image.pixels for image in batch])
         sizes = np.array([image.original_size for image in batch])
         boxes_yxyx, scores, labels = run_batch(self._nets[0], pixels, batch_size)
@@ -132,7 +145,11 @@ def _release_networks(nets: list[nn.Cell]) -> None:
 
 
 def _load_pixels(image: ImageInput) -> np.ndarray:
-    """Return the pixels of an image file, or check an array. Raises UserError if either is not an image."""
+    """Read an image file, or check an array.
+
+    Returns (H, W, 3) uint8 RGB.
+    Raises UserError if the file cannot be read as an image, or if the array is not (H, W, 3) uint8.
+    """
     if isinstance(image, (str, os.PathLike)):
         try:
             return read_image_file(Path(image))
@@ -142,12 +159,12 @@ def _load_pixels(image: ImageInput) -> np.ndarray:
             raise UserError(f"{image}: cannot be read as an image ({error}). Check the file.") from None
     if not isinstance(image, np.ndarray):
         raise UserError(
-            f"Predictor: got {type(image).__name__}, "
-            "expected an (H, W, 3) uint8 RGB array or the path of an image file."
+            f"Predictor: {type(image).__name__} is not a supported image type. "
+            "Pass an (H, W, 3) uint8 RGB array or the path of an image file."
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UserError(
-            f"Predictor: got an array of {image.dtype} and shape {image.shape}, expected uint8 and (H, W, 3), "
-            "channels in RGB order. Give several images as a list."
+            f"Predictor: an array of type {image.dtype} and shape {image.shape} is not an image. "
+            "Pass an (H, W, 3) uint8 array in RGB order, or a list of such arrays."
         )
     return image

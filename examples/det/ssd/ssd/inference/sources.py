@@ -1,4 +1,4 @@
-"""Inputs of predict.py: find image files, or open a video file or a camera, before any other work starts."""
+"""Inputs of predict.py: find image files, or open a video file or a camera."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from ..data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES
 from ..errors import UserError
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .mts .m2ts .ts".split())
-DEFAULT_FPS = 25.0  # for sources that report no frame rate, such as many cameras
+DEFAULT_FPS = 25.0  # frames per second of sources that report no frame rate, such as many cameras
 
 
 @dataclasses.dataclass(frozen=True)
 class InputImage:
-    """An image file to predict.
+    """An image file in which objects are detected.
 
-    name: path relative to the common folder of all inputs, with `/`
-    output_name: name of the drawn copy below --output; unique. JPEGs and PNGs keep their name, others get `.png`
-    appended.
+    path: path of the image file
+    name: path relative to the common folder of all inputs, with `/` as the separator
+    output_name: unique path of the drawn copy, relative to --output; for JPEG and PNG files `name`, for other formats
+        `name` with `.png` appended
     """
 
     path: Path
@@ -36,13 +37,13 @@ class InputImage:
 
 
 class Video:
-    """Frames of a video file or a camera, which can be iterated once.
+    """Frames of a video file or a camera. The frames can be iterated only once.
 
-    capture: cv2.VideoCapture, or an object with its `read` and `get`
-    name: file name, or `camera<number>`
-    is_camera: True for a camera, which keeps producing frames while nobody reads them
+    capture: cv2.VideoCapture, or an object with the same methods `read` and `get`
+    name: file name of the video, or `camera<number>`
+    is_camera: True for a camera, False for a video file
     fps: frames per second
-    num_frames: number of frames according to the file; None if it is unknown
+    num_frames: number of frames that the video file reports; None if the number is unknown
     """
 
     def __init__(self, capture: cv2.VideoCapture, name: str, is_camera: bool):
@@ -55,11 +56,11 @@ class Video:
 
     @property
     def output_name(self) -> str:
-        """Name of the drawn video below --output."""
+        """File name of the drawn video in the folder --output."""
         return f"{Path(self.name).stem}.mp4"
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield frames as (H, W, 3) uint8 RGB, rotated as the file's metadata says."""
+        """Yield frames as (H, W, 3) uint8 RGB, rotated by OpenCV according to the metadata of the file."""
         while True:
             success, frame = self.capture.read()
             if not success:
@@ -68,17 +69,19 @@ class Video:
 
 
 def open_inputs(arguments: Sequence[str], output: Path) -> list[InputImage] | Video:
-    """Resolve the values of --input to image files, sorted by path and each listed once, or to an open video.
+    """Find the image files, or open the video file or camera, that the values of --input name.
+
+    Folders are searched recursively for files with an image suffix. Hidden files are skipped. A value is interpreted as
+    a pattern or a camera number only if no file has that name.
 
     arguments: image files, folders and glob patterns; or one video file; or one camera number
-    output: folder of the results, in which no images are searched
-    Folders are searched recursively for files with an image suffix; hidden files are skipped. A value is read as a
-    pattern or a camera number only if no file has that name.
-    Raises UserError if nothing is found, or if a result would overwrite an input.
+    output: folder of the results, which is not searched for images
+    Returns image files, sorted by path and without duplicates, or a video.
+    Raises UserError if no image or video is found, or if a result would overwrite an input.
     """
     if len(arguments) == 1 and arguments[0].isdecimal() and len(arguments[0]) < 4 and not os.path.exists(arguments[0]):
         return _open_video(int(arguments[0]), name=f"camera{int(arguments[0])}")
-    # The shell expands photos/* to all entries, among them the folder with the results of the previous run.
+    # Skip the folder of previous results. The shell adds this folder to --input when it expands photos/*.
     without_output = [argument for argument in arguments if not _is_same_path(argument, output)]
     roots: list[str] = []
     paths: list[Path] = []
@@ -89,7 +92,8 @@ def open_inputs(arguments: Sequence[str], output: Path) -> list[InputImage] | Vi
     videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES]
     if videos and len(paths) > 1:
         raise UserError(
-            f"--input: {videos[0]} is a video among {len(paths)} files. Run predict.py separately for each video."
+            f"--input: {videos[0]} is a video, but there are {len(paths)} files. A video must be the only input. "
+            "Run predict.py separately for each video."
         )
     if videos:
         video = _open_video(str(videos[0]), name=videos[0].name)
@@ -108,20 +112,25 @@ def open_inputs(arguments: Sequence[str], output: Path) -> list[InputImage] | Vi
 
 
 def _expand_argument(argument: str, output: Path) -> tuple[Path, list[Path]]:
-    """Find the files that one value of --input stands for. Returns the folder they are searched in, and the files."""
+    """Find the files that one value of --input names.
+
+    output: folder of the results, which is not searched for images
+    Returns (folder that contains the files, paths of the files).
+    Raises UserError if no file is found.
+    """
     path = Path(argument)
     if path.is_dir():
         images = list(_search_folder(path, output))
         if not images:
             raise UserError(
-                f"--input: {argument} contains no images. Choose a folder with files that end in .jpg, .png or similar."
+                f"--input: {argument} contains no images. Choose a folder with image files, such as .jpg or .png."
             )
         return path, images
     if os.path.lexists(path):
         return path.parent, [path]
     if not glob.has_magic(argument):
         raise UserError(
-            f"--input: {argument} does not exist. Give an image, a folder, a pattern, a video or a camera number."
+            f"--input: {argument} does not exist. Set --input to images, folders, patterns, a video or a camera number."
         )
     first_magic = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
     root = Path(*path.parts[:first_magic])
@@ -129,10 +138,12 @@ def _expand_argument(argument: str, output: Path) -> tuple[Path, list[Path]]:
 
 
 def _expand_pattern(pattern: str, root: Path, output: Path) -> list[Path]:
-    """Find the images that a glob pattern matches, also inside of matching folders; if there are none, the videos.
+    """Find the images that a glob pattern matches, including images in matching folders.
 
-    root: part of the pattern before its first wildcard
-    output: results in this folder are skipped, unless `root` is inside it
+    root: folder before the first wildcard of the pattern
+    output: folder of the results, which is skipped unless the folder contains `root`
+    Returns the paths of images. If no image matches, returns the paths of matching videos.
+    Raises UserError if the pattern matches no image and no video.
     """
     images: list[Path] = []
     videos: list[Path] = []
@@ -140,19 +151,19 @@ def _expand_pattern(pattern: str, root: Path, output: Path) -> list[Path]:
         if _is_within(path, output) and not _is_within(root, output):
             continue
         if path.is_dir():
-            if "**" not in pattern:  # otherwise the pattern itself matches the files inside
+            if "**" not in pattern:  # with **, the pattern itself matches the files in the folder
                 images += _search_folder(path, output)
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             images.append(path)
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             videos.append(path)
     if not images and not videos:
-        raise UserError(f"--input: {pattern} matches no image and no video. Check the pattern.")
+        raise UserError(f"--input: {pattern} does not match any image or video. Check the pattern.")
     return images or videos
 
 
 def _search_folder(folder: Path, output: Path) -> Iterator[Path]:
-    """Yield the images in a folder and its subfolders, except hidden files and the results in `output`."""
+    """Yield the image files in a folder and its subfolders, except hidden files and files in the folder `output`."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [
             name
@@ -173,7 +184,12 @@ def _is_within(path: Path, folder: Path) -> bool:
 
 
 def _assign_output_names(paths: dict[str, Path]) -> list[InputImage]:
-    """Create InputImages from {name: path}, in that order; append `.png` until each output name is unique."""
+    """Create an InputImage with a unique output name for each image file.
+
+    paths: {name: path of the image file}
+    Returns the images in the order of `paths`. For formats other than JPEG and PNG, `.png` is appended repeatedly until
+    the output name is unique.
+    """
     taken = {name for name in paths if Path(name).suffix.lower() in JPEG_SUFFIXES | {".png"}}
     images = []
     for name, path in paths.items():
@@ -187,13 +203,14 @@ def _assign_output_names(paths: dict[str, Path]) -> list[InputImage]:
 
 
 def _open_video(source: str | int, name: str) -> Video:
-    """Open a video file by its path, or a camera by its number. Raises UserError if OpenCV cannot open it."""
+    """Open a video file by its path, or a camera by its number. Raises UserError if OpenCV cannot open the source."""
     is_camera = isinstance(source, int)
     with silence_native_stderr():
         capture = cv2.VideoCapture(source)
     if not capture.isOpened():
         raise UserError(
-            f"--input: OpenCV cannot open camera {source}. Connect it, and close other programs that use it."
+            f"--input: OpenCV cannot open camera {source}. "
+            "Connect the camera, and close other programs that use the camera."
             if is_camera
             else f"--input: OpenCV cannot open {source} as a video. Check the file."
         )
@@ -202,9 +219,10 @@ def _open_video(source: str | int, name: str) -> Video:
 
 @contextlib.contextmanager
 def silence_native_stderr() -> Iterator[None]:
-    """Discard everything written to file descriptor 2 inside the block.
+    """Discard all output to file descriptor 2 (stderr) inside a `with` block.
 
-    OpenCV and FFmpeg write there directly, bypassing sys.stderr; a UserError reports the same failure in one line.
+    OpenCV and FFmpeg bypass sys.stderr and write error messages to the file descriptor. Callers report the same errors
+    as a UserError.
     """
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -218,11 +236,12 @@ def silence_native_stderr() -> Iterator[None]:
 
 
 def _refuse_overwriting(outputs: Collection[Path], inputs: Iterable[Path]) -> None:
-    """Raise UserError if an output file is one of the inputs."""
+    """Check that no output path is the path of an input file. Raises UserError if an input would be overwritten."""
     input_of = {os.path.realpath(path): path for path in inputs}
     for path in sorted(outputs):
         overwritten = input_of.get(os.path.realpath(path))
         if overwritten is not None:
             raise UserError(
-                f"--output: results in {path.parent} would overwrite the input {overwritten}. Choose another folder."
+                f"--output: results in {path.parent} would overwrite the input {overwritten}. "
+                "Set --output to another folder."
             )

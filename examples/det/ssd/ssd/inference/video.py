@@ -1,4 +1,4 @@
-"""Predict a video or a camera: threads read the next frames and draw the last ones while the network runs."""
+"""Predict a video or a camera. Threads read the next frames and draw the previous frames while the network runs."""
 
 from __future__ import annotations
 
@@ -35,14 +35,16 @@ def predict_video(
     interrupt: Interrupt,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Predict all frames, add their detections to `results`, and write a drawn video of the same rate and size.
+    """Detect objects in all frames, add the detections to `results`, and write a drawn video of the same rate and size.
 
-    num_workers: threads that read, resize and draw
-    interrupt: checked before each batch; if it is true, the video ends there
-    clock: returns seconds from any start
-    Image ids count predicted frames from 1. The entry `frame` counts frames of the drawn video from 0; the two differ
-    for a camera, which goes on while the network runs: its last frame is repeated until the next one is predicted.
-    Raises UserError if no frame can be read, or if the drawn video cannot be written.
+    The key `image_id` of a detection numbers the predicted frames from 1. The key `frame` numbers the frames of the
+    drawn video from 0. The drawn video of a camera repeats the last frame until the next frame is predicted.
+
+    output: folder of the drawn video
+    num_workers: number of threads that resize and draw frames
+    interrupt: stop request, checked before each batch
+    clock: function that returns the time in seconds
+    Raises UserError if no frame can be decoded, or if the drawn video cannot be written.
     """
     frames = iter(video)
 
@@ -72,7 +74,7 @@ def predict_video(
                 writer.repeat_last_frame(until=clock() - start)
             found = predictor.detect_batch(list(pool.map(predictor.preprocess, batch)), batch_size)
             if start is None:
-                start = clock()  # after the first batch, which waits for the graph to compile
+                start = clock()  # start after the first batch, which includes compilation
             for drawn, detections in zip(pool.map(draw, batch, found), found):
                 results.add(num_frames + 1, video.name, detections, frame=writer.num_frames)
                 writer.write(drawn)
@@ -87,9 +89,12 @@ def predict_video(
 class Mp4Writer:
     """Context manager that writes frames to an .mp4 file.
 
-    fps: frames per second; rounded to two decimals above 65, because of MPEG-4's limits
-    num_frames: frames written so far
-    OpenCV's writer needs even sides, so the last row or column of frames with an odd side is cut off.
+    OpenCV's writer requires an even width and height. If the width or height is odd, the last column or row is cut off.
+
+    path: path of the .mp4 file
+    fps: frames per second; above 65 rounded to two decimals, because of MPEG-4's limits
+    num_frames: number of frames written so far
+    Raises UserError at the end of the `with` block if the file lacks frames.
     """
 
     def __init__(self, path: Path, fps: float):
@@ -101,7 +106,11 @@ class Mp4Writer:
         self._last_frame: np.ndarray | None = None
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame. frame: (H, W, 3) uint8 RGB, all of one size. Raises UserError if OpenCV cannot write it."""
+        """Append a frame to the video.
+
+        frame: (H, W, 3) uint8 RGB; all frames must have the same size
+        Raises UserError if OpenCV cannot write the video, or if the size differs from the first frame.
+        """
         height, width = frame.shape[:2]
         if self._writer is None:
             self._frame_size = (width, height)
@@ -114,19 +123,19 @@ class Mp4Writer:
                 )
         if not self._writer.isOpened():
             raise UserError(
-                f"{self.path}: OpenCV cannot write a video of {width}x{height} pixels there. "
-                "Check the folder, and that each side has 2 to 8191 pixels."
+                f"{self.path}: OpenCV cannot write a video of {width}x{height} pixels. "
+                "Check that the folder is writable, and that width and height are 2 to 8191 pixels."
             )
-        if (width, height) != self._frame_size:  # OpenCV would skip the frame silently
+        if (width, height) != self._frame_size:  # OpenCV would silently skip the frame
             first_width, first_height = self._frame_size
             raise UserError(
-                f"{self.path}: frame {self.num_frames} has {width}x{height} pixels, unlike the {first_width}x"
-                f"{first_height} of the first one. Cut the video where its size changes."
+                f"{self.path}: frame {self.num_frames} has {width}x{height} pixels, but the first frame has "
+                f"{first_width}x{first_height} pixels. Split the input video where the frame size changes."
             )
         self._append(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
     def repeat_last_frame(self, until: float) -> None:
-        """Repeat the last frame until the video is `until` seconds long."""
+        """Repeat the last frame until the video has a given length. until: length of the video in seconds"""
         while self._last_frame is not None and self.num_frames < round(until * self.fps):
             self._append(self._last_frame)
 
@@ -146,7 +155,7 @@ class Mp4Writer:
             return
         self._writer.release()
         num_written = cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT)
-        if kind is None and num_written != self.num_frames:  # OpenCV reports no error when the disk is full
+        if kind is None and num_written != self.num_frames:  # OpenCV does not report a full disk
             raise UserError(
                 f"{self.path}: only {num_written:.0f} of {self.num_frames} frames were written. "
                 "Check the free disk space."
@@ -154,9 +163,13 @@ class Mp4Writer:
 
 
 def round_fps_for_mpeg4(fps: float) -> float:
-    """Round a frame rate to one that MPEG-4 can store, as slow-motion videos need it.
+    """Round a frame rate to the precision that MPEG-4 can store.
 
-    MPEG-4 stores a fraction with a numerator of at most 65535. OpenCV uses 1, 10, 100 or 1000 as its denominator.
+    MPEG-4 stores the frame rate as a fraction with a numerator of at most 65535. OpenCV uses a denominator of 1, 10,
+    100 or 1000. High frame rates, such as those of slow-motion videos, must therefore be rounded.
+
+    fps: frames per second
+    Returns the rounded frames per second.
     """
     possible_digits = [digits for digits in range(4) if fps * 10**digits <= 65535]
     return round(fps, max(possible_digits, default=0))

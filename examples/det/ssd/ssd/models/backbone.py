@@ -1,4 +1,4 @@
-"""MindCV classification networks as feature extractors."""
+"""Backbones: MindCV classification networks as feature extractors."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from ..errors import UserError
 
 
 class Backbone(nn.Cell):
-    """Feature maps of a MindCV model, from fine to coarse. Stages behind the last map are left out.
+    """Feature extractor that returns feature maps of a MindCV model, from fine to coarse.
 
-    channels: channels of each map
-    strides: input pixels between the locations of each map
-    model_parameter_names: names of all parameters of the whole model, as in its checkpoints
-    asymmetric_layers: names of strided layers that pad only the end of an even side
+    Stages after the last selected map are removed from the model.
+
+    channels: number of channels of each map
+    strides: distance between neighboring locations of each map in input pixels
+    model_parameter_names: names of all parameters of the complete MindCV model, as in its checkpoints
+    asymmetric_layers: names of the strided layers that pad only the bottom and right of inputs with even sides
     """
 
     def __init__(self, name: str, out_indices: Sequence[int], max_stride: int | None = None, padding: str = "mindcv"):
-        """Build a MindCV model and choose its feature maps.
+        """Build a MindCV model, and select its feature maps.
 
-        name: name of the model in MindCV
-        out_indices: indices into the model's feature maps, increasing
+        name: name of the MindCV model
+        out_indices: increasing indices of the feature maps that the backbone returns
         max_stride: largest stride of a map in input pixels; later stages get stride 1. None keeps all strides.
-        padding: "torch" pads both sides of strided layers, as PyTorch's models do; "mindcv" keeps MindCV's padding
-        Raises UserError if MindCV has no such model, or the model has no such maps or stride.
+        padding: "torch" pads both sides in strided layers, as PyTorch models do; "mindcv" keeps MindCV's padding
+        Raises UserError if MindCV does not have the model, or if the model does not have the maps or the stride.
         """
         super().__init__()
         if not is_model(name):
             similar = difflib.get_close_matches(name, list_models(), n=5) or ["resnet50"]
-            raise UserError(f"backbone: {name!r} is not a MindCV model. Choose one such as {', '.join(similar)}.")
+            raise UserError(f"backbone: {name!r} is not a MindCV model. Choose a model such as {', '.join(similar)}.")
         model = create_model(name)
         self.model_parameter_names = frozenset(model.parameters_dict())
         feature_info = getattr(model, "feature_info", None)
@@ -45,7 +47,7 @@ class Backbone(nn.Cell):
         last = len(feature_info) - 1
         if list(out_indices) != sorted(set(out_indices)) or not 0 <= out_indices[0] <= out_indices[-1] <= last:
             raise UserError(
-                f"backbone_out_indices: {list(out_indices)} must be increasing indices from 0 to {last}. "
+                f"backbone_out_indices: {list(out_indices)} is not an increasing list of indices from 0 to {last}. "
                 "Correct the list."
             )
         self.channels = [feature_info[index]["chs"] for index in out_indices]
@@ -58,24 +60,29 @@ class Backbone(nn.Cell):
         self.features = FeatureExtractWrapper(model, out_indices=list(out_indices))
 
     def construct(self, image: Tensor) -> list[Tensor]:
-        """Extract the feature maps of a batch.
+        """Extract the feature maps of a batch of images.
 
-        image: (B, 3, H, W) float32, normalized
-        Returns (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) for each map.
+        image: (B, 3, H, W) float32 RGB, normalized
+        Returns a list of maps, (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) each.
         """
         return self.features(image)
 
 
 def _limit_stride(model: nn.Cell, feature_info: Sequence[dict], max_stride: int) -> None:
-    """Give stride 1 to the convolutions of all stages whose maps have a stride above max_stride.
+    """Set the stride of convolutions to 1 in all stages whose maps have a stride above max_stride.
 
-    Weights keep their shapes, so published ones load. feature_info: of the model. Raises UserError.
+    The weights keep their shapes, so published weights can still be loaded.
+
+    model: MindCV model, which is changed in place
+    feature_info: MindCV's list of the stages of the model; "name" and "reduction" are the name and stride of a stage
+    max_stride: largest stride of a map in input pixels
+    Raises UserError if max_stride is not a stride of the model, or if a stage has no strided convolution.
     """
     strides = sorted({level["reduction"] for level in feature_info})
     if max_stride not in strides:
         raise UserError(
-            f"backbone_max_stride: {max_stride} is not a stride of the backbone. Choose one of {strides}, or remove "
-            "the key."
+            f"backbone_max_stride: {max_stride} is not a stride of the backbone. Choose a stride from {strides}, or "
+            "remove backbone_max_stride."
         )
     cells = dict(model.cells_and_names())
     for previous, level in zip(feature_info, feature_info[1:]):
@@ -83,17 +90,18 @@ def _limit_stride(model: nn.Cell, feature_info: Sequence[dict], max_stride: int)
             continue
         stage = [cell for _, cell in cells[level["name"]].cells_and_names()] if level["name"] in cells else []
         strided = [cell for cell in stage if isinstance(cell, nn.Conv2d) and cell.stride != (1, 1)]
-        if level["reduction"] > previous["reduction"] and not strided:  # the stage has its stride in a pooling layer
+        if level["reduction"] > previous["reduction"] and not strided:  # a pooling layer has the stride
             raise UserError(
-                f"backbone_max_stride: {max_stride} is impossible for this backbone, whose stage {level['name']!r} has "
-                "no strided convolution. Remove the key, or choose another backbone such as resnet50."
+                f"backbone_max_stride: {max_stride} cannot be applied, because the stage {level['name']!r} of the "
+                "backbone has no strided convolution. Remove backbone_max_stride, or choose another backbone such as "
+                "resnet50."
             )
         for convolution in strided:
             _rebuild_convolution(convolution, stride=(1, 1))
 
 
 class _LayerInParent(NamedTuple):
-    """A layer of a model, and the cell that has it as an attribute."""
+    """A layer of a model, together with the parent cell that has the layer as an attribute."""
 
     parent_name: str
     parent: nn.Cell
@@ -106,9 +114,10 @@ class _LayerInParent(NamedTuple):
 
 
 def _find_asymmetric_layers(model: nn.Cell) -> list[_LayerInParent]:
-    """Return the strided convolutions and max poolings with padding "same", which pads only the end of an even side.
+    """Return the strided layers of a model that pad only the bottom and right of inputs with even sides.
 
-    Layers with even kernels are not listed, because PyTorch's models do not pad them, and 1x1 kernels need no padding.
+    These layers are convolutions and max poolings with padding "same". Layers with even kernels are excluded, because
+    PyTorch models do not pad such layers. Layers with 1x1 kernels are excluded, because 1x1 kernels need no padding.
     """
     return [
         _LayerInParent(parent_name, parent, name=name, layer=layer)
@@ -121,7 +130,10 @@ def _find_asymmetric_layers(model: nn.Cell) -> list[_LayerInParent]:
 
 
 def _pad_symmetrically(model: nn.Cell) -> None:
-    """Make asymmetric layers pad both sides alike. Their maps keep their sizes and shift by up to one input pixel."""
+    """Change the asymmetric layers of a model so that both sides get the same padding.
+
+    The feature maps keep their sizes, and shift by up to one input pixel.
+    """
     for found in _find_asymmetric_layers(model):
         layer = found.layer
         height, width = _pair(layer.kernel_size)
@@ -143,7 +155,10 @@ def _rebuild_convolution(
     pad_mode: str | None = None,
     padding: tuple[int, int, int, int] | None = None,
 ) -> None:
-    """Change attributes of a convolution, and rebuild its operator, which has copied them. None keeps an attribute."""
+    """Change attributes of a convolution, and rebuild its operator, because the operator has copied the attributes.
+
+    stride, pad_mode, padding: new values of the attributes; None keeps an attribute
+    """
     convolution.stride = stride or convolution.stride
     convolution.pad_mode = pad_mode or convolution.pad_mode
     convolution.padding = padding or convolution.padding

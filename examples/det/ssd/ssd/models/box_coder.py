@@ -1,4 +1,4 @@
-"""Encode and decode boxes in the graph, like the NumPy reference `ssd.boxes.coder.BoxCoder`."""
+"""Encode and decode boxes in a MindSpore graph. The NumPy reference is `ssd.boxes.coder.BoxCoder`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..boxes.coder import MIN_SIZE_RATIO
 
 
 class GraphBoxCoder(nn.Cell):
-    """Encode and decode boxes relative to anchors by the SSD paper's equation (2) (arXiv:1512.02325).
+    """Encode boxes as offsets from anchors and decode offsets, by equation (2) of the SSD paper (arXiv:1512.02325).
 
-    anchors_cyxhw: (A, 4) float32, in any unit; boxes have the same unit
-    prior_scaling: factors of center and size offsets, as in `BoxCoder`
+    anchors_cyxhw: (A, 4) float32, center y, center x, height, width in any unit, which is also the unit of the boxes
+    prior_scaling: (center_scale, size_scale), SSD's variances, by which the encoded offsets are divided
     """
 
     def __init__(self, anchors_cyxhw: np.ndarray, prior_scaling: Sequence[float] = (0.1, 0.2)):
@@ -24,10 +24,10 @@ class GraphBoxCoder(nn.Cell):
         self.center_scale, self.size_scale = prior_scaling
 
     def encode(self, boxes_yxyx: Tensor) -> Tensor:
-        """Encode a box for each anchor.
+        """Encode one box for each anchor.
 
-        boxes_yxyx: (B, A, 4)
-        Returns (B, A, 4), the scaled offsets: dy, dx, log height ratio, log width ratio.
+        boxes_yxyx: (B, A, 4), corners y0, x0, y1, x1 in the unit of the anchors
+        Returns (B, A, 4), the scaled offsets: center y, center x, log of the height ratio, log of the width ratio.
         """
         low, high = boxes_yxyx[..., :2], boxes_yxyx[..., 2:]
         centers = ((low + high) / 2 - self.anchor_centers) / (self.anchor_sizes * self.center_scale)
@@ -35,22 +35,35 @@ class GraphBoxCoder(nn.Cell):
         return ops.concat((centers, sizes), axis=2)
 
     def decode(self, box_offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode offsets to boxes, which are not clipped.
+        """Decode offsets to boxes, without clipping the boxes to the image.
 
-        box_offsets: (B, A, 4)
-        Returns centers (B, A, 2), y and x, and sizes (B, A, 2), height and width.
+        box_offsets: (B, A, 4), scaled offsets as `encode` returns
+        Returns centers (B, A, 2), y and x, and sizes (B, A, 2), height and width, in the unit of the anchors.
         """
         return self.decode_centers(box_offsets), self.scale_anchors(box_offsets[..., 2:] * self.size_scale)
 
     def decode_bounded(self, box_offsets: Tensor, max_log_ratio: float) -> tuple[Tensor, Tensor]:
-        """Decode like `decode`, with log size ratios clamped to ±max_log_ratio, so that exp does not overflow."""
+        """Decode offsets to boxes with bounded size ratios, so that exp does not overflow.
+
+        box_offsets: (B, A, 4), scaled offsets as `encode` returns
+        max_log_ratio: maximum absolute value of the log ratio of a box's side to its anchor's side
+        Returns centers (B, A, 2), y and x, and sizes (B, A, 2), height and width, in the unit of the anchors.
+        """
         log_ratios = ops.clamp(box_offsets[..., 2:] * self.size_scale, -max_log_ratio, max_log_ratio)
         return self.decode_centers(box_offsets), self.scale_anchors(log_ratios)
 
     def decode_centers(self, box_offsets: Tensor) -> Tensor:
-        """Decode the centers alone. box_offsets: (B, A, 4). Returns (B, A, 2), y and x."""
+        """Decode the center offsets of boxes.
+
+        box_offsets: (B, A, 4), scaled offsets as `encode` returns
+        Returns (B, A, 2), center y and center x in the unit of the anchors.
+        """
         return box_offsets[..., :2] * self.center_scale * self.anchor_sizes + self.anchor_centers
 
     def scale_anchors(self, log_ratios: Tensor) -> Tensor:
-        """Multiply the anchors' heights and widths by exp(log_ratios). log_ratios: (B, A, 2). Returns (B, A, 2)."""
+        """Compute box sizes by multiplying the anchors' heights and widths by exp(log_ratios).
+
+        log_ratios: (B, A, 2), log of the height ratio and of the width ratio of box to anchor
+        Returns (B, A, 2), heights and widths in the unit of the anchors.
+        """
         return ops.exp(log_ratios) * self.anchor_sizes

@@ -1,4 +1,4 @@
-"""The detector: backbone, neck and head, from normalized images to raw predictions."""
+"""The detector: backbone, neck and head, which turn normalized images into box offsets and class logits."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 
 class SSD(nn.Cell):
-    """A single-shot detector. It returns logits: the loss and post-processing apply the activation.
+    """Single-shot detector that predicts box offsets and class logits for every anchor.
 
-    anchors: of the predictions, in the same order
+    The loss and the post-processing apply the activation to the logits.
+
+    anchors: anchors in the order of the predictions
     """
 
     def __init__(self, backbone: nn.Cell, neck: nn.Cell, head: nn.Cell, *, anchors: Anchors):
@@ -32,19 +34,20 @@ class SSD(nn.Cell):
         self.head = head
 
     def construct(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict a box and class logits for every anchor.
+        """Predict box offsets and class logits for every anchor.
 
-        image: (B, 3, H, W) float, normalized
-        Returns box_offsets (B, A, 4) and cls_logits (B, A, K), float32 at any AMP level.
+        image: (B, 3, H, W) float RGB, normalized
+        Returns box_offsets (B, A, 4) and cls_logits (B, A, K), both float32 at every AMP level. The offsets are scaled:
+        center y, center x, log of the height ratio, log of the width ratio. Class 0 is background.
         """
         box_offsets, cls_logits = self.head(self.neck(self.backbone(image)))
         return box_offsets.astype("float32"), cls_logits.astype("float32")
 
 
 def create_detector(cfg: Config) -> SSD:
-    """Create the detector of a recipe, randomly initialized.
+    """Create the detector of a recipe with random weights.
 
-    Raises UserError if `steps` or the channels stated in the recipe differ from those of the network.
+    Raises UserError if `steps` or the channels in the recipe differ from those of the network.
     """
     anchors = create_anchors(cfg)
     backbone = Backbone(
@@ -58,32 +61,37 @@ def create_detector(cfg: Config) -> SSD:
     if feature_sizes != anchors.feature_sizes:
         height, width = cfg.image_size
         raise UserError(
-            f"steps: {list(cfg.steps)} give feature maps of {anchors.feature_sizes} locations, but {cfg.backbone} and "
-            f"its neck make {feature_sizes} of {width}x{height} images. Change `steps` or the extra layers."
+            f"steps: {list(cfg.steps)} implies feature maps of sizes {anchors.feature_sizes}, but {cfg.backbone} and "
+            f"its neck compute sizes {feature_sizes} from {width}x{height} images. Change steps or extra_layers."
         )
     backbone_channels = tuple(neck.out_channels[: len(backbone.channels)])
     if cfg.backbone_channels not in (None, backbone_channels):
         raise UserError(
-            f"extras_out_channels: got {list(cfg.backbone_channels or ())} for the backbone's levels, "
-            f"expected {list(backbone_channels)}. Remove the key; it is derived."
+            f"extras_out_channels: got {list(cfg.backbone_channels or ())} for the levels of the backbone, "
+            f"expected {list(backbone_channels)}. Replace the first entries by the expected values."
         )
-    in_channels = tuple(neck.out_channels[:-1])  # of the second and later levels, which read the level before
+    in_channels = tuple(neck.out_channels[:-1])  # each later level reads the level before it
     if cfg.extras_in_channels is not None and cfg.extras_in_channels[1:] != in_channels:
         raise UserError(
             f"extras_in_channels: got {list(cfg.extras_in_channels)}, "
-            f"expected {[cfg.extras_in_channels[0], *in_channels]}. Remove the key; it is derived."
+            f"expected {[cfg.extras_in_channels[0], *in_channels]}. Remove extras_in_channels, because the values are "
+            "derived from the network."
         )
     head = create_head(cfg, in_channels=neck.out_channels, num_anchors=anchors.num_per_location)
     return SSD(backbone, neck, head, anchors=anchors)
 
 
 def to_mixed_precision(detector: SSD, amp_level: str) -> nn.Cell:
-    """Convert a detector to MindSpore's mixed precision: O0 float32, O2 float16 except BatchNorm, O3 float16.
+    """Convert a detector to a mixed precision level of MindSpore.
 
-    Outputs stay float32. The returned cell has the detector's `anchors`.
+    The outputs stay float32.
+
+    detector: detector with float32 weights
+    amp_level: "O0" for float32, "O2" for float16 except BatchNorm, "O3" for float16
+    Returns a cell with the attribute `anchors` of the detector.
     """
     if amp_level == "O0":
         return detector
     mixed = ms.amp.auto_mixed_precision(detector, amp_level)
-    mixed.anchors = detector.anchors  # MindSpore may have wrapped the detector in another cell
+    mixed.anchors = detector.anchors  # MindSpore may have wrapped the detector in another cell without this attribute
     return mixed

@@ -1,4 +1,4 @@
-"""Detection heads: from feature levels to raw predictions for every anchor."""
+"""Detection heads, which predict box offsets and class logits for every anchor from feature levels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def _concat_levels(maps: tuple[Tensor, ...], values: int) -> Tensor:
     """Concatenate the predictions of all levels in the order of the anchors.
 
-    maps: (B, anchors per location * values, Hi, Wi) for each level
+    maps: predictions of each level, (B, anchors per location * values, Hi, Wi)
+    values: number of values for each anchor: 4 offsets, or K class logits
     Returns (B, A, values).
     """
     levels: tuple[Tensor, ...] = ()
@@ -33,12 +34,14 @@ def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class SSDHead(nn.Cell):
-    """The SSD paper's head: for each level a 3x3 convolution that predicts boxes and one that predicts classes."""
+    """Head of the SSD paper: each level has one 3x3 convolution for boxes and one for classes."""
 
     def __init__(self, in_channels: Sequence[int], num_anchors: Sequence[int], num_classes: int):
-        """Build the predictors.
+        """Build the predictors of all levels.
 
-        in_channels: channels of each level; num_anchors: anchors per location of each level; num_classes: K
+        in_channels: number of channels of each level
+        num_anchors: number of anchors per location of each level
+        num_classes: number K of classes, background included
         """
         super().__init__()
         self.num_classes = num_classes
@@ -55,10 +58,11 @@ class SSDHead(nn.Cell):
         return _conv3x3(in_channels, out_channels)
 
     def construct(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Predict a box and class logits for every anchor.
+        """Predict box offsets and class logits for every anchor.
 
-        levels: (B, in_channels[i], Hi, Wi) each
-        Returns box_offsets (B, A, 4) and cls_logits (B, A, K).
+        levels: feature levels, (B, in_channels[i], Hi, Wi) each
+        Returns box_offsets (B, A, 4) and cls_logits (B, A, K). The offsets are scaled: center y, center x, log of the
+        height ratio, log of the width ratio. Class 0 is background.
         """
         boxes: tuple[Tensor, ...] = ()
         classes: tuple[Tensor, ...] = ()
@@ -69,7 +73,7 @@ class SSDHead(nn.Cell):
 
 
 class SSDLiteHead(SSDHead):
-    """SSDLite's head (arXiv:1801.04381, section 6.2): SSD's head with depthwise separable convolutions."""
+    """Head of SSDLite (arXiv:1801.04381, section 6.2): SSD's head with depthwise separable convolutions."""
 
     def _initialize(self) -> None:
         initialize_normal(self)
@@ -86,7 +90,7 @@ class SSDLiteHead(SSDHead):
 
 
 class RetinaNetHead(nn.Cell):
-    """RetinaNet's head (arXiv:1708.02002, section 4): towers and predictors shared by all levels.
+    """Head of RetinaNet (arXiv:1708.02002, section 4), whose towers and predictors are shared by all levels.
 
     Each level has its own BatchNorm layers in the towers.
     """
@@ -94,8 +98,11 @@ class RetinaNetHead(nn.Cell):
     def __init__(self, in_channels: int, num_anchors: int, num_classes: int, num_levels: int, num_convs: int):
         """Build the towers and predictors.
 
-        in_channels: channels of every level; num_anchors: anchors per location; num_classes: K
-        num_convs: convolutions of a tower, before the predictor
+        in_channels: number of channels of every level
+        num_anchors: number of anchors per location
+        num_classes: number K of classes, background included
+        num_levels: number of levels
+        num_convs: number of convolutions in a tower, before the predictor
         """
         super().__init__()
         self.num_classes = num_classes
@@ -116,10 +123,11 @@ class RetinaNetHead(nn.Cell):
         )
 
     def construct(self, levels: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Predict a box and class logits for every anchor.
+        """Predict box offsets and class logits for every anchor.
 
-        levels: (B, in_channels, Hi, Wi) each
-        Returns box_offsets (B, A, 4) and cls_logits (B, A, K).
+        levels: feature levels, (B, in_channels, Hi, Wi) each
+        Returns box_offsets (B, A, 4) and cls_logits (B, A, K). The offsets are scaled: center y, center x, log of the
+        height ratio, log of the width ratio. Class 0 is background.
         """
         boxes: tuple[Tensor, ...] = ()
         classes: tuple[Tensor, ...] = ()
@@ -130,12 +138,15 @@ class RetinaNetHead(nn.Cell):
 
 
 def initialize_class_bias(head: nn.Cell, num_classes: int, prior: float) -> None:
-    """Set the biases of class predictors so that each object class starts at the probability `prior`.
+    """Set the biases of the class predictors so that every object class has the initial probability `prior`.
 
-    This is RetinaNet's initialization (arXiv:1708.02002, section 4.1). Background starts at 1 - prior, because the
-    focal loss here trains it like any class, and most anchors are background.
+    RetinaNet introduced this initialization (arXiv:1708.02002, section 4.1). The initial probability of background is
+    1 - prior, because most anchors are background. The focal loss of this project trains background like any other
+    class.
 
-    head: any head of this file; num_classes: K
+    head: head of this module
+    num_classes: number K of classes, background included
+    prior: initial probability of every object class, between 0 and 1
     """
     logits = np.full(num_classes, np.log(prior / (1 - prior)), np.float32)
     logits[0] *= -1
@@ -144,9 +155,11 @@ def initialize_class_bias(head: nn.Cell, num_classes: int, prior: float) -> None
 
 
 def predictor_parameter_names(head: nn.Cell) -> tuple[list[str], list[str]]:
-    """Return the parameter names of the box predictors and of the class predictors.
+    """Return the parameter names of the box predictors, and the parameter names of the class predictors.
 
-    head: any head of this file; names start with the name of the detector's attribute if the head is in a detector
+    The names start with "head." if the head is part of a detector.
+
+    head: head of this module
     """
     return _parameter_names(_predictors(head.box)), _parameter_names(_predictors(head.cls))
 
@@ -156,7 +169,10 @@ def _parameter_names(convolutions: list[nn.Conv2d]) -> list[str]:
 
 
 def _predictors(cells: nn.Cell) -> list[nn.Conv2d]:
-    """Return the last convolutions of a head's box or class predictors: those with a bias."""
+    """Return the predictor convolutions in a branch of a head, which are the only convolutions with a bias there.
+
+    cells: cell `box` or `cls` of a head
+    """
     return [cell for _, cell in cells.cells_and_names() if isinstance(cell, nn.Conv2d) and cell.has_bias]
 
 
@@ -165,7 +181,8 @@ def create_head(
 ) -> SSDHead | SSDLiteHead | RetinaNetHead:
     """Create the head of a recipe.
 
-    in_channels: channels of each level; num_anchors: anchors per location of each level
+    in_channels: number of channels of each level
+    num_anchors: number of anchors per location of each level
     """
     head: SSDHead | RetinaNetHead
     if cfg.head == "shared":

@@ -1,4 +1,4 @@
-"""Building blocks of necks and heads, and their initialization, as published."""
+"""Layers and blocks of necks and heads, image normalization, and weight initialization."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore.common.initializer import TruncatedNormal, XavierUniform, initializer
 
-# Mean and standard deviation of ImageNet's RGB values, 0..255, with which the backbones were trained.
+# Mean and standard deviation of ImageNet's RGB values, 0..255. The backbones were trained with this normalization.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class NormalizeImage(nn.Cell):
-    """Normalize uint8 images with ImageNet's mean and standard deviation, and move channels to the front."""
+    """Normalize uint8 images with ImageNet's mean and standard deviation, and move the channel axis to the front."""
 
     def __init__(self):
         super().__init__()
@@ -21,24 +21,30 @@ class NormalizeImage(nn.Cell):
         self.inverse_std = Tensor(1 / np.array(IMAGENET_STD, np.float32))
 
     def construct(self, image: Tensor) -> Tensor:
-        """Normalize a batch. image: (B, H, W, 3) uint8 RGB. Returns (B, 3, H, W) float32."""
+        """Normalize a batch of images.
+
+        image: (B, H, W, 3) uint8 RGB
+        Returns (B, 3, H, W) float32 RGB with about zero mean and unit variance.
+        """
         image = (image.astype("float32") - self.mean) * self.inverse_std
         return ops.transpose(image, (0, 3, 1, 2))
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Create a BatchNorm layer with the constants of TensorFlow's SSD.
+    """Create a BatchNorm layer with the epsilon and momentum of TensorFlow's SSD.
 
-    MindSpore's momentum is the fraction of the running statistics that is kept (PyTorch: 1 - momentum).
+    MindSpore's momentum is the weight of the previous running statistics (PyTorch: 1 - momentum).
+
+    channels: number of channels
     """
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.97)
 
 
 class ConvBNReLU6(nn.SequentialCell):
-    """Convolution with padding "same", BatchNorm, ReLU6.
+    """Convolution with padding "same", followed by BatchNorm and ReLU6.
 
-    depthwise: one group for each channel
-    shared_conv: convolution to use instead of a new one
+    depthwise: whether each channel is a group of its own
+    shared_conv: existing convolution to use; None creates a new convolution
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class ConvBNReLU6(nn.SequentialCell):
 
 
 class InvertedResidual(nn.Cell):
-    """MobileNetV2's block (arXiv:1801.04381, figure 3), followed by a ReLU6 as published."""
+    """Inverted residual block of MobileNetV2 (arXiv:1801.04381, figure 3), followed by ReLU6 as in MindCV's SSD."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: float):
         super().__init__()
@@ -78,7 +84,11 @@ class InvertedResidual(nn.Cell):
         self.has_shortcut = stride == 1 and in_channels == out_channels
 
     def construct(self, x: Tensor) -> Tensor:
-        """x: (B, in_channels, H, W). Returns (B, out_channels, ceil(H / stride), ceil(W / stride))."""
+        """Apply the block to a batch of feature maps.
+
+        x: (B, in_channels, H, W)
+        Returns (B, out_channels, ceil(H / stride), ceil(W / stride)).
+        """
         out = self.conv(x)
         if self.has_shortcut:
             out = out + x
@@ -86,10 +96,10 @@ class InvertedResidual(nn.Cell):
 
 
 class SSDExtraBlock(nn.SequentialCell):
-    """The SSD paper's extra block with BatchNorm: a 1x1 convolution to fewer channels, then a 3x3 convolution.
+    """Extra block of the SSD paper with BatchNorm: a 1x1 convolution to fewer channels, then a 3x3 convolution.
 
-    Both convolutions have no bias and are followed by ReLU. The output has ceil(H / stride) rows, or
-    ceil((H - 2) / stride) if `pad` is false, and likewise columns.
+    Both convolutions have no bias, and are followed by BatchNorm and ReLU. The height of the output is
+    ceil(H / stride), or ceil((H - 2) / stride) if `pad` is false. The width follows the same formula.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, stride: int, pad: bool):
@@ -108,7 +118,7 @@ class SSDExtraBlock(nn.SequentialCell):
 
 
 def initialize_xavier(cell: nn.Cell) -> None:
-    """Draw all convolution weights from Xavier's uniform distribution, as SSD's authors do, and set biases to 0."""
+    """Initialize all convolutions as SSD's authors do: Xavier uniform weights, and zero biases."""
     for _, child in cell.cells_and_names():
         if isinstance(child, nn.Conv2d):
             child.weight.set_data(initializer(XavierUniform(), child.weight.shape, child.weight.dtype))
@@ -117,7 +127,10 @@ def initialize_xavier(cell: nn.Cell) -> None:
 
 
 def initialize_normal(cell: nn.Cell) -> None:
-    """Draw all convolution weights from a truncated normal distribution of standard deviation 0.02, as published."""
+    """Initialize the weights of all convolutions from a truncated normal distribution with standard deviation 0.02.
+
+    MindCV's SSD uses the same initialization.
+    """
     for _, child in cell.cells_and_names():
         if isinstance(child, nn.Conv2d):
             child.weight.set_data(initializer(TruncatedNormal(0.02), child.weight.shape, child.weight.dtype))

@@ -1,4 +1,4 @@
-"""Training losses: sigmoid focal loss, or the SSD paper's loss with hard negative mining, each with a box loss."""
+"""Training losses: sigmoid focal loss, or softmax loss with hard negative mining, each combined with a box loss."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from .box_coder import GraphBoxCoder
 if TYPE_CHECKING:
     from ..config.schema import Config
 
-# Largest ratio of a predicted side to the anchor's side, and inverse of the smallest, so that exp does not overflow.
-# The value is detectron2's and torchvision's. Only the IoU losses decode in training, so only they need it.
+# Upper limit of the ratio of a predicted side to the anchor's side; the lower limit is the inverse. The limits prevent
+# an overflow of exp. detectron2 and torchvision use the same value. Only the IoU losses decode boxes in training, so
+# only the IoU losses use the limits.
 MAX_SIZE_RATIO = 1000 / 16
 EPSILON = 1e-7
 
@@ -30,20 +31,25 @@ class SmoothL1(nn.Cell):
         self.smooth_l1 = nn.SmoothL1Loss(beta=1.0, reduction="none")
 
     def construct(self, box_offsets: Tensor, target_offsets: Tensor) -> Tensor:
-        """Compute the loss of each anchor. box_offsets, target_offsets: (B, A, 4). Returns (B, A)."""
+        """Compute the box loss of each anchor.
+
+        box_offsets: (B, A, 4), predicted scaled offsets
+        target_offsets: (B, A, 4), scaled offsets of the matched ground-truth boxes
+        Returns (B, A).
+        """
         return self.smooth_l1(box_offsets, target_offsets).sum(axis=-1)
 
 
 class IoULoss(nn.Cell):
-    """1 - GIoU (arXiv:1902.09630) or 1 - CIoU (arXiv:1911.08287) of the decoded prediction and its decoded target.
+    """GIoU loss (arXiv:1902.09630) or CIoU loss (arXiv:1911.08287) between decoded predictions and decoded targets.
 
-    Boxes are not clipped to the image. No gradient flows through the weight of CIoU's aspect ratio term, as its
-    authors do it.
+    The loss is 1 - GIoU or 1 - CIoU. Boxes are not clipped to the image. No gradient flows through the weight of CIoU's
+    aspect ratio term, as in the implementation of the paper's authors.
 
     kind: "giou" or "ciou"
-    anchors_cyxhw: (A, 4) float32, 0..1
-    image_size: (height, width) in pixels, because CIoU measures distances and aspect ratios in pixels
-    prior_scaling: as in `BoxCoder`
+    anchors_cyxhw: (A, 4) float32, center y, center x, height, width as fractions of the image height and width
+    image_size: (height, width) of the input image in pixels; CIoU measures distances and aspect ratios in pixels
+    prior_scaling: (center_scale, size_scale), SSD's variances, by which the encoded offsets are divided
     """
 
     def __init__(
@@ -60,10 +66,11 @@ class IoULoss(nn.Cell):
         self.is_ciou = kind == "ciou"
 
     def construct(self, box_offsets: Tensor, target_offsets: Tensor) -> Tensor:
-        """Compute the loss of each anchor.
+        """Compute the box loss of each anchor.
 
-        box_offsets, target_offsets: (B, A, 4)
-        Returns (B, A), 0 for equal boxes, at most 2 for GIoU and 3 for CIoU.
+        box_offsets: (B, A, 4), predicted scaled offsets
+        target_offsets: (B, A, 4), scaled offsets of the matched ground-truth boxes
+        Returns (B, A), 0 for equal boxes, at most 2 for GIoU and at most 3 for CIoU.
         """
         center, size = self.coder.decode_bounded(box_offsets, self.max_log_ratio)
         target_center, target_size = self.coder.decode(target_offsets)
@@ -81,7 +88,7 @@ class IoULoss(nn.Cell):
         squared_diagonal = enclosing_size.square().sum(axis=-1)
         distance = (center - target_center).square().sum(axis=-1) / (squared_diagonal + EPSILON)
         angle = ops.atan(target_size[..., 1] / target_size[..., 0]) - ops.atan(size[..., 1] / size[..., 0])
-        v = 4 / math.pi**2 * angle.square()  # the paper's v, the difference of aspect ratios
+        v = 4 / math.pi**2 * angle.square()  # the paper's v, which measures the difference of the aspect ratios
         alpha = ops.stop_gradient(v / (1 - iou + v + EPSILON))
         return 1 - iou + distance + alpha * v
 
@@ -89,10 +96,10 @@ class IoULoss(nn.Cell):
 class SigmoidFocalLoss(nn.Cell):
     """Sigmoid focal loss (arXiv:1708.02002, equation 5), summed over classes and anchors.
 
-    Background is a class like any other here, as published: its target is 1 on negative anchors.
+    Background is a class like any other, as in MindCV's SSD: the target of background is 1 on negative anchors.
 
-    alpha: weight of the terms whose target is 1; the other terms have the weight 1 - alpha
-    gamma: exponent that lowers the weight of easy terms; 0 gives cross-entropy
+    alpha: weight of the terms whose target is 1; all other terms have the weight 1 - alpha
+    gamma: exponent that reduces the weight of easy terms; with gamma 0 the loss is weighted cross-entropy
     """
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0):
@@ -101,26 +108,32 @@ class SigmoidFocalLoss(nn.Cell):
         self.gamma = gamma
 
     def construct(self, cls_logits: Tensor, target_labels: Tensor) -> Tensor:
-        """Compute the sum of a batch. cls_logits: (B, A, K); target_labels: (B, A) int. Returns a scalar."""
+        """Compute the summed loss of a batch.
+
+        cls_logits: (B, A, K), class logits
+        target_labels: (B, A) int, class labels 1..K-1, or 0 for background
+        Returns a scalar.
+        """
         num_classes = cls_logits.shape[-1]
         is_target = ops.one_hot(target_labels, num_classes, on_value=Tensor(1.0), off_value=Tensor(0.0))  # (B, A, K)
         wrong_logits = cls_logits * (1 - 2 * is_target)  # sigmoid(wrong_logits) = 1 - p_t
-        # -log(p_t) as softplus(wrong_logits), in the form that does not overflow.
+        # -log(p_t) is softplus(wrong_logits), computed in the form that does not overflow.
         cross_entropy = ops.maximum(wrong_logits, 0.0) + ops.log1p(ops.exp(-ops.abs(wrong_logits)))
         weight = (1 - self.alpha) + (2 * self.alpha - 1) * is_target
-        # (1 - p_t)^gamma through its logarithm, whose gradient stays finite where 1 - p_t underflows.
+        # Compute (1 - p_t)^gamma from its logarithm, whose gradient stays finite where 1 - p_t underflows.
         modulating_factor = ops.exp(self.gamma * (wrong_logits - cross_entropy))
         return (weight * modulating_factor * cross_entropy).sum()
 
 
 class FocalDetectionLoss(nn.Cell):
-    """Focal loss of all anchors plus box loss of positive anchors, over the number of positives in the batch.
+    """Focal loss of all anchors plus box loss of the positive anchors, divided by the number of positive anchors.
 
-    A batch without positives is divided by 1, so its loss is finite. The box and class losses are returned for the
-    log only: no gradient flows through them.
+    The divisor is at least 1, so that the loss of a batch without positive anchors is finite. The box part and the
+    class part of the loss are returned for logging only: no gradient flows through either part.
 
-    alpha, gamma: as in `SigmoidFocalLoss`
-    box_loss: cell that returns (B, A), by default smooth L1
+    alpha: weight of the focal loss terms whose target is 1
+    gamma: exponent that reduces the weight of easy focal loss terms
+    box_loss: cell that returns the box loss of each anchor, (B, A); None selects smooth L1
     box_loss_weight: weight of the box loss relative to the class loss
     """
 
@@ -141,8 +154,11 @@ class FocalDetectionLoss(nn.Cell):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the loss of a batch.
 
-        box_offsets, target_offsets: (B, A, 4); cls_logits: (B, A, K); target_labels: (B, A) int, 0 = background
-        Returns three scalars: the loss, its box loss, its class loss.
+        box_offsets: (B, A, 4), predicted scaled offsets
+        cls_logits: (B, A, K), class logits
+        target_offsets: (B, A, 4), scaled offsets of the matched ground-truth boxes
+        target_labels: (B, A) int, class labels 1..K-1, or 0 for background
+        Returns three scalars: the loss, its box part and its class part.
         """
         is_positive = (target_labels > 0).astype("float32")
         box_loss = (self.box_loss(box_offsets, target_offsets) * is_positive).sum() * self.box_loss_weight
@@ -153,14 +169,16 @@ class FocalDetectionLoss(nn.Cell):
 
 
 class MultiboxLoss(nn.Cell):
-    """The SSD paper's loss (arXiv:1512.02325, equation 1 and "hard negative mining" in section 2.2).
+    """Loss of the SSD paper (arXiv:1512.02325, equation 1) with hard negative mining (section 2.2).
 
-    The loss of an image is the softmax cross-entropy of its positive anchors and of its hardest negatives, plus the box
-    loss of the positives, over the number of positives. The loss of a batch is the mean of its images. An image without
-    positives has no negatives either, so its loss is 0, as in NVIDIA's SSD300.
+    The class part is the softmax cross-entropy of the positive anchors and of the hardest negative anchors. The box
+    part is the box loss of the positive anchors. Both parts of an image are divided by its number of positive anchors.
+    The loss of a batch is the mean over its images. An image without positive anchors has no negative anchors either.
+    The loss of such an image is 0, as in NVIDIA's SSD300.
 
-    negatives_per_positive: maximum number of negatives for each positive of an image
-    box_loss, box_loss_weight: as in `FocalDetectionLoss`
+    negatives_per_positive: maximum number of negative anchors for each positive anchor of an image
+    box_loss: cell that returns the box loss of each anchor, (B, A); None selects smooth L1
+    box_loss_weight: weight of the box loss relative to the class loss
     """
 
     def __init__(self, negatives_per_positive: int = 3, box_loss: nn.Cell | None = None, box_loss_weight: float = 1.0):
@@ -174,8 +192,11 @@ class MultiboxLoss(nn.Cell):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the loss of a batch.
 
-        box_offsets, target_offsets: (B, A, 4); cls_logits: (B, A, K); target_labels: (B, A) int, 0 = background
-        Returns three scalars: the loss, its box loss, its class loss.
+        box_offsets: (B, A, 4), predicted scaled offsets
+        cls_logits: (B, A, K), class logits
+        target_offsets: (B, A, 4), scaled offsets of the matched ground-truth boxes
+        target_labels: (B, A) int, class labels 1..K-1, or 0 for background
+        Returns three scalars: the loss, its box part and its class part.
         """
         is_positive = (target_labels > 0).astype("float32")
         num_positives = is_positive.sum(axis=1)  # (B,)
@@ -184,11 +205,11 @@ class MultiboxLoss(nn.Cell):
         num_classes = cls_logits.shape[-1]
         is_target = ops.one_hot(target_labels, num_classes, on_value=Tensor(1.0), off_value=Tensor(0.0))  # (B, A, K)
         cross_entropy = -(ops.log_softmax(cls_logits, axis=-1) * is_target).sum(axis=-1)  # (B, A)
-        # Sort negatives by loss, with positives as 0 at the end. Sorting all anchors keeps shapes static, and the order
-        # of equal losses changes no sum.
+        # Sort the losses of negative anchors in descending order; positive anchors have loss 0 and come last. Sorting
+        # all anchors keeps the shapes static. The order of equal losses does not change the sum.
         negatives = cross_entropy * (1 - is_positive)
         _, order = ops.topk(ops.stop_gradient(negatives), negatives.shape[1])
-        # Gather the values, because NPUs may sort in float16.
+        # Gather the values by index instead of using topk's values, because NPUs may sort in float16.
         negatives = ops.gather_elements(negatives, 1, order)
         num_negatives = (self.negatives_per_positive * num_positives).expand_dims(1)  # (B, 1)
         is_hard = (ops.arange(negatives.shape[1]).astype("float32").expand_dims(0) < num_negatives).astype("float32")
@@ -200,14 +221,14 @@ class MultiboxLoss(nn.Cell):
 
 
 def create_box_loss(cfg: Config, anchors: Anchors) -> SmoothL1 | IoULoss:
-    """Create the box loss of a recipe."""
+    """Create the box loss of a recipe: smooth L1, GIoU or CIoU."""
     if cfg.box_loss == "smooth_l1":
         return SmoothL1()
     return IoULoss(cfg.box_loss, anchors.boxes_cyxhw, cfg.image_size, prior_scaling=cfg.prior_scaling)
 
 
 def create_loss(cfg: Config, anchors: Anchors) -> FocalDetectionLoss | MultiboxLoss:
-    """Create the loss of a recipe."""
+    """Create the training loss of a recipe: focal or multibox, with the recipe's box loss."""
     box_loss = create_box_loss(cfg, anchors)
     if cfg.loss == "multibox":
         return MultiboxLoss(cfg.negatives_per_positive, box_loss, cfg.box_loss_weight)

@@ -1,4 +1,4 @@
-"""Necks: from the backbone's feature maps to the levels that the head reads."""
+"""Necks, which compute the feature levels of the head from the feature maps of the backbone."""
 
 from __future__ import annotations
 
@@ -15,28 +15,36 @@ from .layers import ConvBNReLU6, InvertedResidual, SSDExtraBlock, initialize_nor
 if TYPE_CHECKING:
     from ..config.schema import Config
 
-# As published, all maps but the last get this many times their channels: the expand ratio of MobileNetV2's blocks.
+# Factor by which SSDLite's neck expands the channels of all backbone maps except the last, as in MindCV's SSD. The
+# value is the expand ratio of MobileNetV2's blocks.
 EXPAND_RATIO = 6
 
 
 class _StridedNeck(nn.Cell):
-    """A neck whose map sizes are rounded up at every stride.
+    """Base class of necks whose feature map sizes are rounded up at every stride.
 
-    out_channels: channels of each level
-    strides: input pixels between the locations of each level
+    out_channels: number of channels of each level
+    strides: distance between neighboring locations of each level in input pixels
     """
 
     out_channels: list[int]
     strides: list[int]
 
     def feature_sizes(self, image_size: Sequence[int]) -> list[tuple[int, int]]:
-        """Return (height, width) of each level for images of `image_size`, (height, width) in pixels."""
+        """Compute the size of each level's feature map.
+
+        image_size: (height, width) of the input image in pixels
+        Returns the (height, width) of each level in locations.
+        """
         height, width = image_size
         return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in self.strides]
 
 
 class SSDLiteNeck(_StridedNeck):
-    """SSDLite's neck: the backbone's maps, expanded except for the last one, followed by inverted residual blocks."""
+    """Neck of SSDLite: the backbone maps, followed by inverted residual blocks.
+
+    1x1 convolutions expand the channels of all backbone maps except the last.
+    """
 
     def __init__(
         self,
@@ -45,11 +53,12 @@ class SSDLiteNeck(_StridedNeck):
         extra_layers: Sequence[tuple[int, float, int]],
         hard_swish: bool = False,
     ):
-        """Build the expansions and blocks.
+        """Build the expansions and the inverted residual blocks.
 
-        channels, strides: of the backbone's maps
+        channels: number of channels of each backbone map
+        strides: distance between neighboring locations of each backbone map in input pixels
         extra_layers: (out_channels, expand_ratio, stride) of each block
-        hard_swish: expand as MobileNetV3 does, with hard swish and MindSpore's default BatchNorm
+        hard_swish: whether the expansions use hard swish and MindSpore's default BatchNorm, as MobileNetV3 does
         """
         super().__init__()
         self.expand = nn.CellList([self._expansion(width, hard_swish) for width in channels[:-1]])
@@ -73,7 +82,11 @@ class SSDLiteNeck(_StridedNeck):
         return nn.SequentialCell(nn.Conv2d(channels, expanded, kernel_size=1), nn.BatchNorm2d(expanded), nn.HSwish())
 
     def construct(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the levels. maps: (B, channels[i], Hi, Wi) each. Returns (B, out_channels[i], Hi, Wi) each."""
+        """Compute the feature levels of a batch.
+
+        maps: feature maps of the backbone, (B, channels[i], Hi, Wi) each
+        Returns the feature levels, (B, out_channels[i], Hi, Wi) each.
+        """
         levels: tuple[Tensor, ...] = ()
         for index, expansion in enumerate(self.expand):
             levels += (expansion(maps[index]),)
@@ -84,9 +97,9 @@ class SSDLiteNeck(_StridedNeck):
 
 
 class SSDNeck(nn.Cell):
-    """The SSD paper's neck: the backbone's maps, followed by blocks of a 1x1 and a 3x3 convolution.
+    """Neck of the SSD paper: the backbone maps, followed by blocks of a 1x1 and a 3x3 convolution.
 
-    out_channels: channels of each level
+    out_channels: number of channels of each level
     """
 
     def __init__(
@@ -97,9 +110,10 @@ class SSDNeck(nn.Cell):
     ):
         """Build the blocks.
 
-        channels, strides: of the backbone's maps
-        extra_layers: (out_channels, expand_ratio, stride, pad) of each block; expand_ratio is the number of hidden
-            channels over the number of input channels
+        channels: number of channels of each backbone map
+        strides: distance between neighboring locations of each backbone map in input pixels
+        extra_layers: (out_channels, expand_ratio, stride, pad) of each block; expand_ratio is
+            hidden channels / input channels
         """
         super().__init__()
         self.out_channels = list(channels)
@@ -122,7 +136,11 @@ class SSDNeck(nn.Cell):
         initialize_xavier(self)
 
     def feature_sizes(self, image_size: Sequence[int]) -> list[tuple[int, int]]:
-        """Return (height, width) of each level for images of `image_size`, (height, width) in pixels."""
+        """Compute the size of each level's feature map.
+
+        image_size: (height, width) of the input image in pixels
+        Returns the (height, width) of each level in locations.
+        """
         height, width = image_size
         sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in self.backbone_strides]
         for stride, pad in self.block_strides_and_pads:
@@ -132,7 +150,11 @@ class SSDNeck(nn.Cell):
         return sizes
 
     def construct(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the levels. maps: (B, channels[i], Hi, Wi) each. Returns (B, out_channels[i], Hi, Wi) each."""
+        """Compute the feature levels of a batch.
+
+        maps: feature maps of the backbone, (B, channels[i], Hi, Wi) each
+        Returns the feature levels, (B, out_channels[i], Hi, Wi) each.
+        """
         levels: tuple[Tensor, ...] = ()
         for level in maps:
             levels += (level,)
@@ -147,24 +169,29 @@ class FPN(_StridedNeck):
     def __init__(self, channels: Sequence[int], strides: Sequence[int], out_channels: int, num_levels: int):
         """Build the convolutions.
 
-        channels, strides: of the backbone's maps
-        out_channels: channels of every level
-        num_levels: number of levels, the coarser ones included
+        channels: number of channels of each backbone map
+        strides: distance between neighboring locations of each backbone map in input pixels
+        out_channels: number of channels of every level
+        num_levels: number of levels, including the coarser levels
         """
         super().__init__()
         coarser = range(num_levels - len(channels))
         self.lateral = nn.CellList([nn.Conv2d(width, out_channels, kernel_size=1, has_bias=True) for width in channels])
         self.output = nn.CellList([ConvBNReLU6(out_channels, out_channels) for _ in channels])
         self.downsample = nn.CellList([ConvBNReLU6(out_channels, out_channels, stride=2) for _ in coarser])
-        # The published network resizes without half-pixel centers, which ops.interpolate does not offer.
+        # MindCV's network resizes without half-pixel centers, and ops.interpolate does not support this mode.
         self.resize = ops.ResizeBilinearV2(align_corners=False, half_pixel_centers=False)
         self.out_channels = [out_channels] * num_levels
         self.strides = list(strides) + [strides[-1] * 2 ** (step + 1) for step in coarser]
         initialize_normal(self)
 
     def construct(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the levels. maps: (B, channels[i], Hi, Wi) each. Returns (B, out_channels[i], Hi, Wi) each."""
-        merged: tuple[Tensor, ...] = (self.lateral[-1](maps[-1]),)  # from fine to coarse
+        """Compute the feature levels of a batch.
+
+        maps: feature maps of the backbone, (B, channels[i], Hi, Wi) each
+        Returns the feature levels, (B, out_channels[i], Hi, Wi) each.
+        """
+        merged: tuple[Tensor, ...] = (self.lateral[-1](maps[-1]),)  # ordered from fine to coarse
         for index in range(len(maps) - 2, -1, -1):
             lateral = self.lateral[index](maps[index])
             merged = (lateral + self.resize(merged[0], lateral.shape[2:]),) + merged
@@ -177,7 +204,7 @@ class FPN(_StridedNeck):
 
 
 def create_neck(cfg: Config, backbone: Backbone) -> SSDLiteNeck | SSDNeck | FPN:
-    """Create the neck of a recipe."""
+    """Create the neck of a recipe for a backbone."""
     channels, strides = backbone.channels, backbone.strides
     if cfg.neck == "fpn":
         return FPN(channels, strides, out_channels=cfg.fpn_channels, num_levels=len(cfg.steps))

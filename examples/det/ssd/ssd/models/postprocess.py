@@ -1,4 +1,4 @@
-"""From raw predictions to detections: decoding and top-k in the graph, non-maximum suppression on the host."""
+"""Post-processing of raw predictions: decoding and top-k in the graph, non-maximum suppression on the host."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class DecodeBoxes(nn.Cell):
-    """Decode offsets to corners, like `BoxCoder.decode`.
+    """Decode box offsets to corners, and clip the boxes to the image.
 
-    anchors_cyxhw: (A, 4) float32, 0..1; prior_scaling: as in `BoxCoder`
+    anchors_cyxhw: (A, 4) float32, center y, center x, height, width as fractions of the image height and width
+    prior_scaling: (center_scale, size_scale), SSD's variances, by which the encoded offsets are divided
     """
 
     def __init__(self, anchors_cyxhw: np.ndarray, prior_scaling: Sequence[float] = (0.1, 0.2)):
@@ -29,18 +30,22 @@ class DecodeBoxes(nn.Cell):
         self.coder = GraphBoxCoder(anchors_cyxhw, prior_scaling)
 
     def construct(self, box_offsets: Tensor) -> Tensor:
-        """Decode a batch. box_offsets: (B, A, 4). Returns boxes_yxyx (B, A, 4), clipped to 0..1."""
+        """Decode the box offsets of a batch.
+
+        box_offsets: (B, A, 4), scaled offsets: center y, center x, log of the height ratio, log of the width ratio
+        Returns (B, A, 4), corners y0, x0, y1, x1 as fractions of the image height and width, clipped to 0..1.
+        """
         centers, sizes = self.coder.decode(box_offsets)
         half_sizes = sizes / 2
         return ops.clamp(ops.concat((centers - half_sizes, centers + half_sizes), axis=2), 0.0, 1.0)
 
 
 class TopKCandidates(nn.Cell):
-    """Select the pairs of an anchor and an object class with the highest scores, the candidates of NMS.
+    """Select the pairs of an anchor and an object class with the highest scores as candidates for NMS.
 
-    decode: from offsets to boxes
-    top_k: T, the number of candidates, at most A * (K - 1)
-    softmax: scores are the softmax over all classes, background included, instead of each class's sigmoid
+    decode: cell that decodes box offsets to corners
+    top_k: number T of candidates of an image, at most A * (K - 1)
+    softmax: whether scores are softmax probabilities over all classes, background included, instead of sigmoids
     """
 
     def __init__(self, decode: DecodeBoxes, top_k: int, softmax: bool = False):
@@ -50,10 +55,12 @@ class TopKCandidates(nn.Cell):
         self.softmax = softmax
 
     def construct(self, box_offsets: Tensor, cls_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Select the candidates of each image.
+        """Select the candidates of each image of a batch.
 
-        box_offsets: (B, A, 4); cls_logits: (B, A, K)
-        Returns boxes_yxyx (B, T, 4), 0..1; scores (B, T), 0..1, descending; labels (B, T) int32, 1..K-1.
+        box_offsets: (B, A, 4), scaled offsets: center y, center x, log of the height ratio, log of the width ratio
+        cls_logits: (B, A, K), class logits; class 0 is background
+        Returns boxes_yxyx (B, T, 4), corners as fractions of the image height and width; scores (B, T), 0..1 in
+        descending order; labels (B, T) int32, 1..K-1.
         """
         num_object_classes = cls_logits.shape[2] - 1
         if self.softmax:
@@ -68,11 +75,11 @@ class TopKCandidates(nn.Cell):
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """The detections of one image.
+    """The detections of one image in descending order of score.
 
-    boxes_yxyx: (D, 4) float32, pixels of the original image
-    scores: (D,) float32, descending
-    labels: (D,) int, 1..K-1
+    boxes_yxyx: (D, 4) float32, corners y0, x0, y1, x1 in pixels of the original image
+    scores: (D,) float32, 0..1
+    labels: (D,) int, class labels 1..K-1
     """
 
     boxes_yxyx: np.ndarray
@@ -81,13 +88,13 @@ class Detections:
 
 
 class MulticlassNMS:
-    """Select detections from candidates: score threshold, NMS within each class, maximum number of detections.
+    """Select detections from candidates by score threshold, NMS within each class, and maximum number of detections.
 
     min_score: score below which candidates are dropped
-    nms_threshold: hard NMS: IoU above which the lower-scored box of a class is dropped
+    nms_threshold: IoU above which hard NMS drops the box with the lower score
     max_detections: maximum number of detections of an image
-    nms: "hard", or "soft", which lowers scores instead and drops those that fall below min_score
-    soft_nms_sigma: soft NMS: scores are multiplied by exp(-IoU^2 / sigma)
+    nms: "hard" drops overlapping boxes; "soft" lowers their scores, and drops boxes with scores below min_score
+    soft_nms_sigma: sigma of Soft-NMS, which multiplies scores by exp(-IoU^2 / sigma)
     """
 
     def __init__(
@@ -109,25 +116,39 @@ class MulticlassNMS:
     ) -> list[Detections]:
         """Select the detections of each image of a batch.
 
-        boxes_yxyx: (B, T, 4), 0..1; scores: (B, T); labels: (B, T)
+        boxes_yxyx: (B, T, 4), corners y0, x0, y1, x1 as fractions of the image height and width
+        scores: (B, T), 0..1
+        labels: (B, T), class labels 1..K-1
         sizes: (B, 2), height and width of the original images in pixels
+        Returns the detections of each image.
         """
         boxes = boxes_yxyx * np.tile(np.asarray(sizes, dtype=np.float32), 2)[:, None]
-        # A box without area lies outside the image and was clipped.
+        # A box outside the image has no area after clipping.
         is_valid = (scores >= self.min_score) & (boxes[..., 2:] > boxes[..., :2]).all(axis=-1)
         if self.nms == "soft":
             return self._soft(boxes, scores * is_valid, labels)
         return [self._hard(boxes[i][valid], scores[i][valid], labels[i][valid]) for i, valid in enumerate(is_valid)]
 
     def _hard(self, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> Detections:
-        """Apply hard NMS to the valid candidates of one image: boxes_yxyx (T, 4), scores (T,), labels (T,)."""
+        """Apply hard NMS to the valid candidates of one image.
+
+        boxes_yxyx: (T, 4), corners y0, x0, y1, x1 in pixels
+        scores: (T,), 0..1
+        labels: (T,), class labels 1..K-1
+        """
         kept = hard_nms(
             boxes_yxyx, scores, labels, iou_threshold=self.nms_threshold, max_detections=self.max_detections
         )
         return Detections(boxes_yxyx[kept], scores[kept], labels[kept])
 
     def _soft(self, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> list[Detections]:
-        """Apply soft NMS to a batch: boxes_yxyx (B, T, 4), scores (B, T), 0 for no candidate, labels (B, T)."""
+        """Apply Soft-NMS to the candidates of a batch.
+
+        boxes_yxyx: (B, T, 4), corners y0, x0, y1, x1 in pixels
+        scores: (B, T), 0..1; a score of 0 marks an invalid candidate
+        labels: (B, T), class labels 1..K-1
+        Returns the detections of each image.
+        """
         indices, lowered_scores = soft_nms(
             boxes_yxyx, scores, labels, sigma=self.soft_nms_sigma, max_detections=self.max_detections
         )
@@ -140,6 +161,6 @@ class MulticlassNMS:
 
 
 def create_postprocess(cfg: Config, anchors: Anchors) -> TopKCandidates:
-    """Create the post-processing of a recipe that runs in the graph."""
+    """Create the part of a recipe's post-processing that runs in the graph: decoding and top-k."""
     decode = DecodeBoxes(anchors.boxes_cyxhw, cfg.prior_scaling)
     return TopKCandidates(decode, cfg.pre_nms_top_k, softmax=cfg.loss == "multibox")

@@ -1,4 +1,4 @@
-"""Assign training targets to anchors in the graph, with static shapes, for a whole batch."""
+"""Assign training targets to the anchors of a batch in the graph, with static shapes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 class TargetAssigner(nn.Cell):
-    """Assign ground-truth boxes to anchors, and encode them as regression targets.
+    """Match ground-truth boxes to anchors, and encode the matched boxes as regression targets.
 
-    The NumPy reference `Matcher` describes the rules.
+    The NumPy class `Matcher` is the reference for the matching rules.
 
-    anchors_cyxhw, anchors_yxyx: (A, 4) float32, 0..1
-    threshold: IoU above which an anchor is matched
-    prior_scaling: as in `BoxCoder`
+    anchors_cyxhw: (A, 4) float32, center y, center x, height, width as fractions of the image height and width
+    anchors_yxyx: (A, 4) float32, corners y0, x0, y1, x1 of the same anchors
+    threshold: IoU, 0..1, above which an anchor is matched
+    prior_scaling: (center_scale, size_scale), SSD's variances, by which the encoded offsets are divided
     """
 
     def __init__(
@@ -37,20 +38,22 @@ class TargetAssigner(nn.Cell):
     ):
         super().__init__()
         self.coder = GraphBoxCoder(anchors_cyxhw, prior_scaling)
-        # y0, x0, y1, x1: (A,) each
+        # Tensors y0, x0, y1, x1 of shape (A,)
         self.anchor_sides = [Tensor(side) for side in np.ascontiguousarray(anchors_yxyx.T)]
         self.anchor_area = Tensor(np.prod(anchors_yxyx[:, 2:] - anchors_yxyx[:, :2], axis=-1))
         self.anchor_index = Tensor(np.arange(len(anchors_cyxhw), dtype=np.int32))
         self.threshold = threshold
 
     def construct(self, gt_boxes_yxyx: Tensor, gt_labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Assign a target to each anchor.
+        """Assign target offsets and a target label to each anchor.
 
-        gt_boxes_yxyx: (B, M, 4), 0..1; gt_labels: (B, M) int32, 0 = padding
-        Returns target_offsets (B, A, 4), 0 for background, and target_labels (B, A) int32, 0 = background.
+        gt_boxes_yxyx: (B, M, 4), corners y0, x0, y1, x1 as fractions of the image height and width
+        gt_labels: (B, M) int32, class labels 1..K-1, or 0 for padding
+        Returns target_offsets (B, A, 4), scaled offsets or 0 for background, and target_labels (B, A) int32, 0 for
+        background.
         """
         is_gt = gt_labels > 0
-        gt_boxes_yxyx = gt_boxes_yxyx * is_gt.expand_dims(2).astype("float32")  # padding has IoU 0 with every anchor
+        gt_boxes_yxyx = gt_boxes_yxyx * is_gt.expand_dims(2).astype("float32")  # padding gets IoU 0 with every anchor
         iou = self._pairwise_iou(gt_boxes_yxyx)  # (B, M, A)
         is_forced = self.anchor_index == self._forced_matches(iou, is_gt).expand_dims(2)
         iou = ops.select(is_forced, Tensor(FORCED_MATCH_IOU, ms.float32), iou)
@@ -64,8 +67,12 @@ class TargetAssigner(nn.Cell):
         return target_offsets, target_labels
 
     def _pairwise_iou(self, gt_boxes_yxyx: Tensor) -> Tensor:
-        """Compute the IoU of every ground-truth box with every anchor. gt_boxes_yxyx: (B, M, 4). Returns (B, M, A)."""
-        # Compute coordinate by coordinate, to avoid tensors of shape (B, M, A, 2).
+        """Compute the IoU of every ground-truth box with every anchor.
+
+        gt_boxes_yxyx: (B, M, 4), corners y0, x0, y1, x1 as fractions of the image height and width
+        Returns (B, M, A), IoUs 0..1.
+        """
+        # Compute each coordinate separately, to avoid tensors of shape (B, M, A, 2).
         y0, x0, y1, x1 = ops.split(gt_boxes_yxyx, 1, axis=2)  # (B, M, 1) each
         anchor_y0, anchor_x0, anchor_y1, anchor_x1 = self.anchor_sides
         height = ops.maximum(ops.minimum(y1, anchor_y1) - ops.maximum(y0, anchor_y0), 0.0)
@@ -74,22 +81,24 @@ class TargetAssigner(nn.Cell):
         return intersection / ((y1 - y0) * (x1 - x0) + self.anchor_area - intersection)
 
     def _forced_matches(self, iou: Tensor, is_gt: Tensor) -> Tensor:
-        """Find the anchor that is each ground-truth box's own.
+        """Find the anchor of each ground-truth box's forced match.
 
-        iou: (B, M, A); is_gt: (B, M) bool, false for padding
-        Returns (B, M) int32, the index of the anchor, or -1 for none.
+        iou: (B, M, A), IoU of each ground-truth box with each anchor
+        is_gt: (B, M) bool, True for ground-truth boxes, False for padding
+        Returns (B, M) int32, the index of the anchor, or -1 if there is no forced match.
         """
         order = ops.arange(iou.shape[1])
-        # (1, M, M): the box of the column comes before the box of the row
+        # (1, M, M), True where the box of the column has a lower index than the box of the row
         is_earlier = (order.expand_dims(0) < order.expand_dims(1)).expand_dims(0)
         forced = ops.full_like(is_gt, -1, dtype=ms.int32)
         for _ in range(FORCED_MATCH_ROUNDS):
             is_taken = (self.anchor_index == forced.expand_dims(2)).any(axis=1, keep_dims=True)  # (B, 1, A)
-            # The best free anchor of each box, (B, M); its IoU is negative if all anchors are taken.
+            # Best free anchor of each box, (B, M). The IoU is negative if all anchors are taken.
             best_iou, best_anchor = ops.max(iou - 2.0 * is_taken.astype("float32"), axis=2)
             best_anchor = best_anchor.astype("int32")
             needs_anchor = ops.logical_and(ops.logical_and(is_gt, forced < 0), best_iou > 0)
-            # (B, M, M): the box of the column needs the same anchor as the box of the row; it has the higher IoU
+            # is_rival (B, M, M) is True where the box of the column needs the same anchor as the box of the row.
+            # is_better (B, M, M) is True where the box of the column has the higher IoU.
             is_rival = ops.logical_and(
                 best_anchor.expand_dims(2) == best_anchor.expand_dims(1), needs_anchor.expand_dims(1)
             )

@@ -1,8 +1,7 @@
 """Write files and folders atomically: write to a temporary path, then rename to the target path.
 
-Temporary files and folders have names that start with `.unfinished-`. They are next to their target, on the same disk,
-so that the rename is atomic. A killed process leaves its temporary folder behind. The next process that writes the same
-target removes that folder.
+The names of temporary folders start with `.unfinished-`. Each temporary folder is on the same disk as its target, so
+that the rename is atomic. After a kill, the temporary folder remains until the next process writes the same target.
 """
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ from .device import Runtime
 
 ENABLE, PATH = "MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"  # MindSpore reads both at each compilation
 PACKAGE = Path(__file__).resolve().parents[1]
-SCRIPT_FOLDERS = (PACKAGE.parent, PACKAGE.parents[3] / "tools" / "benchmarks")  # of the scripts that use the cache
+SCRIPT_FOLDERS = (PACKAGE.parent, PACKAGE.parents[3] / "tools" / "benchmarks")  # only their scripts are cached
 PER_LAUNCH = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT")  # msrun changes these at each launch
 MAX_DAYS_UNUSED, MAX_BYTES = 30, 2**30  # a CPU graph takes 0.2 MB, an NPU graph more, due to its kernels
 
-_was_used = False  # in this process; MindSpore cannot change the cache folder or restart the numbering
+_was_used = False  # True after the first use: MindSpore cannot change the cache folder of a process
 
 
 @contextlib.contextmanager

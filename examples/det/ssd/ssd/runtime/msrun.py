@@ -78,7 +78,7 @@ class JobLog:
         except OSError:  # not Linux
             self.process_log = Path("unknown")
         path = self.process_log.with_name("scheduler.log")
-        # Ignore output to a pipe. And ignore the scheduler.log of a previous job on a host without a scheduler.
+        # Output to a pipe has no scheduler.log. A scheduler.log on a host without a scheduler is from a previous job.
         is_used = self.process_log.is_absolute() and path.is_file() and _is_this_host(os.environ["MS_SCHED_HOST"])
         self.scheduler_log = path if is_used else None
 
@@ -170,7 +170,8 @@ def _exit_reason(code: int, log: JobLog) -> str:
     """
     reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     ranks_here = len(list(log.process_log.parent.glob("worker_*.log")))
-    if code == 1 and ranks_here < int(os.environ.get("MS_WORKER_NUM", 1)):  # UserErrors exit with 2, MindSpore's errors with 1
+    # Code 1 is that of MindSpore's errors, for example in a collective. A UserError exits with code 2.
+    if code == 1 and ranks_here < int(os.environ.get("MS_WORKER_NUM", 1)):
         reason += ", possibly because a rank on another host failed"
     return reason
 

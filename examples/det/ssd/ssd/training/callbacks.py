@@ -1,6 +1,6 @@
-"""Callbacks of a training besides validation and saving: step counter, guards, records, compile cache.
+"""Training callbacks for the step counter, non-finite losses, BatchNorm statistics, step records and the compile cache.
 
-MindSpore calls the callbacks of a training in the order of its list, which ssd.training.trainer explains.
+MindSpore calls callbacks in the order of their list. `ssd.training.trainer.train` explains the order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from .train_step import OUTPUTS, assign
 
 
 class RestoreStep(Callback):
-    """Continue counting steps from a checkpoint. step: steps done before"""
+    """Set MindSpore's step counter at the start of a resumed training.
+
+    step: number of steps done before the training is resumed
+    """
 
     def __init__(self, step: int):
         super().__init__()
@@ -34,15 +37,17 @@ class RestoreStep(Callback):
 
 
 class StopOnNonFiniteLoss(Callback):
-    """Raise UserError if a loss was infinite or NaN, naming the step and its images.
+    """Raise UserError if a loss is infinite or NaN, and name the step and its images.
 
-    Gradients that overflow because of the loss scale are different: their update is skipped, and training continues.
-    Here the loss itself is not finite, which no loss scale repairs; that step did not change the weights.
+    Overflowing gradients are a different case: their update is skipped, and training continues. A lower loss scale
+    cannot repair a loss that is not finite. The failed step has not changed the weights.
 
-    log_interval, checkpoint_every_steps: the loss is checked at these steps and at the end of each epoch, because each
-        check waits for the device
-    image_ids_of_step: returns the ids of this device's images in a step, counted from 1
-    rank: of this device
+    The loss is checked at two intervals and at the end of each epoch only, because each check waits for the device.
+
+    log_interval: number of steps between checks
+    checkpoint_every_steps: number of steps between saves within an epoch, which are checked too; None for no such saves
+    image_ids_of_step: function that returns the ids of this device's images in a step; steps are counted from 1
+    rank: rank of this device
     """
 
     def __init__(
@@ -70,8 +75,8 @@ class StopOnNonFiniteLoss(Callback):
             images = ", ".join(map(str, self.image_ids_of_step(step)))
             raise UserError(
                 f"training: the loss is not finite in epoch {epoch}, step {step_in_epoch} of {steps_per_epoch}, on "
-                f"rank {self.rank}, for the images {images}. Check these images, or lower --lr and continue from a "
-                "checkpoint with --resume FILE."
+                f"rank {self.rank}, for the image ids {images}. Check the annotations of the step's images, or "
+                "lower --lr and continue from a checkpoint with --resume FILE."
             )
 
 
@@ -91,8 +96,11 @@ class _AverageParameters(nn.Cell):
 class SyncBatchNormStatistics(Callback):
     """Average the running statistics of BatchNorm over all devices after each step.
 
-    Each device updates them from its own images. Averaged, the detector that is evaluated and saved is the same on all
-    devices. Training itself does not read them.
+    Each device updates the statistics from its own images. The average makes the evaluated and saved detector the same
+    on all devices. Training itself does not use the statistics.
+
+    step: training step whose statistics are averaged
+    world_size: number of devices
     """
 
     def __init__(self, step: nn.Cell, world_size: int):
@@ -107,9 +115,11 @@ class SyncBatchNormStatistics(Callback):
 
 
 class SaveCompileCache(Callback):
-    """Save compiled graphs as soon as they have run, because trainings are more often killed than completed.
+    """Save the compile cache after the first step and after each epoch.
 
-    save: from compile_cache
+    Graphs are saved as soon as possible, because a training is more often killed than completed.
+
+    save: function that saves the graphs compiled so far
     """
 
     def __init__(self, save: Callable[[], None]):
@@ -123,15 +133,20 @@ class SaveCompileCache(Callback):
             self.save()
 
     def on_train_epoch_end(self, run_context):
-        self.save()  # an evaluation compiles a graph of its own
+        self.save()  # an evaluation after the epoch has compiled another graph
 
 
 class RecordSteps(Callback):
     """Log a StepRecord every `interval` steps and at the end of each epoch.
 
-    schedule: learning rate of each update; images_per_step: on all devices together
-    first_step, skipped_updates: steps done and updates skipped before a resumed training
-    clock: returns seconds from any start
+    logger: logger that receives the records
+    schedule: (U,) float32, learning rate of each update
+    images_per_step: number of images in a step on all devices together
+    interval: number of steps between records
+    device_target: "CPU" or "Ascend"
+    first_step: number of steps done before a resumed training
+    skipped_updates: number of updates skipped before a resumed training
+    clock: function that returns the time in seconds since an arbitrary start
     """
 
     def __init__(
@@ -157,7 +172,7 @@ class RecordSteps(Callback):
         self.skipped_updates = skipped_updates
 
     def on_train_epoch_begin(self, run_context):
-        # Time between epochs, for example of an evaluation, does not count as training.
+        # Exclude the time between epochs, for example of an evaluation, from the training time.
         self.last_time = self.idle_since = self.clock()
         self.seconds_waited = 0.0
 
@@ -166,20 +181,23 @@ class RecordSteps(Callback):
 
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
-        step = params.cur_step_num  # counts from 1; with sunk data this is called once an epoch
+        step = params.cur_step_num  # counts from 1; with data sinking, MindSpore calls this method once an epoch
         step_in_epoch = (step - 1) % params.batch_num + 1
         if step_in_epoch % self.interval == 0 or step_in_epoch == params.batch_num:
             self.logger.on_step(self._create_record(params))
-        elif step == self.first_step + 1:  # this step compiled, which would distort the first speed measurement
+        elif step == self.first_step + 1:  # exclude the first step, which compiles
             self.last_step, self.last_time, self.seconds_waited = step, self.clock(), 0.0
         self.logger.advance(params.cur_epoch_num, step)
         self.idle_since = self.clock()
 
     def _create_record(self, params) -> StepRecord:
-        """params: MindSpore's, at the end of a step"""
-        outputs = dict(zip(OUTPUTS, params.net_outputs.asnumpy().tolist()))  # waits for the device
+        """Create the record of a finished step.
+
+        params: MindSpore's callback parameters at the end of the step
+        """
+        outputs = dict(zip(OUTPUTS, params.net_outputs.asnumpy().tolist()))  # reading waits for the device
         step, skipped_updates = params.cur_step_num, int(outputs["skipped"])
-        update = min(int(outputs["updates"]), len(self.schedule) - 1)  # the last batches may be too few for an update
+        update = min(int(outputs["updates"]), len(self.schedule) - 1)  # the last batches may not complete an update
         now = self.clock()
         seconds = max(now - self.last_time, 1e-9)
         record = StepRecord(
@@ -189,7 +207,7 @@ class RecordSteps(Callback):
             box_loss=outputs["box_loss"],
             class_loss=outputs["cls_loss"],
             learning_rate=float(self.schedule[update]),
-            gradient_norm=outputs["grad_norm"] or None,  # 0 in a step that only accumulates
+            gradient_norm=outputs["grad_norm"] or None,  # 0 in a step that only accumulates gradients
             loss_scale=outputs["loss_scale"],
             skipped_steps=skipped_updates - self.skipped_updates,
             images_per_second=(step - self.last_step) * self.images_per_step / seconds,
@@ -202,14 +220,15 @@ class RecordSteps(Callback):
 
 
 def memory_in_use(device_target: str) -> float | None:
-    """Return MiB: on CPU the resident memory of this process, else the peak that MindSpore allocated on the device.
+    """Return the memory in use in MiB, or None if the memory is unknown.
 
-    None if it is unknown.
+    On CPU the value is the resident memory of this process. On other devices the value is the peak memory that
+    MindSpore allocated on the device.
     """
     try:
         if device_target != "CPU":
             return ms.runtime.max_memory_allocated() / 2**20 or None
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except (OSError, RuntimeError, AttributeError):  # no /proc, no such device, a MindSpore without the function
+    except (OSError, RuntimeError, AttributeError):  # /proc, the device or the function is missing
         return None

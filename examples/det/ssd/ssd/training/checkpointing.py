@@ -1,4 +1,7 @@
-"""Save a training and stop it: all devices stop after the same step, and rank 0 writes the checkpoints."""
+"""Callbacks that save the state of a training, and stop the training.
+
+All devices stop after the same step. Only rank 0 writes checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,13 @@ class _SumOverDevices(nn.Cell):
 
 
 class SynchronizedStop(Callback):
-    """True, as a condition, at the end of the step after which all devices stop.
+    """Let all devices stop after the same step.
 
-    interrupt: true once this process was asked to stop; world_size: number of devices
-    interval: steps after which the devices ask one another
+    A SynchronizedStop is a flag, which becomes true on all devices at the end of the last step.
+
+    interrupt: flag that is true after this process has received a stop signal
+    world_size: number of devices
+    interval: number of steps between exchanges of the interrupt flags among the devices
     """
 
     def __init__(self, interrupt: _Flag, *, world_size: int, interval: int):
@@ -55,16 +61,17 @@ class SynchronizedStop(Callback):
 
 
 class CheckpointSaver(Callback):
-    """Save everything that a training needs to resume.
+    """Save checkpoints with the complete state of a training.
 
-    After each epoch ssd-EPOCH.ckpt is written, of which the newest are kept, and last.ckpt is a link to it. Within
-    epochs last.ckpt is written at an interval, and when the training is asked to stop.
+    After each epoch, the callback writes ssd-EPOCH.ckpt, links last.ckpt to the new file, and removes old epoch
+    checkpoints. Within an epoch, the callback writes last.ckpt at an interval and when the training stops.
 
-    folder: of the checkpoints; keep: number of epoch checkpoints to keep
-    every_steps: interval within epochs, None for none
-    start: state before the first step
-    stop: true, as a condition, at the end of the last step
-    records: JSON values to store in each checkpoint, by name
+    folder: folder of the checkpoints
+    keep: number of epoch checkpoints to keep
+    every_steps: number of steps between saves within an epoch; None disables these saves
+    start: state of the training before the first step
+    stop: flag that becomes true at the end of the last step
+    records: {name: JSON value} to store in each checkpoint
     """
 
     def __init__(
@@ -89,7 +96,7 @@ class CheckpointSaver(Callback):
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
         step = params.cur_step_num
-        is_within_epoch = step % params.batch_num != 0  # at its end, on_train_epoch_end saves
+        is_within_epoch = step % params.batch_num != 0  # on_train_epoch_end saves at the end of an epoch
         is_due = self.every_steps is not None and step % self.every_steps == 0 and is_within_epoch
         if self.stop or is_due:
             self._save(params, LAST_NAME)
@@ -110,7 +117,10 @@ class CheckpointSaver(Callback):
 
 
 class StopOnSignal(Callback):
-    """End the training by KeyboardInterrupt. stop: true, as a condition, at the end of the last step"""
+    """Raise KeyboardInterrupt after the last step of an interrupted training.
+
+    stop: flag that becomes true at the end of the last step
+    """
 
     def __init__(self, stop: _Flag):
         super().__init__()

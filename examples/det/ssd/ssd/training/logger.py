@@ -1,4 +1,4 @@
-"""Log a training to the terminal, metrics.csv and TensorBoard, and summarize it at the end."""
+"""Log a training to the terminal, metrics.csv and TensorBoard, and summarize the training at the end."""
 
 from __future__ import annotations
 
@@ -17,20 +17,26 @@ from ..evaluation.coco_metrics import METRICS
 from .progress_bar import format_duration
 from .records import EvalRecord, StepRecord
 
-METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # in ckpt_save_dir
+METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # names in ckpt_save_dir
 
 
 class TrainingLogger:
-    """Pass records on to sinks: objects with the methods `advance`, `on_step`, `on_evaluation` and `close`, or some.
+    """Forward the records of a training to sinks, such as the progress bar and metrics.csv.
 
-    As a context manager it closes the sinks, however the training ended.
+    A sink is an object with the method `close` and any of the methods `advance`, `on_step` and `on_evaluation`. At the
+    end of the context, the logger closes all sinks, even after an error.
+
+    sinks: objects that receive the records
     """
 
     def __init__(self, *sinks: Any):
         self.sinks = sinks
 
     def advance(self, epoch: int, step: int) -> None:
-        """Report a finished step. It is called for each step, so sinks must be quick."""
+        """Report a finished step to the sinks.
+
+        The method is called after every step, so sinks must be fast.
+        """
         self._call("advance", epoch, step)
 
     def on_step(self, record: StepRecord) -> None:
@@ -43,7 +49,7 @@ class TrainingLogger:
         return self
 
     def __exit__(self, *error) -> None:
-        with contextlib.ExitStack() as stack:  # a sink that fails does not keep the others from being closed
+        with contextlib.ExitStack() as stack:  # closes all sinks, even if closing a sink fails
             for sink in self.sinks:
                 stack.callback(sink.close)
 
@@ -54,9 +60,12 @@ class TrainingLogger:
 
 
 class MetricsFile:
-    """metrics.csv: a row for each StepRecord and each evaluation; columns of the other kind stay empty.
+    """The file metrics.csv: one row for each StepRecord and one row for each evaluation.
 
-    Each row is on the disk as soon as it is written. steps_done: of a resumed training; later rows are removed
+    Columns that do not apply to a row are empty. Each row is written to disk immediately.
+
+    path: path of the file
+    steps_done: number of steps done before a resumed training; rows of later steps are removed from an existing file
     """
 
     COLUMNS = (*(field.name for field in dataclasses.fields(StepRecord)), "mAP", "mAP_raw", *METRICS)
@@ -65,7 +74,7 @@ class MetricsFile:
         kept = []
         if steps_done and path.is_file():
             with open(path, newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if None not in row.values()]  # a kill may have cut one off
+                rows = [row for row in csv.DictReader(file) if None not in row.values()]  # omit an incomplete row
             kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= steps_done]
         self.file = open(path, "w", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.file, self.COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
@@ -83,7 +92,7 @@ class MetricsFile:
         self.file.close()
 
     def _write(self, values: dict) -> None:
-        # float32 has no more than seven significant digits.
+        # Write seven significant digits, because float32 values are not more precise.
         self.writer.writerow(
             {name: f"{value:.7g}" if isinstance(value, float) else value for name, value in values.items()}
         )
@@ -91,33 +100,39 @@ class MetricsFile:
 
 
 def open_log_files(folder: Path, steps_done: int = 0) -> list:
-    """Open the sinks that write to a folder: metrics.csv and TensorBoard events. Raises UserError.
+    """Open the sinks that write to a folder: metrics.csv and TensorBoard event files.
 
-    steps_done: of a resumed training
+    folder: ckpt_save_dir of the recipe
+    steps_done: number of steps done before a resumed training
+    Raises UserError if the folder cannot be written to.
     """
-    from .tensorboard import TensorBoardEvents  # loads protobuf; only the main process writes logs
+    from .tensorboard import TensorBoardEvents  # imports protobuf, which only the main process needs
 
     try:
         (folder / EVENTS_NAME).mkdir(parents=True, exist_ok=True)
         return [MetricsFile(folder / METRICS_NAME, steps_done), TensorBoardEvents(folder / EVENTS_NAME, steps_done)]
     except OSError as error:
         raise UserError(
-            f"ckpt_save_dir: {folder} cannot be written to ({os_reason(error)}). Choose another folder."
+            f"ckpt_save_dir: {folder} cannot be written to ({os_reason(error)}). Set --ckpt_save_dir to another folder."
         ) from None
 
 
 def training_summary(folder: Path, epochs: int, *, seconds: float, stopped_early: bool, best: EvalRecord | None) -> str:
-    """Summarize a finished training: its length, the best detector, the logs, and the command that evaluates it.
+    """Return a summary of a finished training: duration, best detector, log files, and evaluation command.
 
-    folder: ckpt_save_dir; epochs: trained; best: best evaluation, None if nothing was evaluated
+    folder: ckpt_save_dir of the recipe
+    epochs: number of trained epochs
+    seconds: duration of the training in seconds
+    stopped_early: whether early stopping ended the training
+    best: best evaluation, or None if the detector was not evaluated
     """
     checkpoint = find_checkpoint(folder)
     lines = [f"trained {count_noun(epochs, 'epoch')} in {format_duration(seconds)}"]
     if stopped_early:
-        lines[0] += ", stopped early because evaluations no longer improved (early_stop_patience)"
+        lines[0] += ", stopped early because the mAP no longer improved (early_stop_patience)"
     if best is not None:
         scores = f"mAP {best.metrics['mAP']:.4f}, AP50 {best.metrics['AP50']:.4f}"
-        lines.append(f"best: epoch {best.epoch} with {scores}, saved as {checkpoint}")
+        lines.append(f"best checkpoint: {checkpoint}, saved after epoch {best.epoch} with {scores}")
     else:
         lines.append(f"newest checkpoint: {checkpoint}")
         lines.append("To evaluate between epochs and keep the best checkpoint, train with --eval_while_train true")
@@ -125,14 +140,16 @@ def training_summary(folder: Path, epochs: int, *, seconds: float, stopped_early
     lines.append(f"charts: {shlex.join(['tensorboard', '--logdir', str(folder / EVENTS_NAME)])}")
     command = evaluation_command(sys.argv, checkpoint) if checkpoint else None
     if command:
-        lines.append(f"evaluate it: {command}")
+        lines.append(f"evaluation command: {command}")
     return "\n".join(lines)
 
 
 def evaluation_command(argv: Sequence[str], checkpoint: Path) -> str | None:
-    """Return the shell command that evaluates a checkpoint with the arguments of train.py; None outside train.py.
+    """Return the shell command that evaluates a checkpoint with the arguments of train.py.
 
-    argv: sys.argv
+    argv: arguments of this process, including the path of the script
+    checkpoint: path of the checkpoint
+    Returns None if the script is not train.py.
     """
     script = Path(argv[0])
     if script.name != "train.py":
@@ -145,6 +162,6 @@ def evaluation_command(argv: Sequence[str], checkpoint: Path) -> str | None:
             arguments.append(argument)
         elif not equals and rest and not rest[0].startswith("-"):
             del rest[:1]
-    # The name by which Python was started works in the user's shell too; sys.executable may be another.
+    # Use the name with which the user started Python, because sys.executable may be a different path.
     evaluation = [sys.orig_argv[0], str(script.with_name("eval.py")), *arguments, "--ckpt_path", str(checkpoint)]
     return shlex.join(evaluation)

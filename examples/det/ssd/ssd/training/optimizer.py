@@ -1,4 +1,4 @@
-"""The optimizer: which parameters are trained, and with which weight decay."""
+"""Create the optimizer, select the parameters with weight decay, and freeze parts of the detector."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ if TYPE_CHECKING:
 
 
 def create_optimizer(cfg: Config, params: Sequence[Parameter], schedule: np.ndarray) -> nn.Optimizer:
-    """Create SGD with momentum, as published. schedule: learning rate of each update"""
+    """Create the optimizer of a recipe: SGD with momentum.
+
+    params: trainable parameters of the detector
+    schedule: (U,) float32, learning rate of each update
+    """
     groups = group_by_decay(params, weight_decay=cfg.weight_decay, decay_bias=cfg.decay_bias)
     return nn.Momentum([*groups, {"order_params": list(params)}], Tensor(schedule), cfg.momentum)
 
 
 def group_by_decay(params: Sequence[Parameter], weight_decay: float, decay_bias: bool) -> list[dict]:
-    """Split parameters into those with and without weight decay, in MindSpore's form of parameter groups.
+    """Split parameters into a group with weight decay and a group without weight decay.
 
-    BatchNorm's gamma and beta never decay; biases decay if decay_bias is true. Empty groups are left out.
+    BatchNorm's gamma and beta never have weight decay.
+
+    params: parameters to split
+    weight_decay: weight decay of the first group
+    decay_bias: whether biases have weight decay
+    Returns MindSpore's parameter groups, {"params": list, "weight_decay": value} each, without empty groups.
     """
     names_without_decay = ("gamma", "beta") if decay_bias else ("gamma", "beta", "bias")
     with_decay: list[Parameter] = []
@@ -35,10 +44,12 @@ def group_by_decay(params: Sequence[Parameter], weight_decay: float, decay_bias:
 
 
 def freeze(detector: nn.Cell, part: str | None) -> None:
-    """Exclude part of a detector from training. Call it before mixed precision is set up.
+    """Exclude a part of a detector from training. Call `freeze` before the conversion to mixed precision.
 
-    part: None, backbone, or backbone_batch_norm. Frozen BatchNorm layers normalize by their running statistics in
-    training too, and these do not change.
+    Frozen BatchNorm layers normalize with their running statistics in training too, and the statistics do not change.
+
+    detector: detector, which is changed in place
+    part: "backbone", "backbone_batch_norm" for the BatchNorm layers of the backbone, or None for nothing
     """
     if part is None:
         return

@@ -13,12 +13,14 @@ from .records import EvalRecord, StepRecord
 
 
 class TrainingProgressBar:
-    """Print a line for each record to stdout, and draw a bar with the newest values if stderr is a terminal.
+    """Print a line for each record to stdout, and draw a progress bar if stderr is a terminal.
 
-    If both are terminals, only the last line of each epoch stays above the bar.
+    If stdout and stderr are both terminals, only the last step record of each epoch is printed.
 
-    epochs, total_steps: of the whole training; steps_done: of a resumed training
-    clock: returns seconds from any start
+    epochs: number of epochs of the whole training
+    total_steps: number of steps of the whole training
+    steps_done: number of steps done before a resumed training
+    clock: function that returns the time in seconds since an arbitrary start
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class TrainingProgressBar:
         self.steps_per_epoch = total_steps // epochs
         self.prints_all_lines = not (sys.stderr.isatty() and sys.stdout.isatty())
         self.values = ""
-        self.start: tuple[int, float] | None = None  # step and time from which the remaining time is estimated
+        self.start: tuple[int, float] | None = None  # step and time at which the time estimate starts
         self.bar = tqdm(
             desc=f"epoch {steps_done // self.steps_per_epoch + 1}/{epochs}, compiling",
             total=total_steps,
@@ -40,7 +42,7 @@ class TrainingProgressBar:
         )
 
     def advance(self, epoch: int, step: int) -> None:
-        if self.start is None:  # not from the beginning, because the first step compiles
+        if self.start is None:  # exclude the first step, which compiles
             self.start = step, self.clock()
         if not self.bar.disable:
             text = f"{self._position(epoch, step)}{self._time_left(step)} {self.values}"
@@ -56,21 +58,24 @@ class TrainingProgressBar:
         ap, ap50 = record.metrics["mAP"], record.metrics["AP50"]
         notes = " (best)" if record.is_best else ""
         if "mAP_raw" in record.metrics:
-            notes += f", without averaging mAP {record.metrics['mAP_raw']:.4f}"
+            notes += f", mAP {record.metrics['mAP_raw']:.4f} without weight averaging"
         self._print(f"epoch {record.epoch}/{self.epochs} mAP {ap:.4f} AP50 {ap50:.4f}{notes}")
 
     def close(self) -> None:
         self.bar.close()
 
     def _print(self, line: str) -> None:
-        tqdm.write(line, file=sys.stdout)  # above the bar, if there is one
+        tqdm.write(line, file=sys.stdout)  # writes above the bar
         sys.stdout.flush()
 
     def _position(self, epoch: int, step: int) -> str:
         return f"epoch {epoch}/{self.epochs} step {(step - 1) % self.steps_per_epoch + 1}/{self.steps_per_epoch}"
 
     def _time_left(self, step: int) -> str:
-        """Return the remaining time at the mean rate so far, evaluations included; empty if it is unknown."""
+        """Return the estimated remaining time as text, or an empty text if the time is unknown.
+
+        The estimate uses the mean duration of the steps so far, evaluations included.
+        """
         if self.start is None or step <= self.start[0] or step == self.total_steps:
             return ""
         start_step, start_time = self.start
@@ -79,7 +84,10 @@ class TrainingProgressBar:
 
 
 def format_step(record: StepRecord) -> str:
-    """Format a record: `loss 1.2345 (box 0.4012, class 0.8333) lr 0.012345 12.3 images/s 1234 MiB`, skipped steps."""
+    """Format a step record as text: `loss 1.2345 (box 0.4012, class 0.8333) lr 0.012345 12.3 images/s 1234 MiB`.
+
+    The number of skipped steps is appended if steps were skipped.
+    """
     text = f"loss {record.loss:.4f} (box {record.box_loss:.4f}, class {record.class_loss:.4f}) "
     text += f"lr {record.learning_rate:.6f} {record.images_per_second:.1f} images/s"
     if record.memory_mib is not None:
@@ -90,7 +98,7 @@ def format_step(record: StepRecord) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Format seconds as hours, minutes and seconds: 3725 -> 1:02:05"""
+    """Format a duration in seconds as hours, minutes and seconds: 3725 becomes 1:02:05."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,4 +1,4 @@
-"""Records of a training: the values of a step and of an evaluation, as logs, progress bar and TensorBoard get them."""
+"""Records of a training: the values of a step or an evaluation for the progress bar, metrics.csv and TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class StepRecord:
-    """One training step, and averages since the previous record. Each field is a column of metrics.csv.
+    """Values of a training step, and averages since the previous record. Each field is a column of metrics.csv.
 
-    epoch, step: counted from 1; steps count through all epochs
-    loss: box_loss + class_loss of this device's batch
-    learning_rate, loss_scale: of this step
-    gradient_norm: global L2 norm of the gradients of all devices, before clipping; not finite if they overflowed; None
-        in a step that only accumulates gradients
-    skipped_steps: updates skipped since the previous record, because gradients overflowed
-    images_per_second: of all devices together
-    data_wait: share of the time, 0..1, in which the host waited for data; None with sunk data, which the device fetches
-    memory_mib: resident memory of the process on CPU, peak allocated memory on another device; None if unknown
+    epoch: epoch of the step, counted from 1
+    step: number of the step, counted from 1 through all epochs
+    loss: loss of this device's batch, box_loss + class_loss
+    box_loss: box part of the loss
+    class_loss: class part of the loss
+    learning_rate: learning rate of the step
+    gradient_norm: global L2 norm of the gradients of all devices before clipping; not finite after an overflow; None in
+        a step that only accumulates gradients
+    loss_scale: loss scale of the step
+    skipped_steps: number of updates skipped since the previous record because gradients overflowed
+    images_per_second: average number of images per second on all devices together
+    data_wait: fraction of the time, 0..1, in which the host waited for data; None with data sinking
+    memory_mib: memory in MiB: resident memory of the process on CPU, otherwise peak memory allocated on the device;
+        None if unknown
     """
 
     epoch: int
@@ -38,13 +43,14 @@ class StepRecord:
 
 @dataclasses.dataclass(frozen=True)
 class EvalRecord:
-    """An evaluation after an epoch.
+    """Result of an evaluation after an epoch.
 
-    step: last step of that epoch
-    metrics: {"mAP" and COCO's metric names: 0..1, or -1}; "mAP_raw" too if averaged weights were evaluated: the mAP of
-        the weights that are not averaged
-    is_best: whether its mAP exceeds that of all evaluations before
-    images: {name: (H, W, 3) uint8 RGB}
+    epoch: epoch of the evaluation, counted from 1
+    step: last step of the epoch, counted from 1 through all epochs
+    metrics: {metric name: value} with "mAP" and COCO's metrics, 0..1, or -1 if undefined. If averaged weights were
+        evaluated, "mAP_raw" is the mAP of the weights without averaging.
+    is_best: True if the mAP exceeds the mAP of all previous evaluations
+    images: {name: image}, example images (H, W, 3) uint8 RGB with drawn boxes
     """
 
     epoch: int

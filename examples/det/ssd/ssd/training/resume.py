@@ -1,4 +1,4 @@
-"""Resume a training from a checkpoint as if it had never stopped, and archive checkpoints of previous runs."""
+"""Resume a training from a checkpoint as if the training had never stopped, and archive files of previous runs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from ..errors import UserError, os_reason
 from .logger import EVENTS_NAME, METRICS_NAME
 from .records import EvalRecord
 
-STATE_KEY = "training_state"  # JSON record of a TrainingState in a checkpoint
-EVALUATION_KEY = "evaluation"  # JSON record in best.ckpt of the evaluation that it was saved for
-# Parameters of a training step that are not restored: learning rates follow the recipe, so that a training can be
-# extended to more epochs, and a loss that is not finite is reported again if it occurs again.
+STATE_KEY = "training_state"  # name of the JSON record of a TrainingState in a checkpoint
+EVALUATION_KEY = "evaluation"  # name of the JSON record of an evaluation in best.ckpt
+# Parameters of a training step that are not restored. Learning rates follow the recipe, so that a training can be
+# extended to more epochs. The counter of non-finite losses restarts, so that a repeated failure is reported again.
 NOT_RESTORED = ("learning_rate", "steps_since_non_finite_loss")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Position of a training, stored in each of its checkpoints.
+    """Position of a training, which is stored in each of its checkpoints.
 
-    step: steps done, over all epochs; images_per_step: on all devices together; seed: of the recipe
+    step: number of steps done in all epochs
+    steps_per_epoch: number of steps in an epoch
+    images_per_step: number of images in a step on all devices together
+    seed: random seed of the recipe
     """
 
     step: int
@@ -40,19 +43,25 @@ class TrainingState:
 
 
 def find_resume_checkpoint(folder: Path, given: str) -> Path:
-    """Return the checkpoint to resume from: `given`, or the newest in a folder if that is empty. Raises UserError."""
+    """Return the checkpoint from which a training resumes.
+
+    folder: folder to search if no path is given
+    given: path of the checkpoint, or an empty text for the newest checkpoint in the folder
+    Raises UserError if no path is given and the folder contains no checkpoint.
+    """
     if given:
         return Path(given)
     paths = list_resumable(folder)
     if not paths:
         raise UserError(
-            f"--resume: {folder} has no checkpoint of a training. Give the path of one, or start without --resume."
+            f"--resume: {folder} does not contain a checkpoint of a training. Set --resume to the path of a "
+            "checkpoint, or start without --resume."
         )
     return paths[0]
 
 
 def list_resumable(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder that a training can resume from, the newest first."""
+    """Return the checkpoints in a folder from which a training can resume, newest first."""
     paths = [*folder.glob("ssd-*.ckpt"), *folder.glob(LAST_NAME)]
     return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST_NAME), reverse=True)
 
@@ -60,10 +69,18 @@ def list_resumable(folder: Path) -> list[Path]:
 def resume_training(
     step: nn.Cell, path: Path, *, initial_state: TrainingState, epochs: int, metadata: Metadata
 ) -> TrainingState:
-    """Restore weights, optimizer and loss scale of a training step, before it is compiled -> state of the training
+    """Restore the weights, optimizer state and loss scale of a training step from a checkpoint.
 
-    initial_state: of this run without --resume; epochs: to train in all; metadata: of the recipe
-    Raises UserError if the file is damaged, of another recipe, or if the images would come in another order.
+    Call the function before the training step is compiled.
+
+    step: training step
+    path: path of the checkpoint
+    initial_state: state at which this run would start without --resume
+    epochs: number of epochs of the whole training
+    metadata: metadata of the recipe
+    Returns the state of the training in the checkpoint.
+    Raises UserError if the checkpoint is damaged or from another recipe, if the training is complete, or if the image
+    order would differ.
     """
     state = _restore(step, path, metadata)
     names = {
@@ -75,39 +92,47 @@ def resume_training(
         stored, present = getattr(state, name), getattr(initial_state, name)
         if stored != present:
             raise UserError(
-                f"--resume: {text}: got {present}, expected {stored} as in {path}. Keep batch_size times devices, the "
-                "data and the seed as they were."
+                f"--resume: {text}: got {present}, expected {stored} as in {path}. Use the data, the seed, and the "
+                "total batch size (batch_size times devices) of the previous run."
             )
     if state.epochs_done >= epochs:
         raise UserError(
-            f"--resume: {path} has done {state.epochs_done} of {epochs} epochs. Raise --epoch_size to train longer."
+            f"--resume: the training in {path} has completed {state.epochs_done} of {epochs} epochs. "
+            "Raise --epoch_size to train longer."
         )
     return state
 
 
 def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
-    """Load a checkpoint into a training step; nothing is loaded if it does not fit. Raises UserError."""
+    """Load a checkpoint into a training step. Nothing is loaded if the checkpoint does not match.
+
+    step: training step
+    path: path of the checkpoint
+    metadata: metadata of the recipe
+    Returns the state of the training in the checkpoint.
+    Raises UserError if the checkpoint is damaged, from another recipe, or without training state.
+    """
     try:
         content = read_checkpoint(path)
     except UserError as error:
         older = [
             other for other in list_resumable(path.parent) if path.is_file() and _modified(other) < _modified(path)
         ]
-        advice = f" The checkpoint before it is {older[0]}: --resume {older[0]}" if older else ""
+        advice = f" Continue from the previous checkpoint with --resume {older[0]}." if older else ""
         raise UserError(f"{error}{advice}") from None
     state = content.pop(STATE_KEY, None)
     if state is None:
         raise UserError(
-            f"{path}: holds no training state. Resume from {LAST_NAME} or ssd-EPOCH.ckpt of train.py, or start from "
-            "its weights with --pretrained_detector."
+            f"{path}: the checkpoint does not contain a training state. Resume from {LAST_NAME} or ssd-EPOCH.ckpt of "
+            "train.py, or start a new training from these weights with --pretrained_detector."
         )
     refuse_mismatch(metadata, read_metadata(content, metadata), path)
     parameters = {name: value for name, value in step.parameters_dict().items() if name not in NOT_RESTORED}
     for name, value in parameters.items():
         if name not in content or content[name].shape != value.shape:
-            found = f"got shape {tuple(content[name].shape)}" if name in content else "missing"
+            found = f"got shape {tuple(content[name].shape)}" if name in content else "got no value"
             raise UserError(
-                f"{path}: {name}: {found}, expected shape {tuple(value.shape)}. Resume with the same recipe."
+                f"{path}: {name}: {found}, expected shape {tuple(value.shape)}. Resume with the recipe of the file."
             )
     for name, value in parameters.items():
         value.set_data(content[name])
@@ -115,9 +140,11 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
 
 
 def read_best(folder: Path, until: int | None = None) -> EvalRecord | None:
-    """Return the evaluation that best.ckpt in a folder was saved for; None if there is none, or none up to a step.
+    """Read the evaluation that is stored in best.ckpt.
 
-    until: last step to consider, None for all
+    folder: folder of best.ckpt
+    until: last step to consider, or None to consider all steps
+    Returns the evaluation, or None if best.ckpt is missing, cannot be read, or is from a later step.
     """
     try:
         text = read_checkpoint(folder / BEST_NAME).get(EVALUATION_KEY)
@@ -128,18 +155,25 @@ def read_best(folder: Path, until: int | None = None) -> EvalRecord | None:
 
 
 def archive_previous_run(folder: Path) -> Path | None:
-    """Move the checkpoints and logs of a previous run to folder/earlier-N; other files stay.
+    """Move the checkpoints and logs of a previous run to the subfolder earlier-N. Other files stay in the folder.
 
-    Returns the archive, None if there was nothing to move. Raises UserError if files cannot be moved.
+    folder: ckpt_save_dir of the recipe
+    Returns the subfolder, or None if there was nothing to move.
+    Raises UserError if a file cannot be moved.
     """
     patterns = ("ssd-*.ckpt", BEST_NAME, LAST_NAME, METRICS_NAME, EVENTS_NAME)
     return _archive(folder, [path for pattern in patterns for path in folder.glob(pattern)])
 
 
 def archive_later_checkpoints(folder: Path, *, resumed: Path, step: int, steps_per_epoch: int) -> Path | None:
-    """Move the checkpoints from after the step at which a run resumes; as archive_previous_run.
+    """Move the checkpoints of steps after the resumed step to the subfolder earlier-N.
 
-    resumed: the checkpoint to resume from, which stays
+    folder: ckpt_save_dir of the recipe
+    resumed: checkpoint from which the run resumes, which is never moved
+    step: step at which the run resumes
+    steps_per_epoch: number of steps in an epoch
+    Returns the subfolder, or None if there was nothing to move.
+    Raises UserError if a file cannot be moved.
     """
     later = [path for path in folder.glob("ssd-*.ckpt") if _epoch_in_name(path) * steps_per_epoch > step]
     last, best = folder / LAST_NAME, read_best(folder)
@@ -164,7 +198,7 @@ def _archive(folder: Path, paths: Sequence[Path]) -> Path | None:
     except OSError as error:
         raise UserError(
             f"ckpt_save_dir: the previous run in {folder} cannot be moved to {archive} ({os_reason(error)}). "
-            "Choose another folder."
+            "Set --ckpt_save_dir to another folder."
         ) from None
     return archive
 
@@ -175,7 +209,7 @@ def _epoch_in_name(path: Path) -> int:
 
 
 def _step_of(path: Path) -> float:
-    """Return the step of a training checkpoint; infinity if the file cannot be read."""
+    """Return the step at which a checkpoint was saved, or infinity if the checkpoint cannot be read."""
     try:
         return json.loads(read_checkpoint(path)[STATE_KEY])["step"]
     except (UserError, KeyError):

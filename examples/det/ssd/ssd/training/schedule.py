@@ -1,4 +1,4 @@
-"""Learning rate schedules: the rate of each step."""
+"""Learning rate schedules: the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, count_noun
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 def warmup_cosine(
     *, lr: float, lr_init: float, lr_end_rate: float, warmup_epochs: int, epoch_size: int, steps_per_epoch: int
 ) -> np.ndarray:
-    """Linear warm-up from lr_init to lr, then half a cosine down to lr * lr_end_rate.
+    """Compute a learning rate schedule with linear warm-up and cosine decay.
 
-    Returns (epoch_size * steps_per_epoch,) float32.
+    The rate rises linearly from lr_init to lr, and then falls along half a cosine to lr * lr_end_rate.
+
+    lr: peak learning rate
+    lr_init: learning rate at the start of the warm-up
+    lr_end_rate: ratio of the final learning rate to lr
+    warmup_epochs: number of epochs of the warm-up
+    epoch_size: number of epochs of the whole training
+    steps_per_epoch: number of steps in an epoch
+    Returns (epoch_size * steps_per_epoch,) float32, the learning rate of each step.
     """
     total, warmup = epoch_size * steps_per_epoch, warmup_epochs * steps_per_epoch
     step = np.arange(total)
@@ -38,9 +46,18 @@ def warmup_steps(
     epoch_size: int,
     steps_per_epoch: int,
 ) -> np.ndarray:
-    """Linear warm-up from lr_init to lr, then lr multiplied by `factor` at each milestone.
+    """Compute a learning rate schedule with linear warm-up and step decay.
 
-    milestones: epochs after which the rate drops. Returns (epoch_size * steps_per_epoch,) float32.
+    The rate rises linearly from lr_init to lr, and then is multiplied by `factor` at each milestone.
+
+    lr: peak learning rate
+    lr_init: learning rate at the start of the warm-up
+    milestones: epochs after which the rate drops
+    factor: factor of the learning rate at each milestone, between 0 and 1
+    warmup_epochs: number of epochs of the warm-up
+    epoch_size: number of epochs of the whole training
+    steps_per_epoch: number of steps in an epoch
+    Returns (epoch_size * steps_per_epoch,) float32, the learning rate of each step.
     """
     warmup = warmup_epochs * steps_per_epoch
     step = np.arange(epoch_size * steps_per_epoch)
@@ -50,10 +67,14 @@ def warmup_steps(
 
 
 def create_schedule(cfg: Config, steps_per_epoch: int, world_size: int = 1) -> np.ndarray:
-    """Create the learning rate of each update of a recipe, (U,) float32.
+    """Compute the learning rate of each update of a recipe.
 
-    steps_per_epoch: batches in an epoch; world_size: number of devices
-    With accumulated gradients an update has the rate of its last batch. Raises UserError if there is no update at all.
+    If gradients are accumulated, an update has the rate of its last batch.
+
+    steps_per_epoch: number of batches in an epoch
+    world_size: number of devices
+    Returns (U,) float32, where U is the number of updates.
+    Raises UserError if the training has fewer steps than accumulate_steps.
     """
     if cfg.schedule == "steps":
         rates = warmup_steps(
@@ -76,7 +97,8 @@ def create_schedule(cfg: Config, steps_per_epoch: int, world_size: int = 1) -> n
         )
     if cfg.accumulate_steps > len(rates):
         raise UserError(
-            f"accumulate_steps: {cfg.accumulate_steps}, but the whole training has only {len(rates)} steps. Lower it."
+            f"accumulate_steps: {cfg.accumulate_steps} exceeds the length of the training, which has "
+            f"{count_noun(len(rates), 'step')}. Lower accumulate_steps, or raise epoch_size."
         )
     if cfg.lr_reference_batch:  # the linear scaling rule of Goyal et al. (arXiv:1706.02677)
         rates = rates * np.float32(cfg.batch_size * world_size * cfg.accumulate_steps / cfg.lr_reference_batch)

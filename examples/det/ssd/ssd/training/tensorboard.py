@@ -28,12 +28,16 @@ TAGS = {  # {tag of a chart: field of StepRecord}
 
 
 class TensorBoardEvents:
-    """Write charts and images over the steps of a training: TAGS, validation/METRIC, and examples/IMAGE.
+    """Write charts and example images of a training to a TensorBoard event file.
 
-    tensorboardX's SummaryWriter queues events in a thread, which a kill would lose. This class writes each event at
-    once; there are a few a minute.
+    The tags are those in TAGS, validation/METRIC and examples/IMAGE.
 
-    steps_done: of a resumed training; TensorBoard then ignores later steps in files of the previous run
+    The class writes each of the few events per minute immediately. tensorboardX's SummaryWriter queues events in a
+    thread, so a kill would lose the queue.
+
+    folder: folder of the event file
+    steps_done: number of steps done before a resumed training; TensorBoard ignores later steps in files of the previous
+        run
     """
 
     def __init__(self, folder: Path, steps_done: int = 0):
@@ -64,9 +68,13 @@ def _scalars(values: dict[str, float | None]) -> list:
 
 
 def _encode_image(tag: str, image: np.ndarray) -> Summary.Value:
-    """image: (H, W, 3) uint8 RGB"""
+    """Encode an image as a TensorBoard value.
+
+    tag: name of the image in TensorBoard
+    image: (H, W, 3) uint8 RGB
+    """
     height, width, _ = image.shape
-    # JPEG, because PNGs of photographs after each epoch would take gigabytes.
+    # Encode as JPEG, because PNG files of photographs after each epoch would take gigabytes.
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
     summary = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded.tobytes())
     return Summary.Value(tag=tag, image=summary)

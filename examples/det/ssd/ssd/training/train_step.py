@@ -1,4 +1,4 @@
-"""The training step: from a batch of pixels to updated weights, in one graph."""
+"""The training step, which turns a batch of images and ground-truth boxes into updated weights in a single graph."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from ..config.schema import Config
 
 # Values that a training step returns, in this order:
-#   loss, box_loss, cls_loss    of this device's batch
-#   grad_norm                   global L2 norm of the gradients: unscaled, averaged over devices and accumulated
-#                               batches, before clipping; 0 in a step that only accumulates
-#   loss_scale                  of this step
-#   skipped                     updates skipped so far, because gradients overflowed
-#   updates                     updates of the weights before this step
-#   steps_since_non_finite      steps since the first loss that was not finite, including it; 0 if there was none
+#   loss                        loss of this device's batch
+#   box_loss, cls_loss          box part and class part of the loss
+#   grad_norm                   global L2 norm of the unscaled gradients before clipping, averaged over devices and
+#                               accumulated batches; 0 in a step that only accumulates gradients
+#   loss_scale                  loss scale of this step
+#   skipped                     number of updates skipped so far because gradients overflowed
+#   updates                     number of updates of the weights before this step
+#   steps_since_non_finite      number of steps from the first non-finite loss to this step, both included; 0 without a
+#                               non-finite loss
 OUTPUTS = ("loss", "box_loss", "cls_loss", "grad_norm", "loss_scale", "skipped", "updates", "steps_since_non_finite")
 
 _scale = ops.MultitypeFuncGraph("scale")
@@ -73,32 +75,40 @@ def _move_average_of_tensor(rate, average, value):
 
 
 class DetectorWithLoss(nn.Cell):
-    """Normalization, detector, target assignment and loss."""
+    """Compute the training loss: image normalization, detector, target assignment and loss function in one cell."""
 
     def __init__(self, detector: nn.Cell, assigner: nn.Cell, loss: nn.Cell):
-        super().__init__(auto_prefix=False)  # so that parameters keep the detector's names in checkpoints
+        super().__init__(auto_prefix=False)  # parameters keep their names in the detector
         self.normalize = NormalizeImage()
         self.detector = detector
         self.assigner = assigner
         self.loss = loss
 
     def construct(self, image: Tensor, gt_boxes_yxyx: Tensor, gt_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """image: (B, H, W, 3) uint8; gt_boxes_yxyx: (B, M, 4) 0..1; gt_labels: (B, M), 0 = padding
-        -> scalars: loss, box loss, class loss"""
+        """Compute the loss of a batch.
+
+        image: (B, H, W, 3) uint8 RGB
+        gt_boxes_yxyx: (B, M, 4), corners y0, x0, y1, x1 as fractions of the image height and width
+        gt_labels: (B, M) int32, class labels 1..K-1, or 0 for padding
+        Returns three scalars: the loss, its box part and its class part.
+        """
         box_offsets, cls_logits = self.detector(self.normalize(image))
         target_offsets, target_labels = self.assigner(gt_boxes_yxyx, gt_labels)
         return self.loss(box_offsets, cls_logits, target_offsets=target_offsets, target_labels=target_labels)
 
 
 class TrainStep(MindCVTrainStep):
-    """MindCV's training step with outputs for logging, and with clipping and accumulation as follows.
+    """MindCV's training step, extended by outputs for logging, gradient clipping, and gradient accumulation.
 
-    network: returns three scalars, the loss first
+    Devices exchange gradients once per update. If gradients overflow in any batch of an update on any device, all
+    devices skip the update.
+
+    network: cell that returns three scalars, of which the first is the loss
+    optimizer: optimizer of the trainable parameters
     scale_sense: cell that updates the loss scale
-    ema_decay: decay of the average of all parameters of the network; None for no average
-    clip_norm: maximum global L2 norm of the gradients; None for no limit
-    accumulate: batches whose mean gradient makes one update. Devices exchange gradients once an update; an update that
-        overflowed in any batch on any device is skipped on all devices.
+    ema_decay: decay of the moving average of all parameters of the network; None disables averaging
+    clip_norm: maximum global L2 norm of the gradients; None disables clipping
+    accumulate: number of batches whose mean gradient is used for one update
     """
 
     def __init__(
@@ -121,10 +131,14 @@ class TrainStep(MindCVTrainStep):
             self.batches = Parameter(Tensor(0, ms.int32), "accumulated_batches", requires_grad=False)
 
     def construct(self, *inputs: Tensor) -> Tensor:
-        """inputs: of the network -> (8,) float32, in the order of OUTPUTS"""
-        # Forward and loss
+        """Train on a batch.
+
+        inputs: inputs of the network
+        Returns (8,) float32, the values in OUTPUTS.
+        """
+        # Forward pass and loss
         loss, box_loss, cls_loss = self.network(*inputs)
-        # Backward, from the scaled loss; its two parts are outputs without gradients
+        # Backward pass from the scaled loss; the two parts of the loss get no gradient
         status, scale = self.start_overflow_check(loss, self.scale_sense)
         scaled = ops.ones_like(loss) * ops.cast(scale, loss.dtype)
         sens = scaled, ops.zeros_like(box_loss), ops.zeros_like(cls_loss)
@@ -132,7 +146,7 @@ class TrainStep(MindCVTrainStep):
         gradients = self.hyper_map(ops.partial(_scale, ops.reciprocal(scale * self.accumulate)), gradients)
         is_non_finite = ops.logical_or(self.steps_since_non_finite > 0, ops.logical_not(ops.isfinite(loss)))
         steps_since_non_finite = ops.assign_add(self.steps_since_non_finite, ops.cast(is_non_finite, ms.int32))
-        # Copies, because the update below changes both in an order that the graph is free to choose
+        # Copy both values before the update, because the graph may execute the update before the outputs are read
         updates_before = self.optimizer.global_step + 0
         scale_before = scale + 0
         # Update
@@ -148,7 +162,12 @@ class TrainStep(MindCVTrainStep):
         return ops.stack(outputs)
 
     def update(self, gradients: tuple[Tensor, ...], status: Tensor) -> Tensor:
-        """Update the weights unless gradients overflowed -> scalar: norm of the gradient averaged over devices"""
+        """Update the weights unless the gradients overflowed.
+
+        gradients: unscaled gradients of this device
+        status: state of MindSpore's overflow check
+        Returns a scalar: the global L2 norm, before clipping, of the gradients averaged over devices.
+        """
         gradients = self.grad_reducer(gradients)
         norm, overflow = self.gradient_norm(gradients), self.get_overflow_status(status, gradients)
         if self.process_loss_scale(overflow):
@@ -161,9 +180,14 @@ class TrainStep(MindCVTrainStep):
         return norm
 
     def accumulate_and_update(self, gradients: tuple[Tensor, ...], status: Tensor) -> Tensor:
-        """Add gradients, and update after the last batch -> scalar: norm as from `update`, 0 before the last batch"""
+        """Add the gradients of a batch to the accumulated gradients, and update the weights after the last batch.
+
+        gradients: unscaled gradients of this device
+        status: state of MindSpore's overflow check
+        Returns a scalar: the global L2 norm of the accumulated gradients before clipping, or 0 before the last batch.
+        """
         count = self.batches + 1
-        # A value that is not finite stays so in the sum, where the update finds it.
+        # A non-finite value keeps the sum non-finite, so `update` detects an overflow of any batch.
         total = self.hyper_map(_add, self.accumulated, gradients)
         if count < self.accumulate:
             norm = ops.zeros((), ms.float32)
@@ -174,7 +198,7 @@ class TrainStep(MindCVTrainStep):
         return ops.depend(norm, ops.assign(self.batches, Tensor(0, ms.int32)))
 
     def ema_update(self):
-        """Move the average of all parameters, BatchNorm statistics included, towards their present values.
+        """Move the averages of all parameters, BatchNorm statistics included, toward the current values.
 
         The decay after t updates is at most (1 + t) / (10 + t), as in TensorFlow, so that early weights are forgotten.
         """
@@ -183,23 +207,33 @@ class TrainStep(MindCVTrainStep):
         return self.hyper_map(ops.partial(_move_average, 1 - decay), self.ema_weight, self.weights_all)
 
     def gradient_norm(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """-> scalar float32: global L2 norm of the gradients"""
+        """Compute the global L2 norm of the gradients.
+
+        Returns a scalar float32.
+        """
         return ops.addn(self.hyper_map(_sum_of_squares, gradients)).sqrt()
 
 
 class CPUTrainStep(TrainStep):
-    """Training step with an overflow check for CPU, which has no kernels for MindSpore's own."""
+    """Training step with an overflow check for CPU, because MindSpore's own check has no CPU kernels."""
 
     def gradient_norm(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """-> scalar float32: global L2 norm of the gradients"""
-        # One sum, because a kernel launch for each of hundreds of gradients costs more than reading their bytes.
+        """Compute the global L2 norm of the gradients.
+
+        Returns a scalar float32.
+        """
+        # Compute a single sum, because hundreds of kernel launches cost more time than the concatenation.
         return ops.concat(self.hyper_map(_flatten, gradients)).square().sum().sqrt()
 
     def get_overflow_status(self, status: Tensor, compute_output: tuple[Tensor, ...]) -> Tensor:
-        """compute_output: gradients, equal on all devices -> scalar bool: whether their norm is not finite
+        """Check whether the norm of the gradients is not finite.
 
-        From 1.8e19 on, where squares overflow, the norm is infinite for finite gradients too; no weights would survive
-        an update of that size.
+        Squares of values above 1.8e19 overflow, so the norm of larger finite gradients is infinite too. An update of
+        that size would destroy the weights in any case.
+
+        status: state of MindSpore's overflow check, which CPU does not use
+        compute_output: gradients, which are equal on all devices
+        Returns a scalar bool, True for an overflow.
         """
         return ops.logical_not(ops.isfinite(self.gradient_norm(compute_output)))
 
@@ -207,12 +241,14 @@ class CPUTrainStep(TrainStep):
 def create_train_step(cfg: Config, detector: nn.Cell, schedule: np.ndarray) -> TrainStep:
     """Create the training step of a recipe.
 
-    detector: SSD; schedule: learning rate of each update
     An update whose gradients overflow is skipped, and lowers a dynamic loss scale.
+
+    detector: detector with the attribute `anchors`
+    schedule: (U,) float32, learning rate of each update
     """
     assigner, loss = create_assigner(cfg, detector.anchors), create_loss(cfg, detector.anchors)
     network = DetectorWithLoss(detector, assigner, loss)
-    # The step divides the gradients by the loss scale itself, so the optimizer gets no loss scale.
+    # The training step divides the gradients by the loss scale, so the optimizer gets no loss scale.
     optimizer = create_optimizer(cfg, network.trainable_params(), schedule)
     if cfg.loss_scale_type == "dynamic":
         scale = nn.DynamicLossScaleUpdateCell(cfg.loss_scale, scale_factor=2, scale_window=2000)

@@ -1,4 +1,4 @@
-"""Train a detector: data, forward, loss, update, then logging, evaluation and saving by callbacks."""
+"""Train a detector: data, forward pass, loss and update; callbacks log, evaluate and save."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from .validation import ValidationCallback, ValidationImages, ema_weights
 
 log = logging.getLogger(__name__)
 
-# Steps after which devices ask one another whether to stop, because to ask an accelerator makes the host wait for it.
+# Number of steps between checks whether a device wants to stop. Each check makes the host wait for the device.
 STOP_CHECK_INTERVAL = {"CPU": 1, "Ascend": 10}
 
 
 def train(cfg: Config, resume: str | None = None) -> None:
-    """Train the detector of a recipe; under a launcher, as one of its devices.
+    """Train the detector of a recipe. Under a launcher, this process trains on one of several devices.
 
-    resume: None to start anew, else the checkpoint to resume from, empty for the newest in ckpt_save_dir
-    Raises UserError, and KeyboardInterrupt after a signal; the state of the training is then in last.ckpt.
+    resume: None for a new training, the path of a checkpoint, or "" for the newest checkpoint in ckpt_save_dir
+    Raises UserError if a setting or file is invalid, and KeyboardInterrupt after a signal, when last.ckpt is saved.
     """
     started = time.monotonic()
     folder, metadata = Path(cfg.ckpt_save_dir), model_metadata(cfg)
@@ -57,7 +57,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
     # Data: batches of images and ground-truth boxes for this device
     dataset = create_dataset(cfg, "train", rank=runtime.rank, world_size=runtime.world_size)
     steps_per_epoch = dataset.get_dataset_size()
-    # Forward: backbone, neck and head
+    # Forward pass: backbone, neck and head
     detector, initialization = _create_initialized_detector(cfg, is_resumed=resume is not None)
     # Loss, gradients and update, in one graph with the forward pass
     schedule = create_schedule(cfg, steps_per_epoch, runtime.world_size)
@@ -70,24 +70,24 @@ def train(cfg: Config, resume: str | None = None) -> None:
         resumed_from = find_resume_checkpoint(folder, resume)
         start = resume_training(step, resumed_from, initial_state=start, epochs=cfg.epoch_size, metadata=metadata)
         dataset.set_init_step(start.step)
-        best = read_best(folder, until=start.step)  # later steps are repeated
+        best = read_best(folder, until=start.step)  # later steps run again
         initialization = f"resumed from {resumed_from} after step {start.step}"
 
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(announce=runtime.is_main))
-        logger = None  # on all devices but the main one, which alone logs and saves
+        logger = None  # only the main device logs and saves
         if runtime.is_main:
             logger = stack.enter_context(_open_logger(cfg, start, resumed_from=resumed_from, source=initialization))
         settings, data = graph_settings(cfg), dataset_fingerprint(Path(cfg.data_dir))
         save_graphs = stack.enter_context(compile_cache("train", settings=settings, data=data, runtime=runtime))
 
-        # MindSpore calls the callbacks in this order. First, because all others read the number of the step:
+        # MindSpore calls callbacks in list order. RestoreStep is first, because all others read the number of the step:
         callbacks: list[Callback] = [RestoreStep(start.step)]
-        # Before the callbacks that save and stop when it is true:
+        # SynchronizedStop precedes the callbacks that read its flag to save and stop:
         stop_interval = STOP_CHECK_INTERVAL[cfg.device_target]
         stop = SynchronizedStop(interrupt, world_size=runtime.world_size, interval=stop_interval)
         callbacks.append(stop)
-        # Before saving, so that a training with a non-finite loss replaces no good checkpoint:
+        # StopOnNonFiniteLoss precedes saving, so that a failed training does not replace a good checkpoint:
         callbacks.append(
             StopOnNonFiniteLoss(
                 log_interval=cfg.log_interval,
@@ -98,10 +98,10 @@ def train(cfg: Config, resume: str | None = None) -> None:
                 rank=runtime.rank,
             )
         )
-        # Before evaluation and saving, which use the statistics:
+        # SyncBatchNormStatistics precedes evaluation and saving, which use the statistics:
         if runtime.world_size > 1:
             callbacks.append(SyncBatchNormStatistics(step, runtime.world_size))
-        # Before saving, so that a training resumed from an epoch's checkpoint has that epoch's evaluation behind it:
+        # Evaluation precedes saving, so that a resumed training does not miss the evaluation of the saved epoch:
         validation = None
         if cfg.eval_while_train:
             validation = ValidationCallback(
@@ -119,7 +119,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
                 records={METADATA_KEY: metadata},
             )
             callbacks.append(validation)
-        # After the evaluation, whose graph it saves too:
+        # SaveCompileCache follows evaluation, whose graph is saved too:
         callbacks.append(SaveCompileCache(save_graphs))
         if logger:
             callbacks.append(
@@ -132,7 +132,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
                     records={METADATA_KEY: metadata},
                 )
             )
-            # After all that takes time: the time of later callbacks would be counted as data loading.
+            # RecordSteps follows all slow callbacks, because the time of later callbacks would count as data loading:
             callbacks.append(
                 RecordSteps(
                     logger,
@@ -144,7 +144,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
                     skipped_updates=int(step.skipped.asnumpy()),
                 )
             )
-        # Last, because it raises an exception, and the step must be saved and recorded before:
+        # StopOnSignal is last, because it raises an exception after the step is saved and recorded:
         callbacks.append(StopOnSignal(stop))
         Model(step).train(
             cfg.epoch_size,
@@ -160,15 +160,16 @@ def train(cfg: Config, resume: str | None = None) -> None:
 
 
 def _create_initialized_detector(cfg: Config, *, is_resumed: bool) -> tuple[nn.Cell, str]:
-    """Create the detector that is trained -> detector, description of its initialization
+    """Create the detector of a recipe with its initial weights.
 
     is_resumed: whether a checkpoint will set all weights later
+    Returns the detector, and a description of the initialization for the log.
     """
-    detector, initialization = create_detector(cfg), "backbone from scratch"
+    detector, initialization = create_detector(cfg), "randomly initialized backbone"
     if cfg.pretrained_detector and not is_resumed:
         names = load_pretrained(detector, cfg.pretrained_detector, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
         layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in names))
-        rest = f"randomly initialized: {layers}" if layers else "all of them, because its classes are the same"
+        rest = f"randomly initialized: {layers}" if layers else "all layers, because the classes are the same"
         initialization = f"weights of {cfg.pretrained_detector}, {rest}"
     elif cfg.backbone_ckpt_path and not is_resumed:
         load_backbone(detector, cfg.backbone_ckpt_path)
@@ -178,9 +179,12 @@ def _create_initialized_detector(cfg: Config, *, is_resumed: bool) -> tuple[nn.C
 
 
 def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None, source: str) -> TrainingLogger:
-    """Archive previous files, print what is trained, and open the logs. Raises UserError.
+    """Archive files of the previous run, log the settings of the training, and open the log files.
 
-    start: state before the first step; source: of the weights
+    start: state of the training before the first step
+    resumed_from: checkpoint from which the training resumes, or None
+    source: description of the initial weights
+    Raises UserError if files cannot be moved or written.
     """
     folder = Path(cfg.ckpt_save_dir)
     if resumed_from is None:
@@ -196,8 +200,8 @@ def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None
     num_classes, num_devices = cfg.num_classes - 1, start.images_per_step // cfg.batch_size
     log.info(
         f"training {cfg.backbone} for {count_noun(num_classes, 'class', 'classes')} on {num_devices} x "
-        f"{cfg.device_target}: {cfg.epoch_size} epochs of {start.steps_per_epoch} steps of {start.images_per_step} "
-        f"images, {source}"
+        f"{cfg.device_target}: {count_noun(cfg.epoch_size, 'epoch')}, {count_noun(start.steps_per_epoch, 'step')} per "
+        f"epoch, {count_noun(start.images_per_step, 'image')} per step, {source}"
     )
     total_steps = cfg.epoch_size * start.steps_per_epoch
     progress_bar = TrainingProgressBar(epochs=cfg.epoch_size, total_steps=total_steps, steps_done=start.step)

@@ -1,4 +1,4 @@
-"""Evaluate between epochs, keep the best detector as best.ckpt, and stop early when it no longer improves."""
+"""Evaluate between epochs, keep the best detector as best.ckpt, and stop early if the mAP no longer improves."""
 
 from __future__ import annotations
 
@@ -24,20 +24,26 @@ from .logger import TrainingLogger
 from .records import EvalRecord
 from .resume import EVALUATION_KEY
 
-MAX_IMAGE_SIDE = 640  # pixels; larger images are drawn smaller
+MAX_IMAGE_SIDE = 640  # pixels; larger images are shrunk before drawing
 
 
 class ValidationCallback(Callback):
-    """Evaluate after epochs start, start + interval, … and the last, and keep the best detector as best.ckpt.
+    """Evaluate the detector between epochs, and keep the best detector as best.ckpt.
 
-    evaluate: evaluates the detector as it is now
-    draw: draws example images of an evaluation, {name: (H, W, 3) uint8 RGB}
-    logger: None on all devices but the main one, which evaluate too but write nothing
-    folder: of best.ckpt; start, interval, epochs: in epochs
-    ema_context: swaps the EMA weights in while entered; best.ckpt is chosen on them. None without EMA
-    patience: evaluations without a new best after which training stops; None for no early stopping
-    best: best evaluation before a resumed training
-    records: JSON values to store in best.ckpt, by name
+    The detector is evaluated after the epochs start, start + interval, ... and after the last epoch.
+
+    evaluate: function that evaluates the detector with its current weights
+    draw: function that draws example images of an evaluation, {name: (H, W, 3) uint8 RGB}
+    logger: logger of the main device; None on the other devices, which also evaluate but write nothing
+    detector: detector to evaluate
+    folder: folder of best.ckpt
+    start: first epoch after which the detector is evaluated
+    interval: number of epochs between evaluations
+    epochs: number of epochs of the whole training
+    ema_context: context manager that swaps the EMA weights in, with which best.ckpt is chosen; None without EMA
+    patience: number of evaluations without a new best mAP after which training stops; None disables early stopping
+    best: best evaluation before a resumed training, or None
+    records: {name: JSON value} to store in best.ckpt
     """
 
     def __init__(
@@ -86,7 +92,13 @@ class ValidationCallback(Callback):
         return epoch == self.epochs or (epoch >= self.start and (epoch - self.start) % self.interval == 0)
 
     def _evaluate(self, epoch: int, *, step: int, raw_metrics: dict[str, float]) -> EvalRecord:
-        """Evaluate, save and log -> best evaluation so far"""
+        """Evaluate the detector, save the detector if the mAP is the best so far, and log the result.
+
+        epoch: epoch of the evaluation, counted from 1
+        step: last step of the epoch, counted from 1 through all epochs
+        raw_metrics: metrics of the weights without averaging
+        Returns the best evaluation so far.
+        """
         result = self.evaluate()
         metrics = {"mAP": result.mean_ap, **raw_metrics, **result.coco_metrics.metrics}
         is_best = self.best is None or metrics["mAP"] > self.best.metrics["mAP"]
@@ -104,12 +116,16 @@ class ValidationCallback(Callback):
 
 @contextlib.contextmanager
 def ema_weights(detector: nn.Cell, step: nn.Cell) -> Iterator[None]:
-    """Swap the averaged weights of a training step into its detector, and swap them back at the end."""
+    """Replace the weights of a detector by the averaged (EMA) weights inside the context.
+
+    detector: detector, whose original weights are restored at the end
+    step: training step that contains the averaged weights
+    """
     averages = {average.name.removeprefix(EMA_PREFIX): average for average in step.ema_weight}
     parameters = detector.get_parameters()
     raw = [(parameter, parameter.asnumpy().copy()) for parameter in parameters]
     try:
-        for parameter, _ in raw:  # `assign`, because compiled graphs do not see what `set_data` does
+        for parameter, _ in raw:  # use ops.assign: compiled graphs do not see set_data
             ops.assign(parameter, averages[parameter.name])
         yield
     finally:
@@ -118,9 +134,14 @@ def ema_weights(detector: nn.Cell, step: nn.Cell) -> Iterator[None]:
 
 
 class ValidationImages:
-    """Draw the first images of an evaluation: ground truth in white, detections in the colors of their classes.
+    """Draw the ground truth and the detections of the first images of an evaluation.
 
-    data_dir: of the shards; classes: names by label; min_score: of drawn detections; count: number of images
+    Ground-truth boxes are white, and detections have the colors of their classes.
+
+    data_dir: folder of the shards
+    classes: class names by label, background first
+    min_score: score below which detections are not drawn
+    count: number of images
     """
 
     def __init__(self, data_dir: Path, *, classes: Sequence[str], min_score: float, count: int = 4):
@@ -128,10 +149,14 @@ class ValidationImages:
         self.classes = classes
         self.min_score = min_score
         self.count = count
-        self.images: dict[int, tuple[np.ndarray, float]] = {}  # image and its scale; read at the first evaluation
+        self.images: dict[int, tuple[np.ndarray, float]] = {}  # {image id: (image, scale)}, read once
 
     def __call__(self, result: EvaluationResult) -> dict[str, np.ndarray]:
-        """Return {image id: (H, W, 3) uint8 RGB}."""
+        """Draw the example images of an evaluation.
+
+        result: result of the evaluation
+        Returns {image id: (H, W, 3) uint8 RGB}.
+        """
         evaluator, first_ids = result.evaluator, result.image_ids[: self.count]
         if not self.images:
             encoded = read_images(self.data_dir, "val", first_ids)
@@ -155,16 +180,23 @@ class ValidationImages:
 
 
 def _boxes_and_labels(rows: list[dict], *, labels: dict, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Convert annotations or results in COCO's format -> boxes_yxyx (N, 4) in pixels of the drawing, labels (N,)
+    """Convert annotations or results in COCO's format to boxes and labels.
 
-    labels: {category id: label}; scale: of the drawing
+    rows: annotations or results with "bbox" and "category_id"
+    labels: {category id: label}
+    scale: ratio of the size of the drawing to the size of the image
+    Returns boxes_yxyx (N, 4), corners y0, x0, y1, x1 in pixels of the drawing, and labels (N,) int.
     """
     boxes_xywh = np.array([row["bbox"] for row in rows], dtype=float).reshape(-1, 4)
     return xywh_to_yxyx(boxes_xywh) * scale, np.array([labels[row["category_id"]] for row in rows], dtype=int)
 
 
 def _shrink(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Resize an image (H, W, 3) whose sides exceed MAX_IMAGE_SIDE -> image, scale"""
+    """Shrink an image so that no side exceeds MAX_IMAGE_SIDE.
+
+    image: (H, W, 3) uint8 RGB
+    Returns the image, and the ratio of its new size to its original size.
+    """
     scale = min(1.0, MAX_IMAGE_SIDE / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), scale

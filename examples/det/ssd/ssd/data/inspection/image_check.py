@@ -1,4 +1,4 @@
-"""Check every image of a dataset without converting it: find images that cannot be converted, and duplicates."""
+"""Check every image of a dataset before the conversion: find unusable images and duplicate images."""
 
 from __future__ import annotations
 
@@ -10,27 +10,35 @@ from ...runtime.progress import Progress
 from ..mindrecord import READ_AHEAD, UnusableImageError, read_record
 from ..readers.annotations import UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit
 
-DUPLICATE_IMAGES = "images with the same bytes as another image"  # a kind of problem
+DUPLICATE_IMAGES = "images with the same bytes as another image"  # a kind of problem in the dataset report
 
 
 def check_images(train: DatasetSplit, val: DatasetSplit, num_workers: int) -> dict[str, list[str]]:
-    """Read all images of both splits with num_workers threads, and return {kind of problem: one text per image}."""
+    """Read and check all image files of both splits.
+
+    num_workers: number of threads that read images
+
+    Returns {kind of problem: one text per image}.
+    """
     images = [*train.images, *val.images]
     problems: dict[str, list[str]] = {UNUSABLE_IMAGES: [], DUPLICATE_IMAGES: []}
-    first_with: dict[bytes, AnnotatedImage] = {}  # by digest
+    first_with: dict[bytes, AnnotatedImage] = {}  # {SHA-256: first image with these bytes}
     with Progress(len(images), "reading images", "images") as progress, ThreadPoolExecutor(num_workers) as pool:
         for image, (digest, error) in zip(images, prefetch(pool, _check_image, images, ahead=READ_AHEAD)):
             if error:
                 problems[UNUSABLE_IMAGES].append(error)
             elif digest in first_with and first_with[digest].path != image.path:
-                problems[DUPLICATE_IMAGES].append(f"{image.path} as {first_with[digest].path}")
+                problems[DUPLICATE_IMAGES].append(f"{image.path} equals {first_with[digest].path}")
             first_with.setdefault(digest, image)
             progress.update()
     return problems
 
 
 def _check_image(image: AnnotatedImage) -> tuple[bytes, str]:
-    """Return the SHA-256 of the image file, and why it cannot be converted, empty if it can."""
+    """Read and check an image file.
+
+    Returns (SHA-256 of the file, reason why the image cannot be converted). One of the two values is empty.
+    """
     try:
         return hashlib.sha256(read_record(image).image).digest(), ""
     except UnusableImageError as error:

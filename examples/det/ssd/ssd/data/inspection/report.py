@@ -1,4 +1,4 @@
-"""Summarize a dataset as text before it is converted: counts, sizes, problems, and advice for a recipe."""
+"""Summarize a dataset as text before the conversion: counts, sizes, problems, and advice on the recipe."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..readers.annotations import UNUSABLE_IMAGES, DatasetSplit
 from ..readers.splits import find_repeated_images
 from .anchor_recall import AnchorSet, not_recalled, reasons_for_missed_boxes
 
-MAX_EXAMPLES = 3  # shown of each kind of problem
+MAX_EXAMPLES = 3  # maximum number of examples for each kind of problem
 FEW_BOXES = 20  # a class with fewer training boxes gets a warning
-MAX_SAMPLED_BOXES = 2000  # boxes compared with the anchors; more would take minutes and hardly change the share
-SMALL, LARGE = 32**2, 96**2  # pixels; COCO's area limits between small, medium and large
+MAX_SAMPLED_BOXES = 2000  # boxes compared with the anchors; more boxes would take minutes and hardly change the result
+SMALL, LARGE = 32**2, 96**2  # box areas in pixels: COCO's limits between small, medium and large objects
 
 
 @dataclasses.dataclass(frozen=True)
 class _Boxes:
     """All ground-truth boxes of a split.
 
-    annotated_yxyx: (N, 4) pixels, as annotated
-    boxes_yxyx: (N, 4) pixels, clipped to the image
-    labels: (N,) class index
-    image_indices: (N,) index of the box's image in the split
-    image_sizes: (N, 2) height and width of the box's image in pixels, 0 if unknown
+    annotated_yxyx: (N, 4) in pixels, not clipped
+    boxes_yxyx: (N, 4) in pixels, clipped to the image
+    labels: (N,) class index 1..K-1
+    image_indices: (N,) position of each box's image in the images of the split
+    image_sizes: (N, 2) height and width in pixels of each box's image; 0 if unknown
     """
 
     annotated_yxyx: np.ndarray
@@ -40,7 +40,7 @@ class _Boxes:
 
     @property
     def sides(self) -> np.ndarray:
-        """(N, 2) height and width of the clipped boxes in pixels."""
+        """Return the heights and widths of the clipped boxes in pixels, (N, 2)."""
         return self.boxes_yxyx[:, 2:] - self.boxes_yxyx[:, :2]
 
 
@@ -50,10 +50,10 @@ def summarize_dataset(
     anchor_set: AnchorSet | None = None,
     more_problems: dict[str, list[str]] | None = None,
 ) -> str:
-    """Summarize two splits that have the same classes.
+    """Summarize a training and a validation split with the same classes as text.
 
-    anchor_set: anchors whose recall is estimated on the training boxes
-    more_problems: {kind of problem: one text for each occurrence}, found elsewhere and reported first
+    anchor_set: anchors whose recall is estimated on the training boxes; None leaves this estimate out
+    more_problems: {kind of problem: one text per occurrence}, additional problems that are listed first
     """
     train_boxes, val_boxes = _collect_boxes(train), _collect_boxes(val)
     problems = _find_problems(
@@ -61,7 +61,7 @@ def summarize_dataset(
     )
     advice = _class_advice(train.classes, train_boxes, val_boxes)
     if anchor_set is None:
-        advice.append("add --config RECIPE to see which share of the boxes its anchors do not recall")
+        advice.append("add --config RECIPE to see the fraction of boxes that the anchors of the recipe do not recall")
     else:
         advice += _anchor_advice(train.classes, train_boxes, anchor_set)
     lines = [
@@ -98,22 +98,22 @@ def _summarize_split(split: DatasetSplit, boxes: _Boxes) -> list[str]:
     counts = np.bincount(boxes.image_indices, minlength=len(split.images))
     lines = [
         f"{count_noun(len(split.images), 'image', 'images')}, {int((counts == 0).sum())} of them without boxes; "
-        f"{count_noun(len(boxes.labels), 'box', 'boxes')}; crowd regions and difficult objects, which are left out: "
-        f"{sum(image.crowd_boxes for image in split.images)}"
+        f"{count_noun(len(boxes.labels), 'box', 'boxes')}; number of crowd regions and difficult objects, which are "
+        f"left out: {sum(image.crowd_boxes for image in split.images)}"
     ]
     sizes = collections.Counter(image.size for image in split.images if image.size)
     if sizes:
         common = ", ".join(f"{width}x{height} ({count})" for (height, width), count in sizes.most_common(3))
         others = f", and {count_noun(len(sizes) - 3, 'other size', 'other sizes')}" if len(sizes) > 3 else ""
-        lines.append(f"image sizes, width x height (number of images): {common}{others}")
+        lines.append(f"image sizes in pixels, width x height (number of images): {common}{others}")
     kept = (boxes.sides > 0).all(axis=1)
     if kept.any():
         areas, sides = box_area(boxes.boxes_yxyx[kept]), boxes.sides[kept]
         small, large = (areas < SMALL).mean(), (areas >= LARGE).mean()
         lines += [
             f"square root of the box area in pixels: {_spread(np.sqrt(areas), '.0f')}; small {small:.0%}, medium "
-            f"{1 - small - large:.0%}, large {large:.0%} by COCO's limits of 32x32 and 96x96",
-            f"box width over height: {_spread(sides[:, 1] / sides[:, 0], '.2f')}",
+            f"{1 - small - large:.0%}, large {large:.0%} by COCO's limits of 32x32 and 96x96 pixels",
+            f"aspect ratio of the boxes (width over height): {_spread(sides[:, 1] / sides[:, 0], '.2f')}",
             f"boxes per image: median {np.median(counts):.0f}, maximum {counts.max()}",
         ]
     return lines
@@ -125,7 +125,7 @@ def _spread(values: np.ndarray, number_format: str) -> str:
 
 
 def _class_table(classes: list[str], train_boxes: _Boxes, val_boxes: _Boxes) -> list[str]:
-    """Return a table of the number of boxes of each class but background."""
+    """Return the lines of a table of the number of boxes in each split, with one row per class except background."""
     train_counts = np.bincount(train_boxes.labels, minlength=len(classes))
     val_counts = np.bincount(val_boxes.labels, minlength=len(classes))
     rows = [("class", "train", "val")]
@@ -135,7 +135,7 @@ def _class_table(classes: list[str], train_boxes: _Boxes, val_boxes: _Boxes) -> 
 
 
 def _display_width(text: str) -> int:
-    """Return how many columns of a terminal a text fills: 2 for a Chinese character, 0 for a combining mark."""
+    """Return the width of a text in terminal columns: 2 for a Chinese character, 0 for a combining mark."""
     return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
 
 
@@ -146,17 +146,20 @@ def _find_problems(
     val_boxes: _Boxes,
     more_problems: dict[str, list[str]],
 ) -> list[str]:
-    """Return a line for each kind of problem, with examples."""
+    """Collect the problems of both splits. Returns one line per kind of problem, with the number and examples.
+
+    more_problems: {kind of problem: one text per occurrence}, additional problems that are listed first
+    """
     found: dict[str, list[str]] = collections.defaultdict(list)
     for problems in (more_problems, train.problems, val.problems):
         for kind, texts in problems.items():
             found[kind] += texts
-    if UNUSABLE_IMAGES in found:  # both the reader of the annotations and check_images report them
+    if UNUSABLE_IMAGES in found:  # annotation readers and check_images report the same images
         found[UNUSABLE_IMAGES] = list(dict.fromkeys(found[UNUSABLE_IMAGES]))
     for split, boxes in ((train, train_boxes), (val, val_boxes)):
         for kind, rows in _find_bad_boxes(boxes).items():
             found[kind] += [_describe_box(split, boxes, row) for row in rows]
-    found["images in both splits or twice in one"] = find_repeated_images(train, val)
+    found["images in both splits, or twice in one split"] = find_repeated_images(train, val)
     found["classes without training boxes"] = [
         name for label, name in enumerate(train.classes) if label and label not in train_boxes.labels
     ]
@@ -169,9 +172,12 @@ def _find_problems(
 
 
 def _find_bad_boxes(boxes: _Boxes) -> dict[str, list[int]]:
-    """Return {kind of problem: rows of `boxes`}."""
+    """Find boxes that are too thin, extend beyond their image, or are duplicates.
+
+    Returns {kind of problem: row indices of `boxes`}.
+    """
     is_thin = (boxes.sides < MIN_BOX_SIDE).any(axis=1)
-    # Up to one pixel is a matter of rounding.
+    # Up to 1 pixel beyond the image is considered a rounding error.
     is_outside = np.abs(boxes.annotated_yxyx - boxes.boxes_yxyx).max(axis=1, initial=0) > 1
     keys = np.concatenate([boxes.image_indices[:, None], boxes.labels[:, None], boxes.annotated_yxyx], axis=1)
     _, first_rows = np.unique(keys, axis=0, return_index=True)
@@ -196,18 +202,21 @@ def _class_advice(classes: list[str], train_boxes: _Boxes, val_boxes: _Boxes) ->
     unseen = [classes[k] for k in range(1, len(classes)) if counts[k] and k not in val_boxes.labels]
     lines = []
     if rare:
-        lines.append(f"fewer than {FEW_BOXES} training boxes, which are seldom enough: {', '.join(rare)}")
+        lines.append(f"classes with fewer than {FEW_BOXES} training boxes, which are rarely enough: {', '.join(rare)}")
     if unseen:
-        lines.append(f"no validation boxes, so these classes are not evaluated: {', '.join(unseen)}")
+        lines.append(f"classes that cannot be evaluated, because they have no validation boxes: {', '.join(unseen)}")
     return lines
 
 
 def _anchor_advice(classes: list[str], train_boxes: _Boxes, anchor_set: AnchorSet) -> list[str]:
-    """Estimate the share of training boxes that the anchors do not recall, on a sample, and explain it."""
+    """Estimate from a sample the fraction of training boxes that no anchor recalls, and explain the reasons.
+
+    Returns lines of text.
+    """
     has_size = (train_boxes.image_sizes > 0).all(axis=1)
     usable = np.flatnonzero(has_size & (train_boxes.sides >= MIN_BOX_SIDE).all(axis=1))
     if not len(usable):
-        return ["anchors cannot be evaluated, because the annotations have no image sizes or no boxes"]
+        return ["the anchors cannot be evaluated, because the annotations contain no image sizes or no boxes"]
     sample_size = min(len(usable), MAX_SAMPLED_BOXES)
     rows = usable[np.linspace(0, len(usable) - 1, sample_size).round().astype(int)]
     boxes = train_boxes.boxes_yxyx[rows] / np.tile(train_boxes.image_sizes[rows], 2)

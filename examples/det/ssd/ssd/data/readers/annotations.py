@@ -1,4 +1,4 @@
-"""Data types that every annotation reader returns, and helpers for reading annotation files."""
+"""Data types that all annotation readers return, and functions that read annotation files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from ...errors import UserError, os_reason
 
-# Kinds of problems. Unusable images stop a conversion.
+# Kinds of problems in the dataset report. UNUSABLE_IMAGES also stop a conversion.
 UNUSABLE_IMAGES = "images that cannot be converted"
-EMPTY_BOXES = "boxes without width or height, which are left out"
+EMPTY_BOXES = "boxes whose width or height is not positive, which are left out"
 
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatedImage:
-    """One image and its ground truth.
+    """An image file with its ground-truth boxes.
 
-    image_id: id in the COCO annotations
-    path: image file
-    size: (height, width) in pixels as annotated; None if the annotations do not state it
-    ground_truth: (M, 5) float64, boxes_yxyx in pixels as annotated, then the class index >= 1; without crowd regions
+    image_id: image id in the COCO annotations
+    path: path of the image file
+    size: (height, width) in pixels according to the annotations; None if the annotations do not state the size
+    ground_truth: (M, 5) float64, boxes_yxyx in pixels, not clipped, and class index 1..K-1; without crowd regions
     crowd_boxes: number of crowd regions
     """
 
@@ -37,12 +37,12 @@ class AnnotatedImage:
 class DatasetSplit:
     """A training or validation split whose annotations have been checked.
 
-    annotation_path: annotation file, or the folder that was read if the split has no single COCO file
-    classes: class names, background first
+    annotation_path: path of the annotation file, or of the dataset folder if the split has no single COCO file
+    classes: class names in the order of the class index, background first
     category_ids: COCO category ids in the order of classes[1:]
-    images: images with their ground truth
-    coco_dict: annotations as a COCO JSON object; None if annotation_path is a file with the same content
-    problems: {kind of problem: one text for each occurrence}
+    images: images with their ground-truth boxes
+    coco_dict: annotations as a COCO JSON object; None if the file at annotation_path has the same content
+    problems: {kind of problem: one text per occurrence}
     """
 
     annotation_path: Path
@@ -58,10 +58,10 @@ class UncheckedSplit:
     """The annotations of one split, converted to COCO format but not yet checked.
 
     coco_dict: annotations as a COCO JSON object
-    annotation_path: file or folder that they were read from
-    image_dir: folder that `file_name` of each image is relative to
+    annotation_path: path of the file or folder that the annotations were read from
+    image_dir: folder that the key `file_name` of each image is relative to
     problems: {kind of problem: one text for each box that was left out or each assumption that was made}
-    is_coco_file: True if annotation_path is a COCO file with exactly this content
+    is_coco_file: True if annotation_path is a COCO file with exactly the content of coco_dict
     """
 
     coco_dict: dict
@@ -72,17 +72,20 @@ class UncheckedSplit:
 
 
 def read_text_lines(path: Path) -> list[str]:
-    """Return the lines of a UTF-8 text file. Raises UserError if it cannot be read."""
+    """Return the lines of a text file. Raises UserError if the file cannot be read or is not UTF-8 text."""
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise UserError(f"{path}: {os_reason(error)}. Check that the text file exists and is readable.") from None
+        raise UserError(f"{path}: cannot be read ({os_reason(error)}). Check the path and the permissions.") from None
     except ValueError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}). Save the file as UTF-8.") from None
+        raise UserError(f"{path}: is not UTF-8 text ({error}). Save the file as UTF-8.") from None
 
 
 def find_path_ignoring_case(folder: Path, relative: str) -> Path | None:
-    """Return folder/relative, else the first path that differs from it only in the case of letters, else None."""
+    """Return the existing path folder/relative, ignoring upper and lower case if necessary.
+
+    An exact match has priority. Returns None if no path matches.
+    """
     if (folder / relative).exists():
         return folder / relative
     for part in Path(relative).parts:
@@ -95,22 +98,25 @@ def find_path_ignoring_case(folder: Path, relative: str) -> Path | None:
 
 
 def load_coco_json(annotation_path: Path) -> dict:
-    """Return the content of a COCO annotation file, unchecked. Raises UserError if it is missing or not JSON."""
+    """Load a COCO annotation file without checking the content.
+
+    Raises UserError if the file is missing, unreadable or not valid JSON.
+    """
     if not annotation_path.is_file():
-        raise UserError(f"{annotation_path}: COCO annotation file not found. Check --data_path.")
+        raise UserError(f"{annotation_path}: the COCO annotation file does not exist. Check --data_path.")
     try:
         return json.loads(annotation_path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{annotation_path}: {os_reason(error)}. Check that the file is readable.") from None
+        raise UserError(f"{annotation_path}: cannot be read ({os_reason(error)}). Check the permissions.") from None
     except ValueError as error:
-        raise UserError(f"{annotation_path}: not valid JSON ({error}). Correct the file.") from None
+        raise UserError(f"{annotation_path}: is not valid JSON ({error}). Correct the file.") from None
 
 
 def align_categories(train: DatasetSplit, val: DatasetSplit) -> DatasetSplit:
     """Return the validation split with the categories and class indices of the training split.
 
     The validation annotations may list a subset of the training categories, because some tools write only the
-    categories that occur. Raises UserError if they list any other category.
+    categories that occur. Raises UserError if a validation category is not a training category.
     """
     train_names, val_names = (dict(zip(split.category_ids, split.classes[1:])) for split in (train, val))
     if train_names == val_names:
@@ -118,7 +124,7 @@ def align_categories(train: DatasetSplit, val: DatasetSplit) -> DatasetSplit:
     if not val_names.items() <= train_names.items():
         raise UserError(
             f"{val.annotation_path}: the categories {val_names} are not a subset of the categories {train_names} in "
-            f"{train.annotation_path.name}. Use the same ids and names in both."
+            f"{train.annotation_path.name}. Use the same ids and names in both files."
         )
     new_labels = np.array([0, *(train.category_ids.index(category_id) + 1 for category_id in val.category_ids)])
     coco_dict = val.coco_dict or load_coco_json(val.annotation_path)
@@ -133,7 +139,10 @@ def align_categories(train: DatasetSplit, val: DatasetSplit) -> DatasetSplit:
 
 
 def _relabel(image: AnnotatedImage, new_labels: np.ndarray) -> AnnotatedImage:
-    """Return a copy of an image with new class indices. new_labels: (K,) int, new class index by old class index"""
+    """Return a copy of an image with new class indices.
+
+    new_labels: (K,) int, new class index for each old class index
+    """
     ground_truth = image.ground_truth.copy()
     ground_truth[:, 4] = new_labels[ground_truth[:, 4].astype(np.int64)]
     return dataclasses.replace(image, ground_truth=ground_truth)

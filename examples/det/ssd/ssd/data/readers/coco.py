@@ -1,4 +1,4 @@
-"""COCO annotation files: parse and check boxes, categories and image entries."""
+"""Read COCO annotation files: parse and check categories, image entries and boxes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from ...boxes.ops import xywh_to_yxyx
 from ...errors import UserError
 from .annotations import UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit, load_coco_json
 
-NUMBER_TYPES = {int, float}  # without bool, which is a subclass of int
-MAX_COORDINATE = 1e9  # pixels; no image is larger
+NUMBER_TYPES = {int, float}  # bool is excluded, although bool is a subclass of int
+MAX_COORDINATE = 1e9  # pixels; larger coordinates are invalid
 
 
 def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
     """Read and check a COCO annotation file and the folder of its images.
 
-    Classes are the categories of the file in the order of their ids, which is the published class order of COCO.
+    Classes are the categories of the file in the order of category ids, which is the published class order of COCO.
+
+    annotation_path: path of the annotation file
+    image_dir: folder that the key `file_name` of each image is relative to
+
     Raises UserError if a file or folder is missing, or a category, an image entry or a box is invalid.
     """
     split = parse_coco(load_coco_json(annotation_path), annotation_path, image_dir)
@@ -28,33 +32,38 @@ def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
 
 
 def require_usable_images(*splits: DatasetSplit) -> None:
-    """Raise UserError if a reader recorded images that are missing, unreadable or of another size than annotated."""
+    """Check that the annotation readers found no images that cannot be converted.
+
+    Raises UserError if an image is missing or unreadable, or if its size differs from the annotated size.
+    """
     found = {text: split.annotation_path for split in splits for text in split.problems.get(UNUSABLE_IMAGES, [])}
     if found:
         first, annotation_path = next(iter(found.items()))
         others = len(found) - 1
-        more = f" ({others} more image{'' if others == 1 else 's'} cannot be converted)" if others else ""
-        raise UserError(f"{first}{more}. Add or repair the images, or remove them from {annotation_path}.")
+        more = f", and {others} more image{'' if others == 1 else 's'} cannot be converted" if others else ""
+        raise UserError(f"{first}{more}. Replace the images, or remove the images from {annotation_path}.")
 
 
 def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> DatasetSplit:
-    """Check a COCO JSON object and convert it to images with ground truth.
+    """Check the annotations of a split in COCO format and convert boxes to arrays.
 
-    annotation_path: file or folder that coco_dict was read from, for messages
-    image_dir: folder that `file_name` of each image is relative to
-    Returns a split without coco_dict. Missing image files are recorded as problems of the kind UNUSABLE_IMAGES.
-    Raises UserError as read_coco does, except for missing image files.
+    coco_dict: annotations as a COCO JSON object
+    annotation_path: path of the file or folder that coco_dict was read from, for error messages
+    image_dir: folder that the key `file_name` of each image is relative to
+
+    Returns a split whose coco_dict is None. Missing image files are recorded as problems of the kind UNUSABLE_IMAGES.
+    Raises UserError if image_dir is missing, or a category, an image entry or a box is invalid.
     """
     if not image_dir.is_dir():
-        raise UserError(f"{image_dir}: image folder of {annotation_path.name} not found. Check --data_path.")
+        raise UserError(f"{image_dir}: the image folder of {annotation_path.name} does not exist. Check --data_path.")
     try:
         return _parse(coco_dict, annotation_path, image_dir)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
-        reason = f"missing key {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{annotation_path}: not in COCO's object detection format ({reason}). Correct the file."
+            f"{annotation_path}: is not in COCO's object detection format ({reason}). Correct the file."
         ) from None
 
 
@@ -77,7 +86,7 @@ def _parse(coco_dict: dict, path: Path, image_dir: Path) -> DatasetSplit:
     for entry, ground_truth, crowd_boxes in zip(coco_dict["images"], ground_truths, crowd_counts):
         image_path = image_dir / entry["file_name"]
         if entry["file_name"] not in names_in_folder and not image_path.is_file():
-            missing.append(f"{image_path}: no such file or directory")
+            missing.append(f"{image_path}: cannot be read (no such file or directory)")
         size = (entry["height"], entry["width"]) if entry.get("height") and entry.get("width") else None
         image = AnnotatedImage(
             image_id=entry["id"], path=image_path, size=size, ground_truth=ground_truth, crowd_boxes=crowd_boxes
@@ -93,34 +102,40 @@ def _parse(coco_dict: dict, path: Path, image_dir: Path) -> DatasetSplit:
 
 
 def _check_categories(category_ids: list, names: list, path: Path) -> None:
-    """Raise UserError unless ids are unique integers and names are unique strings, at least one of each."""
+    """Check the categories of a COCO file.
+
+    Raises UserError if ids are not unique integers, names are not unique strings, or the file has no categories.
+    """
     if not all(isinstance(category_id, int) for category_id in category_ids):
-        raise UserError(f"{path}: category ids must be integers, but they are {category_ids}. Correct the file.")
+        raise UserError(f"{path}: the category ids {category_ids} are not all integers. Change the ids to integers.")
     for category_id, name in zip(category_ids, names):
         if not isinstance(name, str):
             raise UserError(
-                f"{path}: the name of category {category_id} is {name!r}, which is not a string. Correct the file."
+                f"{path}: the name of category {category_id} is {name!r}, which is not a string. Change the name."
             )
     for kind, values in (("category id", category_ids), ("category name", names)):
         repeated = _first_repeated(values)
         if repeated is not None:
-            raise UserError(f"{path}: {kind} {repeated!r} occurs twice. Make it unique.")
+            raise UserError(f"{path}: {kind} {repeated!r} occurs twice. Use each {kind} only once.")
     if not names:
         raise UserError(f"{path}: the list of categories is empty. Add at least one category.")
 
 
 def _index_images(images: list[dict], path: Path) -> dict[int, int]:
-    """Return {image id: index in `images`}. Raises UserError if an id, height or width is invalid."""
+    """Return a dictionary {image id: index in `images`}.
+
+    Raises UserError if an image id is invalid or occurs twice, or a height or width is not a number.
+    """
     indices: dict[int, int] = {}
     for image in images:
         where = f"{path}: image {image['file_name']}"
         if not isinstance(image["id"], int) or abs(image["id"]) >= 2**63:
-            raise UserError(f"{where}: id {image['id']!r} is not a 64-bit integer. Correct the file.")
+            raise UserError(f"{where}: id {image['id']!r} is not a 64-bit integer. Change the id to an integer.")
         for side in ("height", "width"):
             if image.get(side) is not None and type(image[side]) not in NUMBER_TYPES:
-                raise UserError(f"{where}: {side} {image[side]!r} is not a number. Correct the file.")
+                raise UserError(f"{where}: {side} {image[side]!r} is not a number. Change the {side} to pixels.")
         if image["id"] in indices:
-            raise UserError(f"{path}: image id {image['id']} occurs twice. Make it unique.")
+            raise UserError(f"{path}: image id {image['id']} occurs twice. Use each image id only once.")
         indices[image["id"]] = len(indices)
     return indices
 
@@ -128,9 +143,15 @@ def _index_images(images: list[dict], path: Path) -> dict[int, int]:
 def _parse_boxes(
     annotations: list[dict], path: Path, image_indices: dict[int, int], labels: dict[int, int]
 ) -> tuple[list[np.ndarray], list[int]]:
-    """Return the ground truth (M, 5) and the number of crowd regions of each image, in the order of the images.
+    """Convert COCO annotations to arrays of ground-truth boxes.
 
-    image_indices: {image id: index}; labels: {category id: class index}
+    annotations: entries of the key `annotations`
+    path: path of the annotation file, for error messages
+    image_indices: {image id: index in the list of images}
+    labels: {category id: class index}
+
+    Returns two lists in the order of the images: the ground truth, (M, 5) float64, boxes_yxyx in pixels and class
+    index, and the number of crowd regions.
     Raises UserError if an annotation refers to an unknown image or category, or its bbox is invalid.
     """
     crowd_counts = [0] * len(image_indices)
@@ -140,12 +161,12 @@ def _parse_boxes(
         if index is None:
             raise UserError(
                 f"{path}: annotation {annotation.get('id')}: image_id {annotation['image_id']!r} is not in the list of "
-                "images. Correct the file."
+                "images. Add the image, or correct image_id."
             )
         if label is None:
             raise UserError(
                 f"{path}: annotation {annotation.get('id')}: category_id {annotation['category_id']!r} is not one of "
-                f"{list(labels)}. Correct the file."
+                f"{list(labels)}. Add the category, or correct category_id."
             )
         if annotation.get("iscrowd", 0):
             crowd_counts[index] += 1
@@ -157,9 +178,9 @@ def _parse_boxes(
         kept_indices.append(index)
         kept_labels.append(label)
     boxes_xywh = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
-    for row in np.flatnonzero(~(np.abs(boxes_xywh) < MAX_COORDINATE).all(axis=1)):  # also true for NaN
+    for row in np.flatnonzero(~(np.abs(boxes_xywh) < MAX_COORDINATE).all(axis=1)):  # the condition is also True for NaN
         _raise_invalid_box(kept[row], path)
-    # Split one array over the images: creating one small array for each box takes ten times as long.
+    # Create one array and split the array by image: creating one array per box takes ten times as long.
     rows = np.concatenate([xywh_to_yxyx(boxes_xywh), np.array(kept_labels, dtype=np.float64)[:, None]], axis=1)
     order = np.argsort(kept_indices, kind="stable")
     ends = np.cumsum(np.bincount(np.array(kept_indices, dtype=np.int64), minlength=len(image_indices)))
@@ -168,19 +189,19 @@ def _parse_boxes(
 
 def _raise_invalid_box(annotation: dict, path: Path) -> NoReturn:
     raise UserError(
-        f"{path}: annotation {annotation.get('id')}: bbox {annotation.get('bbox')} does not consist of four finite "
-        "numbers x, y, width, height. Correct the file."
+        f"{path}: annotation {annotation.get('id')}: bbox {annotation.get('bbox')} is not a list of four finite "
+        "numbers x, y, width, height in pixels. Correct the bbox."
     )
 
 
 def _file_names(folder: Path) -> set[str]:
-    """Return the names of all files in a folder. One scan is faster than one `is_file` for each image."""
+    """Return the names of all files in a folder. One scan of the folder is faster than one `is_file` per image."""
     with os.scandir(folder) as entries:
         return {entry.name for entry in entries if entry.is_file()}
 
 
 def _first_repeated(values: list) -> object:
-    """Return the first value that equals an earlier one, or None."""
+    """Return the first value that occurs a second time in a list; None if all values are different."""
     seen = set()
     for value in values:
         if value in seen:

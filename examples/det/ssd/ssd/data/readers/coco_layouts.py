@@ -1,4 +1,4 @@
-"""Folders of COCO annotation files and images, in COCO's published layout and those of annotation tools."""
+"""Find COCO annotation files and their images in COCO's published folder layout and in layouts of annotation tools."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from ...errors import UserError
 from .annotations import UncheckedSplit, load_coco_json
 from .coco import parse_coco
 
-# Possible paths of the annotations of split {0}, and of its images. COCO publishes the first of each list; Roboflow
-# exports `{0}/_annotations.coco.json`.
+# Possible paths of the annotation file and the image folder of split {0}, relative to the dataset folder. The first
+# path of each list is COCO's published layout. Roboflow exports `{0}/_annotations.coco.json`.
 ANNOTATION_PATHS = ("annotations/instances_{0}.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}.json")
 IMAGE_DIRS = ("{0}", "images/{0}", "images", "{0}/images", ".")
-MAX_PROBED_IMAGES = 100  # one existing image reveals the folder, and the first images may be missing
+MAX_PROBED_IMAGES = 100  # images tried to find the image folder; the first images may be missing
 
 
 class CocoFolder:
     """A folder of COCO annotation files and images.
 
-    A split is a name such as `train2017`, or the path of an annotation file in the folder such as `boxes/part1.json`.
+    A split is given by its name, such as `train2017`, or by the path of an annotation file relative to the folder, such
+    as `boxes/part1.json`.
     """
 
     train_splits, val_splits = ("train2017", "train"), ("val2017", "val", "valid")
@@ -31,10 +32,10 @@ class CocoFolder:
         return self._annotation_path(split).is_file()
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
-        """Read splits and merge those that are listed together.
+        """Read one or several splits for each key, and merge the splits of a key.
 
-        requested: {key: names of splits to merge}; None instead of names stands for the only annotation file
-        Returns {key: split}. Raises UserError if a file is missing, or files to merge have different categories.
+        requested: {key: names of the splits to merge}; None instead of names selects the only annotation file
+        Returns {key: merged split}. Raises UserError if a file is missing, or merged files have different categories.
         """
         merged = {}
         for key, names in requested.items():
@@ -43,20 +44,23 @@ class CocoFolder:
         return merged
 
     def _annotation_path(self, split: str) -> Path:
-        """Return the annotation file of a split; if there is none, the path where COCO's layout has it."""
+        """Return the path of the annotation file of a split. If no file exists, return the path in COCO's layout."""
         if split.endswith(".json"):
             return self.path / split
         candidates = [self.path / name.format(split) for name in ANNOTATION_PATHS]
         return next((path for path in candidates if path.is_file()), candidates[0])
 
     def _only_file(self) -> str:
-        """Return the path of the only annotation file, relative to the folder. Raises UserError if there are more."""
+        """Return the path of the only annotation file, relative to the folder.
+
+        Raises UserError if the folder contains no annotation file or several annotation files.
+        """
         found = sorted({*self.path.glob("*.json"), *self.path.glob("annotations/*.json")})
         if len(found) != 1:
             listed = f" ({', '.join(path.name for path in found[:5])})" if found else ""
             raise UserError(
-                f"{self.path}: found {len(found)} annotation files{listed}, but need exactly one. Choose one with "
-                "--train_split."
+                f"{self.path}: the folder contains {len(found)} annotation files{listed}, but exactly 1 is needed. "
+                "Select an annotation file with --train_split."
             )
         return found[0].relative_to(self.path).as_posix()
 
@@ -64,15 +68,18 @@ class CocoFolder:
         path = self._annotation_path(split)
         if not path.is_file():
             raise UserError(
-                f"{path}: annotation file of split {split!r} not found. Check --data_path, or name the splits with "
-                "--train_split and --val_split."
+                f"{path}: the annotation file of split {split!r} does not exist. Check --data_path, or select "
+                "existing splits with --train_split and --val_split."
             )
         coco_dict = load_coco_json(path)
         image_dir = self._find_image_dir(path, split, coco_dict)
         return UncheckedSplit(coco_dict, annotation_path=path, image_dir=image_dir, is_coco_file=True)
 
     def _find_image_dir(self, path: Path, split: str, coco_dict: dict) -> Path:
-        """Return the first usual folder that contains an image of the split; if none does, COCO's own."""
+        """Return the first folder of IMAGE_DIRS that contains an image of the split.
+
+        If no folder contains an image, return the image folder in COCO's published layout.
+        """
         name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
         candidates = [self.path / folder.format(name) for folder in IMAGE_DIRS] + [path.parent]
         try:
@@ -84,14 +91,14 @@ class CocoFolder:
 
 
 def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
-    """Merge several COCO files into one split. Images get new ids if two of them share an id.
+    """Merge several COCO files into one split. All images get new ids if two images have the same id.
 
-    folder: common folder that file names become relative to
-    Raises UserError if a file is invalid, or the categories differ.
+    folder: dataset folder, to which the file names of images become relative
+    Raises UserError if a file is invalid, or the files have different categories.
     """
     images: list[dict] = []
     annotations: list[dict] = []
-    # Parse first: an invalid file is then reported under its own path.
+    # Parse each file before merging, so that errors name the path of the invalid file.
     parsed = [parse_coco(split.coco_dict, split.annotation_path, split.image_dir) for split in splits]
     original_ids = [image.image_id for split in parsed for image in split.images]
     needs_new_ids = len(set(original_ids)) < len(original_ids)
@@ -101,7 +108,7 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
         if categories != first_categories:
             raise UserError(
                 f"{split.annotation_path}: the categories {categories} differ from the categories {first_categories} "
-                f"in {splits[0].annotation_path.name}. Use the same ids and names in both."
+                f"in {splits[0].annotation_path.name}. Use the same ids and names in both files."
             )
         new_ids = {}
         for image in split.coco_dict["images"]:

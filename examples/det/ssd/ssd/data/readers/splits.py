@@ -1,4 +1,4 @@
-"""Read a training and a validation split from a folder in COCO, Pascal VOC or YOLO format."""
+"""Read the training and validation splits of a dataset folder in COCO, Pascal VOC or YOLO format."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ UNLISTED_IMAGES = "images in the image folders that belong to neither split"  # 
 
 
 def open_dataset_folder(annotation_format: str, path: Path, names_path: Path | None = None) -> DatasetFolder:
-    """Return a reader of the splits of a folder.
+    """Create the annotation reader for a dataset folder.
 
-    annotation_format: coco, voc or yolo
-    names_path: file of class names, for yolo only; None to search for it
-    Raises UserError if the folder is not in this format, or names_path is given for another format than yolo.
+    annotation_format: "coco", "voc" or "yolo"
+    path: folder of the images and annotations
+    names_path: file of the class names, for "yolo" only; None searches the folder for such a file
+    Raises UserError if the folder does not have this format, or names_path is set for "coco" or "voc".
     """
-    path = Path(os.path.abspath(path))  # "." has no name and no parent; the readers use both
+    path = Path(os.path.abspath(path))  # readers need the name and the parent of the folder, which "." lacks
     if annotation_format == "yolo":
         return YoloFolder(path, names_path and Path(os.path.abspath(names_path)))
     if names_path is not None:
         raise UserError(
             f"--names: {names_path} is not used, because {annotation_format} annotations contain the class names. "
-            "Remove the option."
+            "Remove the option --names."
         )
     return VocFolder(path) if annotation_format == "voc" else CocoFolder(path)
 
@@ -46,21 +47,25 @@ def read_splits(
     val_fraction: float | None = None,
     keep_empty: bool = True,
 ) -> tuple[DatasetSplit, DatasetSplit]:
-    """Return the training and the validation split of a folder, with the same classes.
+    """Read the training and the validation split of a dataset folder, with the same classes.
 
-    train_splits, val_splits: names of splits to merge; None for the usual name in the format of the folder
-    val_fraction: share of the training split to hold out for validation, instead of val_splits. If neither
-        train_splits nor the usual training split exists, it is a share of all images
-    keep_empty: whether the training split keeps images without boxes; the validation split always does
+    folder: annotation reader of the dataset folder
+    train_splits: names of the training splits to merge; None for the usual name in the annotation format
+    val_splits: names of the validation splits to merge; None for the usual name in the annotation format
+    val_fraction: fraction of the training images to hold out for validation, above 0 and below 1, instead of
+        val_splits. If train_splits is None and no usual training split exists, all images of the folder are divided.
+    keep_empty: False removes images without boxes from the training split, but never from the validation split
+
+    Returns (training split, validation split).
     Raises UserError if a split is missing, an annotation is invalid, or the options contradict each other.
     """
     if val_fraction is not None:
         if val_splits is not None:
-            raise UserError("--val_fraction: cannot be combined with --val_split. Remove one of them.")
+            raise UserError("--val_fraction: cannot be combined with --val_split. Remove one of the two options.")
         if not 0 < val_fraction < 1:
             raise UserError(
-                f"--val_fraction: got {val_fraction:g}, expected a number greater than 0 and less than 1. Choose a "
-                "share such as 0.2."
+                f"--val_fraction: got {val_fraction:g}, which is not between 0 and 1 (both excluded). Choose a "
+                "fraction such as 0.2."
             )
         names = train_splits or next(([name] for name in folder.train_splits if folder.has_split(name)), None)
         unchecked_train, unchecked_val = hold_out_validation(folder.read({"all": names})["all"], val_fraction)
@@ -83,20 +88,24 @@ def read_splits(
 
 
 def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[UncheckedSplit, UncheckedSplit]:
-    """Divide a split into training and validation.
+    """Divide a split into a training and a validation split.
 
-    The hash of its file name decides about an image. So the choice does not depend on the order of the images, and
-    hardly changes when images are added.
-    fraction: share of the images to hold out for validation
+    Images are sorted by the SHA-256 of their file names, and the first images are held out. The choice therefore does
+    not depend on the order of the images, and changes little when images are added.
+
+    fraction: fraction of the images to hold out for validation, above 0 and below 1
+
+    Returns (training split, validation split).
     Raises UserError if the annotations are invalid, or one of the two splits would have no images.
     """
-    parse_coco(split.coco_dict, split.annotation_path, split.image_dir)  # raises on content that cannot be divided
+    parse_coco(split.coco_dict, split.annotation_path, split.image_dir)  # raises UserError for invalid annotations
     images = split.coco_dict["images"]
     count = round(len(images) * fraction)
     if not 0 < count < len(images):
         raise UserError(
-            f"--val_fraction: {fraction:g} of {count_noun(len(images), 'image')} leaves {count} for validation and "
-            f"{len(images) - count} for training. Choose a share that leaves at least one image for each."
+            f"--val_fraction: {fraction:g} of {count_noun(len(images), 'image')} results in "
+            f"{count_noun(count, 'validation image')} and {count_noun(len(images) - count, 'training image')}. Choose "
+            "a fraction that results in at least 1 image for each split."
         )
     ranked = sorted(images, key=lambda image: hashlib.sha256(image["file_name"].encode()).digest())
     held_out_ids = {image["id"] for image in ranked[:count]}
@@ -117,7 +126,10 @@ def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[Uncheck
 
 
 def find_unlisted_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:
-    """Return the image files in the folders of both splits that belong to neither: of another split, or unannotated."""
+    """Return the paths of images that are in the image folders of the two splits, but in neither split.
+
+    Such images belong to another split, or have no annotations.
+    """
     listed = {os.path.normpath(image.path) for image in (*train.images, *val.images)}
     unlisted = []
     for folder in sorted({os.path.dirname(path) for path in listed}):
@@ -129,21 +141,28 @@ def find_unlisted_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:
 
 
 def find_repeated_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:
-    """Return the image files that occur more than once: in both splits, which makes the mAP too high, or in one."""
+    """Return the paths of images that occur more than once in the two splits.
+
+    If an image is in both splits, the validation mAP is too high.
+    """
     counts = collections.Counter(os.path.normpath(image.path) for image in (*train.images, *val.images))
     return [path for path, count in counts.items() if count > 1]
 
 
 def _usual_split(folder: DatasetFolder, names: tuple[str, ...]) -> list[str]:
-    """Return the first name that exists as a split. If none does, the first name, so that reading it reports the path.
+    """Return the first of several split names that exists in the folder, as a list with one name.
 
     names: the usual names of a split, in order of preference
+    If no split exists, return the first name, so that reading this split reports the missing path.
     """
     return [next((name for name in names if folder.has_split(name)), names[0])]
 
 
 def _check(unchecked: UncheckedSplit) -> DatasetSplit:
-    """Parse a split and merge the problems found before and while parsing. Raises UserError as parse_coco does."""
+    """Check the annotations of a split, and add the problems found by the check to the problems found by the reader.
+
+    Raises UserError if the image folder is missing, or a category, an image entry or a box is invalid.
+    """
     split = parse_coco(unchecked.coco_dict, unchecked.annotation_path, unchecked.image_dir)
     new_problems = {kind: [*unchecked.problems.get(kind, []), *texts] for kind, texts in split.problems.items()}
     coco_dict = None if unchecked.is_coco_file else unchecked.coco_dict

@@ -1,8 +1,8 @@
-"""Pascal VOC folders: read the annotations of one or several years as COCO annotations.
+"""Read Pascal VOC folders of one or several years as COCO annotations.
 
-The folder of a year has Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/SPLIT.txt with one NAME a line.
-Corners in the XML files are pixel coordinates counted from 1, and the box includes both corners (VOC2012 development
-kit, section 2): a box over a whole 500x375 image is 1, 1, 500, 375.
+The folder of a year contains Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/SPLIT.txt with one NAME per
+line. Box corners in the XML files are pixel coordinates counted from 1, and a box includes the pixels of both corners
+(VOC2012 development kit, section 2). A box around a whole image of 500x375 pixels is therefore 1, 1, 500, 375.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FLAGS = ("difficult", "truncated", "occluded")
 
 
 class VocFolder:
-    """A Pascal VOC folder: the folder of a year, a folder of several years, or the parent of VOCdevkit."""
+    """A Pascal VOC folder: the folder of one year, a folder of several years, or the parent folder of VOCdevkit."""
 
     train_splits, val_splits = ("train",), ("val",)
 
@@ -33,7 +33,7 @@ class VocFolder:
         self.years = [_Year(folder, annotation_dir) for folder, annotation_dir in found if annotation_dir]
         if not self.years:
             raise UserError(
-                f"{path}: found no folder Annotations with XML files in this folder or its subfolders. Check "
+                f"{path}: neither this folder nor its subfolders contain a folder Annotations with XML files. Check "
                 "--data_path."
             )
 
@@ -41,12 +41,12 @@ class VocFolder:
         return any(year.list_path(name).is_file() for year, name in self._find_lists(split))
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
-        """Read splits and merge those that are listed together.
+        """Read one or several splits for each key, and merge the splits of a key.
 
-        requested: {key: names of splits to merge}, such as `train` of all years or `VOC2007/train`; None instead of
-            names stands for all annotated images
-        Returns {key: split}. Classes are the object names in all of these splits, in alphabetical order. Image ids are
-        unique over all splits. Raises UserError if a split is missing, or an XML file is invalid.
+        requested: {key: names of the splits to merge}. `train` refers to all years, `VOC2007/train` to one.
+            None instead of names selects all annotated images.
+        Returns {key: merged split}. The classes are all object names that occur in these splits, in alphabetical order.
+        Image ids are unique across all splits. Raises UserError if a split is missing, or an XML file is invalid.
         """
         members = {key: self._find_members(names) for key, names in requested.items()}
         problems: dict[str, dict[str, list[str]]] = {key: {} for key in members}
@@ -70,21 +70,28 @@ class VocFolder:
         return splits
 
     def _find_lists(self, split: str) -> list[tuple[_Year, str]]:
-        """Return the years of a split and its name without a year. split: SPLIT for all years, or YEAR/SPLIT for one"""
+        """Parse a split name, and return pairs of a year and the split name without the year.
+
+        split: SPLIT for all years, or YEAR/SPLIT for one year
+        """
         wanted, _, name = split.rpartition("/")
         years = [year for year in self.years if wanted in ("", year.path.name, year.path.name.removeprefix("VOC"))]
         return [(year, name) for year in years]
 
     def _find_members(self, splits: list[str] | None) -> list[tuple[_Year, str]]:
-        """Return the year and name of each image of some splits, without repetition, in the order of the lists."""
+        """Return the year and the name of each image in the given splits, in list order and without duplicates.
+
+        splits: names of splits; None selects all annotated images
+        Raises UserError if a split does not exist.
+        """
         if splits is None:
             return [(year, name) for year in self.years for name in sorted(year.xml_paths)]
         found: dict[tuple[_Year, str], None] = {}
         for split in splits:
             if not self.has_split(split):
                 raise UserError(
-                    f"{self.path}: found no ImageSets/Main/{split.rpartition('/')[2]}.txt for split {split!r}. Name "
-                    "the splits with --train_split and --val_split, or add --val_fraction 0.2."
+                    f"{self.path}: the list ImageSets/Main/{split.rpartition('/')[2]}.txt of split {split!r} does not "
+                    "exist. Select existing splits with --train_split and --val_split, or add --val_fraction 0.2."
                 )
             for year, name in self._find_lists(split):
                 if year.list_path(name).is_file():
@@ -94,10 +101,12 @@ class VocFolder:
 
 @dataclasses.dataclass(frozen=True)
 class _AnnotationFile:
-    """The content of an XML file.
+    """Content of an XML annotation file.
 
-    stated_size: (height, width) in pixels; None for each that the file does not state
-    objects: the result of _read_object for each <object>
+    path: path of the XML file
+    image_path: path of the image file, which may not exist
+    stated_size: (height, width) in pixels according to the XML file; None for each missing value
+    objects: one dictionary per object with its name, bbox (x, y, width, height in pixels) and flags
     """
 
     path: Path
@@ -107,7 +116,11 @@ class _AnnotationFile:
 
 
 class _Year:
-    """The folder of one year."""
+    """The folder of one Pascal VOC year.
+
+    path: folder of the year
+    annotation_dir: folder of the XML files
+    """
 
     def __init__(self, path: Path, annotation_dir: Path):
         self.path = path
@@ -115,7 +128,7 @@ class _Year:
         self.xml_paths = {file.stem: file for file in _list_xml_files(annotation_dir)}
         image_dir = _find_subfolder(path, "JPEGImages") or _find_subfolder(path, "images")
         if image_dir is None:
-            raise UserError(f"{path / 'JPEGImages'}: image folder not found. Check --data_path.")
+            raise UserError(f"{path / 'JPEGImages'}: the image folder does not exist. Check --data_path.")
         self.image_dir = image_dir
         files = [file for file in image_dir.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
         self.image_paths = {file.stem: file for file in sorted(files, reverse=True) if not file.name.startswith(".")}
@@ -124,27 +137,29 @@ class _Year:
         return self.path / "ImageSets" / "Main" / f"{split}.txt"
 
     def read_list(self, split: str) -> list[str]:
-        """Return the image names in the list of a split. Raises UserError if one of them has no XML file."""
+        """Return the image names in the list of a split. Raises UserError if an image name has no XML file."""
         path = self.list_path(split)
         names = [line.strip() for line in read_text_lines(path) if line.strip()]
         for name in names:
             if name not in self.xml_paths:
                 raise UserError(
-                    f"{path}: {name!r} has no annotation file {self.annotation_dir / name}.xml. Add the file, or "
+                    f"{path}: image {name!r} has no annotation file {self.annotation_dir / name}.xml. Add the file, or "
                     "remove the name from the list."
                 )
         return names
 
     def read(self, name: str, problems: dict[str, list[str]]) -> _AnnotationFile:
-        """Read the XML file of an image. Boxes without width or height are left out and added to `problems`.
+        """Read the XML file of an image.
 
-        Raises UserError if the file is not XML, or an object is invalid.
+        name: name of the image without folder and suffix
+        problems: {kind of problem: texts}; boxes whose width or height is not positive are left out and added here
+        Raises UserError if the file is not valid XML, or an object is invalid.
         """
         path = self.xml_paths[name]
         try:
             root = ElementTree.parse(path).getroot()
         except (ElementTree.ParseError, ValueError, LookupError) as error:
-            raise UserError(f"{path}: not valid XML ({error}). Correct the file.") from None
+            raise UserError(f"{path}: is not valid XML ({error}). Correct the file.") from None
         objects = []
         for number, element in enumerate(root.findall("object"), start=1):
             entry = _read_object(element, f"{path}: object {number}")
@@ -157,10 +172,10 @@ class _Year:
         return _AnnotationFile(path, self._find_image(name, root), stated_size=stated_size, objects=objects)
 
     def _find_image(self, name: str, root: ElementTree.Element) -> Path:
-        """Return the image file of an XML file; the path may not exist.
+        """Return the path of the image that an XML file annotates. The image may not exist.
 
-        An image with the same name as the XML file comes before the <filename> in it, because tools that rename files
-        do not update their content.
+        An image with the name of the XML file has priority over the <filename> element, because tools that rename files
+        do not update this element.
         """
         stated = self.image_dir / Path((root.findtext("filename") or "").strip().replace("\\", "/")).name
         if stated.stem == name and stated.is_file():
@@ -171,10 +186,11 @@ class _Year:
 def _read_image_sizes(
     files: list[_AnnotationFile], split: str, problems: dict[str, list[str]]
 ) -> list[tuple[int, int] | None]:
-    """Return (height, width) of the stored pixels of each image; None if the image is missing or unreadable.
+    """Return (height, width) in stored pixels for each image; None if the image is missing or unreadable.
 
-    Images without a size, or with another size than the XML file states, are added to `problems`.
-    split: its key, shown with the progress
+    files: contents of the XML files
+    split: key of the split, which the progress display shows
+    problems: {kind of problem: texts}; unreadable images and images whose size differs from the XML file are added here
     """
     sizes = []
     with Progress(len(files), f"reading image sizes: {split}", "images") as progress:
@@ -185,8 +201,8 @@ def _read_image_sizes(
                 stated_height, stated_width = file.stated_size
                 height, width = probe.size
                 problems.setdefault(UNUSABLE_IMAGES, []).append(
-                    f"{file.path}: states {stated_width:g}x{stated_height:g} pixels for {file.image_path.name}, which "
-                    f"has {width}x{height} stored pixels and may be rotated by EXIF"
+                    f"{file.path}: states {stated_width:g}x{stated_height:g} pixels, but {file.image_path.name} has "
+                    f"{width}x{height} pixels and may be rotated by EXIF data"
                 )
             sizes.append(probe.size)
             progress.update()
@@ -194,19 +210,21 @@ def _read_image_sizes(
 
 
 def _read_object(element: ElementTree.Element, where: str) -> dict:
-    """Return the `name`, the `bbox` in COCO's format and the flags of an <object>; its <part>s are ignored.
+    """Parse an <object> element. <part> elements inside the object are ignored.
 
-    where: position for messages. Raises UserError if the name or a corner is missing.
+    where: position in the file, for error messages
+    Returns a dictionary with `name`, `bbox` (x, y, width, height in pixels from 0) and each of FLAGS (0 or 1).
+    Raises UserError if the name or a corner of the box is missing.
     """
-    name = (element.findtext("name") or "").strip()  # only a direct child: the names of parts are nested deeper
+    name = (element.findtext("name") or "").strip()  # findtext finds only direct children, not the names of parts
     if not name:
-        raise UserError(f"{where}: no name. Add the class name.")
+        raise UserError(f"{where}: the class name is missing. Add a <name> element.")
     box = element.find("bndbox")
     corners = [_read_number(box, corner) for corner in CORNERS]
     x0, y0, x1, y1 = corners
     if x0 is None or y0 is None or x1 is None or y1 is None:
         invalid = [tag for tag, value in zip(CORNERS, corners) if value is None]
-        raise UserError(f"{where}: {', '.join(invalid)} of the box missing or not a finite number. Correct the file.")
+        raise UserError(f"{where}: the box has no finite number for {', '.join(invalid)}. Correct the file.")
     flags = {flag: int((element.findtext(flag) or "0").strip().lower() in ("1", "true")) for flag in FLAGS}
     return {"name": name, "bbox": [x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1], **flags}
 
@@ -218,13 +236,16 @@ def _to_coco(
     category_ids: dict[str, int],
     first_id: int,
 ) -> dict:
-    """Return a COCO JSON object without categories.
+    """Convert XML annotations to a COCO JSON object without categories.
 
-    sizes: (height, width) of each image in pixels, or None; root: folder that file names become relative to;
-    category_ids: {object name: id}; first_id: id of the first image
+    Objects marked difficult become crowd regions (iscrowd = 1). Like the VOC evaluation, pycocotools then ignores
+    detections of these objects. Training leaves these objects out.
 
-    Objects marked difficult become crowd regions (iscrowd): pycocotools then counts a detection of them neither as
-    correct nor as false, as the VOC evaluation does, and training leaves them out.
+    files: contents of the XML files
+    sizes: (height, width) of each image in pixels; None if unknown
+    root: dataset folder, to which the file names of images become relative
+    category_ids: {object name: COCO category id}
+    first_id: image id of the first image
     """
     images: list[dict] = []
     annotations: list[dict] = []
@@ -247,7 +268,7 @@ def _to_coco(
 
 
 def _read_number(element: ElementTree.Element | None, tag: str) -> float | None:
-    """Return the finite number in a child of an element; None if there is none."""
+    """Return the number in the child element `tag`; None if the child is missing or not a finite number."""
     text = None if element is None else element.findtext(tag)
     try:
         value = float(text or "")
@@ -257,17 +278,20 @@ def _read_number(element: ElementTree.Element | None, tag: str) -> float | None:
 
 
 def _find_annotation_dir(folder: Path) -> Path | None:
-    """Return the folder of XML files of a year, or None. COCO has a folder of the same name, but with JSON files."""
+    """Return the folder Annotations of a year; None if the folder is missing or contains no XML files.
+
+    COCO's folder `annotations` is excluded, because this folder contains JSON files.
+    """
     found = _find_subfolder(folder, "Annotations")
     return found if found and _list_xml_files(found) else None
 
 
 def _list_xml_files(folder: Path) -> list[Path]:
-    """Return the XML files in a folder, without the `._NAME.xml` that macOS writes beside them."""
+    """Return the paths of the XML files in a folder, without the hidden files `._NAME.xml` that macOS creates."""
     return [path for path in folder.iterdir() if path.suffix.lower() == ".xml" and not path.name.startswith(".")]
 
 
 def _find_subfolder(folder: Path, name: str) -> Path | None:
-    """Return folder/name, in any case of its letters, or None."""
+    """Return the subfolder `name`, ignoring upper and lower case; None if the subfolder does not exist."""
     found = find_path_ignoring_case(folder, name)
     return found if found and found.is_dir() else None

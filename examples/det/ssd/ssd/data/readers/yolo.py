@@ -1,7 +1,7 @@
-"""Folders of images with YOLO text labels: read as COCO annotations.
+"""Read folders of images with YOLO label files as COCO annotations.
 
-A label file has one line `class x y width height` for each object: the class index from 0, then centre and size of the
-box as fractions of the image size. A polygon `class x y x y x y …` is also allowed and becomes its bounding box.
+A label file has one line `class x y width height` per object: the class index from 0, then the center and size of the
+box as fractions of the image size. A polygon line `class x y x y x y …` is also allowed and becomes a bounding box.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from ...runtime.progress import Progress
 from ..images import IMAGE_SUFFIXES, probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 
-# Kinds of problems.
-OUTSIDE_DATA_PATH = "images outside of --data_path"
-EXIF_ROTATED = "images rotated by EXIF, whose boxes are read in stored pixels; if that is wrong, save them upright"
+# Kinds of problems in the dataset report.
+OUTSIDE_DATA_PATH = "images outside --data_path"
+EXIF_ROTATED = "images rotated by EXIF, whose boxes are read in stored pixels (if that is wrong, save images upright)"
 WITHOUT_LABEL_FILE = "images without a label file, read as images without boxes"
 
 YAML_SUFFIXES = (".yaml", ".yml")
 NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
-MAX_FRACTION = 1.01  # rounding may exceed 1 a little; larger values are pixels, not fractions
+MAX_FRACTION = 1.01  # tolerance for rounding errors; larger values are pixels, not fractions
 
 
 class YoloFolder:
     """A folder of images with YOLO labels.
 
     The split NAME is defined by the key NAME of data.yaml, by one of the folders images/NAME, NAME/images and NAME, or
-    by a file NAME.txt with one image path a line. The labels of images/…/a.jpg are in labels/…/a.txt or beside it.
+    by a file NAME.txt with one image path per line. The labels of images/…/a.jpg are in labels/…/a.txt or beside a.jpg.
     """
 
     train_splits, val_splits = ("train",), ("val", "valid")
 
     def __init__(self, path: Path, names_path: Path | None = None):
-        """names_path: data.yaml with `names`, or a file with one class name a line; None to search for it"""
+        """Open a folder. names_path: data.yaml or a file with one class name per line; None searches the folder."""
         if not path.is_dir():
-            raise UserError(f"{path}: folder of images and labels not found. Check --data_path.")
+            raise UserError(f"{path}: the folder of images and labels does not exist. Check --data_path.")
         self.path = path
         self.names_path = names_path or find_class_names_file(path)
         self.settings = read_settings(self.names_path)
@@ -51,10 +51,10 @@ class YoloFolder:
         return bool(self._find_sources(split))
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
-        """Read splits and merge those that are listed together.
+        """Read one or several splits for each key, and merge the splits of a key.
 
-        requested: {key: names of splits to merge}; None instead of names stands for all images in the folder
-        Returns {key: split}. Classes have the order of the names file. Image ids are unique over all splits.
+        requested: {key: names of the splits to merge}; None instead of names selects all images in the folder
+        Returns {key: merged split}. Classes have the order of the names file. Image ids are unique across all splits.
         Raises UserError if a split is missing, or a label file is invalid.
         """
         image_paths = {key: self._find_images(names) for key, names in requested.items()}
@@ -66,7 +66,7 @@ class YoloFolder:
         return splits
 
     def _read_split(self, image_paths: list[Path], first_id: int, progress: Progress) -> UncheckedSplit:
-        """Read the labels of these images. first_id: id of the first image"""
+        """Convert the labels of images to COCO annotations. first_id: image id of the first image"""
         images: list[dict] = []
         annotations: list[dict] = []
         problems: dict[str, list[str]] = {}
@@ -93,7 +93,7 @@ class YoloFolder:
         return UncheckedSplit(coco_dict, self.path, self.path, problems=problems)
 
     def _find_images(self, splits: list[str] | None) -> list[Path]:
-        """Return the image files of some splits without repetition; of the whole folder for None."""
+        """Return the image paths of the given splits without duplicates. None selects all images in the folder."""
         if splits is None:
             folder = find_path_ignoring_case(self.path, "images")
             return _list_images(folder if folder and folder.is_dir() else self.path)
@@ -102,18 +102,18 @@ class YoloFolder:
             sources = self._find_sources(split)
             if not sources:
                 raise UserError(
-                    f"{self.path}: found no images/{split}, {split}/images or {split}.txt for split {split!r}. Name "
-                    "the splits with --train_split and --val_split, or add --val_fraction 0.2."
+                    f"{self.path}: split {split!r} has no images/{split}, {split}/images or {split}.txt. Select "
+                    "existing splits with --train_split and --val_split, or add --val_fraction 0.2."
                 )
             for source in sources:
                 found.update(dict.fromkeys(self._read_image_list(source) if source.is_file() else _list_images(source)))
         return list(found)
 
     def _find_sources(self, split: str) -> list[Path]:
-        """Return the folders of images and lists of image files that define a split; an empty list if there are none.
+        """Return the image folders and image lists that define a split; an empty list if the split does not exist.
 
-        The first of these that exists: the paths in data.yaml inside the folder, a usual path inside it, the paths in
-        data.yaml elsewhere, a usual path beside data.yaml. A copied data.yaml may still name another dataset's folder.
+        Order of preference: paths from data.yaml inside the folder, a usual path inside the folder, other paths from
+        data.yaml, a usual path beside data.yaml. A copied data.yaml may still name the folder of another dataset.
         """
         value = self.settings.get(split)
         entries = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
@@ -134,9 +134,9 @@ class YoloFolder:
         return sources or list(filter(None, beside_names))[:1]
 
     def _candidates(self, entry: str) -> Iterator[Path]:
-        """Yield existing paths that an entry of data.yaml may mean.
+        """Yield the existing paths that an entry of data.yaml may refer to.
 
-        `path` in data.yaml often belongs to another machine, and the `../` that Roboflow writes leads nowhere.
+        The key `path` is often a folder of another machine, and the prefix `../` that Roboflow writes is often wrong.
         """
         for text in (entry, entry.replace("\\", "/")):
             without_dots = re.sub(r"^(\.{1,2}/+)+", "", text)
@@ -149,9 +149,9 @@ class YoloFolder:
         return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(self.path))
 
     def _read_image_list(self, list_path: Path) -> list[Path]:
-        """Return the paths in a list of image files, relative to the list or to the folder, with `/` or `\\`.
+        """Return the image paths in a list, where paths are relative to the list or the folder, with `/` or `\\`.
 
-        Missing files are included: reading the images reports them."""
+        Missing files are included, because reading the images reports missing files."""
         found = []
         for line in filter(None, map(str.strip, read_text_lines(list_path))):
             spellings = (line, line.replace("\\", "/"))
@@ -160,9 +160,9 @@ class YoloFolder:
         return found
 
     def _read_label_file(self, image_path: Path, problems: dict[str, list[str]]) -> list[tuple[int, np.ndarray]]:
-        """Return the class index from 0 and box_xywh (4,), in fractions of the image, of each object of an image.
+        """Read the label file of an image. Add a missing label file and boxes without a positive size to `problems`.
 
-        A missing label file and boxes without width or height are added to `problems`.
+        Returns (class index from 0, box_xywh (4,) as fractions 0..1 of the image size) for each object.
         """
         path = next((path for path in _label_paths(image_path, self.path) if path.is_file()), None)
         if path is None:
@@ -180,7 +180,10 @@ class YoloFolder:
         return boxes
 
     def _parse_line(self, fields: list[str], where: str) -> tuple[int, np.ndarray]:
-        """Return the class index and box_xywh (4,) of a line. where: position for messages. Raises UserError."""
+        """Parse a line of a label file. where: position in the file, for error messages
+
+        Returns the class index from 0 and box_xywh (4,) as fractions 0..1. Raises UserError if the line is invalid.
+        """
         try:
             values = np.array(fields, dtype=np.float64)
         except ValueError:
@@ -188,17 +191,17 @@ class YoloFolder:
         line = " ".join(fields)[:80]
         is_box, is_polygon = len(values) == 5, len(values) >= 7 and len(values) % 2 == 1
         if not (is_box or is_polygon) or not np.isfinite(values).all():
-            raise UserError(f"{where}: {line!r} is not `class x y width height` in numbers. Correct the line.")
+            raise UserError(f"{where}: {line!r} is not `class x y width height` with finite numbers. Correct the line.")
         if values[0] not in range(len(self.class_names)):
             raise UserError(
-                f"{where}: got class {fields[0]}, expected 0 to {len(self.class_names) - 1}, the classes of "
-                f"{self.names_path}. Correct one of the files."
+                f"{where}: class {fields[0]} is not an integer from 0 to {len(self.class_names) - 1}, the classes of "
+                f"{self.names_path}. Correct one of the two files."
             )
         fractions = values[1:]
         if fractions.max() > MAX_FRACTION or fractions.min() < 1 - MAX_FRACTION:
             raise UserError(
-                f"{where}: {line!r} has values outside of 0 to 1, but coordinates must be fractions of the image size. "
-                "Divide pixels by the width and height of the image."
+                f"{where}: {line!r} has coordinates outside the range 0 to 1 (fractions of the image size). Divide "
+                "pixel coordinates by the width and height of the image."
             )
         if is_box:
             return int(values[0]), np.concatenate([fractions[:2] - fractions[2:] / 2, fractions[2:]])
@@ -207,7 +210,7 @@ class YoloFolder:
 
 
 def _label_paths(image_path: Path, root: Path) -> list[Path]:
-    """Return possible label files of an image: root/…/labels/a.txt for root/…/images/a.jpg, then a.txt beside it."""
+    """Return the possible label files of root/…/images/a.jpg: root/…/labels/a.txt, then root/…/images/a.txt."""
     is_below = image_path.is_relative_to(root)
     parts = image_path.relative_to(root).parts if is_below else image_path.parts
     folders = [part.lower() for part in parts[:-1]]
@@ -227,7 +230,7 @@ def _list_images(folder: Path) -> list[Path]:
 
 
 def find_class_names_file(folder: Path) -> Path:
-    """Return data.yaml or another YAML file with the key `names`, else a list of class names. Raises UserError."""
+    """Find data.yaml, another YAML file or a text file with class names. Raises UserError if no such file exists."""
     usual = [folder / "data.yaml", folder / "data.yml"]
     others = [path for suffix in YAML_SUFFIXES for path in sorted(folder.glob(f"*{suffix}")) if path not in usual]
     unreadable = None
@@ -237,7 +240,7 @@ def find_class_names_file(folder: Path) -> Path:
         try:
             if "names" in _load_yaml(path):
                 return path
-        except UserError as error:  # a YAML template of another program may not be valid YAML itself
+        except UserError as error:  # YAML templates of other programs may not be valid YAML
             if path in usual:
                 raise
             unreadable = unreadable or error
@@ -245,13 +248,13 @@ def find_class_names_file(folder: Path) -> Path:
         if path.is_file():
             return path
     raise unreadable or UserError(
-        f"{folder}: found no class names, neither data.yaml with the key `names` nor classes.txt with one name a line. "
-        "Add --names FILE."
+        f"{folder}: contains neither data.yaml with the key `names` nor classes.txt with one class name per line. Add "
+        "--names FILE."
     )
 
 
 def read_settings(path: Path) -> dict:
-    """Return the content of data.yaml with `names` as a list of strings; for a list of names, only `names`.
+    """Load data.yaml or a text file of class names as a dictionary whose key `names` is a list of strings.
 
     Raises UserError if the file is missing or invalid, or the names are not unique strings numbered from 0.
     """
@@ -263,38 +266,35 @@ def read_settings(path: Path) -> dict:
     elif path.is_file():
         settings, names = {}, _read_name_list(path)
     else:
-        raise UserError(f"{path}: file of class names not found. Check --names.")
+        raise UserError(f"{path}: the file of class names does not exist. Check --names.")
     if not isinstance(names, list) or not names or len({str(name) for name in names}) < len(names):
-        raise UserError(f"{path}: names {names} is not a list of unique class names numbered from 0. Correct the file.")
+        raise UserError(f"{path}: `names` is {names}, not a list of unique names numbered from 0. Correct the file.")
     for number, name in enumerate(names):
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or name == "":
             raise UserError(
-                f"{path}: the name of class {number} is {name!r}, which is not a string. Put the name in quotes, "
+                f"{path}: the name of class {number} is {name!r}, which is not a string. Write the name in quotes, "
                 "because YAML reads yes, no, null and dates as other types."
             )
     return {**settings, "names": [str(name) for name in names]}
 
 
 def _read_name_list(path: Path) -> list[str]:
-    """Return the class names in a file with one name a line.
+    """Return the class names in a text file with one name per line.
 
-    Raises UserError on an empty line between names, which would shift the class index of all names after it.
+    Raises UserError if a line between names is empty, because the line number is the class index.
     """
     lines = [line.strip() for line in read_text_lines(path)]
     while lines and not lines[-1]:
         lines.pop()
     if "" in lines:
-        raise UserError(
-            f"{path}: line {lines.index('') + 1}: no class name. Add a name or remove the line, because the line "
-            "number is the class index."
-        )
+        raise UserError(f"{path}: line {lines.index('') + 1}: a class name is missing. Add a name or remove the line.")
     return lines
 
 
 def _load_yaml(path: Path) -> dict:
-    """Return the mapping in a YAML file; an empty one if it holds something else. Raises UserError."""
+    """Load a YAML file as a dictionary, empty if the content is not a mapping. Raises UserError on invalid YAML."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}). Correct the file.") from None
+        raise UserError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]}). Correct the file.") from None
     return values if isinstance(values, dict) else {}

@@ -1,1 +1,1 @@
-"""report.html: the metrics of an evaluation, its errors by type and example images, in one self-contained page."""
+"""HTML report of an evaluation: metrics, errors by type and example images in one self-contained file."""

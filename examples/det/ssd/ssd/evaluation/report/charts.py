@@ -1,4 +1,4 @@
-"""Charts of the report, drawn as SVG data URIs. matplotlib is imported where it draws, because that takes 0.5 s."""
+"""Charts of the report, drawn as SVG data URIs. Functions import matplotlib late, because the import takes 0.5 s."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 BLUE, RED, GREY, INK = "#2563a8", "#c2452d", "#6b7280", "#1f2933"
 _STYLE = {
-    "svg.fonttype": "none",  # keep text as text: files stay small, and the browser has fonts for every script
-    "svg.hashsalt": "report",  # the same chart gets the same element ids, and so the same bytes
+    "svg.fonttype": "none",  # write text as text, not as paths: files stay small, and browsers have more fonts
+    "svg.hashsalt": "report",  # fixed element ids, so that equal charts have equal bytes
     "font.size": 10,
     "text.color": INK,
     "text.parse_math": False,  # class names may contain dollar signs
@@ -41,11 +41,11 @@ _STYLE = {
 
 @contextlib.contextmanager
 def chart_style(overrides: Mapping[str, object] | None = None) -> Iterator[None]:
-    """Apply the style of this project's charts to matplotlib while the block runs.
+    """Apply this project's chart style to matplotlib inside a `with` block.
 
-    overrides: matplotlib's rcParams that differ from that style
+    overrides: matplotlib rcParams that replace or extend the style
     """
-    # matplotlib's first use on a machine builds a font cache and logs that; the user cannot do anything about it.
+    # Hide the message that matplotlib builds its font cache on first use. The user need not act on this message.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     import matplotlib
 
@@ -54,10 +54,11 @@ def chart_style(overrides: Mapping[str, object] | None = None) -> Iterator[None]
 
 
 def precision_recall_chart(curves: Mapping[str, np.ndarray], color: str) -> str:
-    """Draw precision over recall.
+    """Draw a precision-recall chart.
 
-    curves: {legend: (101,) precision at the recalls 0, 0.01 … 1}, at most 3
-    Returns a data URI.
+    curves: {legend: (101,) precision, 0..1, at the recalls 0, 0.01 … 1}, at most 3 curves
+    color: color of all curves as #rrggbb
+    Returns the chart as a data URI.
     """
     with _svg_chart(width=4.8, height=3.5) as (figure, uris):
         axes = figure.add_subplot(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
@@ -70,8 +71,8 @@ def precision_recall_chart(curves: Mapping[str, np.ndarray], color: str) -> str:
 def small_precision_recall_charts(classes: Sequence[tuple[list[np.ndarray], str]]) -> list[str]:
     """Draw a small precision-recall chart of each class, without a legend.
 
-    classes: [(at most 3 curves of (101,) precision, colour)]
-    Returns a data URI per class.
+    classes: [(curves, color)] with at most 3 curves of (101,) precision, 0..1, and their color as #rrggbb
+    Returns the data URI of each chart.
     """
     chart_uris = []
     with _svg_chart(width=2.3, height=1.75) as (figure, _):
@@ -86,10 +87,12 @@ def small_precision_recall_charts(classes: Sequence[tuple[list[np.ndarray], str]
 
 
 def size_chart(size_labels: Sequence[str], ap: Sequence[float], ar: Sequence[float]) -> str:
-    """Draw bars of AP and AR by object size.
+    """Draw a bar chart of AP and AR by object size.
 
-    size_labels: a label per size; ap, ar: 0..1 per size, or -1 for a size without objects
-    Returns a data URI.
+    size_labels: label of each size
+    ap: AP of each size, 0..1, or -1 for a size without objects
+    ar: AR of each size, 0..1, or -1 for a size without objects
+    Returns the chart as a data URI.
     """
     with _svg_chart(width=4.8, height=3.5) as (figure, uris):
         positions = np.arange(len(size_labels))
@@ -103,13 +106,15 @@ def size_chart(size_labels: Sequence[str], ap: Sequence[float], ar: Sequence[flo
 
 
 def score_histogram(true_positive_scores: np.ndarray, false_positive_scores: np.ndarray, display_score: float) -> str:
-    """Draw histograms of the scores of true and false positives.
+    """Draw histograms of the scores of true positives and false positives.
 
-    true_positive_scores, false_positive_scores: scores in 0..1, any number of each; display_score: marked by a line
-    Returns a data URI.
+    true_positive_scores: (T,) float, scores of the true positives, 0..1
+    false_positive_scores: (F,) float, scores of the false positives, 0..1
+    display_score: score, 0..1, that is marked by a vertical line
+    Returns the chart as a data URI.
     """
     with _svg_chart(width=4.8, height=3.5) as (figure, uris):
-        axes = figure.add_subplot(xlabel="score", ylabel="detections (logarithmic)", xlim=(0, 1))
+        axes = figure.add_subplot(xlabel="score", ylabel="number of detections (log scale)", xlim=(0, 1))
         bins = np.linspace(0, 1, 41)
         highest = 1
         for scores, color, name in ((false_positive_scores, RED, "false"), (true_positive_scores, BLUE, "true")):
@@ -128,11 +133,13 @@ def score_histogram(true_positive_scores: np.ndarray, false_positive_scores: np.
 def threshold_chart(
     thresholds: np.ndarray, curves: Mapping[str, np.ndarray], display_score: float, best_threshold: float | None
 ) -> str:
-    """Draw metrics over the score threshold.
+    """Draw curves of metrics at different score thresholds.
 
-    thresholds: (N,) 0..1; curves: {legend: (N,) 0..1 or NaN}, at most 3, the last one thick
-    display_score: marked by a line; best_threshold: marked by a dot on the last curve
-    Returns a data URI.
+    thresholds: (N,) float, score thresholds, 0..1, ascending
+    curves: {legend: (N,) metric, 0..1, or NaN for a gap}, at most 3 curves; the last curve is thick
+    display_score: score threshold, 0..1, that is marked by a vertical line
+    best_threshold: score threshold, 0..1, that is marked by a dot on the last curve; None for no dot
+    Returns the chart as a data URI.
     """
     with _svg_chart(width=4.8, height=3.5) as (figure, uris):
         axes = figure.add_subplot(
@@ -149,10 +156,12 @@ def threshold_chart(
 
 
 def confusion_heat_map(row_shares: np.ndarray, row_names: Sequence[str], column_names: Sequence[str]) -> str:
-    """Draw a confusion matrix as colours.
+    """Draw a confusion matrix as a heat map.
 
-    row_shares: (R, C) 0..1, NaN in rows without a count
-    Returns a data URI.
+    row_shares: (R, C) float, each count / sum of its row, 0..1; NaN in a row of zeros
+    row_names: R names of annotated classes
+    column_names: C names of detected classes
+    Returns the chart as a data URI.
     """
     side = 2.2 + 0.135 * len(row_names)
     with _svg_chart(width=side + 0.6, height=side) as (figure, uris):
@@ -168,7 +177,7 @@ def confusion_heat_map(row_shares: np.ndarray, row_names: Sequence[str], column_
 
 
 def hex_color(rgb: tuple[int, int, int]) -> str:
-    """Format an RGB colour as #rrggbb."""
+    """Format an RGB color, 0..255 per channel, as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
@@ -178,14 +187,15 @@ def _draw_score_line(axes: Axes, score: float) -> None:
 
 @contextlib.contextmanager
 def _svg_chart(width: float, height: float) -> Iterator[tuple[Figure, list[str]]]:
-    """Give an empty figure to draw on, and a list that holds its data URI once the block has ended.
+    """Create an empty figure, and convert the figure to a data URI when the `with` block ends.
 
-    width, height: inches
+    width, height: size of the figure in inches
+    Yields (figure, uris). The list `uris` contains the data URI after the block.
     """
     with chart_style(), warnings.catch_warnings():
         from matplotlib.figure import Figure
 
-        # The reader's browser sets the text, so it does not matter what matplotlib's font lacks.
+        # The browser renders the text, so glyphs that are missing from matplotlib's font do not matter.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         uris: list[str] = []
         figure = Figure(figsize=(width, height), layout="constrained")

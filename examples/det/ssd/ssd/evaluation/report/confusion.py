@@ -1,4 +1,4 @@
-"""Confusion matrix of a detector, with background for false positives and missed objects."""
+"""Confusion matrix of a detector, with a background class for false positives and missed objects."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from .matches import MATCH_IOU, Matches
 
 
 def confusion_matrix(matches: Matches, min_score: float) -> np.ndarray:
-    """Count pairs of ground-truth class and detected class.
+    """Count the detections of each pair of ground-truth class and detected class.
 
-    Detections of at least min_score choose by falling score, each the free ground-truth box with the highest IoU of at
-    least 0.5, whatever the classes. Detections inside a crowd region that get no box are not counted.
+    In descending order of score, each detection is assigned to the free ground-truth box with the highest IoU. The IoU
+    must be at least 0.5, and the classes may differ. Unassigned detections inside a crowd region are not counted.
 
-    Returns (K, K) int64: rows are ground-truth classes, columns detected classes. Row 0 counts detections without a
-    ground-truth box, column 0 counts ground-truth boxes without a detection.
+    min_score: minimum score, 0..1, of the detections that are counted
+    Returns (K, K) int64: rows are ground-truth classes, columns are detected classes. Row 0 counts detections without a
+    ground-truth box. Column 0 counts ground-truth boxes without a detection.
     """
     detections, ground_truth = matches.detections, matches.ground_truth
     is_shown = matches.scores >= min_score
@@ -40,10 +41,10 @@ def confusion_matrix(matches: Matches, min_score: float) -> np.ndarray:
 
 
 def _assign_greedily(ious: np.ndarray) -> np.ndarray:
-    """Assign each detection, by falling score, the free ground-truth box with the highest IoU.
+    """Assign each detection, by descending score, to the free ground-truth box with the highest IoU of at least 0.5.
 
-    ious: (D, M), changed in place
-    Returns (D,) int, index of the box, -1 for none.
+    ious: (D, M) float, IoU of the detections, by descending score, with the ground-truth boxes; changed in place
+    Returns (D,) int, index of the assigned ground-truth box, -1 for unassigned detections.
     """
     assigned = np.full(len(ious), -1)
     if not ious.shape[1]:
@@ -57,12 +58,14 @@ def _assign_greedily(ious: np.ndarray) -> np.ndarray:
 
 
 def _is_in_crowd(boxes_yxyx: np.ndarray, crowds_yxyx: np.ndarray) -> np.ndarray:
-    """Return (D,) bool, boxes with at least half of their area in one crowd region: COCO's rule for crowds.
+    """Find boxes with at least half of their area in one crowd region, which is COCO's rule for ignored detections.
 
-    boxes_yxyx: (D, 4); crowds_yxyx: (R, 4)
+    boxes_yxyx: (D, 4) boxes of detections, corners in pixels, y first
+    crowds_yxyx: (R, 4) boxes of crowd regions, corners in pixels, y first
+    Returns (D,) bool, True for boxes inside a crowd region.
     """
     low = np.maximum(boxes_yxyx[:, None, :2], crowds_yxyx[None, :, :2])
     high = np.minimum(boxes_yxyx[:, None, 2:], crowds_yxyx[None, :, 2:])
     intersection = box_area(np.concatenate([low, high], axis=-1))
-    min_intersection = np.maximum(MATCH_IOU * box_area(boxes_yxyx), np.finfo(float).tiny)  # more than 0
+    min_intersection = np.maximum(MATCH_IOU * box_area(boxes_yxyx), np.finfo(float).tiny)  # > 0 even for empty boxes
     return (intersection >= min_intersection[:, None]).any(axis=1)

@@ -10,7 +10,7 @@ from ...boxes.ops import pairwise_iou
 from ..average_precision import coco_average_precision
 from .matches import MATCH_IOU, Matches
 
-BACKGROUND_IOU = 0.1  # TIDE's background threshold
+BACKGROUND_IOU = 0.1  # TIDE's threshold: a detection with a lower IoU is on background
 LOCALISATION, CLASS, BOTH, DUPLICATE, BACKGROUND, MISSED = ERROR_TYPES = (
     "localisation",
     "class",
@@ -26,9 +26,10 @@ class DetectionErrors:
     """Errors of N detections and G ground-truth boxes.
 
     types: (N,) str, error type of each false positive, "" for all other detections
-    gt_indices: (N,) int, the ground-truth box that the error is about, -1 for background errors and no errors
-    ious: (N,) IoU with that box, 0 without one
-    missed_gt: (G,) bool, boxes that no detection matches, and no localisation or class error is about
+    gt_indices: (N,) int, index of the ground-truth box that each false positive overlaps; -1 for background errors and
+        for detections without an error
+    ious: (N,) float, IoU of each false positive with that ground-truth box, 0..1; 0 if the index is -1
+    missed_gt: (G,) bool, True for ground-truth boxes that have neither a match nor a localisation or class error
     """
 
     types: np.ndarray
@@ -40,7 +41,7 @@ class DetectionErrors:
 def classify_errors(matches: Matches) -> DetectionErrors:
     """Classify each false positive, and find the missed ground-truth boxes.
 
-    As in TIDE, an unmatched box is not missed if fixing a localisation or class error would match it.
+    As in TIDE, an unmatched ground-truth box is not missed if fixing a localisation or class error would match the box.
     """
     num_detections = len(matches.detections)
     types = np.full(num_detections, "", "U12")
@@ -62,10 +63,14 @@ def classify_errors(matches: Matches) -> DetectionErrors:
 
 
 def _classify_image_errors(ious: np.ndarray, same_class: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Classify the false positives of one image.
+    """Classify D false positives of an image with M ground-truth boxes.
 
-    ious: (D, M) with the image's ground-truth boxes; same_class: (D, M) bool
-    Returns error types (D,) str, the ground-truth box each is about (D,) int or -1, and the IoU with that box (D,).
+    ious: (D, M) float, IoU of each false positive with each ground-truth box, 0..1
+    same_class: (D, M) bool, True where false positive and ground-truth box have the same class
+    Returns (types, gt_indices, ious) of the false positives:
+    types: (D,) str, error types
+    gt_indices: (D,) int, index of the ground-truth box that each false positive overlaps; -1 for background errors
+    ious: (D,) float, IoU with that ground-truth box, 0..1; 0 for background errors
     """
     if not ious.shape[1]:
         num_errors = len(ious)
@@ -74,7 +79,7 @@ def _classify_image_errors(ious: np.ndarray, same_class: np.ndarray) -> tuple[np
     same_class_ious, other_class_ious = np.where(same_class, ious, 0), np.where(same_class, 0, ious)
     same_class_gt, other_class_gt = same_class_ious.argmax(axis=1), other_class_ious.argmax(axis=1)
     same_class_iou, other_class_iou = same_class_ious[rows, same_class_gt], other_class_ious[rows, other_class_gt]
-    # A detection can meet the conditions of several types. The first one counts, in the order of TIDE's source code.
+    # A detection can meet several conditions. The first condition applies, in the order of TIDE's source code.
     types = np.select(
         [
             (same_class_iou >= BACKGROUND_IOU) & (same_class_iou < MATCH_IOU),
@@ -93,7 +98,7 @@ def _classify_image_errors(ious: np.ndarray, same_class: np.ndarray) -> tuple[np
 
 
 def compute_ap50(matches: Matches) -> float:
-    """Compute COCO's AP50, 0..1, or -1 without ground truth."""
+    """Compute COCO's AP50 of the detections. Returns 0..1, or -1 without ground truth."""
     return _mean_ap50(
         matches,
         labels=matches.detections.labels,
@@ -104,14 +109,16 @@ def compute_ap50(matches: Matches) -> float:
 
 
 def compute_ap50_without(matches: Matches, errors: DetectionErrors, error_type: str) -> float:
-    """Compute the AP50 if all errors of one type, and no others, were fixed.
+    """Compute the AP50 that the detector would have if all errors of one type were fixed.
 
-    localisation, class: of the detections about an unmatched box, the one with the highest score becomes its true
-        positive; the others are removed
-    both, duplicate, background: the detections are removed
-    missed: the ground-truth boxes are removed
+    Each type has a fix:
+    localisation, class: for each unmatched ground-truth box, the highest-scoring detection with such an error on this
+        box becomes a true positive; all other detections with an error of this type are removed
+    both, duplicate, background: detections with an error of this type are removed
+    missed: missed ground-truth boxes are removed
 
     error_type: one of ERROR_TYPES
+    Returns AP50, 0..1, or -1 without ground truth.
     """
     labels, is_true_positive = matches.detections.labels, matches.true_positives
     if error_type == MISSED:
@@ -127,7 +134,7 @@ def compute_ap50_without(matches: Matches, errors: DetectionErrors, error_type: 
     if error_type in (LOCALISATION, CLASS):
         fixable = np.flatnonzero(is_error & (errors.gt_indices >= 0))
         fixable = fixable[~matches.recalled_gt(-np.inf)[errors.gt_indices[fixable]]]
-        # A box belongs to one image, whose detections are sorted by score, so the first detection is the best.
+        # Detections of an image are sorted by descending score, so the first detection of a box has the highest score.
         fixed = fixable[np.unique(errors.gt_indices[fixable], return_index=True)[1]]
     labels, is_true_positive = labels.copy(), is_true_positive.copy()
     labels[fixed], is_true_positive[fixed] = matches.ground_truth.labels[errors.gt_indices[fixed]], True
@@ -143,12 +150,16 @@ def compute_ap50_without(matches: Matches, errors: DetectionErrors, error_type: 
 def _mean_ap50(
     matches: Matches, labels: np.ndarray, is_true_positive: np.ndarray, ignored: np.ndarray, gt_labels: np.ndarray
 ) -> float:
-    """Average the AP50 over the classes with ground truth in `matches`; -1 if there are none.
+    """Average the AP50 of the classes with ground truth in `matches`.
 
-    labels, is_true_positive, ignored: (N,) of the detections; gt_labels: labels of the boxes to recall
+    labels: (N,) int, class index of each detection, 1..K-1
+    is_true_positive: (N,) bool, True for true positives
+    ignored: (N,) bool, True for detections that are left out
+    gt_labels: (G,) int, class index of each ground-truth box that should be detected, 1..K-1
+    Returns AP50, 0..1, or -1 without ground truth.
     """
     num_classes = len(matches.classes)
-    order = np.lexsort((-matches.scores, labels))  # stable, so equal scores keep COCO's order
+    order = np.lexsort((-matches.scores, labels))  # lexsort is stable, so equal scores keep COCO's order
     order = order[~ignored[order]]
     starts = np.searchsorted(labels[order], np.arange(num_classes + 1))
     num_gt = np.bincount(gt_labels, minlength=num_classes)
@@ -157,6 +168,6 @@ def _mean_ap50(
         of_class = is_true_positive[order[starts[label] : starts[label + 1]]]
         if num_gt[label]:
             values.append(coco_average_precision(of_class, num_gt[label]))
-        else:  # all boxes of the class were missed and are removed: perfect without a detection, else 0
+        else:  # all boxes of the class were missed and are removed: AP is 1 without detections, else 0
             values.append(float(not len(of_class)))
     return float(np.mean(values)) if values else -1.0

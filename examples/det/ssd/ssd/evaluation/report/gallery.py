@@ -1,4 +1,4 @@
-"""Select example images of a validation split, draw their boxes, and summarise what is right and wrong in them."""
+"""Select example images of a validation split, draw their boxes and summarize their errors."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from ...inference.drawing import class_color, draw_boxes, draw_ground_truth
 from .error_analysis import BACKGROUND, BOTH, CLASS, DUPLICATE, DetectionErrors
 from .matches import Matches
 
-MIN_LONG_SIDE, MAX_LONG_SIDE = 480, 800  # pixels of the longer side of a drawn image
-MAX_CAPTIONS = 10  # in images with more detections, only false positives have captions
-MAX_LISTED_ERRORS = 3
+MIN_LONG_SIDE, MAX_LONG_SIDE = 480, 800  # of a drawn image, in pixels
+MAX_CAPTIONS = 10  # with more detections in an image, only false positives have captions
+MAX_LISTED_ERRORS = 3  # false positives listed per image
 
 
 def draw_image_matches(matches: Matches, image_index: int, pixels: np.ndarray, min_score: float) -> np.ndarray:
-    """Draw an image with its ground truth in white and its detections of at least min_score in their class colours.
+    """Draw the ground-truth boxes of an image in white, and its detections in the colors of their classes.
 
-    Ground-truth boxes without a detection have their class name. True positives have captions unless the image has
-    more than MAX_CAPTIONS detections.
+    Missed ground-truth boxes and detections have captions. In images with more than MAX_CAPTIONS detections, the true
+    positives have no captions.
 
-    image_index: index in `matches.image_ids`
+    image_index: index of the image in `matches.image_ids`
     pixels: (H, W, 3) uint8 RGB of the original image
-    Returns (h, w, 3) uint8 RGB, with a longer side of 480 to 800 pixels, so that captions are readable.
+    min_score: minimum score, 0..1, of the detections that are drawn
+    Returns (h, w, 3) uint8 RGB. The longer side has 480 to 800 pixels, so that captions are readable.
     """
     picture, scale = _resize(pixels)
     image_gt = matches.ground_truth.of_image(image_index)
@@ -38,7 +39,7 @@ def draw_image_matches(matches: Matches, image_index: int, pixels: np.ndarray, m
     image_detections = matches.detections.of_image(image_index)
     shown = np.flatnonzero(matches.scores[image_detections] >= min_score) + image_detections.start
     is_true_positive = matches.true_positives[shown]
-    # Later boxes are drawn on top, so the order is by rising score.
+    # Sort by ascending score, because later boxes are drawn on top of earlier boxes.
     if len(shown) <= MAX_CAPTIONS:
         order, num_without_caption = shown[::-1], 0
     else:
@@ -54,7 +55,11 @@ def draw_image_matches(matches: Matches, image_index: int, pixels: np.ndarray, m
 
 
 def _resize(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Resize (H, W, 3) uint8 for drawing. Returns the image and the scale."""
+    """Resize an image so that its longer side has MIN_LONG_SIDE to MAX_LONG_SIDE pixels.
+
+    image: (H, W, 3) uint8 RGB
+    Returns (resized image, ratio of the new size to the original size).
+    """
     height, width = image.shape[:2]
     scale = min(max(MIN_LONG_SIDE / max(height, width), 1), MAX_LONG_SIDE / max(height, width))
     if scale == 1:
@@ -65,11 +70,11 @@ def _resize(image: np.ndarray) -> tuple[np.ndarray, float]:
 
 @dataclasses.dataclass(frozen=True)
 class ImageScores:
-    """Quality of the detections of each image at one score threshold and IoU 0.5.
+    """Quality of the detections of each image, at one score threshold and IoU 0.5.
 
-    true_positives, false_positives, false_negatives: (I,) int, counts
-    f1: (I,) 0..1; 1 for an image without ground truth and detections
-    max_false_positive_score: (I,) 0..1; 0 without a false positive
+    true_positives, false_positives, false_negatives: (I,) int, counts per image
+    f1: (I,) float, F1 per image, 0..1; 1 for an image without ground truth and detections
+    max_false_positive_score: (I,) float, highest score of a false positive per image, 0..1; 0 without a false positive
     """
 
     true_positives: np.ndarray
@@ -80,7 +85,7 @@ class ImageScores:
 
 
 def compute_image_scores(matches: Matches, min_score: float) -> ImageScores:
-    """Compute the scores of all images with their detections of at least min_score."""
+    """Compute the quality of the detections of each image. min_score: minimum score of counted detections, 0..1"""
     num_images = len(matches.image_ids)
     is_shown, image_indices = matches.scores >= min_score, matches.detections.image_indices
     is_false_positive = matches.false_positives & is_shown
@@ -104,18 +109,20 @@ def compute_image_scores(matches: Matches, min_score: float) -> ImageScores:
 
 
 def select_images(scores: ImageScores, candidates: np.ndarray, images_per_group: int = 6) -> dict[str, list[int]]:
-    """Select example images in three groups. An image is in one group at most.
+    """Select example images in three groups. Each image is in at most one group.
 
-    candidates: (C,) int, indices of images that can be shown
-    Returns image indices of the groups "confident_errors" (false positives with the highest scores), "worst" and
-    "best" (by F1). With few candidates each group has a third of them at most.
+    scores: quality of the detections of each image
+    candidates: (C,) int, indices of the images that can be shown
+    images_per_group: maximum number of images in a group; with few candidates, a third of the candidates
+    Returns {group: image indices}. The images of "confident_errors" have the false positives with the highest scores.
+    The images of "worst" have the lowest F1, and the images of "best" the highest F1.
     """
     max_images = min(images_per_group, -(-len(candidates) // 3))
     num_errors = scores.false_positives + scores.false_negatives
     has_false_positive = scores.max_false_positive_score[candidates] > 0
     has_error = num_errors[candidates] > 0
     has_true_positive = scores.f1[candidates] > 0
-    # np.lexsort sorts by its last key first. Of images with equal F1, those with more boxes come first.
+    # The last key of np.lexsort is the primary key. The other key sorts images with equal F1 by the number of boxes.
     sort_keys = {
         "confident_errors": (candidates[has_false_positive], (-scores.max_false_positive_score,)),
         "worst": (candidates[has_error], (-num_errors, scores.f1)),
@@ -133,11 +140,13 @@ def select_images(scores: ImageScores, candidates: np.ndarray, images_per_group:
 def summarize_image(
     matches: Matches, errors: DetectionErrors, scores: ImageScores, image_index: int, min_score: float
 ) -> tuple[str, list[str]]:
-    """Summarise the detections of an image in text.
+    """Summarize the detections of an image as text.
 
-    scores: of compute_image_scores at the same min_score
-    image_index: index in `matches.image_ids`
-    Returns a summary, and lines with the false positives of the highest scores, the missed and the detected objects.
+    scores: quality of the detections of each image, computed with the same min_score
+    image_index: index of the image in `matches.image_ids`
+    min_score: minimum score, 0..1, of the detections that are counted
+    Returns (summary, lines). The lines list the false positives with the highest scores, the missed objects and the
+    detected objects.
     """
     true_positives = int(scores.true_positives[image_index])
     false_positives = int(scores.false_positives[image_index])

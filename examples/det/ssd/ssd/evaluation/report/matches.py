@@ -1,4 +1,4 @@
-"""Collect the matches that pycocotools found at IoU 0.5 between detections and ground truth, as flat arrays."""
+"""Collect the matches between detections and ground truth, found by pycocotools at IoU 0.5, in flat arrays."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pycocotools.cocoeval import COCOeval
 from ...boxes.ops import xywh_to_yxyx
 from ..coco_metrics import CocoEvaluator
 
-MATCH_IOU = 0.5
+MATCH_IOU = 0.5  # minimum IoU of a detection and the ground-truth box that the detection matches
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitBoxes:
-    """Labelled boxes of all images of a split, sorted by image.
+    """Boxes of all images of a split with their class indices, sorted by image.
 
-    image_indices: (N,) int, index of the image in `Matches.image_ids`, ascending
-    labels: (N,) int, 1..K-1
+    image_indices: (N,) int, index of each box's image in `Matches.image_ids`, ascending
+    labels: (N,) int, class index of each box, 1..K-1
     boxes_yxyx: (N, 4) float64, corners in pixels of the original image, y first
     """
 
@@ -30,11 +30,11 @@ class SplitBoxes:
         return len(self.image_indices)
 
     def of_image(self, image_index: int) -> slice:
-        """Return the rows of one image."""
+        """Return the slice that contains the boxes of one image."""
         return slice(*np.searchsorted(self.image_indices, [image_index, image_index + 1]).tolist())
 
     def select(self, indices: np.ndarray) -> SplitBoxes:
-        """Return the given rows, in the given order."""
+        """Return the boxes at the given (M,) int indices, in the order of the indices."""
         return SplitBoxes(
             image_indices=self.image_indices[indices],
             labels=self.labels[indices],
@@ -44,17 +44,17 @@ class SplitBoxes:
 
 @dataclasses.dataclass(frozen=True)
 class Matches:
-    """Detections of a split (N), its ground-truth boxes (G) and the matches between them.
+    """Matches between the N detections and the G ground-truth boxes of a split, at IoU 0.5.
 
-    image_ids: (I,) int64, ascending
-    classes: K names by class index, background first
-    detections: N boxes, by falling score within an image
-    scores: (N,) float64, 0..1
-    ground_truth: G boxes without crowd regions
-    crowds: boxes of crowd regions; detections inside are no false positives
-    ignored: (N,) bool, detections that COCO leaves out: those matched with a crowd region, and those beyond the 100
-        best of a class in an image
-    matched_gt: (N,) int, index of the ground-truth box a detection is matched with, -1 without a match
+    image_ids: (I,) int64, image ids of the annotation file, ascending
+    classes: K class names by label, background first
+    detections: N detected boxes, by descending score within an image
+    scores: (N,) float64, score of each detection, 0..1
+    ground_truth: G ground-truth boxes, without crowd regions
+    crowds: boxes of crowd regions; detections inside a crowd region are not false positives
+    ignored: (N,) bool, True for detections that COCO's metrics leave out. COCO leaves out detections in crowd regions
+        and all but the 100 highest-scoring detections of a class in an image.
+    matched_gt: (N,) int, index of the ground-truth box that each detection matches, -1 without a match
     """
 
     image_ids: np.ndarray
@@ -68,30 +68,34 @@ class Matches:
 
     @property
     def true_positives(self) -> np.ndarray:
-        """(N,) bool"""
+        """Mask of the true positives: (N,) bool, True for detections with a match that are not ignored."""
         return ~self.ignored & (self.matched_gt >= 0)
 
     @property
     def false_positives(self) -> np.ndarray:
-        """(N,) bool"""
+        """Mask of the false positives: (N,) bool, True for detections without a match that are not ignored."""
         return ~self.ignored & (self.matched_gt < 0)
 
     def recalled_gt(self, min_score: float) -> np.ndarray:
-        """Return (G,) bool, the ground-truth boxes matched with a detection of at least this score."""
+        """Find the ground-truth boxes that match a detection with a score of at least min_score.
+
+        Returns (G,) bool, True for ground-truth boxes with a match.
+        """
         recalled = np.zeros(len(self.ground_truth), bool)
         recalled[self.matched_gt[self.true_positives & (self.scores >= min_score)]] = True
         return recalled
 
 
 def collect_matches(evaluator: CocoEvaluator, coco_eval: COCOeval) -> Matches:
-    """Collect the matches of an evaluation.
+    """Collect the matches of a COCO evaluation.
 
-    coco_eval: the evaluation of `evaluator`, after its evaluate()
+    evaluator: evaluator with the annotations and all detections
+    coco_eval: pycocotools' evaluation of these detections, after coco_eval.evaluate()
     """
     labels = {category_id: label for label, category_id in enumerate(evaluator.category_ids) if label}
     classes = list(evaluator.classes)
     for category_id in coco_eval.params.catIds:
-        # The annotation file may have classes that the detector does not know. COCO's mean AP includes them.
+        # Add annotated classes that the detector does not know, because COCO's mean AP includes these classes.
         if category_id not in labels:
             labels[category_id] = len(classes)
             classes.append(coco_eval.cocoGt.cats[category_id]["name"])
@@ -100,7 +104,7 @@ def collect_matches(evaluator: CocoEvaluator, coco_eval: COCOeval) -> Matches:
     matched_ids, ignored = _read_detection_matches(coco_eval, len(evaluator.results))
     detections = _to_boxes(evaluator.results, image_ids, labels)
     scores = np.array([result["score"] for result in evaluator.results], np.float64)
-    # COCO's order: by image, then by falling score; equal scores keep their order.
+    # Sort as COCO does: by image, then by descending score. Detections with equal scores keep their order.
     order = np.lexsort((-scores, detections.image_indices))
 
     annotations = [
@@ -126,12 +130,14 @@ def collect_matches(evaluator: CocoEvaluator, coco_eval: COCOeval) -> Matches:
 
 
 def _read_detection_matches(coco_eval: COCOeval, num_results: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read the match of each detection from pycocotools' per-image results.
+    """Read the match of each detection from the per-image results of pycocotools.
 
-    Returns matched_ids (num_results,) int, id of the matched annotation, 0 without a match; ignored (num_results,)
-    bool. Both are in the order of the results.
+    num_results: N, number of detections that were evaluated
+    Returns (matched_ids, ignored), in the order of the evaluated detections:
+    matched_ids: (N,) int, id of the annotation that each detection matches, 0 without a match
+    ignored: (N,) bool, True for detections that COCO's metrics leave out
     """
-    # A detection beyond the 100 best of a class in an image is in no per-image result, and stays ignored.
+    # Per-image results contain the 100 highest-scoring detections of each class. All other detections stay ignored.
     matched_ids, ignored = np.zeros(num_results, np.int64), np.ones(num_results, bool)
     num_images, num_size_ranges = len(coco_eval.params.imgIds), len(coco_eval.params.areaRng)
     for category in range(len(coco_eval.params.catIds)):
@@ -144,7 +150,12 @@ def _read_detection_matches(coco_eval: COCOeval, num_results: int) -> tuple[np.n
 
 
 def _to_boxes(rows: list[dict], image_ids: np.ndarray, labels: dict[int, int]) -> SplitBoxes:
-    """Convert COCO's annotations or results to arrays in the same order. labels: {category id: label}"""
+    """Convert COCO annotations or results to arrays, in the same order.
+
+    rows: annotations, or results in COCO's results format
+    image_ids: (I,) int64, ascending
+    labels: {COCO category id: class index}
+    """
     boxes_xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
     return SplitBoxes(
         image_indices=np.searchsorted(image_ids, np.array([row["image_id"] for row in rows], np.int64)),

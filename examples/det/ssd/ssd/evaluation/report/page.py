@@ -1,4 +1,4 @@
-"""Write report.html: charts, tables and example images of an evaluation in one page."""
+"""Write report.html, one page with the charts, tables and example images of an evaluation."""
 
 from __future__ import annotations
 
@@ -33,13 +33,18 @@ from .matches import Matches, collect_matches
 if TYPE_CHECKING:
     import jinja2
 
-MAX_TABLE_CLASSES = 20  # the confusion matrix of more classes does not fit as a table and becomes a heat map
-MAX_LISTED_CONFUSIONS = 20
-MAX_PICTURE_BYTES = 250_000  # of each of at most 18 pictures, so that the page stays below 8 MB
+MAX_TABLE_CLASSES = 20  # with more classes, a heat map replaces the table of the confusion matrix, which is too wide
+MAX_LISTED_CONFUSIONS = 20  # pairs of annotated and detected class
+MAX_PICTURE_BYTES = 250_000  # per picture; at most 18 pictures, so that the page stays below 8 MB
 
 
 class ClassRow(NamedTuple):
-    """Row of the table of classes. color: #rrggbb; values: AP, AP50, AP75, AR100 and AP by size; chart: data URI"""
+    """Row of the table of classes.
+
+    color: color of the class as #rrggbb
+    values: AP, AP50, AP75, AR100, and AP of small, medium and large objects, each 0..1, or -1 without objects
+    chart: precision-recall chart as a data URI; None for a class without objects
+    """
 
     metrics: ClassMetrics
     color: str
@@ -48,10 +53,13 @@ class ClassRow(NamedTuple):
 
 
 class ErrorRow(NamedTuple):
-    """Row of the table of errors.
+    """Row of the table of errors, for one type of error.
 
-    num_errors: number of errors; num_shown: those with a score of at least display_score, None for missed objects
-    ap50: AP50 without these errors; gain: its difference to the AP50; gain_share: gain over the largest gain, 0..1
+    num_errors: number of errors of this type
+    num_shown: number of these errors with a score of at least display_score; None for missed objects
+    ap50: AP50, 0..1, if all errors of this type were fixed
+    gain: increase of AP50 by fixing all errors of this type
+    gain_share: gain / largest gain of all types, at most 1
     """
 
     error_type: str
@@ -63,7 +71,7 @@ class ErrorRow(NamedTuple):
 
 
 def write_html_report(path: Path, cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
-    """Write the report of an evaluation as one HTML file. checkpoint: the file that was evaluated"""
+    """Write the report of an evaluation as one HTML file. checkpoint: path of the evaluated checkpoint"""
     matches = collect_matches(result.evaluator, result.coco_metrics.coco_eval)
     errors = classify_errors(matches)
     page = _load_template().render(
@@ -92,7 +100,7 @@ def write_html_report(path: Path, cfg: Config, result: EvaluationResult, checkpo
 
 
 def _load_template() -> jinja2.Template:
-    import jinja2  # imported here, like matplotlib, so that commands start without it
+    import jinja2  # imported late, so that commands start without jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -108,7 +116,7 @@ def _load_template() -> jinja2.Template:
 
 def _class_rows(result: EvaluationResult) -> list[ClassRow]:
     coco_eval = result.coco_metrics.coco_eval
-    precision = coco_eval.eval["precision"][..., -1]  # (10 IoUs, 101 recalls, classes, 4 sizes), 100 detections
+    precision = coco_eval.eval["precision"][..., -1]  # (10 IoUs, 101 recalls, classes, 4 sizes)
     rows, chart_inputs = [], []
     for label, metrics in enumerate(result.coco_metrics.per_class, start=1):
         class_precision = precision[:, :, coco_eval.params.catIds.index(result.evaluator.category_ids[label])]
@@ -123,7 +131,7 @@ def _class_rows(result: EvaluationResult) -> list[ClassRow]:
 
 
 def _precision_recall_chart(result: EvaluationResult) -> str | None:
-    """Draw the mean over the classes with objects; None if there are none."""
+    """Draw the precision-recall chart, averaged over the classes with objects. Returns None without objects."""
     precision = result.coco_metrics.coco_eval.eval["precision"][:, :, :, 0, -1]  # (10 IoUs, 101 recalls, classes)
     precision = precision[:, :, (precision > -1).all(axis=(0, 1))]
     if not precision.shape[2]:
@@ -133,10 +141,10 @@ def _precision_recall_chart(result: EvaluationResult) -> str | None:
 
 
 def _curves_by_iou(precision: np.ndarray) -> dict[str, np.ndarray]:
-    """Average the precision of classes into three curves.
+    """Average precision over classes, at IoU 0.50, at IoU 0.75 and over all 10 IoUs.
 
-    precision: (10 IoUs, 101 recalls, classes)
-    Returns {legend: (101,)}.
+    precision: (10 IoUs, 101 recalls, classes), 0..1
+    Returns {legend: (101,) precision at the recalls 0, 0.01 … 1}.
     """
     return {
         "IoU 0.50": precision[0].mean(axis=1),
@@ -164,15 +172,15 @@ def _size_chart(result: EvaluationResult) -> str:
 
 
 def _threshold_section(matches: Matches, display_score: float) -> dict:
-    """Compute precision, recall and F1 over the score threshold, with all classes counted together.
+    """Compute precision, recall and F1 at each score threshold, with the detections of all classes pooled.
 
-    Returns chart (data URI), and best: {f1, score} at the highest F1, None without a true positive.
+    Returns {"chart": data URI, "best": {"f1", "score"} at the highest F1, or None without a true positive}.
     """
     thresholds = np.linspace(0, 1, 101)
     num_gt = np.float64(len(matches.ground_truth))
     true_positives = _count_from_threshold(matches.scores[matches.true_positives], thresholds)
     num_detections = true_positives + _count_from_threshold(matches.scores[matches.false_positives], thresholds)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, where the chart has a gap
+    with np.errstate(invalid="ignore"):  # 0 / 0 becomes NaN, a gap in the chart
         precision = true_positives / num_detections
         recall = true_positives / num_gt
         f1 = 2 * true_positives / (num_detections + num_gt)
@@ -189,15 +197,18 @@ def _threshold_section(matches: Matches, display_score: float) -> dict:
 
 
 def _count_from_threshold(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Count the scores that are at least each threshold."""
+    """Count the scores at or above each threshold. Returns (T,) int for (T,) thresholds."""
     return np.array([(scores >= threshold).sum() for threshold in thresholds])
 
 
 def _confusion_section(matches: Matches, min_score: float) -> dict:
-    """Prepare the confusion matrix with background as the last row and column.
+    """Prepare the confusion matrix for the page, with background as the last row and column.
 
-    Returns names: of the classes; rows: [(name, [(count, share of the row)])]; most_frequent: confusions of two
-    classes, by falling count; chart: heat map that replaces the table if there are many classes, else None.
+    Returns a dict:
+    names: class names, without background
+    rows: [(row name, [(count, fraction of the row, 0..1)])]
+    most_frequent: confusions of two classes, by descending count
+    chart: data URI of the heat map that replaces the table of many classes, else None
     """
     counts = np.roll(confusion_matrix(matches, min_score), -1, axis=(0, 1))
     names = list(matches.classes[1:])
@@ -221,7 +232,7 @@ def _confusion_section(matches: Matches, min_score: float) -> dict:
         (name, list(zip(row_counts.tolist(), shares.tolist())))
         for name, row_counts, shares in zip(row_names, counts, np.nan_to_num(row_shares))
     ]
-    rows[-1][1].pop()  # background that is not detected cannot be counted
+    rows[-1][1].pop()  # undetected background cannot be counted
     chart = None
     if len(names) > MAX_TABLE_CLASSES:
         chart = charts.confusion_heat_map(row_shares, row_names=row_names, column_names=[*names, "(missed)"])
@@ -253,7 +264,7 @@ def _error_rows(matches: Matches, errors: DetectionErrors, display_score: float)
 def _picture_groups(
     cfg: Config, result: EvaluationResult, matches: Matches, errors: DetectionErrors
 ) -> dict[str, list[dict]]:
-    """Draw the example images of each group."""
+    """Draw the example images and list their errors. Returns {group: [template variables of an image]}."""
     scores = gallery.compute_image_scores(matches, cfg.display_score)
     in_shards = np.flatnonzero(np.isin(matches.image_ids, result.image_ids))
     groups = gallery.select_images(scores, in_shards)
@@ -280,7 +291,7 @@ def _picture_groups(
 
 
 def _to_jpeg_uri(image: np.ndarray) -> str:
-    """Encode (H, W, 3) uint8 RGB as a data URI of at most MAX_PICTURE_BYTES, if the lowest quality allows it."""
+    """Encode (H, W, 3) uint8 RGB as a JPEG data URI, at the best quality within MAX_PICTURE_BYTES."""
     for quality in (88, 75, 60, 40, 20):
         file = io.BytesIO()
         Image.fromarray(image).save(file, "JPEG", quality=quality)
