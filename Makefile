@@ -27,7 +27,7 @@ RECORDS := data/$(NAME)/records
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else f"PYTHON: got Python {v[0]}.{v[1]}, expected 3.10 to 3.12, which MindSpore has wheels for; run make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else f"PYTHON is Python {v[0]}.{v[1]}, but MindSpore has packages only for 3.10 to 3.12. Run make PYTHON=python3.11.")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@

@@ -73,9 +73,8 @@ def predict_image_files(
             is_last = image_id == len(images)
             if isinstance(result, Exception):
                 num_unreadable += 1
-                reason = os_reason(result) if isinstance(result, OSError) else result
-                message = f"{image.path}: cannot be read as an image ({reason}). The file is skipped."
-                progress.bar.write(message, file=sys.stderr)
+                reason = f"cannot be read ({os_reason(result)})" if isinstance(result, OSError) else str(result)
+                progress.bar.write(f"{image.path}: {reason}. The file is skipped.", file=sys.stderr)
                 progress.update()
             else:
                 batch.append(_BatchItem(image_id, input_image=image, preprocessed=result))

@@ -156,7 +156,7 @@ def _load_pixels(image: ImageInput) -> np.ndarray:
         except OSError as error:
             raise UserError(f"{image}: cannot be read ({os_reason(error)}). Check the path.") from None
         except ValueError as error:
-            raise UserError(f"{image}: cannot be read as an image ({error}). Check the file.") from None
+            raise UserError(f"{image}: {error}. Check the file.") from None
     if not isinstance(image, np.ndarray):
         raise UserError(
             f"Predictor: {type(image).__name__} is not a supported image type. "

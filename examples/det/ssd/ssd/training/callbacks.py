@@ -75,8 +75,8 @@ class StopOnNonFiniteLoss(Callback):
             images = ", ".join(map(str, self.image_ids_of_step(step)))
             raise UserError(
                 f"training: the loss is not finite in epoch {epoch}, step {step_in_epoch} of {steps_per_epoch}, on "
-                f"rank {self.rank}, for the image ids {images}. Check the annotations of the step's images, or "
-                "lower --lr and continue from a checkpoint with --resume FILE."
+                f"rank {self.rank}, for the images {images} (image ids). Check the annotations of the step's "
+                "images, or lower --lr and continue from a checkpoint with --resume FILE."
             )
 
 

@@ -132,7 +132,7 @@ def training_summary(folder: Path, epochs: int, *, seconds: float, stopped_early
         lines[0] += ", stopped early because the mAP no longer improved (early_stop_patience)"
     if best is not None:
         scores = f"mAP {best.metrics['mAP']:.4f}, AP50 {best.metrics['AP50']:.4f}"
-        lines.append(f"best checkpoint: {checkpoint}, saved after epoch {best.epoch} with {scores}")
+        lines.append(f"best detector: epoch {best.epoch} with {scores}, saved as {checkpoint}")
     else:
         lines.append(f"newest checkpoint: {checkpoint}")
         lines.append("To evaluate between epochs and keep the best checkpoint, train with --eval_while_train true")
