@@ -5,7 +5,7 @@
 # make test-fast    run the tests that start no training, no launch and no browser: 3 minutes on 2 cores
 # make lint         check style, format and types
 # make test-torch   install PyTorch's CPU build, and test that converted weights give PyTorch's outputs
-# make soak         kill a training up to 20 times, and compare it with an uninterrupted one; takes a quarter of an hour
+# make soak         kill a training run up to 20 times, and compare it with an uninterrupted one; takes a quarter of an hour
 # All commands can be repeated.
 
 PYTHON ?= python3

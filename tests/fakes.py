@@ -1,4 +1,4 @@
-"""Stand-ins for the parts of a training around a callback."""
+"""Stand-ins for the parts of a training run around a callback."""
 
 from types import SimpleNamespace
 

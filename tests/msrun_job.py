@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def free_port() -> int:
     """Return a free TCP port for msrun's scheduler."""
     while True:
-        # Below the range from which systems assign ports. SystemRandom, because a seed would give the same ports to every
-        # pytest worker.
+        # Below the range from which systems assign ports. SystemRandom, because pytest workers with the same random
+        # seed would choose the same ports.
         port = random.SystemRandom().randrange(20000, 32000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

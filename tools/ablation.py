@@ -9,7 +9,7 @@ STUDY is a YAML file with two keys:
 Recipe keys on the command line apply to all variants. The table compares each variant with the first variant.
 
 Each training is stored in OUT/VARIANT/SEED, the table in OUT/table.md. To continue an interrupted study, run the same
-command again: finished trainings are kept, and an unfinished training is resumed. If you change STUDY or the keys on
+command again: finished training runs are kept, and an unfinished run is resumed. If you change STUDY or the keys on
 the command line, choose another OUT.
 
 If ema_decay is set, each training is evaluated twice: with its last weights and with its averaged (EMA) weights. Both
@@ -46,8 +46,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("study", type=Path, help="YAML file with the keys recipe and variants")
-    parser.add_argument("out", type=Path, help="output folder for the trainings and the table")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds, a training each [0 1 2]")
+    parser.add_argument("out", type=Path, help="output folder for the training runs and the table")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2],
+        help="random seeds; every variant is trained once with each seed [0 1 2]",
+    )
     parser.add_argument("--table_only", action="store_true", help="print the table of existing results, do not train")
     args, override_arguments = parser.parse_known_args()
     study = Study(args.study, args.out, override_arguments)
@@ -76,7 +82,7 @@ class Study:
     """Variants of a study file, with methods to train, evaluate and compare the variants.
 
     path: path of the study file
-    out: output folder for the trainings
+    out: output folder for the training runs
     override_arguments: recipe keys from the command line, ["--key", "value", …], which apply to all variants
     Raises UserError if the study file has wrong keys or a variant is not a valid recipe.
     """
@@ -92,7 +98,7 @@ class Study:
         variants = content["variants"]
         if not isinstance(variants, dict) or not variants:
             raise UserError(
-                f"{path}: variants is not a mapping from names to recipe keys. "
+                f"{path}: variants is empty or not a mapping from names to recipe keys. "
                 "Add an entry such as `GIoU: {box_loss: giou}` to variants."
             )
         self.override_arguments = override_arguments
@@ -131,14 +137,14 @@ class Study:
         cfg = load_config(recipe, parse_overrides(self.override_arguments))
         if cfg.early_stop_patience:
             raise UserError(
-                f"early_stop_patience: {cfg.early_stop_patience} is not allowed in a study, because trainings of "
+                f"early_stop_patience: {cfg.early_stop_patience} is not allowed in a study, because training runs of "
                 "different lengths are not comparable. Remove early_stop_patience from the recipe, the study and the "
                 "command line."
             )
         return Variant(folder, cfg)
 
     def run(self, name: str, seed: int) -> None:
-        """Train and evaluate a variant with one random seed. Finished trainings and evaluations are not repeated.
+        """Train and evaluate a variant with one random seed. Finished training runs and evaluations are not repeated.
 
         name: name of the variant
         seed: random seed of the training
@@ -160,7 +166,7 @@ class Study:
         """Read the existing evaluation metrics of a variant.
 
         name: name of the variant
-        seeds: random seeds of the trainings to read
+        seeds: random seeds of the training runs to read
         Returns {"last" or "averaged": {seed: {name of a metric: value}}} without missing evaluations.
         """
         results = {}

@@ -136,7 +136,7 @@ def fit_and_report(
 
 
 def print_settings(settings: AnchorSettings, before: Anchors, after: Anchors) -> None:
-    """Print the fitted values as recipe lines and as command-line options, and explain why a new training is needed.
+    """Print the fitted values as recipe lines and as command-line options, and explain why a new run is needed.
 
     settings: fitted values
     before: anchors of the recipe

@@ -56,13 +56,16 @@ def check_complete(conversion: Conversion, path: Path) -> None:
     """
     unexpected, missing, mismatched = conversion.unexpected, conversion.missing, conversion.mismatched
     if unexpected:
-        print_names(f"{count_noun(len(unexpected), 'name')} in {path} without a MindSpore parameter", unexpected)
+        print_names(
+            f"{count_noun(len(unexpected), 'PyTorch parameter')} in {path} without a MindSpore parameter", unexpected
+        )
     if missing:
         print_names(f"{count_noun(len(missing), 'MindSpore parameter')} missing in {path}", missing)
     if unexpected or missing:
         raise UserError(
-            f"{path}: {count_noun(len(unexpected), 'name')} and {count_noun(len(missing), 'MindSpore parameter')} are "
-            "unmatched. Set --config to a recipe with the same network."
+            f"{path}: {count_noun(len(unexpected), 'PyTorch parameter')} and "
+            f"{count_noun(len(missing), 'MindSpore parameter')} are unmatched. "
+            "Set --config to a recipe with the same network."
         )
     if mismatched:
         raise UserError(

@@ -56,7 +56,11 @@ def unit_outline(name: str) -> np.ndarray:
     """
 
     def polar(radii: float | np.ndarray, turns: np.ndarray) -> np.ndarray:
-        """Return points in polar coordinates. turns: angles in full turns, clockwise from the top"""
+        """Convert polar to Cartesian coordinates (x, y).
+
+        radii: distances from the origin, one number or (P,)
+        turns: (P,) angles in full turns, clockwise from the top
+        """
         angles = 2 * np.pi * turns - np.pi / 2
         return np.asarray(radii)[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 

@@ -1,4 +1,4 @@
-"""Kill and resume a small training at random times, and compare the final checkpoints with an uninterrupted training:
+"""Kill and resume a small training run at random times, and compare the final checkpoints with an uninterrupted run:
 
     python tools/soak.py [--kills 20] [--seed 0] [--folder DIR]
 
@@ -29,7 +29,7 @@ OVERRIDES = (
     "--accumulate_steps 2 --loss_scale_type dynamic --clip_grad_norm 10"
 ).split()
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-UNINTERRUPTED, KILLED = "uninterrupted", "killed"  # names of the checkpoint folders of the two trainings
+UNINTERRUPTED, KILLED = "uninterrupted", "killed"  # names of the checkpoint folders of the two training runs
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
-    """Run both trainings, print the results, and return the exit code of the command.
+    """Run the training twice, print the results, and return the exit code of the command.
 
     folder: working folder for dataset, checkpoints and logs
     max_kills: maximum number of kills
@@ -82,7 +82,7 @@ def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
 
 
 def start_training(folder: Path, name: str) -> subprocess.Popen:
-    """Start a training in a new process, or resume the training if its folder contains a checkpoint.
+    """Start a training run in a new process, or resume the training if its folder contains a checkpoint.
 
     folder: working folder
     name: name of the checkpoint folder, UNINTERRUPTED or KILLED
@@ -116,7 +116,7 @@ def wait_for_random_moment(process: subprocess.Popen, training: Path, rng: rando
 
 
 def last_logged_step(training: Path) -> int:
-    """Return the last step in the metrics.csv of a training, or 0 if no step is logged.
+    """Return the last step in the metrics.csv of a training run, or 0 if no step is logged.
 
     training: folder of the checkpoints and metrics.csv
     """
@@ -138,7 +138,7 @@ def read_checkpoint(path: Path) -> dict[str, bytes | str]:
 
 
 def saved_step(training: Path) -> int:
-    """Return the step from which a training resumes, or 0 if there is no checkpoint.
+    """Return the step from which a training run resumes, or 0 if there is no checkpoint.
 
     training: folder of the checkpoints and metrics.csv
     """
@@ -147,7 +147,7 @@ def saved_step(training: Path) -> int:
 
 
 def compare_trainings(folder: Path) -> list[str]:
-    """Compare the final checkpoints of the two trainings, and return a text for each difference.
+    """Compare the final checkpoints of the two training runs, and return a text for each difference.
 
     folder: working folder with the checkpoint folders UNINTERRUPTED and KILLED
     """

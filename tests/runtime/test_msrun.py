@@ -135,7 +135,7 @@ def train_arguments(records, checkpoints):
 
 @pytest.fixture(scope="module")
 def full_run(records, tmp_path_factory):
-    """The job of an uninterrupted training of 6 epochs of 4 steps on two ranks, and its folder of checkpoints."""
+    """The job of an uninterrupted run of 6 epochs of 4 steps on two ranks, and its folder of checkpoints."""
     folder = tmp_path_factory.mktemp("full_run")
     job = Job(folder / "logs", [JOBS / "hashed_training.py", *train_arguments(records, folder / "ckpt"), *VALIDATION])
     try:
@@ -147,7 +147,7 @@ def full_run(records, tmp_path_factory):
 
 
 def expect_equal_checkpoints(first, second):
-    """Compare parameters, optimizer state and best scores after the last epoch of two trainings, bit for bit."""
+    """Compare parameters, optimizer state and best scores after the last epoch of two training runs, bit for bit."""
     import mindspore as ms
 
     contents = [ms.load_checkpoint(str(folder / "ssd-6.ckpt")) for folder in (first, second)]

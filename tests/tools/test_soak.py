@@ -1,4 +1,4 @@
-"""Tests of tools/soak.py: the comparison of two trainings, and the steps that it reads from them."""
+"""Tests of tools/soak.py: the comparison of two training runs, and the steps that it reads from them."""
 
 import subprocess
 import sys

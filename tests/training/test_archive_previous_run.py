@@ -45,7 +45,7 @@ def test_without_a_previous_run_nothing_is_moved(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """The folder of a training of 4 epochs of 10 steps that was best in epoch 3."""
+    """The folder of a training run of 4 epochs of 10 steps that was best in epoch 3."""
     net = TinyNet()
     for epoch in (1, 2, 3, 4):
         save_checkpoint(net, tmp_path / f"ssd-{epoch}.ckpt", {STATE_KEY: {"step": 10 * epoch}})

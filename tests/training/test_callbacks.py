@@ -36,7 +36,7 @@ def create_callback(sink, clock, *, schedule, images_per_step=8, interval=1, **r
 
 
 def records_of(clock, epochs, steps, interval, loader=0.125, step_seconds=0.375, between=0.0, overflows=()):
-    """Return the records of a training with the given seconds for each step, and 9 more for the first.
+    """Return the records of a training run with the given seconds for each step, and 9 more for the first.
 
     loader, step_seconds, between: seconds of loading, of a step, and between epochs; overflows: skipped steps
     """

@@ -1,4 +1,4 @@
-"""Records go to metrics.csv and TensorBoard events, and a resumed training continues both."""
+"""Records go to metrics.csv and TensorBoard events, and a resumed run continues both."""
 
 import contextlib
 import csv

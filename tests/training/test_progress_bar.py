@@ -1,4 +1,4 @@
-"""The progress of a training: lines in a pipe, and a bar on a terminal."""
+"""The progress of a training run: lines in a pipe, and a bar on a terminal."""
 
 import dataclasses
 import io

@@ -37,7 +37,7 @@ def rows_of(path):
 
 @pytest.fixture(scope="module")
 def trained(run_script, shapes_records, tmp_path_factory):
-    """(CompletedProcess, ckpt_save_dir) of a training of 2 epochs of 3 steps, evaluated after each."""
+    """(CompletedProcess, ckpt_save_dir) of a training run of 2 epochs of 3 steps, evaluated after each."""
     folder = tmp_path_factory.mktemp("a folder") / "ckpt"
     more = "--epoch_size 2 --steps_per_epoch 3 --eval_while_train true --display_score 0 --ckpt_path other.ckpt".split()
     result = run_script("train.py", *arguments_of(shapes_records, folder), *more)

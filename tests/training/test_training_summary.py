@@ -1,4 +1,4 @@
-"""The summary at the end of a training. The trainer's tests run its command."""
+"""The summary at the end of a training run. The trainer's tests run its command."""
 
 import shlex
 import sys

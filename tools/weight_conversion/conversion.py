@@ -171,11 +171,13 @@ def convert(state_dict: StateDict, target: Target) -> Conversion:
 
 
 def _to_mindspore(name: str, array: np.ndarray, conversion: Conversion) -> np.ndarray:
-    """Convert a PyTorch array into the value of a MindSpore parameter: reorder channels and shift variances.
+    """Convert a PyTorch array to the value of a MindSpore parameter.
+
+    Channels are reordered. Variances of BatchNorm are corrected for the epsilon of the MindSpore layer.
 
     name: MindSpore parameter name
     array: PyTorch array
-    conversion: conversion with the channel orders and variance shifts
+    conversion: conversion with the channel orders and the corrections of the variances
     """
     order, shift = conversion.format.channel_orders.get(name), conversion.variance_shifts.get(name, 0.0)
     if order is not None:
@@ -190,7 +192,7 @@ def _to_pytorch(name: str, array: np.ndarray, conversion: Conversion) -> np.ndar
 
     name: MindSpore parameter name
     array: value of the MindSpore parameter
-    conversion: conversion with the channel orders and variance shifts
+    conversion: conversion with the channel orders and the corrections of the variances
     """
     order, shift = conversion.format.channel_orders.get(name), conversion.variance_shifts.get(name, 0.0)
     if shift:

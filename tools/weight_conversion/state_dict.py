@@ -94,7 +94,9 @@ def _read_torch_file(path: Path) -> dict:
     except Exception as error:  # the type depends on the damage
         code = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
         if code is None:
-            raise UserError(f"{path}: damaged, or not written by torch.save. Set --input to another file.") from None
+            raise UserError(
+                f"{path}: the file is damaged, or was not written by torch.save. Set --input to another file."
+            ) from None
         raise UserError(
             f"{path}: reading this file would run code ({code[1]}). If you trust the file, load the model in PyTorch "
             "and save only model.state_dict()."

@@ -60,7 +60,7 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
     """Parse command-line overrides of recipe keys.
 
     For example, ["--lr", "0.1", "--augment.flip_prob=0"] becomes {"lr": 0.1, "augment.flip_prob": 0}. Values are parsed
-    as YAML, except the values of text keys.
+    as YAML, except for keys whose value is a string.
 
     Raises UserError if an argument is not an option, or if an option has no value.
     """

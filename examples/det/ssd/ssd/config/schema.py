@@ -245,7 +245,7 @@ class Config(_Section):
         0.5, gt=0, description="soft NMS: scores are multiplied by exp(-IoU^2 / sigma)"
     )
     pre_nms_top_k: Annotated[int, EVALUATION] = Field(
-        1000, gt=0, description="maximum number of candidates of an image before NMS"
+        1000, gt=0, description="maximum number of candidate boxes per image before NMS"
     )
     max_detections: Annotated[int, HOST, EVALUATION] = Field(
         100, gt=0, description="maximum number of detections of an image"

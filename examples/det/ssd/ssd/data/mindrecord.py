@@ -242,7 +242,7 @@ class UnusableImageError(UserError):
     """Error for an image that cannot be converted.
 
     path: path of the image file
-    reason: what is wrong; the attribute `reason` is `<path>: <reason>`
+    reason: what is wrong, without the path; the attribute `reason` starts with the path
     advice: sentence that says what the user can do
     """
 

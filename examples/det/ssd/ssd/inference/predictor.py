@@ -95,9 +95,9 @@ class Predictor:
     def __call__(self, images: ImageInput | Sequence[ImageInput]) -> Detections | list[Detections]:
         """Detect objects in one image, or in each image of a list.
 
-        A list is split into batches of batch_size images. If the list is shorter, the batch size is the number of
-        images, rounded up to a power of two. MindSpore compiles a graph for each batch size, which takes some seconds.
-        Powers of two limit the number of graphs.
+        A list is split into batches of batch_size images. A list with fewer images is one batch, whose size is rounded
+        up to a power of two, but not above batch_size. MindSpore compiles a graph for each batch size, which takes a
+        few seconds. Powers of two limit the number of graphs.
 
         images: one image or a list of images; each image is an (H, W, 3) uint8 RGB array or the path of an image file
         Returns the detections of the image, or a list with the detections of each image. Scores are at least min_score.

@@ -53,12 +53,13 @@ class SSDLiteNeck(_StridedNeck):
         extra_layers: Sequence[tuple[int, float, int]],
         hard_swish: bool = False,
     ):
-        """Build the expansions and the inverted residual blocks.
+        """Build the 1x1 expansion convolutions and the inverted residual blocks.
 
         channels: number of channels of each backbone map
         strides: distance between neighboring locations of each backbone map in input pixels
         extra_layers: (out_channels, expand_ratio, stride) of each block
-        hard_swish: whether the expansions use hard swish and MindSpore's default BatchNorm, as MobileNetV3 does
+        hard_swish: whether the expansion convolutions use hard swish, and BatchNorm with MindSpore's default momentum
+            and epsilon, as in MobileNetV3
         """
         super().__init__()
         self.expand = nn.CellList([self._expansion(width, hard_swish) for width in channels[:-1]])

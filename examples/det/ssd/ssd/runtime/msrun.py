@@ -90,7 +90,7 @@ class JobLog:
             os.dup2(descriptor, 2)
 
     def write_exit(self, kind: bytes, reason: str) -> None:
-        """Append a line to scheduler.log that this rank has ended, unless scheduler.log already has such a line.
+        """Report in scheduler.log that this rank has ended. Only the first rank that ends writes a line.
 
         kind: JobLog.FAILED or JobLog.STOPPED, the start of the line
         reason: how the rank ended, for example "exited with code 2"

@@ -23,9 +23,9 @@ from .train_step import OUTPUTS, assign
 
 
 class RestoreStep(Callback):
-    """Set MindSpore's step counter at the start of a resumed training.
+    """Set MindSpore's step counter at the start of a resumed run.
 
-    step: number of steps done before the training is resumed
+    step: number of steps done before this run was resumed
     """
 
     def __init__(self, step: int):
@@ -117,7 +117,7 @@ class SyncBatchNormStatistics(Callback):
 class SaveCompileCache(Callback):
     """Save the compile cache after the first step and after each epoch.
 
-    Graphs are saved as soon as possible, because a training is more often killed than completed.
+    Graphs are saved as soon as possible, because training runs are killed more often than they finish.
 
     save: function that saves the graphs compiled so far
     """
@@ -144,8 +144,8 @@ class RecordSteps(Callback):
     images_per_step: number of images in a step on all devices together
     interval: number of steps between records
     device_target: "CPU" or "Ascend"
-    first_step: number of steps done before a resumed training
-    skipped_updates: number of updates skipped before a resumed training
+    first_step: number of steps done before this run was resumed
+    skipped_updates: number of updates skipped before this run was resumed
     clock: function that returns the time in seconds since an arbitrary start
     """
 

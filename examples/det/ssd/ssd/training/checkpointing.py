@@ -1,4 +1,4 @@
-"""Callbacks that save the state of a training, and stop the training.
+"""Callbacks that save the state of a training run, and stop the training.
 
 All devices stop after the same step. Only rank 0 writes checkpoints.
 """
@@ -61,7 +61,7 @@ class SynchronizedStop(Callback):
 
 
 class CheckpointSaver(Callback):
-    """Save checkpoints with the complete state of a training.
+    """Save checkpoints with the complete state of a training run.
 
     After each epoch, the callback writes ssd-EPOCH.ckpt, links last.ckpt to the new file, and removes old epoch
     checkpoints. Within an epoch, the callback writes last.ckpt at an interval and when the training stops.
@@ -117,7 +117,7 @@ class CheckpointSaver(Callback):
 
 
 class StopOnSignal(Callback):
-    """Raise KeyboardInterrupt after the last step of an interrupted training.
+    """Raise KeyboardInterrupt after the last step of an interrupted run.
 
     stop: flag that becomes true at the end of the last step
     """

@@ -1,4 +1,4 @@
-"""Log a training to the terminal, metrics.csv and TensorBoard, and summarize the training at the end."""
+"""Log a training run to the terminal, metrics.csv and TensorBoard, and summarize the training at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # names in ckpt_save_d
 
 
 class TrainingLogger:
-    """Forward the records of a training to sinks, such as the progress bar and metrics.csv.
+    """Forward the records of a training run to sinks, such as the progress bar and metrics.csv.
 
     A sink is an object with the method `close` and any of the methods `advance`, `on_step` and `on_evaluation`. At the
     end of the context, the logger closes all sinks, even after an error.
@@ -65,7 +65,7 @@ class MetricsFile:
     Columns that do not apply to a row are empty. Each row is written to disk immediately.
 
     path: path of the file
-    steps_done: number of steps done before a resumed training; rows of later steps are removed from an existing file
+    steps_done: number of steps done before this run was resumed; rows of later steps are removed from an existing file
     """
 
     COLUMNS = (*(field.name for field in dataclasses.fields(StepRecord)), "mAP", "mAP_raw", *METRICS)
@@ -103,7 +103,7 @@ def open_log_files(folder: Path, steps_done: int = 0) -> list:
     """Open the sinks that write to a folder: metrics.csv and TensorBoard event files.
 
     folder: ckpt_save_dir of the recipe
-    steps_done: number of steps done before a resumed training
+    steps_done: number of steps done before this run was resumed
     Raises UserError if the folder cannot be written to.
     """
     from .tensorboard import TensorBoardEvents  # imports protobuf, which only the main process needs
@@ -118,7 +118,7 @@ def open_log_files(folder: Path, steps_done: int = 0) -> list:
 
 
 def training_summary(folder: Path, epochs: int, *, seconds: float, stopped_early: bool, best: EvalRecord | None) -> str:
-    """Return a summary of a finished training: duration, best detector, log files, and evaluation command.
+    """Return a summary of a finished training run: duration, best detector, log files, and evaluation command.
 
     folder: ckpt_save_dir of the recipe
     epochs: number of trained epochs

@@ -1,4 +1,4 @@
-"""Show the progress of a training: a bar on a terminal, lines in a pipe or a file."""
+"""Show the progress of a training run: a bar on a terminal, lines in a pipe or a file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class TrainingProgressBar:
 
     If stdout and stderr are both terminals, only the last step record of each epoch is printed.
 
-    epochs: number of epochs of the whole training
-    total_steps: number of steps of the whole training
-    steps_done: number of steps done before a resumed training
+    epochs: number of epochs of the whole run
+    total_steps: number of steps of the whole run
+    steps_done: number of steps done before this run was resumed
     clock: function that returns the time in seconds since an arbitrary start
     """
 

@@ -1,4 +1,4 @@
-"""Records of a training: the values of a step or an evaluation for the progress bar, metrics.csv and TensorBoard."""
+"""Values of a training step or an evaluation for the progress bar, metrics.csv and TensorBoard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resume a training from a checkpoint as if the training had never stopped, and archive files of previous runs."""
+"""Resume a training run from a checkpoint as if the training had never stopped, and archive files of previous runs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .records import EvalRecord
 
 STATE_KEY = "training_state"  # name of the JSON record of a TrainingState in a checkpoint
 EVALUATION_KEY = "evaluation"  # name of the JSON record of an evaluation in best.ckpt
-# Parameters of a training step that are not restored. Learning rates follow the recipe, so that a training can be
+# Parameters of a training step that are not restored. Learning rates follow the recipe, so that a training run can be
 # extended to more epochs. The counter of non-finite losses restarts, so that a repeated failure is reported again.
 NOT_RESTORED = ("learning_rate", "steps_since_non_finite_loss")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Position of a training, which is stored in each of its checkpoints.
+    """Position of a training run, which is stored in each of its checkpoints.
 
     step: number of steps done in all epochs
     steps_per_epoch: number of steps in an epoch
@@ -43,7 +43,7 @@ class TrainingState:
 
 
 def find_resume_checkpoint(folder: Path, given: str) -> Path:
-    """Return the checkpoint from which a training resumes.
+    """Return the checkpoint from which a training run resumes.
 
     folder: folder to search if no path is given
     given: path of the checkpoint, or an empty text for the newest checkpoint in the folder
@@ -54,14 +54,14 @@ def find_resume_checkpoint(folder: Path, given: str) -> Path:
     paths = list_resumable(folder)
     if not paths:
         raise UserError(
-            f"--resume: {folder} does not contain a checkpoint of a training. Set --resume to the path of a "
+            f"--resume: {folder} does not contain a checkpoint of a training run. Set --resume to the path of a "
             "checkpoint, or start without --resume."
         )
     return paths[0]
 
 
 def list_resumable(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder from which a training can resume, newest first."""
+    """Return the checkpoints in a folder from which a training run can resume, newest first."""
     paths = [*folder.glob("ssd-*.ckpt"), *folder.glob(LAST_NAME)]
     return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST_NAME), reverse=True)
 
@@ -76,7 +76,7 @@ def resume_training(
     step: training step
     path: path of the checkpoint
     initial_state: state at which this run would start without --resume
-    epochs: number of epochs of the whole training
+    epochs: number of epochs of the whole run
     metadata: metadata of the recipe
     Returns the state of the training in the checkpoint.
     Raises UserError if the checkpoint is damaged or from another recipe, if the training is complete, or if the image
@@ -124,7 +124,7 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
     if state is None:
         raise UserError(
             f"{path}: the checkpoint does not contain a training state. Resume from {LAST_NAME} or ssd-EPOCH.ckpt of "
-            "train.py, or start a new training from these weights with --pretrained_detector."
+            "train.py, or start a new run from these weights with --pretrained_detector."
         )
     refuse_mismatch(metadata, read_metadata(content, metadata), path)
     parameters = {name: value for name, value in step.parameters_dict().items() if name not in NOT_RESTORED}
@@ -132,7 +132,8 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
         if name not in content or content[name].shape != value.shape:
             found = f"got shape {tuple(content[name].shape)}" if name in content else "got no value"
             raise UserError(
-                f"{path}: {name}: {found}, expected shape {tuple(value.shape)}. Resume with the recipe of the file."
+                f"{path}: {name}: {found}, expected shape {tuple(value.shape)}. "
+                "Resume with the recipe of this checkpoint."
             )
     for name, value in parameters.items():
         value.set_data(content[name])
@@ -197,7 +198,7 @@ def _archive(folder: Path, paths: Sequence[Path]) -> Path | None:
             path.rename(archive / path.name)
     except OSError as error:
         raise UserError(
-            f"ckpt_save_dir: the previous run in {folder} cannot be moved to {archive} ({os_reason(error)}). "
+            f"ckpt_save_dir: files of a previous run in {folder} cannot be moved to {archive} ({os_reason(error)}). "
             "Set --ckpt_save_dir to another folder."
         ) from None
     return archive

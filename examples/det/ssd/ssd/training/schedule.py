@@ -24,7 +24,7 @@ def warmup_cosine(
     lr_init: learning rate at the start of the warm-up
     lr_end_rate: ratio of the final learning rate to lr
     warmup_epochs: number of epochs of the warm-up
-    epoch_size: number of epochs of the whole training
+    epoch_size: number of epochs of the whole run
     steps_per_epoch: number of steps in an epoch
     Returns (epoch_size * steps_per_epoch,) float32, the learning rate of each step.
     """
@@ -55,7 +55,7 @@ def warmup_steps(
     milestones: epochs after which the rate drops
     factor: factor of the learning rate at each milestone, between 0 and 1
     warmup_epochs: number of epochs of the warm-up
-    epoch_size: number of epochs of the whole training
+    epoch_size: number of epochs of the whole run
     steps_per_epoch: number of steps in an epoch
     Returns (epoch_size * steps_per_epoch,) float32, the learning rate of each step.
     """

@@ -28,7 +28,7 @@ TAGS = {  # {tag of a chart: field of StepRecord}
 
 
 class TensorBoardEvents:
-    """Write charts and example images of a training to a TensorBoard event file.
+    """Write charts and example images of a training run to a TensorBoard event file.
 
     The tags are those in TAGS, validation/METRIC and examples/IMAGE.
 
@@ -36,7 +36,7 @@ class TensorBoardEvents:
     thread, so a kill would lose the queue.
 
     folder: folder of the event file
-    steps_done: number of steps done before a resumed training; TensorBoard ignores later steps in files of the previous
+    steps_done: steps done before this run was resumed; TensorBoard ignores later steps in files of the previous
         run
     """
 

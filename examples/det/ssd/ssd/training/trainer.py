@@ -48,7 +48,7 @@ STOP_CHECK_INTERVAL = {"CPU": 1, "Ascend": 10}
 def train(cfg: Config, resume: str | None = None) -> None:
     """Train the detector of a recipe. Under a launcher, this process trains on one of several devices.
 
-    resume: None for a new training, the path of a checkpoint, or "" for the newest checkpoint in ckpt_save_dir
+    resume: None for a new run, the path of a checkpoint, or "" for the newest checkpoint in ckpt_save_dir
     Raises UserError if a setting or file is invalid, and KeyboardInterrupt after a signal, when last.ckpt is saved.
     """
     started = time.monotonic()
@@ -101,7 +101,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
         # SyncBatchNormStatistics precedes evaluation and saving, which use the statistics:
         if runtime.world_size > 1:
             callbacks.append(SyncBatchNormStatistics(step, runtime.world_size))
-        # Evaluation precedes saving, so that a resumed training does not miss the evaluation of the saved epoch:
+        # Evaluation precedes saving, so that a resumed run does not miss the evaluation of the saved epoch:
         validation = None
         if cfg.eval_while_train:
             validation = ValidationCallback(

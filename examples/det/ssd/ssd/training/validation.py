@@ -39,10 +39,10 @@ class ValidationCallback(Callback):
     folder: folder of best.ckpt
     start: first epoch after which the detector is evaluated
     interval: number of epochs between evaluations
-    epochs: number of epochs of the whole training
+    epochs: number of epochs of the whole run
     ema_context: context manager that swaps the EMA weights in, with which best.ckpt is chosen; None without EMA
     patience: number of evaluations without a new best mAP after which training stops; None disables early stopping
-    best: best evaluation before a resumed training, or None
+    best: best evaluation before this run was resumed, or None
     records: {name: JSON value} to store in best.ckpt
     """
 

@@ -111,7 +111,8 @@ def _check_categories(category_ids: list, names: list, path: Path) -> None:
     for category_id, name in zip(category_ids, names):
         if not isinstance(name, str):
             raise UserError(
-                f"{path}: the name of category {category_id} is {name!r}, which is not a string. Change the name."
+                f"{path}: the name of category {category_id} is {name!r}, which is not a string. "
+                "Change the name to a string."
             )
     for kind, values in (("category id", category_ids), ("category name", names)):
         repeated = _first_repeated(values)
@@ -130,7 +131,7 @@ def _index_images(images: list[dict], path: Path) -> dict[int, int]:
     for image in images:
         where = f"{path}: image {image['file_name']}"
         if not isinstance(image["id"], int) or abs(image["id"]) >= 2**63:
-            raise UserError(f"{where}: id {image['id']!r} is not a 64-bit integer. Change the id to an integer.")
+            raise UserError(f"{where}: id {image['id']!r} is not a 64-bit integer. Change the id to a 64-bit integer.")
         for side in ("height", "width"):
             if image.get(side) is not None and type(image[side]) not in NUMBER_TYPES:
                 raise UserError(f"{where}: {side} {image[side]!r} is not a number. Change the {side} to pixels.")

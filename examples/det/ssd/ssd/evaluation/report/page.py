@@ -207,8 +207,8 @@ def _confusion_section(matches: Matches, min_score: float) -> dict:
     Returns a dict:
     names: class names, without background
     rows: [(row name, [(count, fraction of the row, 0..1)])]
-    most_frequent: confusions of two classes, by descending count
-    chart: data URI of the heat map that replaces the table of many classes, else None
+    most_frequent: confusions of two object classes (without background), by descending count
+    chart: data URI of a heat map, shown instead of the table if there are more than MAX_TABLE_CLASSES classes, or None
     """
     counts = np.roll(confusion_matrix(matches, min_score), -1, axis=(0, 1))
     names = list(matches.classes[1:])
