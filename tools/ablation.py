@@ -54,7 +54,9 @@ def main() -> None:
         default=[0, 1, 2],
         help="random seeds; every variant is trained once with each seed [0 1 2]",
     )
-    parser.add_argument("--table_only", action="store_true", help="print the table of existing results, do not train")
+    parser.add_argument(
+        "--table_only", action="store_true", help="print the table of existing results without training"
+    )
     args, override_arguments = parser.parse_known_args()
     study = Study(args.study, args.out, override_arguments)
     if not args.table_only:

@@ -196,7 +196,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         num_objects = make_shapes(**vars(args))
     except OSError as error:
-        raise UserError(f"{args.out}: the dataset cannot be written ({os_reason(error)}). Change OUT.") from None
+        raise UserError(
+            f"{args.out}: the dataset cannot be written ({os_reason(error)}). Set OUT to a writable folder."
+        ) from None
     num_images = f"{args.train} training and {args.val} validation images"
     print(f"{args.out}: {num_images}, {num_objects} objects of {len(CATEGORY_IDS)} classes")
 

@@ -183,10 +183,15 @@ def parse_args() -> argparse.Namespace:
     add("--devices", nargs="+", metavar="N,N", help="device ids of each server, in the order of ranks [0 to 7]")
     add("--server_ip", nargs="+", metavar="IP", help="IP address of each server [127.0.0.1]")
     add("--hccn_conf", nargs="+", metavar="FILE", help="path of each server's hccn.conf [/etc/hccn.conf]")
-    add("--device_ips", nargs="+", metavar="IP,IP", help="device addresses of each server, not from hccn.conf")
+    add(
+        "--device_ips",
+        nargs="+",
+        metavar="IP,IP",
+        help="device addresses of each server, instead of the addresses in hccn.conf",
+    )
     add("--out", type=Path, help="output file or folder [default file name in the current folder]")
     add("--overwrite", action="store_true", help="replace an existing file")
-    add("--check", type=Path, metavar="FILE", help="check a rank table, do not write a file")
+    add("--check", type=Path, metavar="FILE", help="check a rank table instead of writing one")
     add("--ranks", type=int, metavar="N", help="for --check: expected number of devices in the table or server")
     help_list = "for --check: print rank, device and total number of ranks for the server with this index, from 0"
     add("--list", nargs="?", const="", metavar="INDEX", help=help_list)

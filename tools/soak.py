@@ -127,7 +127,7 @@ def last_logged_step(training: Path) -> int:
 
 
 def read_checkpoint(path: Path) -> dict[str, bytes | str]:
-    """Read a checkpoint to {name of a parameter: its bytes} and {name of metadata: its text}, in one dict."""
+    """Read a checkpoint as a dict that maps parameter names to bytes, and names of metadata to text."""
     import ssd  # noqa: F401  first, because ssd sets environment variables that MindSpore reads at import
 
     # isort: split

@@ -1,11 +1,21 @@
 """Heads: the order of predictions, and the layers that levels share."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
 from ssd.boxes.anchors import DefaultBoxes, GridAnchors
-from ssd.models.head import RetinaNetHead, SSDHead, SSDLiteHead, create_head
+from ssd.config.schema import Config
+from ssd.models.head import (
+    RetinaNetHead,
+    SSDHead,
+    SSDLiteHead,
+    create_head,
+    initialize_class_bias,
+    predictor_parameter_names,
+)
 
 K = 3
 IMAGE_SIZE, STEPS = (64, 96), (16, 32)  # maps of 4x6 and 2x3 locations
@@ -57,6 +67,36 @@ def test_predictions_are_in_the_order_of_the_anchors(level, row, col, box, head_
             predictions = call(head, *levels)[output]
             assert predictions.shape == (2, len(anchors), values)
             assert np.argwhere(predictions > 0.9).tolist() == [[1, index, value]]
+
+
+def test_every_head_of_the_recipes_is_tested():
+    assert set(HEADS) == set(get_args(Config.model_fields["head"].annotation))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_predictors_are_found(name, load_recipe):
+    """The last convolution of each level, also if the convolutions before it have a bias."""
+    cfg = load_recipe("ssd_resnet50_fpn" if name == "shared" else "ssd_mobilenetv2", head=name, prior_bias=0.01)
+    head = create_head(cfg, [24, 24], [6, 6])
+    shapes = {parameter.name: parameter.shape for parameter in head.get_parameters()}
+    levels = 1 if name == "shared" else 2
+    for names, channels in zip(predictor_parameter_names(head), (4 * 6, cfg.num_classes * 6)):
+        assert [shapes[name][0] for name in names] == [channels] * 2 * levels
+        assert all(shapes[name] == (channels,) for name in names[1::2])
+
+
+def test_biases_before_the_predictors_are_left_alone():
+    class Deep(SSDHead):
+        def _predictor(self, in_channels, out_channels):
+            first = nn.Conv2d(in_channels, 5, kernel_size=3, has_bias=True)
+            return nn.SequentialCell([first, nn.Conv2d(5, out_channels, kernel_size=3, has_bias=True)])
+
+    head = Deep([8, 12], [3, 6], K)
+    assert predictor_parameter_names(head)[1] == [
+        f"cls.{level}.1.{part}" for level in (0, 1) for part in ("weight", "bias")
+    ]
+    initialize_class_bias(head, num_classes=K, prior=0.01)
+    assert head.cls[0][0].bias.shape == (5,) and not head.cls[0][0].bias.asnumpy().any()
 
 
 def parameter_names(head, part):

@@ -26,7 +26,7 @@ def read_train_and_val(folder: Path) -> dict[str, GroundTruth]:
 
     folder: folder of the shards, data_dir of a recipe
     Returns {"train": ground truth, "val": ground truth}. Without validation boxes, some training images are held out,
-    and "held out" replaces "val".
+    and the key "held out" replaces the key "val".
     Raises UserError if shards are missing or damaged, the training split has no boxes, or too few images have boxes.
     """
     train = read_ground_truth(folder, "train")

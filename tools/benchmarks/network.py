@@ -97,7 +97,7 @@ def measure_batch(cfg: Config, net: nn.Cell, images: Tensor, repeats: int, steps
     net: network that returns candidate boxes, scores and labels
     images: (B, H, W, 3) uint8 RGB
     repeats: number of runs of each case
-    steps: number of steps in a run, whose median is the value of the run
+    steps: number of steps in a run; the result of a run is the median time of its steps
     """
     batch_size = len(images)
     settings = {"batch_size": batch_size, "image_size": list(cfg.image_size)}

@@ -227,7 +227,9 @@ def write_checkpoint(
             load(net, unfinished)
     except (OSError, RuntimeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be written ({reason}). Free disk space, or change --output.") from None
+        raise UserError(
+            f"{path}: cannot be written ({reason}). Check the folder and the free disk space, or change --output."
+        ) from None
 
 
 def verify_checkpoint(conversion: Conversion, state_dict: StateDict, path: Path) -> None:

@@ -63,7 +63,7 @@ def read_state_dict(path: Path) -> StateDict:
 
 
 def _read_safetensors(path: Path) -> dict:
-    """Read a safetensors file to {name: array}. Raises UserError if the file is damaged or contains bfloat16 arrays."""
+    """Read a safetensors file as {name: array}. Raises UserError if the file is damaged or contains bfloat16 arrays."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -15,26 +15,34 @@ import argparse
 import os
 from pathlib import Path
 
+from ssd.data.readers.splits import FORMATS, open_dataset_folder, read_splits
 from ssd.errors import count_noun, exit_cleanly
+
+
+def usual_splits(attribute: str) -> str:
+    """Return the usual names of splits of all formats for the help, such as "coco: val2017 or val; voc: val".
+
+    attribute: "train_splits" or "val_splits", an attribute of the classes in FORMATS
+    """
+    return "; ".join(f"{name}: {' or '.join(getattr(folder, attribute))}" for name, folder in FORMATS.items())
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("format", choices=["coco", "voc", "yolo"], help="format of the annotations")
+    parser.add_argument("format", choices=list(FORMATS), help="format of the annotations")
     parser.add_argument("--data_path", type=Path, required=True, help="folder of the images and annotations")
     parser.add_argument("--out_path", type=Path, required=True, help="folder that receives the shards")
     parser.add_argument(
         "--train_split",
         nargs="+",
         metavar="NAME",
-        help="names of the training splits, which are merged [coco: train2017 or train; voc and yolo: train]",
+        help=f"names of the training splits, which are merged [{usual_splits('train_splits')}]",
     )
     parser.add_argument(
         "--val_split",
         nargs="+",
         metavar="NAME",
-        help="names of the validation splits, which are merged [coco: val2017, val or valid; voc: val; yolo: val or "
-        "valid]",
+        help=f"names of the validation splits, which are merged [{usual_splits('val_splits')}]",
     )
     parser.add_argument(
         "--val_fraction",
@@ -77,7 +85,6 @@ def main() -> None:
     from ssd.data.inspection.anchor_recall import AnchorSet
     from ssd.data.inspection.image_check import check_images
     from ssd.data.inspection.report import summarize_dataset
-    from ssd.data.readers.splits import open_dataset_folder, read_splits
 
     # Override data_dir, because the data_dir of the recipe may contain a dataset with other classes.
     cfg = load_config(args.config, {"data_dir": str(args.data_path)}) if args.config else None
@@ -105,7 +112,7 @@ def main() -> None:
         images, boxes = count_noun(split.images, "image"), count_noun(split.boxes, "box", "boxes")
         degenerate = count_noun(split.dropped_boxes, "box thinner than 1 pixel", "boxes thinner than 1 pixel")
         print(
-            f"{args.out_path / name}: {images} with {boxes} were written, with at most "
+            f"{args.out_path / name}: wrote {images} with {boxes}, at most "
             f"{count_noun(split.max_boxes, 'box', 'boxes')} in an image. Boxes that were left out: "
             f"{count_noun(split.crowd_boxes, crowd)} and {degenerate}."
         )

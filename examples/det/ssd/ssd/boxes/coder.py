@@ -40,7 +40,7 @@ class BoxCoder:
     def decode(self, box_offsets: np.ndarray, anchors_cyxhw: np.ndarray) -> np.ndarray:
         """Decode offsets to boxes, and clip the boxes to the image.
 
-        box_offsets: (..., 4), scaled offsets as `encode` returns
+        box_offsets: (..., 4), scaled offsets as returned by `encode`
         anchors_cyxhw: (..., 4), center y, center x, height, width as fractions of the image height and width
         Returns (..., 4), corners y0, x0, y1, x1 as fractions of the image height and width, clipped to 0..1.
         """

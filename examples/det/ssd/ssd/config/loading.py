@@ -147,7 +147,7 @@ def _find_classes(data_dir: str, classes: tuple[str, ...] | None, num_classes: i
     classes: class names in the recipe with background first, or None
     num_classes: number of classes in the recipe, background included, or None
     Returns {"classes": names, "num_classes": number}, without "classes" if the names are unknown.
-    Raises UserError if two sources differ.
+    Raises UserError if the given values contradict each other or dataset.json.
     """
     if classes is not None and num_classes is not None and len(classes) != num_classes:
         raise UserError(

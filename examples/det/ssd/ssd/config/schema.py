@@ -66,7 +66,7 @@ class ExtraLayer(_Section):
     expand_ratio: float = Field(gt=0, description="hidden channels / input channels")
     stride: Literal[1, 2] = 2
     pad: bool = Field(
-        True, description="neck convs: whether the 3x3 convolution pads; without padding, maps shrink by 2 pixels"
+        True, description="with neck convs: whether the 3x3 convolution pads; without padding, maps shrink by 2 pixels"
     )
 
 
@@ -123,7 +123,8 @@ class Config(_Section):
     )
     head: Literal["separate", "plain", "shared"] = Field(
         "separate",
-        description="predictor of each level: separable (separate) or 3x3 (plain); or one shared predictor (shared)",
+        description="predictors: separable convolutions (separate) or 3x3 convolutions (plain) for each level, or layers "
+        "that all levels share (shared)",
     )
     anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
         "default", description="SSD's default boxes (default) or RetinaNet's grid anchors (grid)"
@@ -148,11 +149,11 @@ class Config(_Section):
         (), description="aspect ratios of default boxes besides 1, one list for each level"
     )
     extra_layers: Annotated[tuple[ExtraLayer, ...], NETWORK] = Field(
-        (), description="list of the blocks of the necks extras and convs"
+        (), description="list of the blocks of the neck, with neck extras or convs"
     )
-    fpn_channels: int = Field(256, gt=0, description="number of channels of each level of the neck fpn")
+    fpn_channels: int = Field(256, gt=0, description="number of channels of each level, with neck fpn")
     num_addition_layers: int = Field(
-        4, ge=0, description="number of convolutions before the predictors of the head shared"
+        4, ge=0, description="number of convolutions before the predictors, with head shared"
     )
     prior_scaling: Annotated[tuple[PositiveFloat, PositiveFloat], ANCHORS] = Field(
         (0.1, 0.2), description="scaling of center offsets and size offsets (SSD's variances)"
@@ -166,29 +167,32 @@ class Config(_Section):
         "focal", description="classification loss: sigmoid focal loss, or softmax with hard negative mining (multibox)"
     )
     negatives_per_positive: int = Field(
-        3, gt=0, description="multibox loss: number of hard negatives for each positive anchor"
+        3, gt=0, description="with loss multibox: number of hard negatives for each positive anchor"
     )
     box_loss: Literal["smooth_l1", "giou", "ciou"] = Field("smooth_l1", description="box loss of positive anchors")
     box_loss_weight: float = Field(1.0, gt=0, description="weight of the box loss relative to the classification loss")
     prior_bias: float | None = Field(
-        None, gt=0, lt=1, description="focal loss: initial probability of each object class; 0.01 is usual"
+        None, gt=0, lt=1, description="with loss focal: initial probability of each object class; 0.01 is usual"
     )
-    alpha: float = Field(0.25, ge=0, le=1, description="focal loss: weight of the terms whose target is 1")
-    gamma: float = Field(2.0, ge=0, description="focal loss: exponent that reduces the weight of easy examples")
+    alpha: float = Field(0.25, ge=0, le=1, description="with loss focal: weight of the terms whose target is 1")
+    gamma: float = Field(2.0, ge=0, description="with loss focal: exponent that reduces the weight of easy examples")
 
     # Training
     epoch_size: int = Field(500, gt=0, description="number of epochs")
     batch_size: int = Field(32, gt=0, description="number of images per device and step")
     schedule: Literal["cosine", "steps"] = Field("cosine", description="learning rate schedule after the warm-up")
     milestones: tuple[PositiveInt, ...] = Field(
-        (), description="schedule steps: epochs after which the learning rate drops"
+        (), description="with schedule steps: epochs after which the learning rate drops"
     )
     lr_factor: float = Field(
-        0.1, gt=0, lt=1, description="schedule steps: factor of the learning rate at each milestone"
+        0.1,
+        gt=0,
+        lt=1,
+        description="with schedule steps: factor by which the learning rate is multiplied at each milestone",
     )
     lr: float = Field(0.05, gt=0, description="peak learning rate")
     lr_init: float = Field(0.001, ge=0, description="learning rate at the start of the warm-up")
-    lr_end_rate: float = Field(0.001, ge=0, description="schedule cosine: ratio of the final learning rate to lr")
+    lr_end_rate: float = Field(0.001, ge=0, description="with schedule cosine: ratio of the final learning rate to lr")
     lr_reference_batch: int | None = Field(
         None, gt=0, description="batch size to which lr and lr_init refer; both are scaled to the actual batch size"
     )

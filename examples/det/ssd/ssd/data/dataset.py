@@ -113,8 +113,9 @@ def _open_records(cfg: Config, split: str, columns: list[str], rank: int, world_
         full_steps = num_images // (cfg.batch_size * world_size)
         if not full_steps:
             raise UserError(
-                f"{shard}: the split has {count_noun(num_images, 'image')}, which are too few for a training step of "
-                f"{world_size} x batch_size {cfg.batch_size} images. Lower --batch_size."
+                f"{shard}: the split has {count_noun(num_images, 'image')}, but a training step needs "
+                f"{world_size * cfg.batch_size} ({count_noun(world_size, 'device')} x batch_size {cfg.batch_size}). "
+                "Lower --batch_size."
             )
         steps = min(full_steps, cfg.steps_per_epoch or full_steps)
     return records.take(steps * cfg.batch_size) if steps else records

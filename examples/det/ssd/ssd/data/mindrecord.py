@@ -60,7 +60,8 @@ def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: b
 
     Returns the content of dataset.json.
     Raises UserError if the splits have different classes, an image cannot be converted, out_path cannot be written to,
-    or other files would be replaced. The files in out_path are then unchanged.
+    out_path contains files of a previous conversion and overwrite is False, or files that create_data.py did not write
+    would be replaced. The files in out_path are then unchanged.
     """
     val = align_categories(train, val)
     require_usable_images(train, val)
@@ -89,7 +90,8 @@ def _check_target(train: DatasetSplit, val: DatasetSplit, out_path: Path, annota
 
     annotations: path of the validation annotations to write, relative to out_path
 
-    Raises UserError if the conversion would replace other files, or if files exist and `overwrite` is False.
+    Raises UserError if files that create_data.py did not write would be replaced, or if out_path contains files of a
+    previous conversion and overwrite is False.
     """
     _require_only_shards(out_path)
     existing = [out_path / name for name in (DATASET_INFO_NAME, "train", "val") if (out_path / name).exists()]

@@ -37,7 +37,7 @@ class GraphBoxCoder(nn.Cell):
     def decode(self, box_offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Decode offsets to boxes, without clipping the boxes to the image.
 
-        box_offsets: (B, A, 4), scaled offsets as `encode` returns
+        box_offsets: (B, A, 4), scaled offsets as returned by `encode`
         Returns centers (B, A, 2), y and x, and sizes (B, A, 2), height and width, in the unit of the anchors.
         """
         return self.decode_centers(box_offsets), self.scale_anchors(box_offsets[..., 2:] * self.size_scale)
@@ -45,7 +45,7 @@ class GraphBoxCoder(nn.Cell):
     def decode_bounded(self, box_offsets: Tensor, max_log_ratio: float) -> tuple[Tensor, Tensor]:
         """Decode offsets to boxes with bounded size ratios, so that exp does not overflow.
 
-        box_offsets: (B, A, 4), scaled offsets as `encode` returns
+        box_offsets: (B, A, 4), scaled offsets as returned by `encode`
         max_log_ratio: maximum absolute value of the log ratio of a box's side to its anchor's side
         Returns centers (B, A, 2), y and x, and sizes (B, A, 2), height and width, in the unit of the anchors.
         """
@@ -55,7 +55,7 @@ class GraphBoxCoder(nn.Cell):
     def decode_centers(self, box_offsets: Tensor) -> Tensor:
         """Decode the center offsets of boxes.
 
-        box_offsets: (B, A, 4), scaled offsets as `encode` returns
+        box_offsets: (B, A, 4), scaled offsets as returned by `encode`
         Returns (B, A, 2), center y and center x in the unit of the anchors.
         """
         return box_offsets[..., :2] * self.center_scale * self.anchor_sizes + self.anchor_centers

@@ -168,35 +168,35 @@ def _parameter_names(convolutions: list[nn.Conv2d]) -> list[str]:
     return [parameter.name for cell in convolutions for parameter in (cell.weight, cell.bias)]
 
 
-def _predictors(cells: nn.Cell) -> list[nn.Conv2d]:
-    """Return the predictor convolutions in a branch of a head, which are the only convolutions with a bias there.
+def _predictors(branch: nn.Cell) -> list[nn.Conv2d]:
+    """Return the predictor of each level: the last convolution of the level.
 
-    cells: cell `box` or `cls` of a head
+    branch: cell `box` or `cls` of a head; a CellList with one cell for each level, or one cell for all levels
     """
-    return [cell for _, cell in cells.cells_and_names() if isinstance(cell, nn.Conv2d) and cell.has_bias]
+    levels = branch if isinstance(branch, nn.CellList) else [branch]
+    return [[cell for _, cell in level.cells_and_names() if isinstance(cell, nn.Conv2d)][-1] for level in levels]
 
 
-def create_head(
-    cfg: Config, in_channels: Sequence[int], num_anchors: Sequence[int]
-) -> SSDHead | SSDLiteHead | RetinaNetHead:
+# Heads with their own layers for each level. The head "shared" has other arguments.
+LEVEL_HEADS = {"separate": SSDLiteHead, "plain": SSDHead}
+
+
+def create_head(cfg: Config, in_channels: Sequence[int], num_anchors: Sequence[int]) -> nn.Cell:
     """Create the head of a recipe.
 
     in_channels: number of channels of each level
     num_anchors: number of anchors per location of each level
     """
-    head: SSDHead | RetinaNetHead
     if cfg.head == "shared":
-        head = RetinaNetHead(
+        head: nn.Cell = RetinaNetHead(
             in_channels=in_channels[0],
             num_anchors=num_anchors[0],
             num_classes=cfg.num_classes,
             num_levels=len(in_channels),
             num_convs=cfg.num_addition_layers,
         )
-    elif cfg.head == "plain":
-        head = SSDHead(in_channels, num_anchors, cfg.num_classes)
     else:
-        head = SSDLiteHead(in_channels, num_anchors, cfg.num_classes)
+        head = LEVEL_HEADS[cfg.head](in_channels, num_anchors, cfg.num_classes)
     if cfg.prior_bias is not None:
         initialize_class_bias(head, cfg.num_classes, cfg.prior_bias)
     return head

@@ -1,9 +1,9 @@
 """Cache compiled graphs between runs, and reuse a graph only if every input of its compilation is unchanged.
 
-MindSpore 2.10 numbers the graphs of a process and loads each from its cache folder by script and number alone. After a
-change of recipe, source or batch size, MindSpore runs an outdated graph or crashes. MindSpore also takes no file locks.
-So each process gets a private cache folder, unpacked from an archive. The name of the archive is a hash of every input
-that can change a graph. If MindSpore compiles new graphs, the archive is replaced.
+MindSpore 2.10 identifies a cached graph only by the script and the number of the graph in the process. After a change
+of recipe, source code or batch size, MindSpore therefore runs an outdated graph or crashes. Also, MindSpore does not
+lock the files of the cache. So each process gets a private cache folder, unpacked from an archive. The name of the
+archive is a hash of every input that can change a graph. If MindSpore compiles new graphs, the archive is replaced.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ _was_used = False  # True after the first use: MindSpore cannot change the cache
 def compile_cache(program: str, *, settings: dict, data: list, runtime: Runtime) -> Iterator[Callable[[], None]]:
     """Load compiled graphs from the cache inside the block, and save new graphs if the block succeeds.
 
-    program: name of the command and every option that changes its graphs; settings: recipe keys that change the graphs
-    data: fingerprint of the dataset, because tensor shapes depend on its size; runtime: rank and number of ranks
-    Yields a function that saves the graphs compiled so far, for programs that may be killed. The cache is off in
-    PyNative mode, in other scripts, without a writable folder, and if the user set the variables ENABLE or PATH.
+    program: name of the command and every option that changes its graphs
+    settings: recipe keys that change the graphs
+    data: fingerprint of the dataset, because tensor shapes depend on its size
+    runtime: rank and number of ranks
+    Yields a function that saves the graphs compiled so far. The cache is off in PyNative mode, outside SCRIPT_FOLDERS,
+    without a writable cache folder, after its first use in a process, and if the environment contains ENABLE or PATH.
     """
     global _was_used
     script, folder = Path(sys.argv[0]).resolve(), cache_folder()
@@ -98,8 +100,7 @@ def graph_inputs(program: str, *, settings: dict, data: list, runtime: Runtime) 
         "data": data,
         "device": [runtime.rank, runtime.world_size],
         "versions": {"mindspore": mindspore, "numpy": np.__version__, "python": platform.python_version()},
-        # Hash the sources, because versions do not change during development.
-        "sources": [_hash_sources(PACKAGE), _hash_sources(Path(mindcv.__file__).parent)],
+        "sources": [_hash_sources(PACKAGE), _hash_sources(Path(mindcv.__file__).parent)],  # versions may be equal
         "environment": {name: os.environ[name] for name in names},
         "machine": machine,
     }

@@ -210,7 +210,7 @@ def _epoch_in_name(path: Path) -> int:
 
 
 def _step_of(path: Path) -> float:
-    """Return the step at which a checkpoint was saved, or infinity if the checkpoint cannot be read."""
+    """Return the step at which a checkpoint was saved, or infinity if it cannot be read or has no training state."""
     try:
         return json.loads(read_checkpoint(path)[STATE_KEY])["step"]
     except (UserError, KeyError):

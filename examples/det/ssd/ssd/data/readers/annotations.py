@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -69,6 +70,29 @@ class UncheckedSplit:
     image_dir: Path
     problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     is_coco_file: bool = False
+
+
+class DatasetFolder(Protocol):
+    """A folder of annotated images, which the class of an annotation format reads.
+
+    path: absolute path of the folder
+    train_splits, val_splits: usual names of the training and the validation split, in order of priority
+    """
+
+    path: Path
+    train_splits: tuple[str, ...]
+    val_splits: tuple[str, ...]
+
+    def has_split(self, split: str) -> bool:
+        """Return whether the folder has a split of this name."""
+
+    def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
+        """Read one or several splits for each key, and merge the splits of a key.
+
+        requested: {key: names of the splits to merge}; None instead of names selects all images of the folder
+        Returns {key: merged split}. All keys have the same categories. Image ids are unique across all keys.
+        Raises UserError if a split is missing, or an annotation file is invalid.
+        """
 
 
 def read_text_lines(path: Path) -> list[str]:

@@ -23,7 +23,8 @@ class CocoFolder:
     as `boxes/part1.json`.
     """
 
-    train_splits, val_splits = ("train2017", "train"), ("val2017", "val", "valid")
+    train_splits: tuple[str, ...] = ("train2017", "train")
+    val_splits: tuple[str, ...] = ("val2017", "val", "valid")
 
     def __init__(self, path: Path):
         self.path = path

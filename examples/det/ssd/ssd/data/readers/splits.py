@@ -1,4 +1,4 @@
-"""Read the training and validation splits of a dataset folder in COCO, Pascal VOC or YOLO format."""
+"""Read the training and validation splits of a dataset folder in any of the supported formats."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import collections
 import dataclasses
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import UserError, count_noun
 from ..images import IMAGE_SUFFIXES
-from .annotations import DatasetSplit, UncheckedSplit, align_categories
+from .annotations import DatasetFolder, DatasetSplit, UncheckedSplit, align_categories
 from .coco import parse_coco
 from .coco_layouts import CocoFolder
 from .voc import VocFolder
 from .yolo import YoloFolder
 
-DatasetFolder = CocoFolder | VocFolder | YoloFolder
+FORMATS: dict[str, Callable[[Path], DatasetFolder]] = {"coco": CocoFolder, "voc": VocFolder, "yolo": YoloFolder}
 
 UNLISTED_IMAGES = "images in the image folders that belong to neither split"  # a kind of problem
 
@@ -24,20 +25,20 @@ UNLISTED_IMAGES = "images in the image folders that belong to neither split"  # 
 def open_dataset_folder(annotation_format: str, path: Path, names_path: Path | None = None) -> DatasetFolder:
     """Create the annotation reader for a dataset folder.
 
-    annotation_format: "coco", "voc" or "yolo"
+    annotation_format: key of FORMATS
     path: folder of the images and annotations
     names_path: file of the class names, for "yolo" only; None searches the folder for such a file
-    Raises UserError if the folder does not have this format, or names_path is set for "coco" or "voc".
+    Raises UserError if the folder does not have this format, or names_path is set for another format than "yolo".
     """
     path = Path(os.path.abspath(path))  # readers need the name and the parent of the folder, which "." lacks
-    if annotation_format == "yolo":
-        return YoloFolder(path, names_path and Path(os.path.abspath(names_path)))
-    if names_path is not None:
+    if names_path is None:
+        return FORMATS[annotation_format](path)
+    if annotation_format != "yolo":
         raise UserError(
             f"--names: {names_path} is not used, because {annotation_format} annotations contain the class names. "
             "Remove the option --names."
         )
-    return VocFolder(path) if annotation_format == "voc" else CocoFolder(path)
+    return YoloFolder(path, Path(os.path.abspath(names_path)))
 
 
 def read_splits(

@@ -24,7 +24,8 @@ FLAGS = ("difficult", "truncated", "occluded")
 class VocFolder:
     """A Pascal VOC folder: the folder of one year, a folder of several years, or the parent folder of VOCdevkit."""
 
-    train_splits, val_splits = ("train",), ("val",)
+    train_splits: tuple[str, ...] = ("train",)
+    val_splits: tuple[str, ...] = ("val",)
 
     def __init__(self, path: Path):
         self.path = path

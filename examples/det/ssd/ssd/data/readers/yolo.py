@@ -19,8 +19,7 @@ from ...runtime.progress import Progress
 from ..images import IMAGE_SUFFIXES, probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 
-# Kinds of problems in the dataset report.
-OUTSIDE_DATA_PATH = "images outside --data_path"
+OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next two
 EXIF_ROTATED = "images rotated by EXIF, whose boxes are read in stored pixels (if that is wrong, save images upright)"
 WITHOUT_LABEL_FILE = "images without a label file, read as images without boxes"
 
@@ -36,7 +35,8 @@ class YoloFolder:
     by a file NAME.txt with one image path per line. The labels of images/…/a.jpg are in labels/…/a.txt or beside a.jpg.
     """
 
-    train_splits, val_splits = ("train",), ("val", "valid")
+    train_splits: tuple[str, ...] = ("train",)
+    val_splits: tuple[str, ...] = ("val", "valid")
 
     def __init__(self, path: Path, names_path: Path | None = None):
         """Open a folder. names_path: data.yaml or a file with one class name per line; None searches the folder."""
