@@ -259,7 +259,7 @@ def test_unmatched_names_are_all_listed_and_nothing_is_written(convert, torchvis
     arrays["layer4.1.se.weight"] = arrays["extra"] = np.ones(3, np.float32)
     code, out, err = convert(arrays)
     assert code == 2 and len(err.splitlines()) == 1
-    assert "in.safetensors: 2 names" in err and "2 MindSpore parameters" in err
+    assert "in.safetensors: 2 PyTorch" in err and "2 MindSpore" in err
     unexpected = next(line for line in out.splitlines() if "layer4.1.se.weight" in line)
     missing = next(line for line in out.splitlines() if "layer1.0.conv1.weight" in line)
     assert sorted(unexpected.strip().split(", ")) == ["extra", "layer4.1.se.weight"]

@@ -145,7 +145,6 @@ def _list_files(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def _hash_sources(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
+    files = [(path.relative_to(folder), path.read_bytes()) for path in sorted(folder.rglob("*.py"))]
+    content = b"".join(f"{name} {len(source)}\n".encode() + source for name, source in files)
+    return hashlib.sha256(content).hexdigest()
