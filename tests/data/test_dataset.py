@@ -205,7 +205,7 @@ def test_number_of_steps_is_the_same_for_any_number_of_devices(shapes_records):
 def test_batch_larger_than_the_training_split_is_an_error(shapes_records):
     with pytest.raises(UserError, match="10 .* batch_size 11.*--batch_size"):
         create_dataset(configure(shapes_records, batch_size=11), "train")
-    with pytest.raises(UserError, match="10 .* 2 x batch_size 6"):
+    with pytest.raises(UserError, match="10 .* 12 .*2 devices x batch_size 6"):
         create_dataset(configure(shapes_records, batch_size=6), "train", rank=0, world_size=2)
     (epoch,) = batches(configure(shapes_records, batch_size=11, drop_remainder=False))
     assert [len(batch[0]) for batch in epoch] == [10]
