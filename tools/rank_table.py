@@ -189,7 +189,7 @@ def parse_args() -> argparse.Namespace:
         metavar="IP,IP",
         help="device addresses of each server, instead of the addresses in hccn.conf",
     )
-    add("--out", type=Path, help="output file or folder [default file name in the current folder]")
+    add("--out", type=Path, help="output file, or folder for a file such as hccl_8p_01234567_127.0.0.1.json [.]")
     add("--overwrite", action="store_true", help="replace an existing file")
     add("--check", type=Path, metavar="FILE", help="check a rank table instead of writing one")
     add("--ranks", type=int, metavar="N", help="for --check: expected number of devices in the table or server")

@@ -228,7 +228,7 @@ def write_checkpoint(
     except (OSError, RuntimeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
         raise UserError(
-            f"{path}: cannot be written ({reason}). Check the folder and the free disk space, or change --output."
+            f"{path}: cannot be written ({reason}). Check that the folder is writable and the disk has free space."
         ) from None
 
 

@@ -175,8 +175,8 @@ def save_checkpoint(net: nn.Cell, path: Path, records: dict[str, Any] | None = N
     except (OSError, RuntimeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
         raise UserError(
-            f"{path}: the checkpoint cannot be written ({reason.lower()}). Check the folder and the free disk "
-            "space, and continue from an earlier checkpoint with --resume."
+            f"{path}: the checkpoint cannot be written ({reason.lower()}). Check that the folder is "
+            "writable and the disk has free space, and continue from an earlier checkpoint with --resume."
         ) from None
 
 

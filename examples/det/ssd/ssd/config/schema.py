@@ -175,7 +175,9 @@ class Config(_Section):
         None, gt=0, lt=1, description="with loss focal: initial probability of each object class; 0.01 is usual"
     )
     alpha: float = Field(0.25, ge=0, le=1, description="with loss focal: weight of the terms whose target is 1")
-    gamma: float = Field(2.0, ge=0, description="with loss focal: exponent that reduces the weight of easy examples")
+    gamma: float = Field(
+        2.0, ge=0, description="with loss focal: focusing parameter; higher values reduce the weight of easy examples"
+    )
 
     # Training
     epoch_size: int = Field(500, gt=0, description="number of epochs")
@@ -204,7 +206,9 @@ class Config(_Section):
         None, description="frozen part of the detector: the backbone, or the BatchNorm layers of the backbone"
     )
     clip_grad_norm: float | None = Field(None, gt=0, description="maximum global L2 norm of the gradients")
-    accumulate_steps: int = Field(1, gt=0, description="number of batches whose mean gradient is used for one update")
+    accumulate_steps: int = Field(
+        1, gt=0, description="gradient accumulation: number of batches for each update of the weights"
+    )
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="decay of an exponential moving average of the weights; 0.9998 is usual"
     )
@@ -265,7 +269,9 @@ class Config(_Section):
     amp_level: Literal["O0", "O1", "O2", "O3"] = Field(
         "O0", description="mixed precision: O0 for float32, O2 for float16 except BatchNorm, O3 for float16"
     )
-    dataset_sink_mode: bool = Field(False, description="let the device fetch the data itself (Ascend)")
+    dataset_sink_mode: bool = Field(
+        False, description="data sinking: the device reads batches from a queue without the host (Ascend)"
+    )
     num_parallel_workers: Annotated[int, HOST] = Field(
         8, gt=0, description="number of data loading threads of a device, at most the device's share of the CPU cores"
     )

@@ -130,6 +130,6 @@ def draw_image_file(image: InputImage, output: Path, detections: Detections, cla
         target.write_bytes(np.asarray(encoded).tobytes())
     except OSError as error:
         raise UserError(
-            f"{target}: {image.path} cannot be drawn ({error.filename or target}: {os_reason(error)}). "
-            "Check the folder and the free disk space."
+            f"{target}: the copy of {image.path} with drawn detections cannot be written ({os_reason(error)}). "
+            "Check that the folder is writable and the disk has free space."
         ) from None

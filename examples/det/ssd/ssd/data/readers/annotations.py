@@ -87,10 +87,10 @@ class DatasetFolder(Protocol):
         """Return whether the folder has a split of this name."""
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
-        """Read one or several splits for each key, and merge the splits of a key.
+        """Read splits, and merge the splits that are listed under the same key, for example "train" or "val".
 
         requested: {key: names of the splits to merge}; None instead of names selects all images of the folder
-        Returns {key: merged split}. All keys have the same categories. Image ids are unique across all keys.
+        Returns {key: merged split}. Image ids are unique within a merged split.
         Raises UserError if a split is missing, or an annotation file is invalid.
         """
 

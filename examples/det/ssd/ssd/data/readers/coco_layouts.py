@@ -33,7 +33,7 @@ class CocoFolder:
         return self._annotation_path(split).is_file()
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
-        """Read one or several splits for each key, and merge the splits of a key.
+        """Read splits, and merge the splits that are listed under the same key, for example "train" or "val".
 
         requested: {key: names of the splits to merge}; None instead of names selects the only annotation file
         Returns {key: merged split}. Raises UserError if a file is missing, or merged files have different categories.

@@ -42,7 +42,7 @@ class VocFolder:
         return any(year.list_path(name).is_file() for year, name in self._find_lists(split))
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
-        """Read one or several splits for each key, and merge the splits of a key.
+        """Read splits, and merge the splits that are listed under the same key, for example "train" or "val".
 
         requested: {key: names of the splits to merge}. `train` refers to all years, `VOC2007/train` to one.
             None instead of names selects all annotated images.
@@ -225,7 +225,7 @@ def _read_object(element: ElementTree.Element, where: str) -> dict:
     x0, y0, x1, y1 = corners
     if x0 is None or y0 is None or x1 is None or y1 is None:
         invalid = [tag for tag, value in zip(CORNERS, corners) if value is None]
-        raise UserError(f"{where}: the box has no finite number for {', '.join(invalid)}. Correct the file.")
+        raise UserError(f"{where}: in the box, {', '.join(invalid)} must be finite numbers. Correct the file.")
     flags = {flag: int((element.findtext(flag) or "0").strip().lower() in ("1", "true")) for flag in FLAGS}
     return {"name": name, "bbox": [x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1], **flags}
 

@@ -51,7 +51,7 @@ class YoloFolder:
         return bool(self._find_sources(split))
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
-        """Read one or several splits for each key, and merge the splits of a key.
+        """Read splits, and merge the splits that are listed under the same key, for example "train" or "val".
 
         requested: {key: names of the splits to merge}; None instead of names selects all images in the folder
         Returns {key: merged split}. Classes have the order of the names file. Image ids are unique across all splits.
@@ -102,8 +102,8 @@ class YoloFolder:
             sources = self._find_sources(split)
             if not sources:
                 raise UserError(
-                    f"{self.path}: split {split!r} has no images/{split}, {split}/images or {split}.txt. Select "
-                    "existing splits with --train_split and --val_split, or add --val_fraction 0.2."
+                    f"{self.path}: split {split!r} does not exist: neither images/{split}, {split}/images, {split}, "
+                    f"{split}.txt nor data.yaml has its images. Check --train_split and --val_split, or use --val_fraction."
                 )
             for source in sources:
                 found.update(dict.fromkeys(self._read_image_list(source) if source.is_file() else _list_images(source)))
