@@ -102,8 +102,8 @@ class YoloFolder:
             sources = self._find_sources(split)
             if not sources:
                 raise UserError(
-                    f"{self.path}: split {split!r} does not exist: neither images/{split}, {split}/images, {split}, "
-                    f"{split}.txt nor data.yaml has its images. Check --train_split and --val_split, or use --val_fraction."
+                    f"{self.path}: split {split!r} is neither images/{split}, {split}/images, {split} or {split}.txt, "
+                    "nor in data.yaml. Set --train_split and --val_split to existing splits, or use --val_fraction."
                 )
             for source in sources:
                 found.update(dict.fromkeys(self._read_image_list(source) if source.is_file() else _list_images(source)))
