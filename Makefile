@@ -43,7 +43,7 @@ endif
 	    | sort | sed -n 1,20p | xargs -d '\n' \
 	    $(RUN) $(SSD)/predict.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) \
 	    --output output/$(NAME)/predictions --input
-	@echo 'report: open output/$(NAME)/report.html; drawn images: output/$(NAME)/predictions; training: ckpt/$(NAME)/metrics.csv'
+	@echo 'report: open output/$(NAME)/report.html; annotated images: output/$(NAME)/predictions; training: ckpt/$(NAME)/metrics.csv'
 
 test: setup
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

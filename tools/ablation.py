@@ -8,12 +8,12 @@ STUDY is a YAML file with two keys:
     variants   {name of a variant: {recipe key: value}}, the keys that each variant changes
 Recipe keys on the command line apply to all variants. The table compares each variant with the first variant.
 
-Each training is stored in OUT/VARIANT/SEED, the table in OUT/table.md. To continue an interrupted study, run the same
-command again: finished training runs are kept, and an unfinished run is resumed. If you change STUDY or the keys on
-the command line, choose another OUT.
+Each training run is stored in OUT/VARIANT/SEED, and the table in OUT/table.md. To continue an interrupted study, run
+the same command again: finished training runs are kept, and an unfinished run is resumed. If you change STUDY or the
+keys on the command line, choose another folder OUT.
 
-If ema_decay is set, each training is evaluated twice: with its last weights and with its averaged (EMA) weights. Both
-evaluations use the same training, because averaging does not change the training.
+If ema_decay is set, each training run is evaluated twice: with the last weights and with the averaged (EMA) weights.
+One run is enough for both evaluations, because averaging does not change the training.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Study:
         variants = content["variants"]
         if not isinstance(variants, dict) or not variants:
             raise UserError(
-                f"{path}: variants is empty or not a mapping from names to recipe keys. "
+                f"{path}: the key variants is empty or not a mapping from names to recipe keys. "
                 "Add an entry such as `GIoU: {box_loss: giou}` to variants."
             )
         self.override_arguments = override_arguments
@@ -133,7 +133,9 @@ class Study:
             f"# and {shlex.join(self.override_arguments)}\n{yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)}"
         )
         if recipe.exists() and recipe.read_text(encoding="utf-8") != text:
-            raise UserError(f"{recipe}: the existing recipe differs from the recipe in the study. Use another OUT.")
+            raise UserError(
+                f"{recipe}: the file differs from the study and the command line. Choose another output folder."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         recipe.write_text(text, encoding="utf-8")
         cfg = load_config(recipe, parse_overrides(self.override_arguments))
@@ -181,7 +183,7 @@ class Study:
 
 
 def make_table(results: dict[str, dict[str, dict[int, dict[str, float]]]]) -> str:
-    """Return a Markdown table of AP, with one row for each variant and kind of weights.
+    """Return a Markdown table of AP, with one row for each variant and each kind of weights.
 
     results: {name of a variant: {"last" or "averaged": {seed: {name of a metric: value}}}}
     AP is in percent, as mean and standard deviation over seeds. The column "difference" is the AP minus the AP of the

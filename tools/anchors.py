@@ -8,8 +8,8 @@ stretched to image_size, as in evaluation. Recall is the fraction of ground-trut
 anchor is above a threshold.
 
 The command prints recall and the fitted values, as lines for the recipe and as command-line options. The command also
-draws anchors.png in FOLDER, which is output_dir by default. If the search finds no better values, the command prints no
-values.
+writes the figure anchors.png to FOLDER, which is output_dir by default. If the search finds no better values, the
+command prints no values.
 
 The number of anchors and the model size do not change, unless --ratios sets the number of aspect ratios for each level.
 A level has two squares and two anchors per aspect ratio at each location. Without --ratios, a first level without
@@ -68,12 +68,12 @@ def parse_ratios(text: str | None, num_levels: int) -> list[int] | None:
 
 
 def make_output_folder(path: Path) -> Path:
-    """Create a folder if the folder does not exist. Raises UserError if the folder cannot be created."""
+    """Create a folder if it does not exist, and return its path. Raises UserError if the folder cannot be created."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = os_reason(error)
-        raise UserError(f"{path}: the folder cannot be created ({reason}). Choose another --output.") from None
+        raise UserError(f"{path}: the folder cannot be created ({reason}). Set --output to another folder.") from None
     return path
 
 
@@ -136,7 +136,7 @@ def fit_and_report(
 
 
 def print_settings(settings: AnchorSettings, before: Anchors, after: Anchors) -> None:
-    """Print the fitted values as recipe lines and as command-line options, and explain why a new run is needed.
+    """Print the fitted values as recipe lines and command-line options, and explain why they need a new training run.
 
     settings: fitted values
     before: anchors of the recipe
@@ -147,12 +147,12 @@ def print_settings(settings: AnchorSettings, before: Anchors, after: Anchors) ->
     if before.num_per_location == after.num_per_location:
         print(
             f"The number of anchors is {len(after):,}, as before. Train a new detector with these values. Checkpoints "
-            "of detectors with other anchors are rejected, and --pretrained_detector does not load their box heads."
+            "of detectors with other anchors are rejected, and --pretrained_detector skips their box heads."
         )
     else:
         print(
             f"The number of anchors changes from {len(before):,} to {summarize_anchors(after)}. Train a new detector "
-            "with these values, because the numbers of channels in the heads change too."
+            "with these values, because the number of channels of the prediction layers changes too."
         )
 
 

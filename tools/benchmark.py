@@ -42,8 +42,8 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--config", help="recipe, a YAML file; required for data, step, infer and eval")
     parser.add_argument("--repeats", type=int, default=5, help="number of runs of each case [5]")
     parser.add_argument("--steps", type=int, default=8, help="for step and infer: number of steps in a run [8]")
-    parser.add_argument("--data_path", type=Path, help="for convert: dataset in COCO format to repeat")
-    parser.add_argument("--images", type=int, default=5000, help="for convert: number of images to convert [5000]")
+    parser.add_argument("--data_path", type=Path, help="for convert: folder of a dataset in COCO format")
+    parser.add_argument("--images", type=int, default=5000, help="for convert: number of training images [5000]")
     return parser.parse_known_args()
 
 
@@ -95,7 +95,7 @@ def measure_recipe(args: argparse.Namespace, override_arguments: list[str]) -> l
     Raises UserError if --config is missing or the recipe is not valid.
     """
     if args.config is None:
-        raise UserError(f"--config: {args.stage} needs a recipe, but the option is not set. Set --config to a recipe.")
+        raise UserError(f"--config: {args.stage} needs a recipe, but none is set. Set --config to a recipe.")
     overrides = parse_overrides(override_arguments)
     cfg = load_config(args.config, overrides)
     # These imports load MindSpore, which takes seconds, so import only the module of the stage.
@@ -132,15 +132,15 @@ def main() -> None:
 
         if override_arguments or args.data_path is None:
             raise UserError(
-                "command line: convert needs --data_path and takes no recipe keys. Set --data_path, and remove recipe "
-                "keys."
+                "command line: convert needs --data_path and takes no recipe keys. Set --data_path, and remove the "
+                "recipe keys."
             )
         cases = measure_convert(args.data_path, args.images, args.repeats)
     elif args.stage == "nms":
         from benchmarks.nms import measure_nms
 
         if override_arguments:
-            raise UserError("command line: nms takes no recipe keys. Remove all options except --repeats.")
+            raise UserError(f"command line: nms takes no recipe keys. Remove {' '.join(override_arguments)}.")
         cases = measure_nms(args.repeats)
     else:
         cases = measure_recipe(args, override_arguments)

@@ -83,10 +83,11 @@ def check_class_names(in_file: tuple[str, ...] | None, in_recipe: tuple[str, ...
     """
     if in_file is None or in_recipe is None or in_file == in_recipe:
         return
-    advice = "Set --data_dir to the dataset of the trained weights, or --classes to the class names in the file."
+    advice = "Set --data_dir to the dataset used for training, or --classes to the class names in the file."
     for index, (name, recipe_name) in enumerate(zip(in_file, in_recipe)):
         if name != recipe_name:
-            raise UserError(f"{path}: class {index} is {name!r}, but {recipe_name!r} in the recipe. {advice}")
+            problem = f"class {index} is {name!r} in the file, but {recipe_name!r} in the recipe"
+            raise UserError(f"{path}: {problem}. {advice}")
     raise UserError(
         f"{path}: the file has {count_noun(len(in_file), 'class name')}, but the recipe has {len(in_recipe)}. {advice}"
     )
@@ -100,15 +101,15 @@ def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
     """
     if conversion.variance_shifts:
         shift = next(iter(conversion.variance_shifts.values()))
-        variances = count_noun(len(conversion.variance_shifts), "variance")
+        layers = count_noun(len(conversion.variance_shifts), "BatchNorm layer")
         print(
-            f"note: {shift:g} was added to {variances}, because BatchNorm's epsilon is "
+            f"note: {shift:g} was added to the moving variances of {layers}, because the epsilon is "
             f"{conversion.format.batch_norm_epsilon:g} in PyTorch and different in MindSpore. Inference computes the "
             "same outputs as PyTorch. Training outputs differ slightly, because training uses the batch variances."
         )
     if asymmetric_layers:
         print(
-            f"note: MindCV pads one side of {count_noun(len(asymmetric_layers), 'strided layer')} (the first is "
+            f"note: MindCV pads only one side of {count_noun(len(asymmetric_layers), 'strided layer')} (the first is "
             f"{asymmetric_layers[0]}), but PyTorch pads both sides, so features differ. To get the same features as "
             "PyTorch, set backbone_padding: torch in the recipe."
         )
@@ -158,9 +159,9 @@ def main() -> None:
     num_values = sum(value.size for value in conversion.values.values())
     num_reordered = len(conversion.format.channel_orders)
     parameters = count_noun(num_parameters, "parameter")
-    print(f"converted {parameters} with {num_values:,} values; {num_reordered} with reordered channels")
+    print(f"converted {parameters} with {num_values:,} values; channels were reordered in {num_reordered}")
     rounded = f"; {count_noun(num_shifted, 'shifted variance')} may differ by float32 rounding" if num_shifted else ""
-    print(f"verified: of {parameters}, {num_parameters - num_shifted} equal the PyTorch values bit for bit{rounded}")
+    print(f"verified: of {parameters}, {num_parameters - num_shifted} equal the PyTorch weights bit for bit{rounded}")
     print(f"to use the checkpoint, set --{'ckpt_path' if whole_detector else 'backbone_ckpt_path'} {options.output}")
 
 

@@ -89,8 +89,8 @@ def write_split(
     num_images: number of images to write
     size: height and width of the images in pixels
     seed: random seed of the dataset
-    image_ids: iterator of new image ids
-    annotation_ids: iterator of new annotation ids
+    image_ids: iterator over unused image ids
+    annotation_ids: iterator over unused annotation ids
     """
     images, annotations = [], []
     (root / split).mkdir(parents=True)
@@ -115,11 +115,15 @@ def write_split(
 
 
 def check_numbers(**arguments: int) -> None:
-    """Raise UserError if an argument is not an integer in its range. arguments: train, val, size and seed"""
+    """Raise UserError if an argument is not an integer in its range.
+
+    arguments: {name: value} of train, val, size and seed
+    """
     for name, value in arguments.items():
         low, high = ARGUMENT_RANGES[name]
         if not isinstance(value, int) or not low <= value <= high:
-            raise UserError(f"--{name}: {value!r} is not an integer from {low} to {high}. Choose another --{name}.")
+            problem = f"{value!r} is not an integer from {low} to {high}"
+            raise UserError(f"--{name}: {problem}. Set --{name} to an integer in this range.")
 
 
 def check_output_folder(out: Path, overwrite: bool) -> None:
@@ -135,7 +139,9 @@ def check_output_folder(out: Path, overwrite: bool) -> None:
     if not names:
         return
     if not overwrite:
-        raise UserError(f"{out}: the folder is not empty. Set --overwrite to replace the folder, or change OUT.")
+        raise UserError(
+            f"{out}: the folder is not empty. Set --overwrite to replace the folder, or choose another OUT."
+        )
     # COCO has the same file names, so compare the first bytes of the annotation file too.
     annotation_file = out / "annotations" / "instances_train2017.json"
     expected = json.dumps({"info": {"description": DESCRIPTION}})[:-2].encode()
@@ -161,7 +167,8 @@ def make_shapes(
     size: height and width of the images in pixels
     seed: random seed
     overwrite: True to replace a dataset that this tool has created
-    Raises UserError if an argument is out of range or the folder must not be replaced, OSError if writing fails.
+    Raises UserError if an argument is out of range or the folder must not be replaced, and OSError if
+    writing fails.
     """
     check_numbers(train=train, val=val, size=size, seed=seed)
     out = Path(out).resolve()

@@ -4,9 +4,10 @@
     python tools/rank_table.py --devices 0,1,2,3                    hccl_4p_0123_127.0.0.1.json, for DEVICE_NUM=4
     python tools/rank_table.py --devices 0,1 --device_ips 192.168.100.101,192.168.101.101
     python tools/rank_table.py --server_ip 10.0.0.1 10.0.0.2 --hccn_conf first.conf second.conf
-    python tools/rank_table.py --check FILE [--ranks 8] [--list]    the check that ascend8p.sh runs before the start
+    python tools/rank_table.py --check FILE [--ranks 8] [--list]    the check that ascend8p.sh runs before training
 
-Each option takes one value per server, in the order of --server_ip. A single value of --devices applies to all servers.
+The options --devices, --hccn_conf and --device_ips take one value per server, in the order of --server_ip. A single
+value of --devices applies to all servers.
 Ranks are numbered in the lexicographic order of the server addresses, as MindSpore requires. Device addresses must be
 correct, otherwise HCCL fails at start. For a single server, HCCL needs no device addresses: set --device_ips none.
 
@@ -56,7 +57,7 @@ def read_hccn_conf(path: Path, device_ids: list[int]) -> list[str]:
     try:
         content = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        refuse(str(path), f"the file of device addresses cannot be read ({os_reason(error)})", advice)
+        refuse(str(path), f"the file with the device addresses cannot be read ({os_reason(error)})", advice)
     addresses = dict(re.findall(r"^[ \t]*address_([0-9]+)[ \t]*=[ \t]*(\S+)", content, re.MULTILINE))
     for device_id in device_ids:
         if str(device_id) not in addresses:
@@ -67,8 +68,9 @@ def read_hccn_conf(path: Path, device_ids: list[int]) -> list[str]:
 def check_one_per_server(option: str, values: list, servers: list[str]) -> None:
     """Raise UserError if the number of values of an option differs from the number of servers."""
     if len(values) != len(servers):
-        problem = f"number of values: got {len(values)}, expected {len(servers)}, one for each server in --server_ip"
-        refuse(option, problem, f"Separate the servers in {option} by spaces, and devices by commas.")
+        problem = f"the number of values is {len(values)}, but the number of servers in --server_ip is {len(servers)}"
+        advice = f"Set {option} to one value per server. Separate servers by spaces, and devices by commas."
+        refuse(option, problem, advice)
 
 
 def parse_devices(text: str) -> list[int]:
@@ -102,8 +104,10 @@ def table_from_arguments(args: argparse.Namespace) -> dict:
     for ids, addresses in zip(device_ids, device_ips):
         if len(addresses) != len(ids):
             devices = ",".join(map(str, ids))
-            problem = f"got {len(addresses)}, expected {len(ids)} addresses, one for each of the devices {devices}"
-            refuse("--device_ips", problem, "Separate the addresses in --device_ips by commas.")
+            problem = (
+                f"the number of addresses is {len(addresses)}, but the number of devices is {len(ids)} ({devices})"
+            )
+            refuse("--device_ips", problem, "Set one address for each device, separated by commas.")
     return create_table(zip(servers, device_ids, device_ips))
 
 
@@ -115,7 +119,7 @@ def write_table(table: dict, out: Path | None, overwrite: bool) -> tuple[Path, l
     overwrite: True to replace an existing file
     Raises UserError if the table is not valid or the file cannot be written.
     """
-    servers = check_table(table, "the new table")
+    servers = check_table(table, "new rank table")
     device_ids = [device_id for server in servers for _, device_id in server.devices]
     name = f"hccl_{len(servers)}s_{len(device_ids)}p.json"
     if len(servers) == 1:
@@ -125,7 +129,7 @@ def write_table(table: dict, out: Path | None, overwrite: bool) -> tuple[Path, l
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:
             file.write(json.dumps(table, indent=4) + "\n")
     except FileExistsError:
-        refuse(str(path), "the file already exists", "Set --overwrite, or choose another --out.")
+        refuse(str(path), "the file already exists", "Set --overwrite to replace the file, or choose another --out.")
     except OSError as error:
         refuse(str(path), f"the file cannot be written ({os_reason(error)})", "Choose another --out.")
     return path, servers
@@ -147,7 +151,7 @@ def choose_server(servers: list[Server], index: str) -> Server:
 
 
 def summarize_servers(servers: list[Server]) -> str:
-    """Return a text with the range of ranks, and with the ids and devices of all servers."""
+    """Return a text with the range of ranks, and with the id and devices of each server."""
     parts = [f"{server.server_id} ({' '.join(str(device) for _, device in server.devices)})" for server in servers]
     return f"ranks 0 to {sum(len(server.devices) for server in servers) - 1}, on the devices of {', '.join(parts)}"
 
@@ -156,10 +160,10 @@ def check_file(path: Path, num_ranks: int | None, server_index: str | None) -> s
     """Check a rank table, and return the text that --check prints.
 
     path: path of the rank table
-    num_ranks: expected number of devices of the table, or of the server with this index; None for any number
+    num_ranks: expected number of devices of the table, or of the server at `server_index`; None for any number
     server_index: index of a server as text; "" for the only server; None for a summary of all servers
-    With an index, the text has a line "RANK DEVICE NUMBER_OF_RANKS" for each rank of the server. NUMBER_OF_RANKS counts
-    the ranks of all servers.
+    For one server, the text has a line "RANK DEVICE NUMBER_OF_RANKS" for each rank of the server. NUMBER_OF_RANKS
+    counts the ranks of all servers.
     Raises UserError if the table or an argument is not valid.
     """
     servers = check_table(read_table(path), str(path))
@@ -189,20 +193,21 @@ def parse_args() -> argparse.Namespace:
         metavar="IP,IP",
         help="device addresses of each server, instead of the addresses in hccn.conf",
     )
-    add("--out", type=Path, help="output file, or folder for a file such as hccl_8p_01234567_127.0.0.1.json [.]")
+    add("--out", type=Path, help="output file, or folder for a file with a name such as hccl_2p_01_127.0.0.1.json [.]")
     add("--overwrite", action="store_true", help="replace an existing file")
     add("--check", type=Path, metavar="FILE", help="check a rank table instead of writing one")
-    add("--ranks", type=int, metavar="N", help="for --check: expected number of devices in the table or server")
-    help_list = "for --check: print rank, device and total number of ranks for the server with this index, from 0"
+    help_ranks = "for --check: expected number of devices in the table, or in the server of --list"
+    add("--ranks", type=int, metavar="N", help=help_ranks)
+    help_list = "for --check: print RANK DEVICE NUMBER_OF_RANKS for each rank of the server with this index, from 0"
     add("--list", nargs="?", const="", metavar="INDEX", help=help_list)
     args = parser.parse_args()
     write_options = [args.devices, args.server_ip, args.hccn_conf, args.device_ips, args.out, args.overwrite or None]
     if args.check is not None and any(value is not None for value in write_options):
-        parser.error("--check can be combined only with --ranks and --list")
+        parser.error("--check can be combined only with --ranks and --list. Remove all other options.")
     if args.check is None and (args.ranks, args.list) != (None, None):
-        parser.error("--ranks and --list can be used only with --check")
+        parser.error("--ranks and --list need --check. Add --check FILE, or remove these options.")
     if args.hccn_conf and args.device_ips:
-        parser.error("--hccn_conf and --device_ips cannot be combined")
+        parser.error("--hccn_conf and --device_ips cannot be combined. Remove one of these options.")
     args.devices = args.devices or ["0,1,2,3,4,5,6,7"]
     args.server_ip = args.server_ip or ["127.0.0.1"]
     return args

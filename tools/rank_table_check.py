@@ -10,7 +10,7 @@ strings, because HCCL rejects JSON numbers.
       server_id     IP address of the server, or another unique name of at most 64 characters
       host_nic_ip   "reserve"; MindSpore writes this key, but HCCL does not need it
       device        list of devices, each with these keys:
-        device_id   physical id of the device, unique in its server: 0 to 7, or 0 to 15 in servers with two modules
+        device_id   physical id of the device, unique in its server: 0 to 7, or 0 to 15 on servers with 16 devices
         device_ip   unique IPv4 or IPv6 address of the device's network card, or several addresses separated by commas.
                     HCCL fails at start if an address is wrong. Optional in a table with one server.
         rank_id     unique rank, from 0 to the number of all devices minus 1; the ranks of a server are consecutive
@@ -32,7 +32,7 @@ from typing import NamedTuple, NoReturn
 from ssd.errors import UserError, os_reason
 
 MAX_DEVICES_PER_SERVER = 16
-ADVICE = "Correct the table, or write a new one with tools/rank_table.py."
+ADVICE = "Correct the rank table, or create another table with tools/rank_table.py."
 
 
 class Server(NamedTuple):
@@ -85,7 +85,7 @@ def check_table(table: object, place: str) -> list[Server]:
     Raises UserError if HCCL or MindSpore would reject the table.
     """
     if not isinstance(table, dict):
-        refuse_value(place, table, "an object with server_list")
+        refuse_value(place, table, "a JSON object with the key server_list")
     for key, expected in (("version", "1.0"), ("status", "completed")):
         if table.get(key) != expected:
             refuse_value(f"{place}: {key}", table.get(key), f'"{expected}"')
@@ -113,7 +113,7 @@ def check_server(entry: object, prefix: str, seen_addresses: set[str], needs_add
     """
     server_id = get_text(entry, "server_id", prefix)
     if not 0 < len(server_id) <= 64:
-        refuse(f"{prefix}server_id", f"has {len(server_id)} characters, but must have 1 to 64 characters")
+        refuse(f"{prefix}server_id", f"got {len(server_id)} characters, expected 1 to 64")
     devices: list[tuple[int, int]] = []
     for index, device in enumerate(get_list(entry, "device", prefix)):
         device_prefix = f"{prefix}device[{index}]."
@@ -139,7 +139,7 @@ def check_addresses(text: str, place: str, seen_addresses: set[str]) -> None:
         try:
             address = str(ipaddress.ip_address(part))
         except ValueError:
-            refuse_value(place, part, "an IP address of the device's network card, address_N in /etc/hccn.conf")
+            refuse_value(place, part, "the IP address of the device's network card (address_N in /etc/hccn.conf)")
         if address in seen_addresses:
             refuse(place, f"{address} occurs twice, but addresses must be unique")
         seen_addresses.add(address)
@@ -155,10 +155,11 @@ def check_ranks(servers: list[Server], place: str) -> None:
     ranks = [rank for server in sorted(servers) for rank, _ in server.devices]
     missing = sorted(set(range(len(ranks))) - set(ranks))
     if missing:
-        refuse(f"{place}: rank_id", f"rank {missing[0]} is missing, but ranks must be 0 to {len(ranks) - 1}, each once")
+        refuse(f"{place}: rank_id", f"rank {missing[0]} is missing, but ranks 0 to {len(ranks) - 1} must occur once")
     if ranks != sorted(ranks):
         order = " ".join(map(str, ranks))
-        refuse(f"{place}: rank_id", f"ranks are {order}, but must increase in the lexicographic order of server_id")
+        problem = f"got {order} in the lexicographic order of server_id, expected increasing ranks"
+        refuse(f"{place}: rank_id", problem)
 
 
 def get_value(entry: object, key: str) -> object:
@@ -175,7 +176,10 @@ def get_text(entry: object, key: str, prefix: str) -> str:
 
 
 def get_number(entry: object, key: str, prefix: str, limit: int) -> int:
-    """Return the integer that a string under a key contains. Raises UserError if it is not in 0..limit - 1."""
+    """Return the integer in the string under a key of a JSON object.
+
+    Raises UserError if the value is not a string of digits, or if the integer is not in 0..limit - 1.
+    """
     text = get_text(entry, key, prefix)
     if not re.fullmatch("[0-9]{1,7}", text) or int(text) >= limit:
         refuse_value(prefix + key, text, f'an integer from "0" to "{limit - 1}" in quotes')

@@ -187,7 +187,7 @@ def paint(
 
 
 def random_shape(rng: np.random.Generator, size: int) -> Shape:
-    """Sample a shape of random class, size (log-uniform), stretch, angle and position, completely inside the image.
+    """Sample a shape inside the image with random class, size (log-uniform), stretch, angle and position.
 
     rng: random number generator
     size: height and width of the image in pixels
@@ -207,8 +207,8 @@ def draw_scene(rng: np.random.Generator, size: int, num_objects: int) -> tuple[n
     rng: random number generator
     size: height and width of the image in pixels
     num_objects: maximum number of shapes
-    A shape is skipped after ten samples that would cover more than MAX_OCCLUSION of an earlier shape. The first shape
-    is never skipped.
+    A shape is skipped if ten random samples in a row would hide more than MAX_OCCLUSION of an earlier shape. The first
+    shape is never skipped.
     Returns the image (size, size, 3) uint8 BGR, and the shapes in drawing order.
     """
     image = draw_background(rng, size)

@@ -1,10 +1,10 @@
-"""Kill and resume a small training run at random times, and compare the final checkpoints with an uninterrupted run:
+"""Compare the final checkpoints of two small training runs, one uninterrupted and one with kills and resumes:
 
     python tools/soak.py [--kills 20] [--seed 0] [--folder DIR]
 
-The command prints a line for each kill. The exit code is 1 if a kill lost more steps than the checkpoint interval. The
-exit code is also 1 if any byte of the final parameters, optimizer state or EMA weights differs. The command takes about
-15 minutes on 2 CPU cores.
+The times and signals of the kills are random. The command prints a line for each kill. The exit code is 1 if a kill
+lost more steps than the checkpoint interval, or if the contents of the final checkpoints differ. The command takes
+about 15 minutes on 2 CPU cores.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
-    """Run the training twice, print the results, and return the exit code of the command.
+    """Train once uninterrupted and once with kills and resumes, compare the results, and return the exit code.
 
     folder: working folder for dataset, checkpoints and logs
     max_kills: maximum number of kills
@@ -56,9 +56,9 @@ def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
     start = time.monotonic()
     start_training(folder, UNINTERRUPTED).wait()
     seconds = time.monotonic() - start
-    print(f"uninterrupted: {last_logged_step(folder / UNINTERRUPTED)} steps in {seconds:.0f} s", flush=True)
+    print(f"uninterrupted run: {last_logged_step(folder / UNINTERRUPTED)} steps in {seconds:.0f} s", flush=True)
 
-    print("kill  signal   after s  last step  resumes at  steps lost")
+    print("kill  signal after (s)  last step  resumes at  steps lost")
     excessive_losses = 0
     for kill in range(1, max_kills + 1):
         process = start_training(folder, KILLED)
@@ -82,7 +82,7 @@ def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
 
 
 def start_training(folder: Path, name: str) -> subprocess.Popen:
-    """Start a training run in a new process, or resume the training if its folder contains a checkpoint.
+    """Start a training run in a new process, or resume the run if its folder contains a checkpoint.
 
     folder: working folder
     name: name of the checkpoint folder, UNINTERRUPTED or KILLED
@@ -98,7 +98,7 @@ def start_training(folder: Path, name: str) -> subprocess.Popen:
 def wait_for_random_moment(process: subprocess.Popen, training: Path, rng: random.Random, max_wait: float) -> float:
     """Wait for a random time, and return the number of seconds waited.
 
-    process: process of the training
+    process: process of the training run
     training: folder of the checkpoints and metrics.csv
     rng: random number generator
     max_wait: maximum number of seconds to wait after a new step

@@ -1,4 +1,4 @@
-"""Values of --input: the files they stand for, the names of drawn copies, and errors before any other work."""
+"""Values of --input: the files they stand for, the names of annotated copies, and errors before any other work."""
 
 import os
 from pathlib import Path

@@ -108,14 +108,14 @@ def test_only_overwrite_replaces_an_existing_file(run, tmp_path):
 MISTAKES = {  # name: (arguments, parts of the error)
     "no hccn.conf": ("--hccn_conf absent.conf", ["absent.conf", "no such file", "--device_ips"]),
     "a device without address": ("--hccn_conf hccn.conf --devices 0,2", ["hccn.conf: ", "address_2"]),
-    "too few addresses": ("--devices 0,1,2 --device_ips 1.1.1.1,1.1.1.2", ["--device_ips: got 2, expected 3"]),
+    "too few addresses": ("--devices 0,1,2 --device_ips 1.1.1.1,1.1.1.2", ["--device_ips: ", " 2, ", " 3 (0,1,2)"]),
     "not an address": ("--devices 0,1 --device_ips 1.1.1.1,1.1.1", ["device[1].device_ip", '"1.1.1"']),
     "a device twice": ("--devices 1,1 --device_ips none", ["device[1].device_id: "]),
     "a device too high": ("--devices 16 --device_ips none", ['"16"', '"15"']),
     "not a device": ("--devices 0-3 --device_ips none", ["--devices", "'0-3'"]),
     "not a server's address": ("--devices 0 --device_ips none --server_ip node", ["--server_ip", "'node'"]),
-    "one file for two servers": ("--server_ip 1.0.0.1 1.0.0.2 --hccn_conf hccn.conf", ["--hccn_conf", "expected 2"]),
-    "no addresses of two servers": ("--server_ip 1.0.0.1 1.0.0.2 --device_ips none", ["--device_ips", "expected 2"]),
+    "one file for two servers": ("--server_ip 1.0.0.1 1.0.0.2 --hccn_conf hccn.conf", ["--hccn_conf", " 1, ", " 2. "]),
+    "no addresses of two servers": ("--server_ip 1.0.0.1 1.0.0.2 --device_ips none", ["--device_ips", " 1, ", " 2. "]),
     "one address for two servers": (
         "--server_ip 1.1.1.1 1.1.1.2 --devices 0 --device_ips 1.0.0.1 1.0.0.1",
         ["[1].device[0].device_ip: "],

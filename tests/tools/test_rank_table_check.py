@@ -80,7 +80,7 @@ MISTAKES = {  # name: (change of two_servers(), start of the error after the fil
     "empty server_list": (change("server_list", []), "server_list: got []"),
     "a server is a string": (change("server_list", ["a", "b"]), "server_list[0].server_id: "),
     "no server_id": (change_server("server_id", None), "server_list[0].server_id: "),
-    "long server_id": (change_server("server_id", "n" * 65), "server_list[0].server_id: has 65 "),
+    "long server_id": (change_server("server_id", "n" * 65), "server_list[0].server_id: got 65 "),
     "same server_id": (change_server("server_id", "10.0.0.2"), 'server_id: "10.0.0.2" '),
     "no devices": (change_server("device", []), "server_list[0].device: got []"),
     "a device is a number": (change_server("device", [1]), "server_list[0].device[0].device_id: "),
@@ -98,8 +98,8 @@ MISTAKES = {  # name: (change of two_servers(), start of the error after the fil
     "rank_id is not a number": (change_device("rank_id", "one"), 'server_list[0].device[1].rank_id: got "one"'),
     "same rank_id": (change_device("rank_id", "0"), "rank_id: rank 1 "),
     "missing rank": (change_device("rank_id", "4", server=1), "rank_id: rank 3 "),
-    "interleaved ranks": (interleave_ranks, "rank_id: ranks are 0 2 1 3,"),
-    "ranks against the order of servers": (swap_servers, "rank_id: ranks are 2 3 0 1,"),
+    "interleaved ranks": (interleave_ranks, "rank_id: got 0 2 1 3 "),
+    "ranks against the order of servers": (swap_servers, "rank_id: got 2 3 0 1 "),
 }
 
 

@@ -90,7 +90,7 @@ def test_an_update_of_several_batches_has_the_rate_of_the_last(load_recipe):
     cfg = load_recipe("ssd_mobilenetv2", **values, accumulate_steps=3)
     assert create_schedule(cfg, steps_per_epoch=2) == pytest.approx([0.4], abs=1e-6)  # the fourth makes no update
     cfg = load_recipe("ssd_mobilenetv2", **values, accumulate_steps=5)
-    with pytest.raises(UserError, match="^accumulate_steps: 5.* 4 steps"):
+    with pytest.raises(UserError, match="^accumulate_steps: .*5.* 4 steps"):
         create_schedule(cfg, steps_per_epoch=2)
 
 

@@ -1,4 +1,4 @@
-"""Compute the highest IoU of each ground-truth box with any anchor, without comparing each pair of box and anchor.
+"""Compute the highest IoU of each ground-truth box with any anchor, without comparing every box with every anchor.
 
 The anchors of one shape form a grid. Among these anchors, the anchor whose center is nearest to the center of a box has
 the highest IoU with the box. The reason is that the overlap of two intervals of fixed lengths never increases with the

@@ -22,7 +22,7 @@ HOLD_OUT_EVERY = 5  # hold out every fifth training image if the validation spli
 
 
 def read_train_and_val(folder: Path) -> dict[str, GroundTruth]:
-    """Read the ground-truth boxes for the fit, and the ground-truth boxes of other images for the evaluation.
+    """Read ground-truth boxes of training images for the fit, and of validation images for the evaluation.
 
     folder: folder of the shards, data_dir of a recipe
     Returns {"train": ground truth, "val": ground truth}. Without validation boxes, some training images are held out,
@@ -57,7 +57,10 @@ def hold_out(train: GroundTruth) -> dict[str, GroundTruth]:
 
 
 def _select(ground_truth: GroundTruth, rows: np.ndarray) -> GroundTruth:
-    """Return the ground truth of some of the boxes. rows: (N,) bool, True for boxes to select"""
+    """Return the ground truth of the selected boxes.
+
+    rows: (N,) bool, True for each box to select
+    """
     image_ids = ground_truth.image_ids[rows]
     return GroundTruth(
         boxes_yxyx=ground_truth.boxes_yxyx[rows],

@@ -2,8 +2,8 @@
 
 The objective is a weighted mean over ground-truth boxes of the highest IoU of each box with any anchor. The part of an
 IoU above match_threshold + REWARD_MARGIN is multiplied by REWARD_SLOPE. Otherwise the search would improve recalled
-boxes at the cost of missed boxes. Half of the weight is the same for all boxes. The other half is the same for all
-classes, and within a class the same for all boxes, because AP is a mean over classes.
+boxes at the cost of missed boxes. Half of the total weight is distributed evenly over all boxes. The other half
+is distributed evenly over the classes, and within each class evenly over its boxes, because AP is a mean over classes.
 
 The search is a hill climb: it multiplies or divides one parameter at a time by a factor. Each factor is used until the
 objective stops rising; then the next smaller factor is used. The search starts from the values of the recipe and from
@@ -99,10 +99,9 @@ def fit_default_boxes(
 
     ground_truth: ground truth with at least one box
     cfg: Config of a recipe with `anchors: default`
-    ratios_per_level: number of aspect ratios for each feature level; None for the numbers in the recipe, which keep the
-        number of anchors
-    Returns settings with three significant digits. Settings from another start than the recipe must improve the
-    objective by MIN_TOTAL_GAIN.
+    ratios_per_level: number of aspect ratios for each feature level; None to keep the numbers in the recipe
+    Returns settings with three significant digits. The search result that started from the recipe is returned, unless
+    the result of another start has an objective that is higher by more than MIN_TOTAL_GAIN.
     """
     boxes_yxyx, weights = _sample_boxes(ground_truth)
     climber = _HillClimber(boxes_yxyx, weights, cfg)
@@ -113,12 +112,15 @@ def fit_default_boxes(
 
 
 def create_anchors_with(cfg: Config, settings: AnchorSettings | None) -> Anchors:
-    """Create the anchors of a recipe with new settings. settings: None for the settings of the recipe"""
+    """Create the anchors of a recipe with new settings.
+
+    settings: new settings, or None for the settings of the recipe
+    """
     return create_anchors(cfg.model_copy(update=settings.recipe_keys()) if settings else cfg)
 
 
 def compute_objective(best_ious: np.ndarray, labels: np.ndarray, match_threshold: float) -> float:
-    """Compute the objective of the search, a weighted mean of the highest IoU of each box.
+    """Compute the objective of the search, the weighted mean of the reward for the highest IoU of each box.
 
     best_ious: (N,), highest IoU of each ground-truth box with any anchor
     labels: (N,), class index of each box
@@ -172,7 +174,7 @@ class _HillClimber:
         self.one_location_cfg = cfg.model_copy(update={"steps": (max(cfg.image_size),) * len(cfg.steps)})
 
     def climb(self, settings: AnchorSettings) -> _Candidate:
-        """Return the local optimum of the objective that the hill climb reaches from the given settings."""
+        """Climb from the given settings to a local optimum of the objective, and return the optimum."""
         shapes_hw = self.shapes_of(settings)
         best_ious = np.stack([self.shape_iou.best(level, shapes) for level, shapes in enumerate(shapes_hw)], axis=1)
         candidate = _Candidate(settings, self.objective(best_ious), shapes_hw, best_ious=best_ious)
@@ -219,7 +221,7 @@ class _HillClimber:
 
 
 def _reward(ious: np.ndarray, match_threshold: float) -> np.ndarray:
-    """Multiply the part of each IoU above match_threshold + REWARD_MARGIN by REWARD_SLOPE.
+    """Compute the reward for each IoU: multiply the part above match_threshold + REWARD_MARGIN by REWARD_SLOPE.
 
     ious: IoU values of any shape
     Returns an array of the same shape.
@@ -263,11 +265,11 @@ def _sample_boxes(ground_truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
 def _initial_settings(
     ground_truth: GroundTruth, cfg: Config, ratios_per_level: Sequence[int] | None
 ) -> Iterator[AnchorSettings]:
-    """Yield the settings from which the search starts: those of the recipe, then sizes from quantiles of box sizes.
+    """Yield the initial settings of the search: the settings of the recipe, then sizes from quantiles of box sizes.
 
     ratios_per_level: number of aspect ratios for each feature level; None for the numbers in the recipe
-    If the recipe has other numbers of aspect ratios, its lists are shortened or extended. All yielded settings have the
-    same number of aspect ratios at each level.
+    If `ratios_per_level` differs from the recipe, the lists of aspect ratios are shortened or extended. All yielded
+    settings have the same number of aspect ratios at each level.
     """
     ratios = tuple(tuple(ratios) for ratios in cfg.aspect_ratios)
     if ratios_per_level is not None:

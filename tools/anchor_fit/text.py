@@ -32,15 +32,15 @@ def summarize_split(name: str, ground_truth: GroundTruth) -> str:
 
 def summarize_anchors(anchors: Anchors) -> str:
     """Return the total number of anchors, and the number of anchors per location for each feature level."""
-    return f"{len(anchors):,} anchors, {' '.join(map(str, anchors.num_per_location))} per location of each level"
+    return f"{len(anchors):,} anchors (per location of each level: {' '.join(map(str, anchors.num_per_location))})"
 
 
 def recall_table(splits: dict[str, GroundTruth], ious: dict[str, list[np.ndarray]], cfg: Config) -> list[str]:
     """Return the lines of a table of recall by IoU threshold, box size and class.
 
     splits: {name of a split: its ground truth}
-    ious: {name of a split: [before] or [before, after]}, where `before` and `after` have shape (N,) and contain the
-        highest IoU of each ground-truth box with any of the old or new anchors
+    ious: {name of a split: [before] or [before, after]}; `before`: (N,), highest IoU of each ground-truth box with
+        any anchor of the recipe; `after`: the same for the fitted anchors
     cfg: Config of the recipe
     """
     columns = [(ground_truth, best_ious) for name, ground_truth in splits.items() for best_ious in ious[name]]
@@ -57,9 +57,9 @@ def recall_table(splits: dict[str, GroundTruth], ious: dict[str, list[np.ndarray
         lines.append(f"{''.join(cells)}   {name}")
 
     def subset_row(name: str, masks: list[np.ndarray]) -> tuple[str, list[float]]:
-        """Return the name and the recalls of a row for a subset of the boxes.
+        """Return the name and the values of the table row with the recall of a subset of the boxes.
 
-        masks: for each column (N,) bool, True for boxes of the subset
+        masks: for each column, (N,) bool, True for the boxes in the subset
         """
         counts = " and ".join(f"{mask.sum():,}" for mask in masks[:: len(headings)])
         recalls = [_mean(best_ious[mask] > cfg.match_threshold) for mask, (_, best_ious) in zip(masks, columns)]
@@ -78,7 +78,7 @@ def recall_table(splits: dict[str, GroundTruth], ious: dict[str, list[np.ndarray
         name = cfg.classes[label] if cfg.classes else f"class {label}"
         rows.append(subset_row(name, [ground_truth.labels == label for ground_truth, _ in columns]))
     if len(rows) > MAX_CLASSES:
-        lines.append(f"{MAX_CLASSES} of {len(rows)} classes, those with the lowest recall:")
+        lines.append(f"the {MAX_CLASSES} of {len(rows)} classes with the lowest recall:")
         rows = sorted(rows, key=lambda row: np.nan_to_num(row[1][0], nan=1))[:MAX_CLASSES]
     for row in rows:
         add_row(*row)

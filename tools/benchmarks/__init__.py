@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclasses.dataclass
 class Case:
-    """Measured values of one case, such as the training loader.
+    """Measured values of one benchmark case, such as the loader of training batches.
 
     name: name of the case
     unit: unit of the measured values, for example "ms" or "images/s"
@@ -26,7 +26,7 @@ class Case:
 
 
 def median_ratio(case: Case, reference: Case) -> float:
-    """Return the median of the ratios of a case to a reference case, computed run by run.
+    """Return the median of the ratios between the runs of a case and the runs of a reference case.
 
     case: case whose values are the numerators
     reference: case whose values are the denominators, with the same number of runs

@@ -29,7 +29,7 @@ def measure_convert(data_path: Path, num_images: int, repeats: int) -> list[Case
     """Measure the cases `copy` and `conversion` in images/s.
 
     data_path: folder of a dataset in COCO format
-    num_images: number of training images, to which the images of the dataset are repeated
+    num_images: number of training images to convert; the images of the dataset are repeated up to this number
     repeats: number of runs of each case
     The additional result `rss_mib` is the resident memory of the process in MiB after each run.
     Raises UserError if the dataset is not valid.

@@ -29,7 +29,7 @@ def measure_data(cfg: Config, repeats: int) -> list[Case]:
 
     cfg: Config of the recipe
     repeats: number of runs of each case
-    A run of a loader loads whole epochs with a new iterator, and its time starts after the first batch. The additional
+    Each run of a loader loads whole epochs with a new iterator, and is timed after the first batch. The additional
     result `rss_mib` is the resident memory of the process in MiB after each run.
     """
     cv2.setNumThreads(1)
@@ -65,7 +65,7 @@ def read_encoded_images(data_dir: Path) -> list[bytes]:
 
 
 def measure_decoding(images: list[bytes], num_threads: int) -> float:
-    """Measure in images/s how fast OpenCV decodes images at full size.
+    """Measure the speed of decoding images at full size with OpenCV, and return the speed in images/s.
 
     images: encoded bytes of each image
     num_threads: number of threads, the same as in the data loader
@@ -79,7 +79,7 @@ def measure_decoding(images: list[bytes], num_threads: int) -> float:
 
 
 def measure_loader(cfg: Config, split: str) -> float:
-    """Measure in images/s how fast the data loader loads a split, over enough epochs to take MIN_SECONDS."""
+    """Measure the speed of the data loader for at least MIN_SECONDS, and return the speed in images/s."""
     data = create_dataset(cfg, split)
     epoch_images = data.get_dataset_size() * cfg.batch_size
     epochs = 1
@@ -93,7 +93,7 @@ def measure_loader(cfg: Config, split: str) -> float:
 def load_epochs(data: ds.Dataset, epochs: int) -> tuple[int, float]:
     """Load epochs with a new iterator, and measure the time after the first batch.
 
-    Returns the number of images after the first batch, and the seconds that loading these images took.
+    Returns the number of images after the first batch, and the time in seconds to load these images.
     """
     iterator = data.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
     batches = (image for _ in range(epochs) for image, *_ in iterator)

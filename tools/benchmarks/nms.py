@@ -67,11 +67,11 @@ def nms_by_class(boxes_yxyx: np.ndarray, scores: np.ndarray) -> list[tuple[int, 
 
 
 def top_candidates(boxes_yxyx: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Select the T pairs of anchor and class with the highest scores of each image.
+    """Select the T (anchor, class) pairs with the highest scores for each image.
 
     boxes_yxyx: (B, A, 4) corners (y0, x0, y1, x1), as fractions of image height and width
     scores: (B, A, K - 1) class scores in 0..1 without the background
-    Returns the inputs of NMS, in descending order of scores
+    Returns the inputs of NMS, in descending order of scores:
         boxes_yxyx: (B, T, 4) corners (y0, x0, y1, x1), as fractions of image height and width
         scores: (B, T), in 0..1
         labels: (B, T) class indices, 1..K-1

@@ -21,7 +21,7 @@ KERNELS = ("convolution", "batch_normalization")
 
 
 def measure_step(config: str, overrides: dict[str, Any], repeats: int, steps: int) -> list[Case]:
-    """Measure a training step and its kernels in ms, and compilation at the first and the second start in s.
+    """Measure a training step and its kernels in ms, and compilation in s with an empty and a filled cache.
 
     config: path of the recipe
     overrides: {recipe key: value} that replace values of the recipe

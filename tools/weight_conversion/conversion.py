@@ -49,7 +49,7 @@ SSD300_RECIPE = "examples/det/ssd/ssd_resnet50.yaml"
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Parameters of the MindSpore network to fill, which is a whole detector or a backbone.
+    """Parameters of a MindSpore detector or backbone that a conversion fills.
 
     shapes: {MindSpore parameter name: shape} of all parameters to fill
     epsilons: {MindSpore name of a moving variance: epsilon of the same BatchNorm layer}
@@ -98,7 +98,7 @@ def check_ssd300_recipe(cfg: Config) -> None:
         if value != expected:
             raise UserError(f"{key}: got {value!r}, expected {expected!r} for SSD300. Use --config {SSD300_RECIPE}.")
     if not cfg.backbone.startswith("resnet"):
-        raise UserError(f"backbone: SSD300 needs a resnet, not {cfg.backbone!r}. Use --config {SSD300_RECIPE}.")
+        raise UserError(f"backbone: SSD300 needs a ResNet, not {cfg.backbone!r}. Use --config {SSD300_RECIPE}.")
 
 
 def detector_target(cfg: Config, net: SSD) -> Target:
@@ -134,11 +134,11 @@ def _create_target(net: nn.Cell, formats: list[StateDictFormat]) -> Target:
 
 
 def convert(state_dict: StateDict, target: Target) -> Conversion:
-    """Convert every array of a state dict for the MindSpore parameter with the matching name.
+    """Convert a state dict to the parameters of a MindSpore network, and collect the names of unmatched parameters.
 
     state_dict: PyTorch weights
     target: parameters of the MindSpore network
-    The format is the one that has the most names in common with the state dict.
+    Uses the format of the target that has the most parameter names in common with the state dict.
     """
     arrays = state_dict.arrays
     best_format = max(target.formats, key=lambda candidate: len(candidate.mindspore_names.keys() & arrays.keys()))
@@ -228,7 +228,7 @@ def write_checkpoint(
     except (OSError, RuntimeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
         raise UserError(
-            f"{path}: cannot be written ({reason}). Check that the folder is writable and the disk has free space."
+            f"{path}: the checkpoint cannot be written ({reason}). Free disk space, or set --output to another folder."
         ) from None
 
 
@@ -260,8 +260,8 @@ def verify_checkpoint(conversion: Conversion, state_dict: StateDict, path: Path)
             changed.append(name)
     if changed:
         raise UserError(
-            f"{path}: {changed[0]!r} differs from its source after the file was read back (parameters that changed: "
-            f"{len(changed)}). Check the disk, or change --output to a path on another disk."
+            f"{path}: {changed[0]!r} read back from the checkpoint differs from the state dict (number of differing "
+            f"parameters: {len(changed)}). Set --output to a path on another disk."
         )
 
 

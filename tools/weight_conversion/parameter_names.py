@@ -1,4 +1,4 @@
-"""Map PyTorch parameter names to MindSpore parameter names, and list different channel orders and BatchNorm epsilons.
+"""Map PyTorch parameter names to MindSpore names, and describe differences in channel order and BatchNorm epsilon.
 
 This module imports neither PyTorch nor MindSpore. The PyTorch names are computed from the ordered MindSpore names of a
 network. The mapping is therefore valid for every width and depth of a model family.
@@ -40,7 +40,7 @@ class StateDictFormat:
 
     source: name of the library and the network, for messages
     mindspore_names: {PyTorch parameter name: MindSpore parameter name}
-    ignored: (regular expression of PyTorch names, reason) for names without a MindSpore counterpart
+    ignored: pairs (regular expression of PyTorch names, reason) for names without a MindSpore counterpart
     batch_norm_epsilon: epsilon of the BatchNorm layers in PyTorch
     channel_orders: {MindSpore parameter name: list of PyTorch channel indices, one for each output channel}
     note: warning about differences that parameter names cannot reveal; "" for no warning
@@ -127,7 +127,7 @@ def ssd300_format(
 
 
 def ssd300_anchor_order(num_anchors: int) -> list[int]:
-    """Return the index of NVIDIA's anchor for each anchor of this project at a location.
+    """Return the index in NVIDIA's anchor order for each anchor at a location, in the order of this project.
 
     num_anchors: number of anchors at a location
     The order of this project is the small square, (wide, tall) for each aspect ratio, and the large square. NVIDIA's
@@ -137,7 +137,7 @@ def ssd300_anchor_order(num_anchors: int) -> list[int]:
 
 
 def _torch_name(name: str) -> str:
-    """Replace the MindSpore name of a BatchNorm parameter, the part after the last dot, by the PyTorch name."""
+    """Replace the last part of a BatchNorm parameter name by the PyTorch name, such as gamma by weight."""
     module, _, parameter = name.rpartition(".")
     return f"{module}.{TORCH_BATCH_NORM_NAMES.get(parameter, parameter)}"
 

@@ -17,7 +17,10 @@ from ssd.errors import UserError
 
 # Keys of the state dict in training checkpoints: the key of NVIDIA, of uvipen, and of most other projects.
 STATE_DICT_KEYS = ("model", "model_state_dict", "state_dict")
-ADVICE = f"Save model.state_dict() with torch.save, alone or under a key ({', '.join(map(repr, STATE_DICT_KEYS))})."
+ADVICE = (
+    "Save model.state_dict() with torch.save, alone or in a dict under the key "
+    f"{' or '.join(map(repr, STATE_DICT_KEYS))}."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +41,10 @@ def read_state_dict(path: Path) -> StateDict:
     """Read the weights of a file, and remove the name prefix `module.` that data-parallel training adds.
 
     path: path of a .safetensors file, or of a file that torch.save has written
-    Raises UserError if the file is missing, damaged, contains no state dict, or would run code.
+    Raises UserError if the file is missing or damaged, contains no state dict, or would run code.
     """
     if not path.is_file():
-        raise UserError(f"{path}: not found. Check the path given to --input.")
+        raise UserError(f"{path}: not found. Set --input to an existing file.")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch_file(path)
     key = next((key for key in STATE_DICT_KEYS if isinstance(content.get(key), dict)), None)
     weights = content if key is None else content[key]
@@ -70,9 +73,9 @@ def _read_safetensors(path: Path) -> dict:
     try:
         return load_file(path)
     except TypeError:  # NumPy has no bfloat16
-        raise UserError(f"{path}: bfloat16 arrays are not supported. Convert all arrays to float32.") from None
+        raise UserError(f"{path}: bfloat16 is not supported. Convert the arrays in the file to float32.") from None
     except SafetensorError as error:
-        raise UserError(f"{path}: not a valid safetensors file ({error}). Download the file again.") from None
+        raise UserError(f"{path}: the file is not in safetensors format ({error}). Download the file again.") from None
 
 
 def _read_torch_file(path: Path) -> dict:
@@ -84,7 +87,7 @@ def _read_torch_file(path: Path) -> dict:
         import torch
     except ImportError:
         raise UserError(
-            f"{path}: this file needs PyTorch, which is not installed. "
+            f"{path}: this file can be read only with PyTorch, which is not installed. "
             "Install PyTorch with `pip install -e '.[torch]'`, or use a .safetensors file."
         ) from None
     try:
@@ -102,7 +105,7 @@ def _read_torch_file(path: Path) -> dict:
             "and save only model.state_dict()."
         ) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: this file contains a {type(content).__name__} instead of a state dict. {ADVICE}")
+        raise UserError(f"{path}: the file contains a {type(content).__name__} instead of a state dict. {ADVICE}")
     return content
 
 

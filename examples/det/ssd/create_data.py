@@ -20,7 +20,7 @@ from ssd.errors import count_noun, exit_cleanly
 
 
 def usual_splits(attribute: str) -> str:
-    """Return the usual names of splits of all formats for the help, such as "coco: val2017 or val; voc: val".
+    """Return help text with the usual split names of each format, such as "coco: val2017 or val; voc: val".
 
     attribute: "train_splits" or "val_splits", an attribute of the classes in FORMATS
     """
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("format", choices=list(FORMATS), help="format of the annotations")
     parser.add_argument("--data_path", type=Path, required=True, help="folder of the images and annotations")
-    parser.add_argument("--out_path", type=Path, required=True, help="folder that receives the shards")
+    parser.add_argument("--out_path", type=Path, required=True, help="folder to write the shards to")
     parser.add_argument(
         "--train_split",
         nargs="+",
@@ -54,13 +54,13 @@ def parse_args() -> argparse.Namespace:
         "--keep_empty",
         choices=["true", "false"],
         default="true",
-        help="whether the training split keeps images without ground-truth boxes [true]",
+        help="keep images without ground-truth boxes in the training split [true]",
     )
     parser.add_argument(
         "--names",
         type=Path,
         metavar="FILE",
-        help="yolo only: data.yaml or a text file with one class name per line, if --data_path contains neither file",
+        help="yolo only: data.yaml, or a text file with one class name per line; required if --data_path has neither",
     )
     parser.add_argument("--config", help="recipe whose anchors the report compares with the ground-truth boxes")
     parser.add_argument(
@@ -113,7 +113,7 @@ def main() -> None:
         degenerate = count_noun(split.dropped_boxes, "box thinner than 1 pixel", "boxes thinner than 1 pixel")
         print(
             f"{args.out_path / name}: wrote {images} with {boxes}, at most "
-            f"{count_noun(split.max_boxes, 'box', 'boxes')} in an image. Boxes that were left out: "
+            f"{count_noun(split.max_boxes, 'box', 'boxes')} in an image. Boxes left out: "
             f"{count_noun(split.crowd_boxes, crowd)} and {degenerate}."
         )
     print(f"{count_noun(len(info.classes) - 1, 'class', 'classes')}: {', '.join(info.classes[1:])}")

@@ -1,11 +1,11 @@
-"""Evaluate a detector on all validation images by COCO's protocol:
+"""Evaluate a detector on all validation images with COCO's evaluation protocol:
 
     python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
     msrun --worker_num 8 python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
 
-RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. Without --ckpt_path, the best or
-newest checkpoint in ckpt_save_dir is evaluated. The metrics are printed. metrics.json, predictions.json, per_class.csv
-and report.html are written to output_dir.
+RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. Without --ckpt_path, best.ckpt
+in ckpt_save_dir is evaluated, or the newest checkpoint if best.ckpt does not exist. The metrics are printed.
+metrics.json, predictions.json, per_class.csv and report.html are written to output_dir.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Detect objects in images, a video or the stream of a camera, and draw the detections:
+"""Detect objects in images, a video or a camera stream, and draw the detections:
 
     python examples/det/ssd/predict.py --config RECIPE --ckpt_path FILE --input photo.jpg [--output FOLDER]
 
@@ -7,17 +7,17 @@ data_dir. If data_dir has no dataset.json, class names come from the recipe key 
 names either, the 80 classes of COCO are used.
 
 Two kinds of files are written to --output:
-  - Drawn images or a drawn video. An image keeps its path relative to the common folder of all images. JPEG files are
-    written as JPEG, all other formats as PNG. A video is written as NAME.mp4 with the same frame rate and size, except
-    that odd widths and heights are reduced by one pixel.
+  - Annotated copies: images or a video with the drawn detections. An image keeps its path relative to the common folder
+    of all images. JPEG files are written as JPEG, all other formats as PNG. A video is written as NAME.mp4 with the
+    same frame rate and size, except that odd widths and heights are reduced by one pixel.
   - detections.json, a list in COCO's results format. Each detection has these keys:
-    image_id         number of the image or predicted frame, from 1, in the order of the paths or frames
+    image_id         number of the image or processed frame, from 1, in the order of the paths or frames
     category_id      category id from dataset.json in data_dir; the class index if data_dir has no dataset.json
     bbox             [x, y, width, height] in pixels of the upright image
     score            confidence, 0..1
-    file_name        path relative to the common folder of all images; the file name of a video
-    frame            only for videos: number of the frame in the drawn video, from 0. frame / frame rate is the time in
-                     seconds. The drawn video repeats the last frame of a camera until the next frame is predicted.
+    file_name        for an image, the path relative to the common folder of all images; for a video, the file name
+    frame            only for videos: number of the frame in the annotated video, from 0. frame / frame rate is the time
+                     in seconds. The annotated video of a camera repeats each frame until the next frame is processed.
     category_name    class name
 Detections with scores below --display_score are neither drawn nor written.
 
@@ -35,9 +35,9 @@ OPTIONS: dict[str, dict] = {
         "required": True,
         "nargs": "+",
         "help": "one or more images, folders (searched recursively) or patterns such as 'photos/*.jpg'; or one video "
-        "file; or the number of one camera, 0 for the first camera",
+        "file; or the number of a camera, 0 for the first camera",
     },
-    "output": {"help": "folder for drawn images or the drawn video and for detections.json [output_dir/predictions]"},
+    "output": {"help": "folder for the annotated images or video, and for detections.json [output_dir/predictions]"},
 }
 
 

@@ -2,11 +2,14 @@
 
 Layers of the package, from top to bottom. A module imports only from its own subpackage and from lower layers.
     training                  trainer, train step, schedule, resuming, validation, logs
-    evaluation, deployment    COCO and VOC metrics, HTML report; export and serving
-    inference                 checkpoint + images or video -> detections, drawn images
+    evaluation, deployment    evaluation: COCO and VOC metrics, HTML report
+                              deployment: export and serving
+    inference                 detection in images and videos, annotated copies
     config                    YAML recipes and command line -> typed, validated Config
-    data, checkpoints         annotations -> MindRecord shards -> batches; parameter files
-    models, runtime           networks, losses, postprocessing; device, msrun, compile cache, progress
+    data, checkpoints         data: annotations -> MindRecord shards -> batches
+                              checkpoints: loading and saving of weights and training state
+    models, runtime           models: networks, losses, postprocessing
+                              runtime: device, msrun, compile cache, progress
     boxes                     anchors, IoU, matching, box coding, NMS: the NumPy reference for the MindSpore graphs
     errors                    UserError and helpers for message texts
 

@@ -49,7 +49,7 @@ in README.md.
 
 
 def main() -> None:
-    """Replace this process by the script of the given command, or print HELP if no command is given."""
+    """Replace this process with the script of the given command, or print HELP if no command is given."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")

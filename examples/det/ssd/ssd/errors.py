@@ -1,4 +1,4 @@
-"""UserError for mistakes that the user can fix, its handling in commands, and helpers for message texts."""
+"""Define UserError for mistakes that the user can fix, handle UserError in commands, and format message texts."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def os_reason(error: OSError) -> str:
 def count_noun(number: int, singular: str, plural: str | None = None) -> str:
     """Return a number with its noun, for example "1 class" or "2 classes".
 
-    plural: plural form of the noun; None for the singular form with an "s" appended
+    plural: plural form of the noun; None appends "s" to the singular form
     """
     return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"

@@ -21,7 +21,7 @@ class Anchors:
     """Base class of anchor sets: boxes of given sizes, centered at every location of every feature map.
 
     boxes_cyxhw: (A, 4) float32, center y, center x, height, width as fractions of the image height and width. A is the
-        number of anchors of all levels. The boxes may extend beyond the image.
+        total number of anchors. The boxes may extend beyond the image.
     boxes_yxyx: (A, 4) float32, corners y0, x0, y1, x1 of the same boxes, also as fractions of the image height and
         width
     feature_sizes: (height, width) of the feature map of each level, in locations
@@ -72,8 +72,9 @@ class DefaultBoxes(Anchors):
     Each location has a square of the level's scale, and a wide and a tall box for each aspect ratio. One more square
     has the geometric mean of the scales of the level and of the next level.
 
-    A first level without aspect ratios is reduced, as in TensorFlow's SSD. Its locations have a square of scale 0.1,
-    and a wide and a tall box of aspect ratio 2. If `box_sizes` is given, no level is reduced.
+    If the list of aspect ratios of the first level is empty, each location of the first level has three boxes, as in
+    TensorFlow's SSD: a square of scale 0.1, and a wide and a tall box of aspect ratio 2. This special case does not
+    apply if `box_sizes` is given.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class DefaultBoxes(Anchors):
         image_size: (height, width) of the input image in pixels
         steps: distance between neighboring locations in input pixels, one entry for each level
         min_scale: scale of the first level as a fraction of the image height and width
-        max_scale: scale of the last level as such a fraction; the scales of the levels between are evenly spaced
+        max_scale: scale of the last level as a fraction of the image height and width; the scales are evenly spaced
         aspect_ratios: for each level, a list of aspect ratios besides 1; each ratio adds a wide and a tall box
         box_sizes: scales in pixels instead of fractions, one for each level and one more
         clip: whether to clip center coordinates, heights and widths (not corners) to 0..1
@@ -145,7 +146,7 @@ class GridAnchors(Anchors):
         steps: distance between neighboring locations in input pixels, one entry for each level
         scale: ratio of the side of a level's smallest square to the level's step
         scales_per_octave: number n of square sizes of a level, which are 2^(i/n) times the smallest square, i = 0..n-1
-        aspect_ratios: width / height of the boxes of each square size
+        aspect_ratios: width / height of the boxes; each aspect ratio is combined with each square size
         """
         height, width = image_size
         octaves = [2 ** (i / scales_per_octave) for i in range(scales_per_octave)]

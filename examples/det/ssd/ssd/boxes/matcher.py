@@ -18,8 +18,8 @@ class Matcher:
 
     First, each ground-truth box gets a forced match: the anchor with the highest IoU, even if that IoU is below the
     threshold (torchvision: low-quality matches). If two boxes share a best anchor, the box with the higher IoU gets the
-    anchor. If the IoUs are equal, the box with the lower index gets the anchor. The other box gets its best free anchor
-    in the next of FORCED_MATCH_ROUNDS rounds.
+    anchor. If the IoUs are equal, the box with the lower index gets the anchor. The other box competes for its best
+    free anchor in the next round. After FORCED_MATCH_ROUNDS rounds, a box may be left without a forced match.
 
     Then, each remaining anchor is matched to the ground-truth box with the highest IoU, if that IoU is above the
     threshold.
@@ -48,7 +48,7 @@ class Matcher:
         return np.where(iou.max(axis=0) > self.threshold, best_gt, -1)
 
     def _forced_matches(self, iou: np.ndarray) -> dict[int, int]:
-        """Find the forced match of each ground-truth box.
+        """Find the forced matches of the ground-truth boxes. A box that overlaps no free anchor gets no forced match.
 
         iou: (M, A), IoU of each ground-truth box with each anchor
         Returns {index of a ground-truth box: index of its forced anchor}.

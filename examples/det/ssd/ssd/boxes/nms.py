@@ -1,4 +1,4 @@
-"""Non-maximum suppression (NMS) within each class: hard NMS by OpenCV's compiled kernel, and Soft-NMS."""
+"""Non-maximum suppression (NMS) within each class: hard NMS with OpenCV, and Soft-NMS with NumPy."""
 
 from __future__ import annotations
 

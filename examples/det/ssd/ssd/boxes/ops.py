@@ -62,7 +62,8 @@ def clip_boxes(boxes_yxyx: np.ndarray, height: float, width: float) -> np.ndarra
     """Clip boxes to an image.
 
     boxes_yxyx: (..., 4), corners y0, x0, y1, x1 in the unit of height and width
-    height, width: size of the image, in pixels for example
+    height: height of the image
+    width: width of the image in the same unit
     Returns (..., 4), the clipped corners.
     """
     limit = np.array([height, width, height, width], dtype=boxes_yxyx.dtype)

@@ -72,16 +72,16 @@ def load_weights(net: nn.Cell, path: str | Path, *, use_ema: bool = True, metada
 def load_pretrained(net: nn.Cell, path: str | Path, *, use_ema: bool, metadata: Metadata) -> list[str]:
     """Load the weights of a detector that may have been trained on other classes or with other anchors.
 
-    The class predictors are skipped unless the checkpoint states the same classes. If the anchors differ, the box
-    predictors and the class predictors are skipped. All other weights in the file must match the parameters of the
-    detector.
+    The class predictors are loaded only if the checkpoint was trained with the same class names and the same
+    classification loss. If the anchors differ, neither box predictors nor class predictors are loaded. The remaining
+    weights in the file must match the parameters of the detector.
 
     net: detector
     path: path of the checkpoint
     use_ema: whether to load the averaged (EMA) weights if the file contains averaged weights
     metadata: metadata of the recipe
     Returns the names of the skipped parameters, which keep their values.
-    Raises UserError if the file is missing or damaged, or if names or shapes of other parameters do not match.
+    Raises UserError if the file is missing or damaged, or if names or shapes of the remaining parameters do not match.
     """
     content = read_checkpoint(path)
     stored = read_metadata(content, metadata)
@@ -107,8 +107,8 @@ def load_pretrained(net: nn.Cell, path: str | Path, *, use_ema: bool, metadata: 
 def load_backbone(net: nn.Cell, path: str | Path) -> None:
     """Load ImageNet weights from a checkpoint of a MindCV model into the backbone of a detector.
 
-    The checkpoint must contain all parameters of the backbone. Besides the backbone, the checkpoint may contain only
-    the classifier of the same MindCV model.
+    The checkpoint must contain all parameters of the backbone. The checkpoint may also contain training state and the
+    classifier of the same MindCV model, which are ignored.
 
     net: detector
     path: path of the checkpoint
@@ -128,8 +128,8 @@ def load_backbone(net: nn.Cell, path: str | Path) -> None:
     foreign = sorted(name for name in unknown if not NON_WEIGHT_NAMES.match(name))
     if foreign and not missing:
         raise UserError(
-            f"backbone_ckpt_path: {path}: {foreign[0]!r} is not a parameter of the recipe's backbone. "
-            "Use a checkpoint of the recipe's backbone."
+            f"backbone_ckpt_path: {path}: the checkpoint contains {foreign[0]!r}, which is not a parameter of the "
+            "recipe's backbone. Use a checkpoint of the recipe's backbone."
         )
     if missing:
         raise UserError(
@@ -181,9 +181,9 @@ def save_checkpoint(net: nn.Cell, path: Path, records: dict[str, Any] | None = N
 
 
 def link_checkpoint(path: Path, name: str) -> None:
-    """Create a file with a second name for a checkpoint in the same folder.
+    """Give a checkpoint a second file name in the same folder.
 
-    The file is a hard link, or a copy if the file system does not support hard links.
+    The second file is a hard link, or a copy if the file system does not support hard links.
     """
     with replace_file(path.with_name(name)) as unfinished:
         try:
@@ -258,7 +258,7 @@ def _translate_name(name: str) -> str:
 
 
 def _refuse_unmatched(weights: dict[str, Parameter], parameters: dict[str, Parameter], path: str | Path) -> None:
-    """Raise UserError if the names of the weights in a checkpoint are not the names of the parameters of a detector."""
+    """Raise UserError if a checkpoint lacks parameters of a detector or contains unknown parameters."""
     parts = []
     for names, fault in ((set(weights) - set(parameters), "unknown"), (set(parameters) - set(weights), "missing")):
         if names:
@@ -273,7 +273,7 @@ def _refuse_unmatched(weights: dict[str, Parameter], parameters: dict[str, Param
 def _assign(
     weights: dict[str, Parameter], parameters: dict[str, Parameter], *, path: str | Path, num_classes: int
 ) -> None:
-    """Set the values of all parameters, or of none if a shape differs.
+    """Copy weights into the parameters of a detector. If a shape differs, no parameter is changed.
 
     weights: {name: value} from the checkpoint
     parameters: {name: parameter} of the detector
@@ -289,9 +289,9 @@ def _assign(
             is_class_predictor = name.startswith("head.cls.") and shape[1:] == expected[1:]
             if is_class_predictor and shape[0] * num_classes % expected[0] == 0:
                 advice = (
-                    f"The checkpoint was trained on {shape[0] * num_classes // expected[0]} classes with background, "
-                    f"not {num_classes}. Set --data_dir to the data of the checkpoint, or --classes to its class "
-                    "names with background first."
+                    f"The checkpoint was trained on {shape[0] * num_classes // expected[0]} classes, background "
+                    f"included, but the detector has {num_classes}. Set --data_dir to the training data of the "
+                    "checkpoint, or --classes to the class names of that data, background first."
                 )
             raise UserError(f"{path}: {name}: got shape {shape}, expected {expected}. {advice}")
     for name, value in weights.items():

@@ -38,7 +38,7 @@ def read_metadata(content: Mapping[str, Any], expected: Metadata) -> Metadata | 
 def find_mismatches(expected: Metadata, stored: Metadata | None, groups: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
     """Find the settings that differ between a recipe and a checkpoint.
 
-    Class names are compared only if both sides have class names, because recipes without data do not know the names.
+    Class names are compared only if both sides have class names. A recipe may lack the names if the data is missing.
 
     expected: metadata of the recipe
     stored: metadata of the checkpoint; None skips the comparison
@@ -74,7 +74,7 @@ def refuse_mismatch(expected: Metadata, stored: Metadata | None, path: str | Pat
             pairs = enumerate(zip(value, other))
             label = next((label for label, names in pairs if names[0] != names[1]), None)
             if label is None:
-                value, other = (f"{len(names)} class names with background" for names in (value, other))
+                value, other = (f"{len(names)} class names, background included" for names in (value, other))
             else:
                 value, other = (f"{names[label]!r} as class {label}" for names in (value, other))
         raise UserError(

@@ -46,7 +46,9 @@ def parse_recipe_and_options(
         allow_abbrev=False,
     )
     parser.add_argument("-c", "--config", required=True, help="YAML file of the recipe")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log more details, with time and module")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="log more details, with the time and module of each message"
+    )
     for name, settings in options.items():
         parser.add_argument(f"--{name}", **settings)
     args, rest = parser.parse_known_args(argv)
@@ -60,7 +62,7 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
     """Parse command-line overrides of recipe keys.
 
     For example, ["--lr", "0.1", "--augment.flip_prob=0"] becomes {"lr": 0.1, "augment.flip_prob": 0}. Values are parsed
-    as YAML, except for keys whose value is a string.
+    as YAML, except for keys whose value is text.
 
     Raises UserError if an argument is not an option, or if an option has no value.
     """
@@ -86,7 +88,7 @@ def _refuse_misspelt_options(overrides: dict[str, Any], options: dict[str, dict]
     `load_config` raises UserError for all other unknown keys.
 
     overrides: {key: value} from the command line
-    options: options of the script by name
+    options: {name: keyword arguments of ArgumentParser.add_argument}, the options of the script
     """
     for name in set(overrides) - set(Config.model_fields):
         nearest = difflib.get_close_matches(name, [*Config.model_fields, *options], n=1)

@@ -3,13 +3,13 @@
 Later layers override earlier layers:
 
     1. the defaults in schema.py and the classes in configs/dataset/coco.yaml
-    2. the runtime fragment of the device in configs/runtime
+    2. the runtime settings of the device: configs/runtime/ascend.yaml or configs/runtime/cpu.yaml
     3. the `__BASE__` files of the recipe in the order of their list
     4. the recipe
     5. the overrides
 
-On CPU the runtime fragment is merged after the recipe, because AMP and data sinking in recipes are meant for
-accelerators. On CPU float16 is slower than float32, and data sinking is not available.
+On CPU, the runtime settings are merged after the recipe, because AMP and data sinking in recipes are meant for
+accelerators. On CPU, float16 is slower than float32, and data sinking is not available.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..boxes.anchors import create_anchors
 from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info
-from ..errors import UserError, os_reason
+from ..errors import UserError, count_noun, os_reason
 from .mindcv_recipes import check_derived, translate_mindcv_keys
 from .schema import Augment, Config
 
@@ -34,7 +34,7 @@ CONFIGS = Path(__file__).resolve().parents[5] / "configs"
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
     """Load and validate a recipe of this project or of MindCV's example.
 
-    The classes are read from dataset.json in data_dir if the file exists. The data itself need not exist.
+    The classes are read from dataset.json in data_dir if the file exists. The shards need not exist.
 
     path: YAML file of the recipe
     overrides: {key: value}; a nested key is either {"a.b": value} or {"a": {"b": value}}
@@ -45,7 +45,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     device = override_values.get("device_target") or recipe.get("device_target") or find_device()
     fragment_path = CONFIGS / "runtime" / f"{str(device).lower()}.yaml"
     if not fragment_path.is_file():
-        raise UserError(f"device_target: {device!r} is not a known device. Set device_target to Ascend or CPU.")
+        raise UserError(f"device_target: {device!r} is not a supported device. Set device_target to Ascend or CPU.")
     runtime = read_recipe(fragment_path)
     layers = (recipe, runtime) if device == "CPU" else (runtime, recipe)
     # The extras_* lists of MindCV's example are translated together, so merge their overrides into the recipe first.
@@ -151,22 +151,22 @@ def _find_classes(data_dir: str, classes: tuple[str, ...] | None, num_classes: i
     """
     if classes is not None and num_classes is not None and len(classes) != num_classes:
         raise UserError(
-            f"num_classes: {num_classes} is not the number of names in classes, {len(classes)}, background included. "
-            "Correct num_classes or classes."
+            f"num_classes: got {num_classes}, but classes lists {count_noun(len(classes), 'name')}, background "
+            "included. Correct num_classes or classes."
         )
     info_path = Path(data_dir) / DATASET_INFO_NAME
     if info_path.is_file():
         known = tuple(read_dataset_info(info_path).classes)
-        reason = f"because the classes are read from {info_path}"
+        advice = "or set data_dir to the folder of another dataset. Classes are read from dataset.json"
         if classes not in (None, known):
             raise UserError(
-                f"classes: {list(classes or ())} are not the classes of the data, {list(known)}. "
-                f"Remove the key classes, {reason}."
+                f"classes: got {list(classes or ())}, but {info_path} lists {list(known)}. "
+                f"Remove the key classes, {advice}."
             )
         if num_classes is not None and num_classes != len(known):
             raise UserError(
-                f"num_classes: {num_classes} is not the number of classes of the data, {len(known)}, background "
-                f"included. Remove the key num_classes, {reason}."
+                f"num_classes: got {num_classes}, but {info_path} lists {len(known)} classes, background included. "
+                f"Remove the key num_classes, {advice}."
             )
         return {"classes": known, "num_classes": len(known)}
     if classes is not None:
@@ -182,7 +182,8 @@ def _check_anchors_and_layers(config: Config, path: str | Path) -> None:
     levels = len(config.steps)
     if config.anchors == "default" and len(config.aspect_ratios) != levels:
         raise UserError(
-            f"{path}: aspect_ratios has {len(config.aspect_ratios)} lists, but `steps` has {levels} levels. "
+            f"{path}: aspect_ratios: the key has {count_noun(len(config.aspect_ratios), 'list')}, but `steps` has "
+            f"{count_noun(levels, 'level')}. "
             "Write one list of aspect ratios for each level."
         )
     if config.box_sizes is not None and config.anchors != "default":
@@ -191,7 +192,8 @@ def _check_anchors_and_layers(config: Config, path: str | Path) -> None:
         )
     if config.box_sizes is not None and len(config.box_sizes) != levels + 1:
         raise UserError(
-            f"box_sizes: the list has {len(config.box_sizes)} sizes, but `steps` has {levels} levels. "
+            f"box_sizes: the list has {count_noun(len(config.box_sizes), 'size')}, but `steps` has "
+            f"{count_noun(levels, 'level')}. "
             f"Write {levels + 1} sizes: one for each level and one more."
         )
     if config.neck != "convs" and not all(layer.pad for layer in config.extra_layers):
@@ -211,14 +213,17 @@ def _check_training(config: Config) -> None:
     is_increasing = milestones == sorted(set(milestones))
     is_complete = config.schedule != "steps" or (bool(milestones) and milestones[-1] < epochs)
     if not is_increasing or not is_complete:
+        example = sorted({max(epochs * 2 // 3, 1), max(epochs * 5 // 6, 1)})
         raise UserError(
-            f"milestones: {milestones} must be a non-empty, increasing list of epochs below epoch_size, {epochs}. "
-            f"Set --milestones, for example to [{epochs * 2 // 3}, {epochs * 5 // 6}], or set --schedule cosine."
+            f"milestones: the list {milestones} must contain at least one epoch, in increasing order, and all epochs "
+            f"must be below epoch_size, {epochs}. Set --milestones, for example to {example}, or remove milestones "
+            "and set --schedule cosine."
         )
     if config.checkpoint_every_steps and config.dataset_sink_mode:
         raise UserError(
             f"checkpoint_every_steps: {config.checkpoint_every_steps} cannot be used with dataset_sink_mode, because "
-            "the host is not called between steps. Set --dataset_sink_mode false, or remove checkpoint_every_steps."
+            "no checkpoint can be saved during data sinking. Set --dataset_sink_mode false, or remove "
+            "checkpoint_every_steps."
         )
     if config.early_stop_patience and not config.eval_while_train:
         raise UserError(
@@ -227,12 +232,13 @@ def _check_training(config: Config) -> None:
         )
     if config.warmup_epochs >= config.epoch_size and config.warmup_epochs > 0:
         raise UserError(
-            f"warmup_epochs: {config.warmup_epochs} is not below epoch_size, {config.epoch_size}. Lower warmup_epochs."
+            f"warmup_epochs: {config.warmup_epochs} must be below epoch_size, {config.epoch_size}. Lower "
+            "warmup_epochs, or raise epoch_size."
         )
 
 
 def _refuse_unknown_keys(values: dict, *, section: type[BaseModel], source: str, prefix: str = "") -> None:
-    """Raise UserError if a key does not exist, and suggest the most similar key.
+    """Raise UserError if a key is not a recipe key, and suggest the most similar key.
 
     values: {key: value}
     section: class of the recipe section that declares the keys

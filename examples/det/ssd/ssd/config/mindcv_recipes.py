@@ -24,11 +24,11 @@ DERIVED = ("num_ssd_boxes", "feature_size", "num_default")
 def translate_mindcv_keys(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Translate recipe values to keys of Config, and separate the derived keys.
 
-    The recipe and the overrides are translated in separate calls.
+    The function is called once for the recipe and once for the overrides.
 
     values: {key: value} of the recipe or of the overrides
     Returns {key of Config: value} and {key of DERIVED: value}.
-    Raises UserError if a value is not supported, or if lists `extras_*` contradict each other.
+    Raises UserError if a value is not supported, or if the lists `extras_*` contradict each other.
     """
     values = dict(values)
     for key, required in RETIRED.items():
@@ -49,10 +49,10 @@ def translate_mindcv_keys(values: dict[str, Any]) -> tuple[dict[str, Any], dict[
 
 
 def _translate_extras(values: dict[str, Any]) -> None:
-    """Replace MindCV's lists `extras_*` by `extra_layers` or `fpn_channels`.
+    """Replace MindCV's lists `extras_*` with `extra_layers` or `fpn_channels`.
 
-    The lists have one entry for each level. The entries of backbone levels are derived from the network, and only
-    checked.
+    The lists have one entry for each level. The entries of the backbone levels are only checked, because the network
+    determines their values.
 
     values: recipe values, which are changed in place
     Raises UserError if a list is missing, has the wrong length, or contradicts another list.
@@ -72,8 +72,8 @@ def _translate_extras(values: dict[str, Any]) -> None:
     if values.get("neck") == "fpn":
         if len(set(out_channels)) != 1 or len(out_channels) != len(values.get("steps", out_channels)):
             raise UserError(
-                f"extras_out_channels: {out_channels} must be a list of equal numbers, one for each level in `steps`. "
-                "Correct the list."
+                f"extras_out_channels: with use_fpn, {out_channels} must list the same number for each level in "
+                "`steps`. Correct the list."
             )
         values["fpn_channels"] = out_channels[0]
         return
@@ -81,8 +81,8 @@ def _translate_extras(values: dict[str, Any]) -> None:
     for key, given in lists.items():
         if given is None or len(given) != len(out_channels):
             raise UserError(
-                f"{key}: {given} is not a list of {len(out_channels)} numbers, which is the length of "
-                f"extras_out_channels. Correct {key}."
+                f"{key}: {given} must be a list of {len(out_channels)} numbers, as many as in extras_out_channels. "
+                f"Correct {key}."
             )
     # Each block reads the level before it. The first entry does not describe a block, so it is not compared.
     if in_channels is not None and list(in_channels[1:]) != list(out_channels[:-1]):

@@ -45,10 +45,10 @@ class Augment(_Section):
     crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.1, 0.3, 0.5, 0.7, 0.9),
         min_length=1,
-        description="minimum IoUs of the crop window with a box; one value is drawn for each crop",
+        description="minimum IoUs of the crop window with a box; one of these values is drawn for each crop",
     )
-    zoom_out_prob: float = Field(0.0, ge=0, le=1, description="probability of zooming out before the crop")
-    zoom_out_max: float = Field(4.0, ge=1, le=16, description="maximum ratio of the canvas side to the image side")
+    zoom_out_prob: float = Field(0.0, ge=0, le=1, description="probability of a zoom-out before the crop")
+    zoom_out_max: float = Field(4.0, ge=1, le=16, description="zoom-out: maximum of canvas side / image side")
     flip_prob: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     color_prob: float = Field(1.0, ge=0, le=1, description="probability of photometric distortion")
     brightness: float = Field(0.4, ge=0, lt=1, description="x: the brightness factor is drawn from 1 - x to 1 + x")
@@ -63,33 +63,33 @@ class ExtraLayer(_Section):
     """A block after the backbone: inverted residual (neck `extras`), or 1x1 and 3x3 convolutions (neck `convs`)."""
 
     out_channels: int = Field(gt=0)
-    expand_ratio: float = Field(gt=0, description="hidden channels / input channels")
+    expand_ratio: float = Field(gt=0, description="ratio of hidden channels to input channels")
     stride: Literal[1, 2] = 2
     pad: bool = Field(
-        True, description="with neck convs: whether the 3x3 convolution pads; without padding, maps shrink by 2 pixels"
+        True, description="with neck convs: pad the 3x3 convolution; without padding, feature maps shrink by 2 pixels"
     )
 
 
 class Config(_Section):
-    """All settings of a run. Each field is a recipe key, and the description of each field appears in --help."""
+    """All settings of a recipe. Each field is a recipe key, and --help shows the description of each field."""
 
     # Paths
     data_dir: Annotated[str, HOST] = Field("./data/coco", description="folder of the shards that create_data.py wrote")
     backbone_ckpt_path: Annotated[str | None, HOST] = Field(
-        None, description="checkpoint with ImageNet weights of the backbone; empty trains the backbone from scratch"
+        None, description="ImageNet checkpoint of the backbone; if empty, the backbone is trained from scratch"
     )
     pretrained_detector: Annotated[str | None, HOST] = Field(
-        None, description="detector checkpoint to start from, whose classes may differ; replaces backbone_ckpt_path"
+        None, description="detector checkpoint to fine-tune, possibly on other classes; replaces backbone_ckpt_path"
     )
     ckpt_path: Annotated[str | None, HOST] = Field(
         None,
-        description="checkpoint to evaluate or predict with; empty selects the best, else the newest in ckpt_save_dir",
+        description="checkpoint for eval.py and predict.py; if empty, the best or else the newest in ckpt_save_dir",
     )
     ckpt_save_dir: Annotated[str, HOST] = Field(
         "./ckpt", description="folder to which train.py writes checkpoints, metrics.csv and TensorBoard events"
     )
     output_dir: Annotated[str, HOST] = Field(
-        "./output", description="folder to which eval.py writes its results and predict.py its subfolder predictions"
+        "./output", description="folder for the results of eval.py; predict.py writes to the subfolder predictions"
     )
 
     # Classes
@@ -100,7 +100,7 @@ class Config(_Section):
     num_classes: int = Field(ge=2, description="number of classes, background included; read from the data by default")
 
     # Detector
-    backbone: str = Field(description="name of the MindCV model that is the backbone")
+    backbone: str = Field(description="name of the backbone in MindCV")
     backbone_out_indices: tuple[int, ...] = Field(
         min_length=1, description="indices of the backbone's feature maps to use"
     )
@@ -111,7 +111,7 @@ class Config(_Section):
         None, min_length=1, description="input channels of each level; derived from the network, and checked if given"
     )
     backbone_max_stride: Annotated[int | None, NETWORK] = Field(
-        None, gt=0, description="largest stride of a backbone map in input pixels; later stages get stride 1"
+        None, gt=0, description="maximum stride of the backbone in input pixels; stages beyond that stride get stride 1"
     )
     backbone_padding: Annotated[Literal["mindcv", "torch"], NETWORK] = Field(
         "mindcv",
@@ -123,8 +123,8 @@ class Config(_Section):
     )
     head: Literal["separate", "plain", "shared"] = Field(
         "separate",
-        description="predictors: separable convolutions (separate) or 3x3 convolutions (plain) for each level, or one "
-        "predictor that all levels share (shared)",
+        description="prediction layers: separable convolutions (separate) or 3x3 convolutions (plain) for each level, "
+        "or layers that all levels share (shared)",
     )
     anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
         "default", description="SSD's default boxes (default) or RetinaNet's grid anchors (grid)"
@@ -134,26 +134,26 @@ class Config(_Section):
         min_length=1, description="distance between neighboring anchor locations in input pixels, for each level"
     )
     box_sizes: Annotated[tuple[PositiveFloat, ...] | None, ANCHORS] = Field(
-        None, description="default box sizes in pixels, which replace the scales: one for each level and one more"
+        None, description="with anchors default: box sizes in pixels instead of scales, one per level and one more"
     )
     min_scale: Annotated[float, ANCHORS] = Field(
-        0.2, gt=0, le=1, description="default box size of the first level as a fraction of the image sides"
+        0.2, gt=0, le=1, description="with anchors default: first level's box size as a fraction of the image sides"
     )
     max_scale: Annotated[float, ANCHORS] = Field(
-        0.95, gt=0, le=1, description="default box size of the last level as a fraction of the image sides"
+        0.95, gt=0, le=1, description="with anchors default: last level's box size as a fraction of the image sides"
     )
     clip_default_boxes: Annotated[bool, ANCHORS] = Field(
-        False, description="clip the centers and sizes of default boxes to the image"
+        False, description="with anchors default: clip centers, heights and widths of the boxes to 0..1"
     )
     aspect_ratios: Annotated[tuple[tuple[PositiveFloat, ...], ...], ANCHORS] = Field(
-        (), description="aspect ratios of default boxes besides 1, one list for each level"
+        (), description="with anchors default: aspect ratios besides 1, one list for each level"
     )
     extra_layers: Annotated[tuple[ExtraLayer, ...], NETWORK] = Field(
-        (), description="list of the blocks of the neck, with neck extras or convs"
+        (), description="with neck extras or convs: list of the blocks of the neck"
     )
-    fpn_channels: int = Field(256, gt=0, description="number of channels of each level, with neck fpn")
+    fpn_channels: int = Field(256, gt=0, description="with neck fpn: number of channels of each level")
     num_addition_layers: int = Field(
-        4, ge=0, description="number of convolutions before the predictors, with head shared"
+        4, ge=0, description="with head shared: number of convolutions before the prediction layers"
     )
     prior_scaling: Annotated[tuple[PositiveFloat, PositiveFloat], ANCHORS] = Field(
         (0.1, 0.2), description="scaling of center offsets and size offsets (SSD's variances)"
@@ -210,14 +210,14 @@ class Config(_Section):
         1, gt=0, description="gradient accumulation: number of batches for each update of the weights"
     )
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="decay of an exponential moving average of the weights; 0.9998 is usual"
+        None, gt=0, lt=1, description="decay of the exponential moving average (EMA) of the weights; 0.9998 is usual"
     )
     use_ema: Annotated[bool, HOST] = Field(
         True, description="load the averaged (EMA) weights from checkpoints that contain averaged weights"
     )
-    loss_scale: float = Field(1024.0, gt=0, description="loss scale (fixed), or initial loss scale (dynamic)")
+    loss_scale: float = Field(1024.0, gt=0, description="loss scale; with loss_scale_type dynamic: initial loss scale")
     loss_scale_type: Literal["fixed", "dynamic"] = Field(
-        "fixed", description="keep the loss scale fixed, or adapt the loss scale to overflows (dynamic)"
+        "fixed", description="constant loss scale (fixed), or loss scale that adapts to overflows (dynamic)"
     )
     augment: Annotated[Augment, HOST] = Augment()
     shuffle: bool = Field(True, description="shuffle the training images in each epoch")
@@ -226,14 +226,14 @@ class Config(_Section):
     steps_per_epoch: int | None = Field(None, gt=0, description="maximum number of steps in an epoch")
     log_interval: Annotated[int, HOST] = Field(50, gt=0, description="number of steps between log lines")
     checkpoint_every_steps: Annotated[int | None, HOST] = Field(
-        None, gt=0, description="number of steps between saves of last.ckpt within epochs; not with dataset_sink_mode"
+        None, gt=0, description="without dataset_sink_mode: number of steps between saves of last.ckpt within an epoch"
     )
     keep_checkpoint_max: Annotated[int, HOST] = Field(20, gt=0, description="number of epoch checkpoints to keep")
     eval_while_train: bool = Field(False, description="evaluate between epochs, and keep the best checkpoint")
-    eval_start_epoch: int = Field(1, ge=1, description="first epoch after which the detector is evaluated")
-    eval_interval: int = Field(1, ge=1, description="number of epochs between evaluations")
+    eval_start_epoch: int = Field(1, ge=1, description="with eval_while_train: first epoch after which to evaluate")
+    eval_interval: int = Field(1, ge=1, description="with eval_while_train: number of epochs between evaluations")
     early_stop_patience: Annotated[int | None, HOST] = Field(
-        None, gt=0, description="number of evaluations without a new best mAP after which training stops"
+        None, gt=0, description="with eval_while_train: number of evaluations without a new best mAP before stopping"
     )
 
     # Evaluation and prediction
@@ -244,13 +244,13 @@ class Config(_Section):
         0.3, ge=0, le=1, description="score below which detections are not drawn, and are not listed by predict.py"
     )
     nms: Annotated[Literal["hard", "soft"], HOST, EVALUATION] = Field(
-        "hard", description="drop overlapping boxes (hard) or lower their scores (soft)"
+        "hard", description="non-maximum suppression: drop overlapping boxes (hard), or lower their scores (soft)"
     )
     nms_threshold: Annotated[float, HOST, EVALUATION] = Field(
-        0.6, gt=0, le=1, description="hard NMS: IoU above which the box with the lower score is dropped"
+        0.6, gt=0, le=1, description="with nms hard: IoU above which the box with the lower score is dropped"
     )
     soft_nms_sigma: Annotated[float, HOST, EVALUATION] = Field(
-        0.5, gt=0, description="soft NMS: scores are multiplied by exp(-IoU^2 / sigma)"
+        0.5, gt=0, description="with nms soft: scores of overlapping boxes are multiplied by exp(-IoU^2 / sigma)"
     )
     pre_nms_top_k: Annotated[int, EVALUATION] = Field(
         1000, gt=0, description="maximum number of candidate boxes per image before NMS"
@@ -270,10 +270,10 @@ class Config(_Section):
         "O0", description="mixed precision: O0 for float32, O2 for float16 except BatchNorm, O3 for float16"
     )
     dataset_sink_mode: bool = Field(
-        False, description="data sinking: the device reads batches from a queue without the host (Ascend)"
+        False, description="on Ascend: data sinking, in which the device reads batches from a queue without the host"
     )
     num_parallel_workers: Annotated[int, HOST] = Field(
-        8, gt=0, description="number of data loading threads of a device, at most the device's share of the CPU cores"
+        8, gt=0, description="number of data loading threads per device, limited to the device's share of the CPU cores"
     )
 
 

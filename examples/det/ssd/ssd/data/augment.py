@@ -5,8 +5,8 @@ All functions are deterministic: their random numbers, uniform in 0..1, are argu
 A crop window is (y0, x0, y1, x1) in integer pixels of its image. A window may extend beyond the image.
 
 If a window is at least 2, 4 or 8 times as large as the network's input, the image is decoded at 1/2, 1/4 or 1/8 of its
-size. The factor 2, 4 or 8 is called scale denominator. Window corners are multiples of the scale denominator, so that
-a window covers whole decoded pixels and box coordinates relative to the window stay exact.
+size. The factor 2, 4 or 8 is called the scale denominator. Window corners are multiples of the scale denominator, so
+that a window covers whole decoded pixels and box coordinates relative to the window stay exact.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def random_iou_crops(
 def contains_center(windows: np.ndarray, boxes_yxyx: np.ndarray) -> np.ndarray:
     """Return whether windows contain the centers of boxes. A center on the border of a window is outside.
 
-    windows: (…, P, 4) yxyx in pixels
-    boxes_yxyx: (…, M, 4) in pixels
+    windows: (…, P, 4) yxyx in pixels, P windows
+    boxes_yxyx: (…, M, 4) in pixels, M boxes
 
     Returns (…, P, M) bool, True if the window contains the center of the box.
     """

@@ -82,7 +82,7 @@ class TrainBatchTransform:
         img_ids: B arrays (1,) int, image ids
         images: B uint8 arrays, bytes of the encoded image files
         annotations: B arrays (M, 5), boxes_yxyx in pixels and class index; class index 0 marks padding
-        batch_info: information about the batch, of which the epoch is used
+        batch_info: MindSpore's BatchInfo, which provides the number of the epoch
 
         Returns
             image: (B, H, W, 3) uint8 RGB
@@ -210,7 +210,7 @@ class EvalBatchTransform:
 
 
 def _whole_images(encoded: list[bytes], img_ids: list[np.ndarray]) -> np.ndarray:
-    """Return crop windows that cover exactly the whole images.
+    """Return the crop windows that cover exactly the whole images.
 
     encoded: bytes of B image files
     img_ids: B arrays (1,) int, image ids for the error message
@@ -226,7 +226,7 @@ def _whole_images(encoded: list[bytes], img_ids: list[np.ndarray]) -> np.ndarray
 
 @contextlib.contextmanager
 def name_undecodable_image(img_id: np.ndarray) -> Iterator[None]:
-    """Convert a ValueError that is raised in the block to a UserError that names the image.
+    """Convert a ValueError that is raised inside the context to a UserError that names the image.
 
     img_id: (1,) int, the image id
     """

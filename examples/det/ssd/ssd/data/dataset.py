@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def create_dataset(cfg: Config, split: str, rank: int = 0, world_size: int = 1) -> ds.Dataset:
-    """Create a MindSpore dataset of the batches of one split for one device.
+    """Create a MindSpore dataset that yields the batches of a split for one device.
 
     cfg: recipe
     split: "train" or "val"
@@ -92,6 +92,8 @@ def _open_records(cfg: Config, split: str, columns: list[str], rank: int, world_
     Training records are shuffled, distributed over the devices and truncated to whole steps. Validation records are
     only distributed. The order depends on the seed, but not on `columns`.
 
+    cfg: recipe
+    split: "train" or "val"
     columns: names of the MindRecord columns to read
     rank: index of the device, 0..world_size - 1
     world_size: number of devices that share the split
@@ -145,7 +147,7 @@ def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[in
 
 
 def worker_count(num_parallel_workers: int, world_size: int = 1) -> int:
-    """Return the number of data threads of one device.
+    """Return the number of data loading threads of one device.
 
     num_parallel_workers: requested number of threads; the result is at most the number of CPU cores per device
     world_size: number of devices that share the CPU cores

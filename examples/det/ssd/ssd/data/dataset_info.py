@@ -1,4 +1,4 @@
-"""Read and write `dataset.json`, which describes the shards of a dataset and contains file sizes and checksums."""
+"""Read and write `dataset.json`: statistics, classes, file sizes and checksums of the shards of a dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SplitInfo:
     boxes_per_class: {class name: number of boxes}
     dropped_boxes: number of boxes that were left out because they are thinner than 1 pixel
     crowd_boxes: number of crowd regions and difficult objects, which were left out
-    source: name of the annotation file, or of the dataset folder if the split has no single COCO file
+    source: name of the annotation file, or of the dataset folder if the split was not read from a single COCO file
     source_sha256: SHA-256 of the annotations in COCO format, in hexadecimal
     shards: {file path relative to the folder of dataset.json: size in bytes}
     """
@@ -71,13 +71,15 @@ def read_dataset_info(path: Path) -> DatasetInfo:
         found = values.pop("format")
         if found != FORMAT:
             raise UserError(
-                f"{path}: has format version {found}, but this program reads format version {FORMAT}. "
+                f"{path}: the file has format version {found}, but this program reads format version {FORMAT}. "
                 "Run create_data.py again with --overwrite."
             )
         return DatasetInfo(**{**values, "train": SplitInfo(**values["train"]), "val": SplitInfo(**values["val"])})
     except OSError as error:
         reason = os_reason(error)
-        raise UserError(f"{path}: cannot be read ({reason}). Create the dataset with create_data.py.") from None
+        raise UserError(
+            f"{path}: the file cannot be read ({reason}). Create the dataset with create_data.py."
+        ) from None
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -101,7 +103,8 @@ def check_files(info: DatasetInfo, folder: Path, split: str) -> None:
             raise UserError(f"{path}: the file is listed in {DATASET_INFO_NAME}, but does not exist. {advice}")
         if path.stat().st_size != size:
             raise UserError(
-                f"{path}: has {path.stat().st_size} bytes, but {DATASET_INFO_NAME} lists {size} bytes. {advice}"
+                f"{path}: the file has {path.stat().st_size} bytes, but {DATASET_INFO_NAME} lists {size} bytes. "
+                f"{advice}"
             )
     if split == "val":
         path = folder / info.annotations

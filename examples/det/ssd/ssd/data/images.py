@@ -52,7 +52,7 @@ def decode_image(encoded: bytes, scale_denominator: int = 1) -> np.ndarray:
     """Decode an image at full or reduced size. The EXIF orientation is ignored.
 
     encoded: bytes of an image file in any format that OpenCV reads
-    scale_denominator: factor s of the reduction, one of SCALE_DENOMINATORS
+    scale_denominator: reduction factor s, one of SCALE_DENOMINATORS
 
     Returns (ceil(H / s), ceil(W / s), 3) uint8 RGB. A pixel is approximately the mean of s x s pixels of the full
     image. At the bottom and right border, the last pixels are repeated to fill the s x s block.
@@ -102,9 +102,9 @@ def _decode_with_simplejpeg(encoded: bytes, scale_denominator: int) -> np.ndarra
 
 
 def read_image_file(path: Path | str) -> np.ndarray:
-    """Read an image file as an image viewer displays the image.
+    """Read an image file, and return the image as image viewers display it.
 
-    - The EXIF orientation is applied, but not in training and evaluation, whose annotations refer to stored pixels.
+    - The EXIF orientation is applied. Training and evaluation ignore it, because annotations refer to stored pixels.
     - Gray images get three equal channels. CMYK is converted without color profiles. 16-bit values keep the high byte.
     - Transparent images are drawn on white, because the colors stored under transparent pixels are arbitrary.
     - If the file has several frames or pages, only the first frame or page is read.
@@ -177,8 +177,8 @@ def read_header_size(encoded: bytes) -> tuple[int, int] | None:
 def check_image(encoded: bytes) -> tuple[int, int]:
     """Check that an image is complete, and return (height, width) in pixels.
 
-    A JPEG must have a header and an end marker, and a PNG must have correct checksums. Both checks are as fast as
-    reading the file. Other formats are decoded. Raises ValueError if the image is incomplete or damaged.
+    A JPEG must have a header and an end marker, and a PNG must have correct checksums. Both checks are fast,
+    because no pixels are decoded. Other formats are decoded. Raises ValueError if the image is incomplete or damaged.
     """
     size = read_size(encoded)
     if encoded.startswith(_JPEG_START):
@@ -207,9 +207,9 @@ def is_truncated_jpeg(encoded: bytes) -> bool:
 
 
 def _read_jpeg_header(encoded: bytes) -> tuple[tuple[int, int], int]:
-    """Parse the segments of a JPEG up to its pixels.
+    """Parse the segments that precede the pixels of a JPEG.
 
-    Segments are skipped as a whole, and with them any thumbnails.
+    Each segment is skipped as a whole, including any thumbnail inside the segment.
     Returns (height, width), or (0, 0) if no segment states the size, and the byte offset of the start-of-scan marker.
     Raises struct.error, IndexError or ValueError if the file ends before its pixels.
     """
@@ -272,7 +272,7 @@ def probe_images(paths: Iterable[Path]) -> Iterator[ImageProbe]:
 
 
 def probe_image(path: Path) -> ImageProbe:
-    """Read the size and the EXIF orientation of an image file. Only the header of a JPEG is read."""
+    """Read the size and the EXIF orientation of an image file. Usually only the header of a JPEG is read."""
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -72,7 +72,9 @@ def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: b
             work = stack.enter_context(work_folder(out_path))
         except OSError as error:
             reason = os_reason(error)
-            raise UserError(f"{out_path}: cannot be written to ({reason}). Choose another --out_path.") from None
+            raise UserError(
+                f"{out_path}: the folder cannot be written to ({reason}). Choose another --out_path."
+            ) from None
         info = _write_dataset(train, val, work, annotations=annotations, num_workers=num_workers)
         # Remove the old dataset.json first, because it would not describe a mixture of old and new shards.
         (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)
@@ -99,7 +101,9 @@ def _check_target(train: DatasetSplit, val: DatasetSplit, out_path: Path, annota
     if replaces_annotations:
         existing.append(out_path / annotations)
     if existing and not overwrite:
-        raise UserError(f"{existing[0]}: already exists. Choose another --out_path, or add --overwrite.")
+        raise UserError(
+            f"{existing[0]}: already exists. Choose another --out_path, or add --overwrite to replace the dataset."
+        )
 
     # If dataset.json or annotations with different content exist, a previous conversion must have written them.
     try:
@@ -128,10 +132,14 @@ def _require_only_shards(out_path: Path) -> None:
     """
     for folder in (out_path / "train", out_path / "val"):
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder}: is a file, but must be a folder for the shards. Choose another --out_path.")
+            raise UserError(
+                f"{folder}: this path is a file, but the shards need a folder here. Choose another --out_path."
+            )
         for path in folder.iterdir() if folder.is_dir() else ():
             if not re.fullmatch(r"coco\d*(\.db)?", path.name):
-                raise UserError(f"{path}: is not a shard, but would be deleted. Choose another --out_path.")
+                raise UserError(
+                    f"{path}: the conversion would delete this path, which is not a shard. Choose another --out_path."
+                )
 
 
 def _write_dataset(
@@ -146,7 +154,10 @@ def _write_dataset(
     """
     train_info = _write_split(train, folder / "train", num_workers)
     if not train_info.boxes:
-        raise UserError(f"{train.annotation_path}: no box can be used for training. Annotate at least one object.")
+        raise UserError(
+            f"{train.annotation_path}: the training split has no usable boxes. Annotate at least one object, not a "
+            f"crowd region, with a box that is at least {MIN_BOX_SIDE:g} pixel wide and high."
+        )
     val_info = _write_split(val, folder / "val", num_workers)
     (folder / "annotations").mkdir()
     if val.coco_dict is None:
@@ -244,7 +255,7 @@ class UnusableImageError(UserError):
     """Error for an image that cannot be converted.
 
     path: path of the image file
-    reason: what is wrong, without the path; the attribute `reason` starts with the path
+    reason: what is wrong, without the path. The attribute `reason` is this text with the path in front.
     advice: sentence that says what the user can do
     """
 

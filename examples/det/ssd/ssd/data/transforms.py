@@ -60,8 +60,8 @@ def color_matrices(factors: np.ndarray) -> np.ndarray:
 
     Affine maps take a tenth of the time of a conversion to HSV and back.
 
-    factors: (B, 4) factors of brightness, contrast and saturation, where 1 changes nothing, and the hue rotation. The
-        hue is rotated about the gray axis at constant luma, in turns, positive from red to green.
+    factors: (B, 4): factors of brightness, contrast and saturation (1 changes nothing), and hue rotation in turns
+        (0 changes nothing). The hue is rotated about the gray axis at constant luma, from red to green if positive.
 
     Returns (B, 3, 4) float32, maps from (R, G, B, mean luma of the image) to RGB, all in 0..255.
     """

@@ -1,4 +1,4 @@
-"""COCO's evaluation by pycocotools: the twelve metrics of COCO, and metrics of each class."""
+"""Compute COCO's twelve metrics, and metrics of each class, with pycocotools."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ class ClassMetrics:
     name: class name
     objects: number of annotated objects, without crowd regions
     detections: number of detections of any score
-    AP, AP50, AP75: average precision at IoU 0.50–0.95 (mean), 0.50 and 0.75
-    AR100: recall with at most 100 detections per image, averaged over IoU 0.50–0.95
+    AP: average precision, averaged over IoU thresholds 0.50–0.95
+    AP50: average precision at IoU threshold 0.50
+    AP75: average precision at IoU threshold 0.75
+    AR100: recall with at most 100 detections per image, averaged over IoU thresholds 0.50–0.95
     """
 
     name: str

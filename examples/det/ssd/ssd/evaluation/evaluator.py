@@ -55,7 +55,7 @@ class EvaluationResult:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointEvaluation:
-    """Evaluation of a checkpoint.
+    """Result of the evaluation of a checkpoint.
 
     result: detections and metrics
     checkpoint: path of the evaluated file
@@ -87,7 +87,7 @@ def evaluate(cfg: Config) -> CheckpointEvaluation:
 def create_evaluator(cfg: Config, detector: nn.Cell, runtime: Runtime) -> DetectorEvaluator:
     """Create an evaluator for this device's share of the validation images.
 
-    detector: SSD
+    detector: SSD network
     runtime: rank of this process and number of processes
     Raises UserError if the shards or the annotations are missing or do not fit the recipe.
     """
@@ -98,10 +98,10 @@ def create_evaluator(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Detect
 class DetectorEvaluator:
     """Evaluate a detector on the validation split, once or repeatedly during training.
 
-    All devices must call the evaluator at the same time. Each device runs its share of the images. All devices return
-    the same result.
+    All devices must call the evaluator at the same time. Each device evaluates its share of the images. All devices
+    return the same result.
 
-    detector: SSD
+    detector: SSD network
     dataset: validation images of this device
     runtime: rank of this process and number of processes; None for a process without a launcher
     Raises UserError at construction if the annotations are missing or do not fit the recipe.

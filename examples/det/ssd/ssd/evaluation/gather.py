@@ -1,4 +1,4 @@
-"""Gather the detections of all devices on every device, by AllGather messages of a fixed shape."""
+"""Gather the detections of all devices on every device, with ops.AllGather and messages of a fixed shape."""
 
 from __future__ import annotations
 

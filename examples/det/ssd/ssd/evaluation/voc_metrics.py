@@ -47,8 +47,9 @@ def compute_voc_metrics(ground_truth: COCO, results: list[dict], category_ids: d
     """Compute Pascal VOC's AP by the rules of the VOC development kit.
 
     Unlike the kit, this function uses float boxes and computes a width as x1 - x0, without adding one pixel.
-    A detection is assigned to the ground-truth box of the same class with the highest IoU. Of all detections of a box,
-    only the detection with the highest score is a true positive.
+    A detection is assigned to the ground-truth box of the same class with the highest IoU, if the IoU is at least 0.5.
+    Of all detections assigned to a box, only the detection with the highest score is a true positive. Boxes marked as
+    difficult, and detections assigned to these boxes, are ignored.
 
     ground_truth: annotations of the validation split
     results: detections in COCO's results format

@@ -34,7 +34,7 @@ class CocoResults:
         image_id: id of the image in COCO's results format
         file_name: path of the image, stored with each detection
         detections: detections with boxes in pixels of the original image
-        extra: further items stored with each detection, such as frame=0
+        extra: additional keys and values stored with each detection, such as frame=0
         """
         self.num_images += 1
         boxes_xywh = yxyx_to_xywh(detections.boxes_yxyx).tolist()
@@ -58,7 +58,7 @@ class CocoResults:
             path.write_text(f"[{lines}]\n", encoding="utf-8")
         except OSError as error:
             raise UserError(
-                f"{path}: cannot be written ({os_reason(error)}). "
+                f"{path}: the file cannot be written ({os_reason(error)}). "
                 "Free some disk space, or set --output to another folder."
             ) from None
 
@@ -66,7 +66,7 @@ class CocoResults:
 def read_category_ids(cfg: Config) -> list[int]:
     """Return the COCO category id of each label, with 0 for the background.
 
-    The ids are read from dataset.json in data_dir. Without dataset.json, the id of each label is the label.
+    The ids are read from dataset.json in data_dir. Without dataset.json, the ids are equal to the labels.
     Raises UserError if dataset.json is damaged.
     """
     path = Path(cfg.data_dir) / DATASET_INFO_NAME

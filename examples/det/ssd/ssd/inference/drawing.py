@@ -74,7 +74,8 @@ def draw_boxes(
 
     image: (H, W, 3) uint8 RGB, not modified
     boxes_yxyx: (N, 4) corners in pixels, y first; boxes are clipped to the image
-    captions: N sequences of strings to join by spaces; the first string is shortened if the caption is too wide
+    captions: for each box, the strings to join by spaces, or () for no caption. The first string is shortened if the
+        caption is too wide.
     colors: N colors, RGB, 0..255
     captions_below: True to draw captions below boxes if possible, False to draw captions above boxes if possible
     Returns a new (H, W, 3) uint8 RGB image.
@@ -214,7 +215,8 @@ def _fit_text(parts: Sequence[str], font_size: int, max_width: int) -> tuple[Ima
     The first part is shortened to at least 6 characters. If the caption is still too wide, all other parts are removed
     and the first part is shortened to at least 1 character.
 
-    font_size, max_width: pixels
+    font_size: size of the font in pixels
+    max_width: maximum width of the caption in pixels
     Returns (font, text), or None if there is no text or not enough space.
     """
     if not parts or font_size < _MIN_FONT_SIZE:
@@ -230,9 +232,9 @@ def _fit_text(parts: Sequence[str], font_size: int, max_width: int) -> tuple[Ima
 
 
 def _max_name_length(font: ImageFont.FreeTypeFont, name: str, rest: Sequence[str], max_width: int) -> int:
-    """Return the number of characters of `name` that fit into `max_width` pixels together with `rest`.
+    """Return the maximum number of characters of `name` that fit into `max_width` pixels together with `rest`.
 
-    Returns -1 if `rest` with a name of 0 characters is too wide.
+    Returns -1 if an ellipsis and `rest` are too wide even without any characters of `name`.
     """
 
     def width_at(length: int) -> int:
@@ -266,7 +268,7 @@ def _visible_characters(text: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _find_font(characters: frozenset[str]) -> str | None:
-    """Return the path of a font with all characters: DejaVu Sans or an installed font. Returns None without a font."""
+    """Return the path of a font with all characters, DejaVu Sans if possible, or None if no font has all characters."""
     if all("!" <= character <= "~" for character in characters):  # ASCII; avoids importing font_manager for 1 s
         return _default_font()
     from matplotlib import font_manager, ft2font

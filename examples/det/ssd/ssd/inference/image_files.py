@@ -1,4 +1,4 @@
-"""Predict image files. Threads read the next images and draw the previous images while the network runs."""
+"""Detect objects in image files. Threads read the next images and draw the previous images while the network runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _BatchItem:
     """One image of a batch.
 
     image_id: position of the image among all inputs, from 1
-    input_image: paths of the image and of its drawn copy
+    input_image: paths of the image and of its annotated copy
     preprocessed: input of the network
     """
 
@@ -47,15 +47,15 @@ def predict_image_files(
     num_workers: int,
     interrupt: Interrupt,
 ) -> int:
-    """Detect objects in images, add the detections to `results`, and write drawn copies of the images.
+    """Detect objects in images, add the detections to `results`, and write annotated copies of the images.
 
     Files that cannot be read are reported on stderr and skipped.
 
-    output: folder of the drawn copies
+    output: folder for the annotated copies
     num_workers: number of threads that read and draw images
     interrupt: stop request, checked after each image; the images of complete batches are still drawn
     Returns the number of files that cannot be read.
-    Raises UserError if a drawn copy cannot be written.
+    Raises UserError if an annotated copy cannot be written.
     """
 
     def read(image: InputImage) -> PreprocessedImage | OSError | ValueError:
@@ -73,7 +73,9 @@ def predict_image_files(
             is_last = image_id == len(images)
             if isinstance(result, Exception):
                 num_unreadable += 1
-                reason = f"cannot be read ({os_reason(result)})" if isinstance(result, OSError) else str(result)
+                reason = (
+                    f"the file cannot be read ({os_reason(result)})" if isinstance(result, OSError) else str(result)
+                )
                 progress.bar.write(f"{image.path}: {reason}. The file is skipped.", file=sys.stderr)
                 progress.update()
             else:
@@ -102,12 +104,12 @@ def predict_image_files(
 
 
 def draw_image_file(image: InputImage, output: Path, detections: Detections, classes: Sequence[str]) -> None:
-    """Write a copy of an image with drawn detections.
+    """Write an annotated copy of an image, with the detections drawn on the image.
 
-    A JPEG file is copied as a JPEG file of quality 95, any other format as PNG. The image is read again for drawing,
-    because keeping a batch of large images would take gigabytes of memory.
+    The copy of a JPEG file is a JPEG file of quality 95. The copy of a file in any other format is a PNG file. The
+    image is read again for drawing, because a batch of large images would take gigabytes of memory.
 
-    output: folder of the drawn copies
+    output: folder for the annotated copies
     detections: detections with boxes in pixels of the upright image
     classes: class names by label, background first
     Raises UserError if the copy cannot be written.
@@ -130,6 +132,6 @@ def draw_image_file(image: InputImage, output: Path, detections: Detections, cla
         target.write_bytes(np.asarray(encoded).tobytes())
     except OSError as error:
         raise UserError(
-            f"{target}: the copy of {image.path} with drawn detections cannot be written ({os_reason(error)}). "
+            f"{target}: the annotated copy of {image.path} cannot be written ({os_reason(error)}). "
             "Check that the folder is writable and the disk has free space."
         ) from None

@@ -43,7 +43,10 @@ class InferenceNet(nn.Cell):
 
 
 def create_inference_net(cfg: Config, detector: nn.Cell) -> InferenceNet:
-    """Create the inference network of a recipe. detector: SSD in any precision, with loaded weights"""
+    """Create the inference network of a recipe.
+
+    detector: SSD in any precision, with loaded weights
+    """
     return InferenceNet(detector, create_postprocess(cfg, detector.anchors))
 
 
@@ -80,7 +83,9 @@ class InferenceTimes:
     postprocessing_seconds: float = 0.0
 
     def images_per_second(self) -> dict[str, float]:
-        """Compute the throughput of each stage. The network's throughput excludes the first of several batches.
+        """Compute the throughput of each stage.
+
+        The throughput of the network excludes the first batch, unless there is only one batch.
 
         Returns {stage: images per second}.
         """

@@ -27,16 +27,16 @@ log = logging.getLogger(__name__)
 
 
 def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
-    """Detect objects in images or frames, write drawn copies and detections.json, and log a summary.
+    """Detect objects in images or frames, write annotated copies and detections.json, and log a summary.
 
     Only detections with scores of at least display_score are drawn and written.
 
     source: images or video, opened by open_inputs
-    output: folder of the drawn copies and detections.json
+    output: folder for the annotated copies and detections.json
     Returns the number of image files that cannot be read.
     Raises UserError if the checkpoint is missing or does not fit the recipe, or if a file cannot be written.
-    Raises KeyboardInterrupt if Ctrl-C stopped images or a video file, after the results so far are written. Ctrl-C is
-    the regular way to stop a camera.
+    Raises KeyboardInterrupt if Ctrl-C interrupted the processing of images or of a video file, after the results so far
+    are written. Ctrl-C is the normal way to stop a camera, and raises no KeyboardInterrupt in this case.
     """
     warnings.filterwarnings("ignore", module="PIL")  # predict_image_files reports unreadable images
     cv2.setNumThreads(1)  # worker threads already process several images at once

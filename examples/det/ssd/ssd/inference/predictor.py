@@ -154,9 +154,9 @@ def _load_pixels(image: ImageInput) -> np.ndarray:
         try:
             return read_image_file(Path(image))
         except OSError as error:
-            raise UserError(f"{image}: cannot be read ({os_reason(error)}). Check the path.") from None
+            raise UserError(f"{image}: the file cannot be read ({os_reason(error)}). Check the path.") from None
         except ValueError as error:
-            raise UserError(f"{image}: {error}. Check the file.") from None
+            raise UserError(f"{image}: {error}. Replace the file with a valid JPEG or PNG image.") from None
     if not isinstance(image, np.ndarray):
         raise UserError(
             f"Predictor: {type(image).__name__} is not a supported image type. "

@@ -23,12 +23,12 @@ DEFAULT_FPS = 25.0  # frames per second of sources that report no frame rate, su
 
 @dataclasses.dataclass(frozen=True)
 class InputImage:
-    """An image file in which objects are detected.
+    """An input image, with the path of its annotated copy.
 
     path: path of the image file
     name: path relative to the common folder of all inputs, with `/` as the separator
-    output_name: unique path of the drawn copy, relative to --output; for JPEG and PNG files `name`, for other formats
-        `name` with `.png` appended
+    output_name: unique path of the annotated copy, relative to --output; for JPEG and PNG files `name`, for other
+        formats `name` with `.png` appended
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Video:
 
     @property
     def output_name(self) -> str:
-        """File name of the drawn video in the folder --output."""
+        """File name of the annotated video in the folder --output."""
         return f"{Path(self.name).stem}.mp4"
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -69,12 +69,12 @@ class Video:
 
 
 def open_inputs(arguments: Sequence[str], output: Path) -> list[InputImage] | Video:
-    """Find the image files, or open the video file or camera, that the values of --input name.
+    """Find the image files, or open the video file or camera, for the values of --input.
 
     Folders are searched recursively for files with an image suffix. Hidden files are skipped. A value is interpreted as
     a pattern or a camera number only if no file has that name.
 
-    arguments: image files, folders and glob patterns; or one video file; or one camera number
+    arguments: values of --input: image files, folders and glob patterns; or one video file; or one camera number
     output: folder of the results, which is not searched for images
     Returns image files, sorted by path and without duplicates, or a video.
     Raises UserError if no image or video is found, or if a result would overwrite an input.
@@ -92,7 +92,7 @@ def open_inputs(arguments: Sequence[str], output: Path) -> list[InputImage] | Vi
     videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES]
     if videos and len(paths) > 1:
         raise UserError(
-            f"--input: {videos[0]} is a video, but there are {len(paths)} files. A video must be the only input. "
+            f"--input: {videos[0]} is a video, but --input has {len(paths)} files. A video must be the only input. "
             "Run predict.py separately for each video."
         )
     if videos:
@@ -112,7 +112,7 @@ def open_inputs(arguments: Sequence[str], output: Path) -> list[InputImage] | Vi
 
 
 def _expand_argument(argument: str, output: Path) -> tuple[Path, list[Path]]:
-    """Find the files that one value of --input names.
+    """Find the files that a value of --input refers to: a file, all images of a folder, or the matches of a pattern.
 
     output: folder of the results, which is not searched for images
     Returns (folder that contains the files, paths of the files).
@@ -123,7 +123,7 @@ def _expand_argument(argument: str, output: Path) -> tuple[Path, list[Path]]:
         images = list(_search_folder(path, output))
         if not images:
             raise UserError(
-                f"--input: {argument} contains no images. Choose a folder with image files, such as .jpg or .png."
+                f"--input: folder {argument} contains no images. Choose a folder with .jpg, .png or similar files."
             )
         return path, images
     if os.path.lexists(path):
@@ -141,7 +141,7 @@ def _expand_pattern(pattern: str, root: Path, output: Path) -> list[Path]:
     """Find the images that a glob pattern matches, including images in matching folders.
 
     root: folder before the first wildcard of the pattern
-    output: folder of the results, which is skipped unless the folder contains `root`
+    output: folder of the results, which is skipped unless `root` is inside this folder
     Returns the paths of images. If no image matches, returns the paths of matching videos.
     Raises UserError if the pattern matches no image and no video.
     """
@@ -212,7 +212,7 @@ def _open_video(source: str | int, name: str) -> Video:
             f"--input: OpenCV cannot open camera {source}. "
             "Connect the camera, and close other programs that use the camera."
             if is_camera
-            else f"--input: OpenCV cannot open {source} as a video. Check the file."
+            else f"--input: OpenCV cannot open {source} as a video. Choose another file, or convert the video to MP4."
         )
     return Video(capture, name=name, is_camera=is_camera)
 
@@ -221,8 +221,8 @@ def _open_video(source: str | int, name: str) -> Video:
 def silence_native_stderr() -> Iterator[None]:
     """Discard all output to file descriptor 2 (stderr) inside a `with` block.
 
-    OpenCV and FFmpeg bypass sys.stderr and write error messages to the file descriptor. Callers report the same errors
-    as a UserError.
+    OpenCV and FFmpeg bypass sys.stderr and write error messages directly to the file descriptor. Callers report the
+    same errors as a UserError.
     """
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Predict a video or a camera. Threads read the next frames and draw the previous frames while the network runs."""
+"""Detect objects in a video or camera stream. A thread reads the next frames while the network runs."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ def predict_video(
     interrupt: Interrupt,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Detect objects in all frames, add the detections to `results`, and write a drawn video of the same rate and size.
+    """Detect objects in all frames, add the detections to `results`, and write an annotated video.
 
-    The key `image_id` of a detection numbers the predicted frames from 1. The key `frame` numbers the frames of the
-    drawn video from 0. The drawn video of a camera repeats the last frame until the next frame is predicted.
+    The annotated video has the frame rate and size of the input, within the limits of `Mp4Writer`. The key `image_id`
+    of a detection numbers the processed frames from 1. The key `frame` numbers the frames of the annotated video from
+    0. The annotated video of a camera repeats the last frame until the next frame is processed.
 
-    output: folder of the drawn video
+    output: folder for the annotated video
     num_workers: number of threads that resize and draw frames
     interrupt: stop request, checked before each batch
     clock: function that returns the time in seconds
-    Raises UserError if no frame can be decoded, or if the drawn video cannot be written.
+    Raises UserError if no frame can be decoded, or if the annotated video cannot be written.
     """
     frames = iter(video)
 
@@ -81,9 +82,13 @@ def predict_video(
                 num_frames += 1
             progress.update(len(batch))
     if not num_frames and not interrupt:
-        raise UserError(f"{video.name}: OpenCV cannot decode any frame. Check the file.")
+        advice = "Reconnect the camera" if video.is_camera else "Convert the video to MP4"
+        raise UserError(f"{video.name}: OpenCV cannot decode any frame. {advice}, and run predict.py again.")
     if video.num_frames and num_frames < video.num_frames and not interrupt:
-        log.warning(f"{video.name}: only {num_frames} of {video.num_frames} frames could be read. Check the file.")
+        log.warning(
+            f"{video.name}: only {num_frames} of {video.num_frames} frames could be read. "
+            "Check that the video file is complete."
+        )
 
 
 class Mp4Writer:
@@ -92,9 +97,9 @@ class Mp4Writer:
     OpenCV's writer requires an even width and height. If the width or height is odd, the last column or row is cut off.
 
     path: path of the .mp4 file
-    fps: frames per second; above 65 rounded to two decimals, because of MPEG-4's limits
+    fps: frames per second; the file stores the rate rounded by `round_fps_for_mpeg4`
     num_frames: number of frames written so far
-    Raises UserError at the end of the `with` block if the file lacks frames.
+    Raises UserError at the end of the `with` block if frames are missing in the file.
     """
 
     def __init__(self, path: Path, fps: float):
@@ -135,7 +140,10 @@ class Mp4Writer:
         self._append(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
     def repeat_last_frame(self, until: float) -> None:
-        """Repeat the last frame until the video has a given length. until: length of the video in seconds"""
+        """Repeat the last frame until the video has a given length.
+
+        until: length of the video in seconds
+        """
         while self._last_frame is not None and self.num_frames < round(until * self.fps):
             self._append(self._last_frame)
 
@@ -158,7 +166,7 @@ class Mp4Writer:
         if kind is None and num_written != self.num_frames:  # OpenCV does not report a full disk
             raise UserError(
                 f"{self.path}: only {num_written:.0f} of {self.num_frames} frames were written. "
-                "Check the free disk space."
+                "Free some disk space, and run predict.py again."
             )
 
 

@@ -43,7 +43,7 @@ class Backbone(nn.Cell):
         self.model_parameter_names = frozenset(model.parameters_dict())
         feature_info = getattr(model, "feature_info", None)
         if feature_info is None:
-            raise UserError(f"backbone: MindCV cannot extract feature maps from {name!r}. Choose another backbone.")
+            raise UserError(f"backbone: MindCV cannot extract feature maps from {name!r}. Choose another model.")
         last = len(feature_info) - 1
         if list(out_indices) != sorted(set(out_indices)) or not 0 <= out_indices[0] <= out_indices[-1] <= last:
             raise UserError(
@@ -116,8 +116,9 @@ class _LayerInParent(NamedTuple):
 def _find_asymmetric_layers(model: nn.Cell) -> list[_LayerInParent]:
     """Return the strided layers of a model that pad only the bottom and right of inputs with even sides.
 
-    These layers are convolutions and max poolings with padding "same". Layers with even kernels are excluded, because
-    PyTorch models do not pad such layers. Layers with 1x1 kernels are excluded, because 1x1 kernels need no padding.
+    These layers are convolutions and max pooling layers with padding "same". Layers with even kernels are
+    excluded, because PyTorch models do not pad such layers. Layers with 1x1 kernels are excluded, because 1x1 kernels
+    need no padding.
     """
     return [
         _LayerInParent(parent_name, parent, name=name, layer=layer)
@@ -157,7 +158,9 @@ def _rebuild_convolution(
 ) -> None:
     """Change attributes of a convolution, and rebuild its operator, because the operator has copied the attributes.
 
-    stride, pad_mode, padding: new values of the attributes; None keeps an attribute
+    stride: new stride; None keeps the stride
+    pad_mode: new padding mode; None keeps the mode
+    padding: new padding in pixels (top, bottom, left, right); None keeps the padding
     """
     convolution.stride = stride or convolution.stride
     convolution.pad_mode = pad_mode or convolution.pad_mode

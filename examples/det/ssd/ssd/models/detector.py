@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class SSD(nn.Cell):
     """Single-shot detector that predicts box offsets and class logits for every anchor.
 
-    The loss and the post-processing apply the activation to the logits.
+    The loss and the post-processing apply the sigmoid or softmax to the logits.
 
     anchors: anchors in the order of the predictions
     """
@@ -47,7 +47,7 @@ class SSD(nn.Cell):
 def create_detector(cfg: Config) -> SSD:
     """Create the detector of a recipe with random weights.
 
-    Raises UserError if `steps` or the channels in the recipe differ from those of the network.
+    Raises UserError if `steps` or the channels in the recipe differ from the strides or channels of the network.
     """
     anchors = create_anchors(cfg)
     backbone = Backbone(
@@ -68,7 +68,7 @@ def create_detector(cfg: Config) -> SSD:
     if cfg.backbone_channels not in (None, backbone_channels):
         raise UserError(
             f"extras_out_channels: got {list(cfg.backbone_channels or ())} for the levels of the backbone, "
-            f"expected {list(backbone_channels)}. Replace the first entries by the expected values."
+            f"expected {list(backbone_channels)}. Replace the first entries with the expected values."
         )
     in_channels = tuple(neck.out_channels[:-1])  # each later level reads the level before it
     if cfg.extras_in_channels is not None and cfg.extras_in_channels[1:] != in_channels:
@@ -88,7 +88,7 @@ def to_mixed_precision(detector: SSD, amp_level: str) -> nn.Cell:
 
     detector: detector with float32 weights
     amp_level: "O0" for float32, "O2" for float16 except BatchNorm, "O3" for float16
-    Returns a cell with the attribute `anchors` of the detector.
+    Returns a cell that has the same attribute `anchors` as the detector.
     """
     if amp_level == "O0":
         return detector

@@ -37,7 +37,7 @@ class SSDHead(nn.Cell):
     """Head of the SSD paper: each level has one 3x3 convolution for boxes and one for classes."""
 
     def __init__(self, in_channels: Sequence[int], num_anchors: Sequence[int], num_classes: int):
-        """Build the predictors of all levels.
+        """Build the prediction layers of all levels.
 
         in_channels: number of channels of each level
         num_anchors: number of anchors per location of each level
@@ -90,19 +90,19 @@ class SSDLiteHead(SSDHead):
 
 
 class RetinaNetHead(nn.Cell):
-    """Head of RetinaNet (arXiv:1708.02002, section 4), whose towers and predictors are shared by all levels.
+    """Head of RetinaNet (arXiv:1708.02002, section 4).
 
-    Each level has its own BatchNorm layers in the towers.
+    All levels share the convolutions of the towers and the prediction layers. Each level has its own BatchNorm layers.
     """
 
     def __init__(self, in_channels: int, num_anchors: int, num_classes: int, num_levels: int, num_convs: int):
-        """Build the towers and predictors.
+        """Build the towers and prediction layers.
 
         in_channels: number of channels of every level
         num_anchors: number of anchors per location
         num_classes: number K of classes, background included
         num_levels: number of levels
-        num_convs: number of convolutions in a tower, before the predictor
+        num_convs: number of convolutions in a tower, before the prediction layer
         """
         super().__init__()
         self.num_classes = num_classes
@@ -138,7 +138,7 @@ class RetinaNetHead(nn.Cell):
 
 
 def initialize_class_bias(head: nn.Cell, num_classes: int, prior: float) -> None:
-    """Set the biases of the class predictors so that every object class has the initial probability `prior`.
+    """Set the biases of the class prediction layers so that every object class has the initial probability `prior`.
 
     RetinaNet introduced this initialization (arXiv:1708.02002, section 4.1). The initial probability of background is
     1 - prior, because most anchors are background. The focal loss of this project trains background like any other
@@ -155,7 +155,7 @@ def initialize_class_bias(head: nn.Cell, num_classes: int, prior: float) -> None
 
 
 def predictor_parameter_names(head: nn.Cell) -> tuple[list[str], list[str]]:
-    """Return the parameter names of the box predictors, and the parameter names of the class predictors.
+    """Return the parameter names of the box prediction layers and of the class prediction layers.
 
     The names start with "head." if the head is part of a detector.
 
@@ -169,7 +169,7 @@ def _parameter_names(convolutions: list[nn.Conv2d]) -> list[str]:
 
 
 def _predictors(branch: nn.Cell) -> list[nn.Conv2d]:
-    """Return the predictor of each level: the last convolution of the level.
+    """Return the prediction layer of each level, which is the last convolution of the branch.
 
     branch: cell `box` or `cls` of a head; a CellList with one cell for each level, or one cell for all levels
     """

@@ -43,8 +43,8 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 class ConvBNReLU6(nn.SequentialCell):
     """Convolution with padding "same", followed by BatchNorm and ReLU6.
 
-    depthwise: whether each channel is a group of its own
-    shared_conv: existing convolution to use; None creates a new convolution
+    depthwise: True for a depthwise convolution, which has one group for each channel
+    shared_conv: existing convolution whose weights are shared; None creates a new convolution
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class InvertedResidual(nn.Cell):
 
 
 class SSDExtraBlock(nn.SequentialCell):
-    """Extra block of the SSD paper with BatchNorm: a 1x1 convolution to fewer channels, then a 3x3 convolution.
+    """Extra block of the SSD paper, with added BatchNorm: a 1x1 convolution to fewer channels, then a 3x3 convolution.
 
     Both convolutions have no bias, and are followed by BatchNorm and ReLU. The height of the output is
     ceil(H / stride), or ceil((H - 2) / stride) if `pad` is false. The width follows the same formula.

@@ -96,7 +96,7 @@ class IoULoss(nn.Cell):
 class SigmoidFocalLoss(nn.Cell):
     """Sigmoid focal loss (arXiv:1708.02002, equation 5), summed over classes and anchors.
 
-    Background is a class like any other, as in MindCV's SSD: the target of background is 1 on negative anchors.
+    Background is trained like an object class, as in MindCV's SSD: the target of background is 1 on negative anchors.
 
     alpha: weight of the terms whose target is 1; all other terms have the weight 1 - alpha
     gamma: exponent that reduces the weight of easy terms; with gamma 0 the loss is weighted cross-entropy
@@ -172,9 +172,9 @@ class MultiboxLoss(nn.Cell):
     """Loss of the SSD paper (arXiv:1512.02325, equation 1) with hard negative mining (section 2.2).
 
     The class part is the softmax cross-entropy of the positive anchors and of the hardest negative anchors. The box
-    part is the box loss of the positive anchors. Both parts of an image are divided by its number of positive anchors.
-    The loss of a batch is the mean over its images. An image without positive anchors has no negative anchors either.
-    The loss of such an image is 0, as in NVIDIA's SSD300.
+    part is the box loss of the positive anchors. For each image, both parts are divided by the number of positive
+    anchors. The loss of a batch is the mean over the images. The loss of an image without positive anchors is 0, as in
+    NVIDIA's SSD300, because no negative anchors are selected from such an image.
 
     negatives_per_positive: maximum number of negative anchors for each positive anchor of an image
     box_loss: cell that returns the box loss of each anchor, (B, A); None selects smooth L1

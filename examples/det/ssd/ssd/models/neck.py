@@ -21,7 +21,7 @@ EXPAND_RATIO = 6
 
 
 class _StridedNeck(nn.Cell):
-    """Base class of necks whose feature map sizes are rounded up at every stride.
+    """Base class of necks whose levels have ceil(image size / stride) locations along each side.
 
     out_channels: number of channels of each level
     strides: distance between neighboring locations of each level in input pixels
@@ -58,8 +58,8 @@ class SSDLiteNeck(_StridedNeck):
         channels: number of channels of each backbone map
         strides: distance between neighboring locations of each backbone map in input pixels
         extra_layers: (out_channels, expand_ratio, stride) of each block
-        hard_swish: whether the expansion convolutions use hard swish, and BatchNorm with MindSpore's default momentum
-            and epsilon, as in MobileNetV3
+        hard_swish: True for hard swish and MindSpore's default BatchNorm after the expansion convolutions, as in
+            MobileNetV3; False for ReLU6 and the BatchNorm of `batch_norm`
         """
         super().__init__()
         self.expand = nn.CellList([self._expansion(width, hard_swish) for width in channels[:-1]])
@@ -109,7 +109,7 @@ class SSDNeck(nn.Cell):
         strides: Sequence[int],
         extra_layers: Sequence[tuple[int, float, int, bool]],
     ):
-        """Build the blocks.
+        """Build the extra blocks.
 
         channels: number of channels of each backbone map
         strides: distance between neighboring locations of each backbone map in input pixels
@@ -168,12 +168,12 @@ class FPN(_StridedNeck):
     """Feature pyramid network (arXiv:1612.03144): a top-down pathway, then strided convolutions for coarser levels."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], out_channels: int, num_levels: int):
-        """Build the convolutions.
+        """Build the lateral, output and downsampling convolutions.
 
         channels: number of channels of each backbone map
         strides: distance between neighboring locations of each backbone map in input pixels
         out_channels: number of channels of every level
-        num_levels: number of levels, including the coarser levels
+        num_levels: number of levels, including the levels that are coarser than the backbone maps
         """
         super().__init__()
         coarser = range(num_levels - len(channels))
@@ -205,7 +205,7 @@ class FPN(_StridedNeck):
 
 
 def create_neck(cfg: Config, backbone: Backbone) -> SSDLiteNeck | SSDNeck | FPN:
-    """Create the neck of a recipe for a backbone."""
+    """Create the neck of a recipe on top of a backbone."""
     channels, strides = backbone.channels, backbone.strides
     if cfg.neck == "fpn":
         return FPN(channels, strides, out_channels=cfg.fpn_channels, num_levels=len(cfg.steps))

@@ -41,11 +41,11 @@ class DecodeBoxes(nn.Cell):
 
 
 class TopKCandidates(nn.Cell):
-    """Select the pairs of an anchor and an object class with the highest scores as candidates for NMS.
+    """Select the (anchor, object class) pairs with the highest scores as candidates for NMS.
 
     decode: cell that decodes box offsets to corners
-    top_k: number T of candidates of an image, at most A * (K - 1)
-    softmax: whether scores are softmax probabilities over all classes, background included, instead of sigmoids
+    top_k: number T of candidates of each image; reduced to A * (K - 1) if larger
+    softmax: True for scores from a softmax over all classes, background included; False for sigmoid scores
     """
 
     def __init__(self, decode: DecodeBoxes, top_k: int, softmax: bool = False):
@@ -88,7 +88,7 @@ class Detections:
 
 
 class MulticlassNMS:
-    """Select detections from candidates by score threshold, NMS within each class, and maximum number of detections.
+    """Select detections: apply a score threshold, NMS within each class, and a limit on the number of detections.
 
     min_score: score below which candidates are dropped
     nms_threshold: IoU above which hard NMS drops the box with the lower score

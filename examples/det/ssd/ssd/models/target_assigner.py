@@ -1,4 +1,4 @@
-"""Assign training targets to the anchors of a batch in the graph, with static shapes."""
+"""Assign training targets to anchors inside the compiled graph, with static shapes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class TargetAssigner(nn.Cell):
 
     anchors_cyxhw: (A, 4) float32, center y, center x, height, width as fractions of the image height and width
     anchors_yxyx: (A, 4) float32, corners y0, x0, y1, x1 of the same anchors
-    threshold: IoU, 0..1, above which an anchor is matched
-    prior_scaling: (center_scale, size_scale), SSD's variances, by which the encoded offsets are divided
+    threshold: IoU threshold, 0..1; an anchor is positive if its IoU with a ground-truth box is higher
+    prior_scaling: (center_scale, size_scale), SSD's variances; the encoded offsets are divided by these values
     """
 
     def __init__(
@@ -81,11 +81,14 @@ class TargetAssigner(nn.Cell):
         return intersection / ((y1 - y0) * (x1 - x0) + self.anchor_area - intersection)
 
     def _forced_matches(self, iou: Tensor, is_gt: Tensor) -> Tensor:
-        """Find the anchor of each ground-truth box's forced match.
+        """Find a forced match for each ground-truth box: its best anchor, even if the IoU is below the threshold.
+
+        If several boxes have the same best anchor, the box with the highest IoU gets the anchor. In the next of
+        FORCED_MATCH_ROUNDS rounds, each remaining box tries its best free anchor.
 
         iou: (B, M, A), IoU of each ground-truth box with each anchor
         is_gt: (B, M) bool, True for ground-truth boxes, False for padding
-        Returns (B, M) int32, the index of the anchor, or -1 if there is no forced match.
+        Returns (B, M) int32, the index of each box's anchor, or -1 if the box has no forced match.
         """
         order = ops.arange(iou.shape[1])
         # (1, M, M), True where the box of the column has a lower index than the box of the row

@@ -39,7 +39,7 @@ def replace_file(path: Path, writer: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder to fill, and replace the folder `path` with it if the block succeeds.
+    """Yield an empty temporary folder, which replaces the folder `path` if the block succeeds.
 
     path: path of the final folder, which does not change if the block fails
     The replacement takes two renames. If Ctrl-C comes between the two, the previous folder is restored at once. If the
@@ -71,6 +71,7 @@ def work_folder(parent: Path) -> Iterator[Path]:
     """Yield a temporary folder inside `parent`, for a block that moves each finished file or folder to `parent`.
 
     parent: folder, which is created if missing; created folders that are empty at the end are removed again
+    Temporary folders that killed processes left in `parent` are removed too.
     Raises OSError if a folder cannot be created.
     """
     created = [folder for folder in (parent, *parent.parents) if not folder.exists()]

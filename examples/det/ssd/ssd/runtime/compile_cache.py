@@ -38,14 +38,14 @@ _was_used = False  # True after the first use: MindSpore cannot change the cache
 
 @contextlib.contextmanager
 def compile_cache(program: str, *, settings: dict, data: list, runtime: Runtime) -> Iterator[Callable[[], None]]:
-    """Load compiled graphs from the cache inside the block, and save new graphs if the block succeeds.
+    """Let MindSpore reuse cached graphs inside the block, and save new graphs if the block succeeds.
 
     program: name of the command and every option that changes its graphs
     settings: recipe keys that change the graphs
     data: fingerprint of the dataset, because tensor shapes depend on its size
     runtime: rank and number of ranks
-    Yields a function that saves the graphs compiled so far. The cache is off in PyNative mode, outside SCRIPT_FOLDERS,
-    without a writable cache folder, after its first use in a process, and if the environment contains ENABLE or PATH.
+    Yields a function that saves the graphs compiled so far. The cache is off in PyNative mode, in scripts outside
+    SCRIPT_FOLDERS, without a writable folder, after the first use in a process, and if the user has set ENABLE or PATH.
     """
     global _was_used
     script, folder = Path(sys.argv[0]).resolve(), cache_folder()

@@ -28,7 +28,7 @@ class Runtime:
 
     @property
     def is_main(self) -> bool:
-        """Return True for rank 0, the only rank that prints and writes files."""
+        """Return True for rank 0, which logs the progress and writes the output files."""
         return self.rank == 0
 
 

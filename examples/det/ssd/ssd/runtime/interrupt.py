@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Context manager that is true after the first Ctrl-C or SIGTERM. The second signal has its usual effect.
+    """Context manager that evaluates to True after the first Ctrl-C or SIGTERM. A second signal has its usual effect.
 
     announce: True to log a message at the first signal
     Use `with Interrupt() as interrupt:` in the main thread, because Python handles signals only in the main thread.

@@ -1,4 +1,4 @@
-"""Set up the console log of this project: plain lines, from rank 0 only."""
+"""Set up the console log of this project: plain lines, and only warnings and errors on ranks above 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PROJECT_LOGGER = __name__.partition(".")[0]  # the package name, parent of the l
 
 
 class RankFilter(logging.Filter):
-    """Drop messages below level WARNING on all ranks except rank 0, so that each message is printed once."""
+    """Drop messages below level WARNING on all ranks except rank 0, so that these messages are printed once."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING or int(os.environ.get("RANK_ID") or 0) == 0
@@ -24,7 +24,7 @@ class _BelowWarning(logging.Filter):
 
 
 class _CurrentStream(logging.StreamHandler):
-    """Handler that looks up the current sys.stdout or sys.stderr at each message.
+    """Handler that looks up the current sys.stdout or sys.stderr for each message.
 
     name: "stdout" or "stderr"
     The stream may have been replaced since the previous message, for example by a test.
@@ -40,7 +40,7 @@ class _CurrentStream(logging.StreamHandler):
 
 
 def set_up_logging(verbose: bool = False) -> None:
-    """Print log messages of this project: debug and info to stdout, warnings and errors to stderr.
+    """Print the log messages of this project: DEBUG and INFO to stdout, WARNING and above to stderr.
 
     verbose: True to print debug messages too, and to add time and module to each message
     A second call replaces the settings of the first call.

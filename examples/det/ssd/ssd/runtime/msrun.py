@@ -64,10 +64,10 @@ def supervise_under_msrun(main: Callable[[], None]) -> Callable[[], None]:
 
 
 class JobLog:
-    """Lines in scheduler.log that tell the processes of one host that a rank has ended.
+    """Write and read lines in scheduler.log, so that all processes of a host detect that a rank has ended.
 
     process_log: path of the file to which msrun redirects the output of this process
-    scheduler_log: path of scheduler.log; None on a host without the scheduler, where no rank sees the end of another
+    scheduler_log: path of scheduler.log; None on a host without the scheduler, where ranks cannot report to each other
     """
 
     FAILED, STOPPED = b"Error: rank ", b"Stopped on request: rank "
@@ -189,7 +189,7 @@ def _msrun_joins() -> bool:
 def _stop_log_viewer(log: Path) -> None:
     """Stop the `tail -f` process with which msrun prints a log to the console.
 
-    Otherwise the process would run forever and keep the user's pipe open.
+    Otherwise `tail` would run forever and keep the user's pipe open.
     """
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -200,12 +200,12 @@ def _stop_log_viewer(log: Path) -> None:
 
 
 def _kill_when_overdue(supervisor: int, log: JobLog, is_scheduler: bool) -> None:
-    """Kill this process if it has not exited in time after another rank or its supervisor ended.
+    """Kill this process if it is still running some seconds after another rank or the supervisor has ended.
 
     supervisor: process id of the supervisor
     log: log through which the ranks of this host report their end
     is_scheduler: True if this process runs MindSpore's scheduler, False if this process runs a rank
-    The process may wait forever in a collective for ranks that have exited.
+    Otherwise the process might wait forever in a collective for ranks that have exited.
     """
     deadline, failure = float("inf"), None
     while time.monotonic() < deadline:

@@ -16,7 +16,7 @@ def prefetch(pool: Executor, function: Callable[[Item], Result], items: Iterable
 
     pool: thread pool that runs the function
     ahead: maximum number of results that are computed before the consumer asks for them, which limits memory use
-    If the consumer stops early or an item fails, items that have not started are canceled.
+    If the consumer stops early or a call fails, the calls that have not started are canceled.
     """
     pending: collections.deque[Future[Result]] = collections.deque()
     try:

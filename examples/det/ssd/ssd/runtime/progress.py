@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES = 10
 class Progress:
     """Progress display with rate and remaining time: `with Progress(100, "training", "images") as progress:`.
 
-    total: number of items of the task; None if unknown, in which case only a terminal shows the count
+    total: number of items of the task; None if unknown, and then only a terminal shows the progress
     description: name of the task
     unit: plural noun for the items, such as "images"
     enabled: False to show nothing

@@ -37,15 +37,16 @@ class RestoreStep(Callback):
 
 
 class StopOnNonFiniteLoss(Callback):
-    """Raise UserError if a loss is infinite or NaN, and name the step and its images.
+    """Raise UserError if a loss is infinite or NaN, and report the step and the image ids.
 
     Overflowing gradients are a different case: their update is skipped, and training continues. A lower loss scale
     cannot repair a loss that is not finite. The failed step has not changed the weights.
 
-    The loss is checked at two intervals and at the end of each epoch only, because each check waits for the device.
+    The loss is checked only at two intervals and at the end of each epoch, because each check waits for the device.
 
     log_interval: number of steps between checks
-    checkpoint_every_steps: number of steps between saves within an epoch, which are checked too; None for no such saves
+    checkpoint_every_steps: number of steps between saves within an epoch, at which the loss is checked too; None
+        disables these checks
     image_ids_of_step: function that returns the ids of this device's images in a step; steps are counted from 1
     rank: rank of this device
     """
@@ -75,8 +76,8 @@ class StopOnNonFiniteLoss(Callback):
             images = ", ".join(map(str, self.image_ids_of_step(step)))
             raise UserError(
                 f"training: the loss is not finite in epoch {epoch}, step {step_in_epoch} of {steps_per_epoch}, on "
-                f"rank {self.rank}, for the images {images} (image ids). Check the annotations of the step's "
-                "images, or lower --lr and continue from a checkpoint with --resume FILE."
+                f"rank {self.rank}, for the image ids {images}. Check the annotations of these images, or lower --lr "
+                "and continue from a checkpoint with --resume FILE."
             )
 
 
@@ -99,7 +100,7 @@ class SyncBatchNormStatistics(Callback):
     Each device updates the statistics from its own images. The average makes the evaluated and saved detector the same
     on all devices. Training itself does not use the statistics.
 
-    step: training step whose statistics are averaged
+    step: training step whose BatchNorm statistics are averaged
     world_size: number of devices
     """
 
@@ -117,7 +118,7 @@ class SyncBatchNormStatistics(Callback):
 class SaveCompileCache(Callback):
     """Save the compile cache after the first step and after each epoch.
 
-    Graphs are saved as soon as possible, because training runs are killed more often than they finish.
+    Graphs are saved as soon as possible, because a training run may be killed at any time.
 
     save: function that saves the graphs compiled so far
     """

@@ -1,4 +1,4 @@
-"""Callbacks that save the state of a training run, and stop the training.
+"""Callbacks that save checkpoints of a training run, and stop the run after a signal.
 
 All devices stop after the same step. Only rank 0 writes checkpoints.
 """
@@ -34,7 +34,7 @@ class _SumOverDevices(nn.Cell):
 class SynchronizedStop(Callback):
     """Let all devices stop after the same step.
 
-    A SynchronizedStop is a flag, which becomes true on all devices at the end of the last step.
+    The callback is also a flag: after a signal to any device, it becomes true on all devices in the same step.
 
     interrupt: flag that is true after this process has received a stop signal
     world_size: number of devices
@@ -64,13 +64,13 @@ class CheckpointSaver(Callback):
     """Save checkpoints with the complete state of a training run.
 
     After each epoch, the callback writes ssd-EPOCH.ckpt, links last.ckpt to the new file, and removes old epoch
-    checkpoints. Within an epoch, the callback writes last.ckpt at an interval and when the training stops.
+    checkpoints. Within an epoch, the callback writes last.ckpt every `every_steps` steps and when the run stops.
 
     folder: folder of the checkpoints
     keep: number of epoch checkpoints to keep
     every_steps: number of steps between saves within an epoch; None disables these saves
-    start: state of the training before the first step
-    stop: flag that becomes true at the end of the last step
+    start: state of the training at the start of this run
+    stop: flag that is true if the run stops after the current step
     records: {name: JSON value} to store in each checkpoint
     """
 
@@ -117,9 +117,9 @@ class CheckpointSaver(Callback):
 
 
 class StopOnSignal(Callback):
-    """Raise KeyboardInterrupt after the last step of an interrupted run.
+    """Raise KeyboardInterrupt to end an interrupted run, after the other callbacks have saved the step.
 
-    stop: flag that becomes true at the end of the last step
+    stop: flag that is true if the run stops after the current step
     """
 
     def __init__(self, stop: _Flag):

@@ -1,4 +1,4 @@
-"""Log a training run to the terminal, metrics.csv and TensorBoard, and summarize the training at the end."""
+"""Log a training run to the terminal, metrics.csv and TensorBoard, and summarize the run at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # names in ckpt_save_d
 
 
 class TrainingLogger:
-    """Forward the records of a training run to sinks, such as the progress bar and metrics.csv.
+    """Context manager that forwards the records of a training run to sinks, such as the progress bar and metrics.csv.
 
     A sink is an object with the method `close` and any of the methods `advance`, `on_step` and `on_evaluation`. At the
     end of the context, the logger closes all sinks, even after an error.
@@ -123,7 +123,7 @@ def training_summary(folder: Path, epochs: int, *, seconds: float, stopped_early
     folder: ckpt_save_dir of the recipe
     epochs: number of trained epochs
     seconds: duration of the training in seconds
-    stopped_early: whether early stopping ended the training
+    stopped_early: True if early stopping ended the training
     best: best evaluation, or None if the detector was not evaluated
     """
     checkpoint = find_checkpoint(folder)
@@ -145,7 +145,7 @@ def training_summary(folder: Path, epochs: int, *, seconds: float, stopped_early
 
 
 def evaluation_command(argv: Sequence[str], checkpoint: Path) -> str | None:
-    """Return the shell command that evaluates a checkpoint with the arguments of train.py.
+    """Return the shell command that evaluates a checkpoint with the command-line arguments of this train.py run.
 
     argv: arguments of this process, including the path of the script
     checkpoint: path of the checkpoint

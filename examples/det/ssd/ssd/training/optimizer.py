@@ -30,7 +30,7 @@ def group_by_decay(params: Sequence[Parameter], weight_decay: float, decay_bias:
 
     params: parameters to split
     weight_decay: weight decay of the first group
-    decay_bias: whether biases have weight decay
+    decay_bias: True to apply weight decay to biases too
     Returns MindSpore's parameter groups, {"params": list, "weight_decay": value} each, without empty groups.
     """
     names_without_decay = ("gamma", "beta") if decay_bias else ("gamma", "beta", "bias")

@@ -72,7 +72,7 @@ class TrainingProgressBar:
         return f"epoch {epoch}/{self.epochs} step {(step - 1) % self.steps_per_epoch + 1}/{self.steps_per_epoch}"
 
     def _time_left(self, step: int) -> str:
-        """Return the estimated remaining time as text, or an empty text if the time is unknown.
+        """Return the estimated remaining time as text, or an empty string if the time is unknown.
 
         The estimate uses the mean duration of the steps so far, evaluations included.
         """

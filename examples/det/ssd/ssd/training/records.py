@@ -1,4 +1,4 @@
-"""Values of a training step or an evaluation for the progress bar, metrics.csv and TensorBoard."""
+"""Records of training steps and evaluations, for the progress bar, metrics.csv and TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class StepRecord:
     epoch: epoch of the step, counted from 1
     step: number of the step, counted from 1 through all epochs
     loss: loss of this device's batch, box_loss + class_loss
-    box_loss: box part of the loss
-    class_loss: class part of the loss
+    box_loss: box regression loss
+    class_loss: classification loss
     learning_rate: learning rate of the step
-    gradient_norm: global L2 norm of the gradients of all devices before clipping; not finite after an overflow; None in
-        a step that only accumulates gradients
+    gradient_norm: global L2 norm, before clipping, of the gradients averaged over devices; not finite after an
+        overflow; None in a step that only accumulates gradients
     loss_scale: loss scale of the step
     skipped_steps: number of updates skipped since the previous record because gradients overflowed
     images_per_second: average number of images per second on all devices together

@@ -24,7 +24,7 @@ NOT_RESTORED = ("learning_rate", "steps_since_non_finite_loss")
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Position of a training run, which is stored in each of its checkpoints.
+    """Progress of a training run, and the values that determine its image order. Stored in each checkpoint.
 
     step: number of steps done in all epochs
     steps_per_epoch: number of steps in an epoch
@@ -46,7 +46,7 @@ def find_resume_checkpoint(folder: Path, given: str) -> Path:
     """Return the checkpoint from which a training run resumes.
 
     folder: folder to search if no path is given
-    given: path of the checkpoint, or an empty text for the newest checkpoint in the folder
+    given: path of the checkpoint, or an empty string for the newest checkpoint in the folder
     Raises UserError if no path is given and the folder contains no checkpoint.
     """
     if given:
@@ -84,8 +84,8 @@ def resume_training(
     """
     state = _restore(step, path, metadata)
     names = {
-        "images_per_step": "images in a step",
-        "steps_per_epoch": "steps in an epoch",
+        "images_per_step": "images per step",
+        "steps_per_epoch": "steps per epoch",
         "seed": "seed",
     }
     for name, text in names.items():
@@ -130,10 +130,10 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
     parameters = {name: value for name, value in step.parameters_dict().items() if name not in NOT_RESTORED}
     for name, value in parameters.items():
         if name not in content or content[name].shape != value.shape:
-            found = f"got shape {tuple(content[name].shape)}" if name in content else "got no value"
+            found = f"got shape {tuple(content[name].shape)}" if name in content else "the parameter is missing"
             raise UserError(
                 f"{path}: {name}: {found}, expected shape {tuple(value.shape)}. "
-                "Resume with the recipe of this checkpoint."
+                "Resume with the recipe that trained this checkpoint."
             )
     for name, value in parameters.items():
         value.set_data(content[name])
@@ -210,7 +210,7 @@ def _epoch_in_name(path: Path) -> int:
 
 
 def _step_of(path: Path) -> float:
-    """Return the step at which a checkpoint was saved, or infinity if it cannot be read or has no training state."""
+    """Return the step at which a checkpoint was saved, or infinity if the file has no readable training state."""
     try:
         return json.loads(read_checkpoint(path)[STATE_KEY])["step"]
     except (UserError, KeyError):

@@ -53,7 +53,7 @@ def warmup_steps(
     lr: peak learning rate
     lr_init: learning rate at the start of the warm-up
     milestones: epochs after which the rate drops
-    factor: factor of the learning rate at each milestone, between 0 and 1
+    factor: number between 0 and 1 by which the rate is multiplied at each milestone
     warmup_epochs: number of epochs of the warm-up
     epoch_size: number of epochs of the whole run
     steps_per_epoch: number of steps in an epoch
@@ -67,14 +67,14 @@ def warmup_steps(
 
 
 def create_schedule(cfg: Config, steps_per_epoch: int, world_size: int = 1) -> np.ndarray:
-    """Compute the learning rate of each update of a recipe.
+    """Compute the learning rate schedule of a recipe, one rate for each optimizer update.
 
     If gradients are accumulated, an update has the rate of its last batch.
 
     steps_per_epoch: number of batches in an epoch
     world_size: number of devices
     Returns (U,) float32, where U is the number of updates.
-    Raises UserError if the training has fewer steps than accumulate_steps.
+    Raises UserError if the training run has fewer steps than accumulate_steps.
     """
     if cfg.schedule == "steps":
         rates = warmup_steps(
@@ -97,7 +97,7 @@ def create_schedule(cfg: Config, steps_per_epoch: int, world_size: int = 1) -> n
         )
     if cfg.accumulate_steps > len(rates):
         raise UserError(
-            f"accumulate_steps: {cfg.accumulate_steps} exceeds the length of the training, which has "
+            f"accumulate_steps: got {cfg.accumulate_steps}, but the whole training run has only "
             f"{count_noun(len(rates), 'step')}. Lower accumulate_steps, or raise epoch_size."
         )
     if cfg.lr_reference_batch:  # the linear scaling rule of Goyal et al. (arXiv:1706.02677)

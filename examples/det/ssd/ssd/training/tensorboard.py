@@ -30,14 +30,14 @@ TAGS = {  # {tag of a chart: field of StepRecord}
 class TensorBoardEvents:
     """Write charts and example images of a training run to a TensorBoard event file.
 
-    The tags are those in TAGS, validation/METRIC and examples/IMAGE.
+    The tags of the values are the keys of TAGS, validation/METRIC and examples/IMAGE.
 
-    The class writes each of the few events per minute immediately. tensorboardX's SummaryWriter queues events in a
-    thread, so a kill would lose the queue.
+    Each event is written to disk immediately. tensorboardX's SummaryWriter would queue the events in a thread, and a
+    kill would lose the queue.
 
     folder: folder of the event file
-    steps_done: steps done before this run was resumed; TensorBoard ignores later steps in files of the previous
-        run
+    steps_done: number of steps done before this run was resumed; TensorBoard ignores later steps in the event files of
+        the previous run
     """
 
     def __init__(self, folder: Path, steps_done: int = 0):

@@ -90,7 +90,7 @@ class DetectorWithLoss(nn.Cell):
         image: (B, H, W, 3) uint8 RGB
         gt_boxes_yxyx: (B, M, 4), corners y0, x0, y1, x1 as fractions of the image height and width
         gt_labels: (B, M) int32, class labels 1..K-1, or 0 for padding
-        Returns three scalars: the loss, its box part and its class part.
+        Returns three scalars: the total loss, the box regression loss and the classification loss.
         """
         box_offsets, cls_logits = self.detector(self.normalize(image))
         target_offsets, target_labels = self.assigner(gt_boxes_yxyx, gt_labels)
@@ -98,14 +98,14 @@ class DetectorWithLoss(nn.Cell):
 
 
 class TrainStep(MindCVTrainStep):
-    """MindCV's training step, extended by outputs for logging, gradient clipping, and gradient accumulation.
+    """MindCV's training step with gradient clipping, gradient accumulation, and additional outputs for logging.
 
     Devices exchange gradients once per update. If gradients overflow in any batch of an update on any device, all
     devices skip the update.
 
     network: cell that returns three scalars, of which the first is the loss
     optimizer: optimizer of the trainable parameters
-    scale_sense: cell that updates the loss scale
+    scale_sense: cell that holds and updates the loss scale
     ema_decay: decay of the moving average of all parameters of the network; None disables averaging
     clip_norm: maximum global L2 norm of the gradients; None disables clipping
     accumulate: number of batches whose mean gradient is used for one update
@@ -200,7 +200,7 @@ class TrainStep(MindCVTrainStep):
     def ema_update(self):
         """Move the averages of all parameters, BatchNorm statistics included, toward the current values.
 
-        The decay after t updates is at most (1 + t) / (10 + t), as in TensorFlow, so that early weights are forgotten.
+        The decay after t updates is at most (1 + t) / (10 + t), as in TensorFlow, to forget early weights faster.
         """
         updates = ops.cast(self.optimizer.global_step, ms.float32).reshape(())
         decay = ops.minimum((1 + updates) / (10 + updates), self.ema_decay)
@@ -226,7 +226,7 @@ class CPUTrainStep(TrainStep):
         return ops.concat(self.hyper_map(_flatten, gradients)).square().sum().sqrt()
 
     def get_overflow_status(self, status: Tensor, compute_output: tuple[Tensor, ...]) -> Tensor:
-        """Check whether the norm of the gradients is not finite.
+        """Return True if the global L2 norm of the gradients is infinite or NaN.
 
         Squares of values above 1.8e19 overflow, so the norm of larger finite gradients is infinite too. An update of
         that size would destroy the weights in any case.
@@ -241,7 +241,7 @@ class CPUTrainStep(TrainStep):
 def create_train_step(cfg: Config, detector: nn.Cell, schedule: np.ndarray) -> TrainStep:
     """Create the training step of a recipe.
 
-    An update whose gradients overflow is skipped, and lowers a dynamic loss scale.
+    If gradients overflow, the update is skipped, and a dynamic loss scale is lowered.
 
     detector: detector with the attribute `anchors`
     schedule: (U,) float32, learning rate of each update

@@ -1,4 +1,4 @@
-"""Train a detector: data, forward pass, loss and update; callbacks log, evaluate and save."""
+"""Train a detector: create the dataset, detector and training step, and train with callbacks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def train(cfg: Config, resume: str | None = None) -> None:
     """Train the detector of a recipe. Under a launcher, this process trains on one of several devices.
 
     resume: None for a new run, the path of a checkpoint, or "" for the newest checkpoint in ckpt_save_dir
-    Raises UserError if a setting or file is invalid, and KeyboardInterrupt after a signal, when last.ckpt is saved.
+    Raises UserError if a setting or file is invalid. Raises KeyboardInterrupt after a stop signal, when last.ckpt has
+    been saved.
     """
     started = time.monotonic()
     folder, metadata = Path(cfg.ckpt_save_dir), model_metadata(cfg)
@@ -162,7 +163,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
 def _create_initialized_detector(cfg: Config, *, is_resumed: bool) -> tuple[nn.Cell, str]:
     """Create the detector of a recipe with its initial weights.
 
-    is_resumed: whether a checkpoint will set all weights later
+    is_resumed: True if all weights will be restored from a checkpoint
     Returns the detector, and a description of the initialization for the log.
     """
     detector, initialization = create_detector(cfg), "randomly initialized backbone"
@@ -181,7 +182,7 @@ def _create_initialized_detector(cfg: Config, *, is_resumed: bool) -> tuple[nn.C
 def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None, source: str) -> TrainingLogger:
     """Archive files of the previous run, log the settings of the training, and open the log files.
 
-    start: state of the training before the first step
+    start: state of the training at the start of this run
     resumed_from: checkpoint from which the training resumes, or None
     source: description of the initial weights
     Raises UserError if files cannot be moved or written.

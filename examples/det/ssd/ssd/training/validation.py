@@ -40,7 +40,8 @@ class ValidationCallback(Callback):
     start: first epoch after which the detector is evaluated
     interval: number of epochs between evaluations
     epochs: number of epochs of the whole run
-    ema_context: context manager that swaps the EMA weights in, with which best.ckpt is chosen; None without EMA
+    ema_context: function that returns a context in which the detector has the EMA weights, so that best.ckpt
+        is chosen and saved with the EMA weights; None without EMA
     patience: number of evaluations without a new best mAP after which training stops; None disables early stopping
     best: best evaluation before this run was resumed, or None
     records: {name: JSON value} to store in best.ckpt
@@ -96,7 +97,7 @@ class ValidationCallback(Callback):
 
         epoch: epoch of the evaluation, counted from 1
         step: last step of the epoch, counted from 1 through all epochs
-        raw_metrics: metrics of the weights without averaging
+        raw_metrics: {"mAP_raw": mAP of the weights without averaging}, or {} without EMA
         Returns the best evaluation so far.
         """
         result = self.evaluate()

@@ -1,4 +1,4 @@
-"""Find the ground-truth boxes that no anchor recalls, and explain the reasons."""
+"""Find the ground-truth boxes that no anchor recalls, and explain why the boxes are not recalled."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def too_small_or_elongated(boxes_yxyx: np.ndarray, anchor_set: AnchorSet) -> tup
 
 
 def reasons_for_missed_boxes(missed_yxyx: np.ndarray, anchor_set: AnchorSet) -> list[str]:
-    """Explain why boxes are not recalled, and which recipe keys can be changed. Returns one text per reason.
+    """Explain why boxes are not recalled, and which recipe keys to change. Returns one text per reason.
 
     missed_yxyx: (N, 4) boxes that no anchor recalls, as fractions 0..1 of the image height and width; N >= 1
     """

@@ -28,7 +28,7 @@ class _Boxes:
     annotated_yxyx: (N, 4) in pixels, not clipped
     boxes_yxyx: (N, 4) in pixels, clipped to the image
     labels: (N,) class index 1..K-1
-    image_indices: (N,) position of each box's image in the images of the split
+    image_indices: (N,) index of each box's image in the list of images of the split
     image_sizes: (N, 2) height and width in pixels of each box's image; 0 if unknown
     """
 
@@ -50,9 +50,9 @@ def summarize_dataset(
     anchor_set: AnchorSet | None = None,
     more_problems: dict[str, list[str]] | None = None,
 ) -> str:
-    """Summarize a training and a validation split with the same classes as text.
+    """Return a text summary of a training and a validation split. Both splits must have the same classes.
 
-    anchor_set: anchors whose recall is estimated on the training boxes; None leaves this estimate out
+    anchor_set: anchors whose recall is estimated on the training boxes; None omits the estimate
     more_problems: {kind of problem: one text per occurrence}, additional problems that are listed first
     """
     train_boxes, val_boxes = _collect_boxes(train), _collect_boxes(val)
@@ -209,9 +209,9 @@ def _class_advice(classes: list[str], train_boxes: _Boxes, val_boxes: _Boxes) ->
 
 
 def _anchor_advice(classes: list[str], train_boxes: _Boxes, anchor_set: AnchorSet) -> list[str]:
-    """Estimate from a sample the fraction of training boxes that no anchor recalls, and explain the reasons.
+    """Estimate the fraction of training boxes that no anchor recalls, and explain why boxes are not recalled.
 
-    Returns lines of text.
+    Large datasets are estimated from a sample of the boxes. Returns lines of text.
     """
     has_size = (train_boxes.image_sizes > 0).all(axis=1)
     usable = np.flatnonzero(has_size & (train_boxes.sides >= MIN_BOX_SIDE).all(axis=1))

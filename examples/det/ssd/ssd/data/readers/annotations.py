@@ -60,7 +60,7 @@ class UncheckedSplit:
 
     coco_dict: annotations as a COCO JSON object
     annotation_path: path of the file or folder that the annotations were read from
-    image_dir: folder that the key `file_name` of each image is relative to
+    image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
     problems: {kind of problem: one text for each box that was left out or each assumption that was made}
     is_coco_file: True if annotation_path is a COCO file with exactly the content of coco_dict
     """
@@ -73,10 +73,11 @@ class UncheckedSplit:
 
 
 class DatasetFolder(Protocol):
-    """A folder of annotated images, which the class of an annotation format reads.
+    """Interface of the annotation readers: a folder of annotated images in one annotation format.
 
     path: absolute path of the folder
-    train_splits, val_splits: usual names of the training and the validation split, in order of priority
+    train_splits: usual names of the training split, in order of preference
+    val_splits: usual names of the validation split, in order of preference
     """
 
     path: Path
@@ -84,7 +85,7 @@ class DatasetFolder(Protocol):
     val_splits: tuple[str, ...]
 
     def has_split(self, split: str) -> bool:
-        """Return whether the folder has a split of this name."""
+        """Return True if the folder has a split of this name."""
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
         """Read splits, and merge the splits that are listed under the same key, for example "train" or "val".
@@ -102,7 +103,7 @@ def read_text_lines(path: Path) -> list[str]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({os_reason(error)}). Check the path and the permissions.") from None
     except ValueError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({error}). Save the file as UTF-8.") from None
+        raise UserError(f"{path}: the file is not UTF-8 text ({error}). Save the file as UTF-8.") from None
 
 
 def find_path_ignoring_case(folder: Path, relative: str) -> Path | None:
@@ -133,7 +134,7 @@ def load_coco_json(annotation_path: Path) -> dict:
     except OSError as error:
         raise UserError(f"{annotation_path}: cannot be read ({os_reason(error)}). Check the permissions.") from None
     except ValueError as error:
-        raise UserError(f"{annotation_path}: is not valid JSON ({error}). Correct the file.") from None
+        raise UserError(f"{annotation_path}: the file is not valid JSON ({error}). Correct the file.") from None
 
 
 def align_categories(train: DatasetSplit, val: DatasetSplit) -> DatasetSplit:

@@ -22,7 +22,7 @@ def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
     Classes are the categories of the file in the order of category ids, which is the published class order of COCO.
 
     annotation_path: path of the annotation file
-    image_dir: folder that the key `file_name` of each image is relative to
+    image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
 
     Raises UserError if a file or folder is missing, or a category, an image entry or a box is invalid.
     """
@@ -32,16 +32,17 @@ def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
 
 
 def require_usable_images(*splits: DatasetSplit) -> None:
-    """Check that the annotation readers found no images that cannot be converted.
+    """Raise UserError if the annotation readers found images that cannot be converted.
 
-    Raises UserError if an image is missing or unreadable, or if its size differs from the annotated size.
+    An image cannot be converted if it is missing or unreadable, or if its size differs from the annotated size.
     """
     found = {text: split.annotation_path for split in splits for text in split.problems.get(UNUSABLE_IMAGES, [])}
     if found:
         first, annotation_path = next(iter(found.items()))
         others = len(found) - 1
         more = f", and {others} more image{'' if others == 1 else 's'} cannot be converted" if others else ""
-        raise UserError(f"{first}{more}. Replace the images, or remove the images from {annotation_path}.")
+        noun = "images" if others else "image"
+        raise UserError(f"{first}{more}. Replace the {noun}, or remove the {noun} from {annotation_path}.")
 
 
 def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> DatasetSplit:
@@ -49,7 +50,7 @@ def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> Datas
 
     coco_dict: annotations as a COCO JSON object
     annotation_path: path of the file or folder that coco_dict was read from, for error messages
-    image_dir: folder that the key `file_name` of each image is relative to
+    image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
 
     Returns a split whose coco_dict is None. Missing image files are recorded as problems of the kind UNUSABLE_IMAGES.
     Raises UserError if image_dir is missing, or a category, an image entry or a box is invalid.
@@ -63,7 +64,8 @@ def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> Datas
             raise
         reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{annotation_path}: is not in COCO's object detection format ({reason}). Correct the file."
+            f"{annotation_path}: the annotations are not in COCO's object detection format ({reason}). "
+            "Correct the annotations."
         ) from None
 
 
@@ -134,9 +136,9 @@ def _index_images(images: list[dict], path: Path) -> dict[int, int]:
             raise UserError(f"{where}: id {image['id']!r} is not a 64-bit integer. Change the id to a 64-bit integer.")
         for side in ("height", "width"):
             if image.get(side) is not None and type(image[side]) not in NUMBER_TYPES:
-                raise UserError(f"{where}: {side} {image[side]!r} is not a number. Change the {side} to pixels.")
+                raise UserError(f"{where}: {side} {image[side]!r} is not a number. Set {side} to the number of pixels.")
         if image["id"] in indices:
-            raise UserError(f"{path}: image id {image['id']} occurs twice. Use each image id only once.")
+            raise UserError(f"{path}: image id {image['id']} occurs twice. Give each image a different id.")
         indices[image["id"]] = len(indices)
     return indices
 
@@ -151,8 +153,9 @@ def _parse_boxes(
     image_indices: {image id: index in the list of images}
     labels: {category id: class index}
 
-    Returns two lists in the order of the images: the ground truth, (M, 5) float64, boxes_yxyx in pixels and class
-    index, and the number of crowd regions.
+    Returns two lists with one item per image:
+        ground truth, (M, 5) float64, boxes_yxyx in pixels and class index
+        number of crowd regions
     Raises UserError if an annotation refers to an unknown image or category, or its bbox is invalid.
     """
     crowd_counts = [0] * len(image_indices)
@@ -167,7 +170,7 @@ def _parse_boxes(
         if label is None:
             raise UserError(
                 f"{path}: annotation {annotation.get('id')}: category_id {annotation['category_id']!r} is not one of "
-                f"{list(labels)}. Add the category, or correct category_id."
+                f"the category ids {list(labels)}. Add the category, or correct category_id."
             )
         if annotation.get("iscrowd", 0):
             crowd_counts[index] += 1

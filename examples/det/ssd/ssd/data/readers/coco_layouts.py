@@ -1,4 +1,4 @@
-"""Find COCO annotation files and their images in COCO's published folder layout and in layouts of annotation tools."""
+"""Find COCO annotation files and images in the folder layouts of COCO and of annotation tools."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class CocoFolder:
             listed = f" ({', '.join(path.name for path in found[:5])})" if found else ""
             raise UserError(
                 f"{self.path}: the folder contains {len(found)} annotation files{listed}, but exactly 1 is needed. "
-                "Select an annotation file with --train_split."
+                + ("Select an annotation file with --train_split." if found else "Check --data_path.")
             )
         return found[0].relative_to(self.path).as_posix()
 
@@ -94,7 +94,7 @@ class CocoFolder:
 def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
     """Merge several COCO files into one split. All images get new ids if two images have the same id.
 
-    folder: dataset folder, to which the file names of images become relative
+    folder: dataset folder; file names in the merged split are relative to this folder
     Raises UserError if a file is invalid, or the files have different categories.
     """
     images: list[dict] = []

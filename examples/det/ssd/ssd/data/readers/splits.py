@@ -27,8 +27,8 @@ def open_dataset_folder(annotation_format: str, path: Path, names_path: Path | N
 
     annotation_format: key of FORMATS
     path: folder of the images and annotations
-    names_path: file of the class names, for "yolo" only; None searches the folder for such a file
-    Raises UserError if the folder does not have this format, or names_path is set for another format than "yolo".
+    names_path: for the format "yolo": file of the class names; None searches the folder for this file
+    Raises UserError if the folder does not have this format, or names_path is set for a format other than "yolo".
     """
     path = Path(os.path.abspath(path))  # readers need the name and the parent of the folder, which "." lacks
     if names_path is None:
@@ -51,8 +51,8 @@ def read_splits(
     """Read the training and the validation split of a dataset folder, with the same classes.
 
     folder: annotation reader of the dataset folder
-    train_splits: names of the training splits to merge; None for the usual name in the annotation format
-    val_splits: names of the validation splits to merge; None for the usual name in the annotation format
+    train_splits: names of the training splits to merge; None selects the usual training split of the format
+    val_splits: names of the validation splits to merge; None selects the usual validation split of the format
     val_fraction: fraction of the training images to hold out for validation, above 0 and below 1, instead of
         val_splits. If train_splits is None and no usual training split exists, all images of the folder are divided.
     keep_empty: False removes images without boxes from the training split, but never from the validation split
@@ -127,9 +127,9 @@ def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[Uncheck
 
 
 def find_unlisted_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:
-    """Return the paths of images that are in the image folders of the two splits, but in neither split.
+    """Return the paths of images that lie in the image folders of the two splits, but belong to neither split.
 
-    Such images belong to another split, or have no annotations.
+    These images belong to a third split, or have no annotations.
     """
     listed = {os.path.normpath(image.path) for image in (*train.images, *val.images)}
     unlisted = []
@@ -151,16 +151,17 @@ def find_repeated_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:
 
 
 def _usual_split(folder: DatasetFolder, names: tuple[str, ...]) -> list[str]:
-    """Return the first of several split names that exists in the folder, as a list with one name.
+    """Return the first split name that exists in the folder, as a list with one name.
+
+    If no split exists, return the first name, so that reading this split reports the missing path.
 
     names: the usual names of a split, in order of preference
-    If no split exists, return the first name, so that reading this split reports the missing path.
     """
     return [next((name for name in names if folder.has_split(name)), names[0])]
 
 
 def _check(unchecked: UncheckedSplit) -> DatasetSplit:
-    """Check the annotations of a split, and add the problems found by the check to the problems found by the reader.
+    """Check the annotations of a split, and append the problems found to the problems that the reader found.
 
     Raises UserError if the image folder is missing, or a category, an image entry or a box is invalid.
     """

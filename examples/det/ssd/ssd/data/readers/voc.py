@@ -34,7 +34,7 @@ class VocFolder:
         self.years = [_Year(folder, annotation_dir) for folder, annotation_dir in found if annotation_dir]
         if not self.years:
             raise UserError(
-                f"{path}: neither this folder nor its subfolders contain a folder Annotations with XML files. Check "
+                f"{path}: neither this folder nor its subfolders contain an Annotations folder with XML files. Check "
                 "--data_path."
             )
 
@@ -44,7 +44,7 @@ class VocFolder:
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
         """Read splits, and merge the splits that are listed under the same key, for example "train" or "val".
 
-        requested: {key: names of the splits to merge}. `train` refers to all years, `VOC2007/train` to one.
+        requested: {key: names of the splits to merge}. `train` refers to all years, `VOC2007/train` to VOC2007 only.
             None instead of names selects all annotated images.
         Returns {key: merged split}. The classes are all object names that occur in these splits, in alphabetical order.
         Image ids are unique across all splits. Raises UserError if a split is missing, or an XML file is invalid.
@@ -80,9 +80,9 @@ class VocFolder:
         return [(year, name) for year in years]
 
     def _find_members(self, splits: list[str] | None) -> list[tuple[_Year, str]]:
-        """Return the year and the name of each image in the given splits, in list order and without duplicates.
+        """Return the year and the name of each image in the given splits, without duplicates.
 
-        splits: names of splits; None selects all annotated images
+        splits: names of splits; None selects all annotated images, sorted by name within each year
         Raises UserError if a split does not exist.
         """
         if splits is None:
@@ -138,7 +138,7 @@ class _Year:
         return self.path / "ImageSets" / "Main" / f"{split}.txt"
 
     def read_list(self, split: str) -> list[str]:
-        """Return the image names in the list of a split. Raises UserError if an image name has no XML file."""
+        """Read the image names from the list file of a split. Raises UserError if an image has no XML file."""
         path = self.list_path(split)
         names = [line.strip() for line in read_text_lines(path) if line.strip()]
         for name in names:
@@ -160,7 +160,7 @@ class _Year:
         try:
             root = ElementTree.parse(path).getroot()
         except (ElementTree.ParseError, ValueError, LookupError) as error:
-            raise UserError(f"{path}: is not valid XML ({error}). Correct the file.") from None
+            raise UserError(f"{path}: the file is not valid XML ({error}). Correct the file.") from None
         objects = []
         for number, element in enumerate(root.findall("object"), start=1):
             entry = _read_object(element, f"{path}: object {number}")
@@ -225,7 +225,7 @@ def _read_object(element: ElementTree.Element, where: str) -> dict:
     x0, y0, x1, y1 = corners
     if x0 is None or y0 is None or x1 is None or y1 is None:
         invalid = [tag for tag, value in zip(CORNERS, corners) if value is None]
-        raise UserError(f"{where}: in the box, {', '.join(invalid)} must be finite numbers. Correct the file.")
+        raise UserError(f"{where}: {', '.join(invalid)} in <bndbox> must be finite numbers. Correct the file.")
     flags = {flag: int((element.findtext(flag) or "0").strip().lower() in ("1", "true")) for flag in FLAGS}
     return {"name": name, "bbox": [x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1], **flags}
 
@@ -244,7 +244,7 @@ def _to_coco(
 
     files: contents of the XML files
     sizes: (height, width) of each image in pixels; None if unknown
-    root: dataset folder, to which the file names of images become relative
+    root: dataset folder; file names in the result are relative to this folder
     category_ids: {object name: COCO category id}
     first_id: image id of the first image
     """
@@ -279,7 +279,7 @@ def _read_number(element: ElementTree.Element | None, tag: str) -> float | None:
 
 
 def _find_annotation_dir(folder: Path) -> Path | None:
-    """Return the folder Annotations of a year; None if the folder is missing or contains no XML files.
+    """Return the Annotations folder of a year; None if this folder is missing or contains no XML files.
 
     COCO's folder `annotations` is excluded, because this folder contains JSON files.
     """

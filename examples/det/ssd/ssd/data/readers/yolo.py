@@ -102,8 +102,8 @@ class YoloFolder:
             sources = self._find_sources(split)
             if not sources:
                 raise UserError(
-                    f"{self.path}: split {split!r} is neither images/{split}, {split}/images, {split} or {split}.txt, "
-                    "nor in data.yaml. Set --train_split and --val_split to existing splits, or use --val_fraction."
+                    f"{self.path}: split {split!r}: none of images/{split}, {split}/images, {split} and {split}.txt "
+                    "exists, nor a path in data.yaml. Correct --train_split and --val_split, or use --val_fraction."
                 )
             for source in sources:
                 found.update(dict.fromkeys(self._read_image_list(source) if source.is_file() else _list_images(source)))
@@ -113,7 +113,7 @@ class YoloFolder:
         """Return the image folders and image lists that define a split; an empty list if the split does not exist.
 
         Order of preference: paths from data.yaml inside the folder, a usual path inside the folder, other paths from
-        data.yaml, a usual path beside data.yaml. A copied data.yaml may still name the folder of another dataset.
+        data.yaml, a usual path beside data.yaml. A copied data.yaml may still refer to another dataset.
         """
         value = self.settings.get(split)
         entries = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
@@ -127,8 +127,8 @@ class YoloFolder:
         sources = [path for path in stated if path is not None]
         if sources and len(sources) < len(stated):
             raise UserError(
-                f"{self.names_path}: {split}: {entries[stated.index(None)]!r} is neither a folder nor a list of image "
-                "files. Correct the path."
+                f"{self.names_path}: {split}: {entries[stated.index(None)]!r} is not an existing folder or list of "
+                "images. Correct the path."
             )
         beside_names = (find_path_ignoring_case(self.names_path.parent, name) for name in usual)
         return sources or list(filter(None, beside_names))[:1]
@@ -149,9 +149,7 @@ class YoloFolder:
         return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(self.path))
 
     def _read_image_list(self, list_path: Path) -> list[Path]:
-        """Return the image paths in a list, where paths are relative to the list or the folder, with `/` or `\\`.
-
-        Missing files are included, because reading the images reports missing files."""
+        """Read a list of image paths, each relative to the list or the dataset folder. Missing files are included."""
         found = []
         for line in filter(None, map(str.strip, read_text_lines(list_path))):
             spellings = (line, line.replace("\\", "/"))
@@ -194,8 +192,8 @@ class YoloFolder:
             raise UserError(f"{where}: {line!r} is not `class x y width height` with finite numbers. Correct the line.")
         if values[0] not in range(len(self.class_names)):
             raise UserError(
-                f"{where}: class {fields[0]} is not an integer from 0 to {len(self.class_names) - 1}, the classes of "
-                f"{self.names_path}. Correct one of the two files."
+                f"{where}: class {fields[0]} is not an integer from 0 to {len(self.class_names) - 1}, the class "
+                f"indices of {self.names_path}. Correct one of the two files."
             )
         fractions = values[1:]
         if fractions.max() > MAX_FRACTION or fractions.min() < 1 - MAX_FRACTION:
@@ -248,8 +246,8 @@ def find_class_names_file(folder: Path) -> Path:
         if path.is_file():
             return path
     raise unreadable or UserError(
-        f"{folder}: contains neither data.yaml with the key `names` nor classes.txt with one class name per line. Add "
-        "--names FILE."
+        f"{folder}: the folder contains neither data.yaml with the key `names` nor classes.txt with one class name per "
+        "line. Add --names FILE."
     )
 
 
@@ -296,5 +294,7 @@ def _load_yaml(path: Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]}). Correct the file.") from None
+        raise UserError(
+            f"{path}: cannot be read as YAML ({str(error).splitlines()[0]}). Correct the file or --names."
+        ) from None
     return values if isinstance(values, dict) else {}

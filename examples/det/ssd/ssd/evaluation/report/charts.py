@@ -1,4 +1,4 @@
-"""Charts of the report, drawn as SVG data URIs. Functions import matplotlib late, because the import takes 0.5 s."""
+"""Charts of the report, drawn as SVG data URIs. Functions import matplotlib lazily, because the import takes 0.5 s."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def precision_recall_chart(curves: Mapping[str, np.ndarray], color: str) -> str:
 def small_precision_recall_charts(classes: Sequence[tuple[list[np.ndarray], str]]) -> list[str]:
     """Draw a small precision-recall chart of each class, without a legend.
 
-    classes: [(curves, color)] with at most 3 curves of (101,) precision, 0..1, and their color as #rrggbb
+    classes: (curves, color) of each class: at most 3 curves of (101,) precision, 0..1, and one color as #rrggbb
     Returns the data URI of each chart.
     """
     chart_uris = []
@@ -189,7 +189,8 @@ def _draw_score_line(axes: Axes, score: float) -> None:
 def _svg_chart(width: float, height: float) -> Iterator[tuple[Figure, list[str]]]:
     """Create an empty figure, and convert the figure to a data URI when the `with` block ends.
 
-    width, height: size of the figure in inches
+    width: width of the figure in inches
+    height: height of the figure in inches
     Yields (figure, uris). The list `uris` contains the data URI after the block.
     """
     with chart_style(), warnings.catch_warnings():

@@ -111,7 +111,7 @@ def compute_ap50(matches: Matches) -> float:
 def compute_ap50_without(matches: Matches, errors: DetectionErrors, error_type: str) -> float:
     """Compute the AP50 that the detector would have if all errors of one type were fixed.
 
-    Each type has a fix:
+    The errors of each type are fixed as follows:
     localisation, class: for each unmatched ground-truth box, the highest-scoring detection with such an error on this
         box becomes a true positive; all other detections with an error of this type are removed
     both, duplicate, background: detections with an error of this type are removed

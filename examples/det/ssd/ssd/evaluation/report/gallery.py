@@ -21,7 +21,7 @@ MAX_LISTED_ERRORS = 3  # false positives listed per image
 def draw_image_matches(matches: Matches, image_index: int, pixels: np.ndarray, min_score: float) -> np.ndarray:
     """Draw the ground-truth boxes of an image in white, and its detections in the colors of their classes.
 
-    Missed ground-truth boxes and detections have captions. In images with more than MAX_CAPTIONS detections, the true
+    Detections and missed ground-truth boxes have captions. In images with more than MAX_CAPTIONS detections, the true
     positives have no captions.
 
     image_index: index of the image in `matches.image_ids`
@@ -85,7 +85,10 @@ class ImageScores:
 
 
 def compute_image_scores(matches: Matches, min_score: float) -> ImageScores:
-    """Compute the quality of the detections of each image. min_score: minimum score of counted detections, 0..1"""
+    """Compute the quality of the detections of each image.
+
+    min_score: minimum score, 0..1, of the detections that are counted
+    """
     num_images = len(matches.image_ids)
     is_shown, image_indices = matches.scores >= min_score, matches.detections.image_indices
     is_false_positive = matches.false_positives & is_shown
@@ -113,7 +116,7 @@ def select_images(scores: ImageScores, candidates: np.ndarray, images_per_group:
 
     scores: quality of the detections of each image
     candidates: (C,) int, indices of the images that can be shown
-    images_per_group: maximum number of images in a group; with few candidates, a third of the candidates
+    images_per_group: maximum number of images in a group; a group also has at most a third of the candidates
     Returns {group: image indices}. The images of "confident_errors" have the false positives with the highest scores.
     The images of "worst" have the lowest F1, and the images of "best" the highest F1.
     """

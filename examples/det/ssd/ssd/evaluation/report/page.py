@@ -59,7 +59,7 @@ class ErrorRow(NamedTuple):
     num_shown: number of these errors with a score of at least display_score; None for missed objects
     ap50: AP50, 0..1, if all errors of this type were fixed
     gain: increase of AP50 by fixing all errors of this type
-    gain_share: gain / largest gain of all types, at most 1
+    gain_share: gain divided by the largest gain of all types, at most 1
     """
 
     error_type: str
@@ -71,7 +71,7 @@ class ErrorRow(NamedTuple):
 
 
 def write_html_report(path: Path, cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
-    """Write the report of an evaluation as one HTML file. checkpoint: path of the evaluated checkpoint"""
+    """Write the evaluation report of a checkpoint as one HTML file."""
     matches = collect_matches(result.evaluator, result.coco_metrics.coco_eval)
     errors = classify_errors(matches)
     page = _load_template().render(
@@ -141,10 +141,10 @@ def _precision_recall_chart(result: EvaluationResult) -> str | None:
 
 
 def _curves_by_iou(precision: np.ndarray) -> dict[str, np.ndarray]:
-    """Average precision over classes, at IoU 0.50, at IoU 0.75 and over all 10 IoUs.
+    """Compute the mean precision of all classes at IoU 0.50, at IoU 0.75, and averaged over all 10 IoUs.
 
     precision: (10 IoUs, 101 recalls, classes), 0..1
-    Returns {legend: (101,) precision at the recalls 0, 0.01 … 1}.
+    Returns {legend: (101,) precision at the recalls 0, 0.01, …, 1}.
     """
     return {
         "IoU 0.50": precision[0].mean(axis=1),
@@ -172,7 +172,7 @@ def _size_chart(result: EvaluationResult) -> str:
 
 
 def _threshold_section(matches: Matches, display_score: float) -> dict:
-    """Compute precision, recall and F1 at each score threshold, with the detections of all classes pooled.
+    """Compute and plot precision, recall and F1 at each score threshold, for the detections of all classes together.
 
     Returns {"chart": data URI, "best": {"f1", "score"} at the highest F1, or None without a true positive}.
     """
@@ -208,7 +208,7 @@ def _confusion_section(matches: Matches, min_score: float) -> dict:
     names: class names, without background
     rows: [(row name, [(count, fraction of the row, 0..1)])]
     most_frequent: confusions of two object classes (without background), by descending count
-    chart: data URI of a heat map, shown instead of the table if there are more than MAX_TABLE_CLASSES classes, or None
+    chart: data URI of a heat map that replaces the table, or None for up to MAX_TABLE_CLASSES classes
     """
     counts = np.roll(confusion_matrix(matches, min_score), -1, axis=(0, 1))
     names = list(matches.classes[1:])
@@ -264,7 +264,7 @@ def _error_rows(matches: Matches, errors: DetectionErrors, display_score: float)
 def _picture_groups(
     cfg: Config, result: EvaluationResult, matches: Matches, errors: DetectionErrors
 ) -> dict[str, list[dict]]:
-    """Draw the example images and list their errors. Returns {group: [template variables of an image]}."""
+    """Draw the example images and list their errors. Returns {group: [template variables of each image]}."""
     scores = gallery.compute_image_scores(matches, cfg.display_score)
     in_shards = np.flatnonzero(np.isin(matches.image_ids, result.image_ids))
     groups = gallery.select_images(scores, in_shards)
@@ -291,7 +291,7 @@ def _picture_groups(
 
 
 def _to_jpeg_uri(image: np.ndarray) -> str:
-    """Encode (H, W, 3) uint8 RGB as a JPEG data URI, at the best quality within MAX_PICTURE_BYTES."""
+    """Encode (H, W, 3) uint8 RGB as a JPEG data URI. Lower the quality if the file exceeds MAX_PICTURE_BYTES."""
     for quality in (88, 75, 60, 40, 20):
         file = io.BytesIO()
         Image.fromarray(image).save(file, "JPEG", quality=quality)
