@@ -134,7 +134,7 @@ class Study:
         )
         if recipe.exists() and recipe.read_text(encoding="utf-8") != text:
             raise UserError(
-                f"{recipe}: the file differs from the study and the command line. Choose another output folder."
+                f"{recipe}: an earlier run with other settings wrote this file. Choose another output folder."
             )
         folder.mkdir(parents=True, exist_ok=True)
         recipe.write_text(text, encoding="utf-8")

@@ -41,7 +41,7 @@ _START_OF_SCAN = 0xDA
 # JPEG markers SOF0 to SOF15, after which the image size is stored. The codes of DHT, JPG and DAC are excluded.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
-# Annotations refer to the stored pixels; pycocotools and MindCV's example also ignore the EXIF orientation.
+# Annotations refer to pixels before EXIF rotation; pycocotools and MindCV's example also ignore the EXIF orientation.
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 # libjpeg can reduce an image during decoding, which is faster: at half the size, decoding takes 0.4 of the time.
 _OPENCV_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -104,7 +104,7 @@ def _decode_with_simplejpeg(encoded: bytes, scale_denominator: int) -> np.ndarra
 def read_image_file(path: Path | str) -> np.ndarray:
     """Read an image file, and return the image as image viewers display it.
 
-    - The EXIF orientation is applied. Training and evaluation ignore it, because annotations refer to stored pixels.
+    - The EXIF orientation is applied. Training and evaluation ignore it, as annotations do.
     - Gray images get three equal channels. CMYK is converted without color profiles. 16-bit values keep the high byte.
     - Transparent images are drawn on white, because the colors stored under transparent pixels are arbitrary.
     - If the file has several frames or pages, only the first frame or page is read.

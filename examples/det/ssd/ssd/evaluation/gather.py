@@ -85,7 +85,8 @@ def pack(detections: Iterable[tuple[int, Detections]]) -> np.ndarray:
     Each image starts with a row of label 0, so that images without detections are preserved.
 
     detections: (image id, detections of the image) for each image
-    Returns (N, COLUMNS) int32: image id (two columns), label, score, and y0, x0, y1, x1 of the box.
+    Returns (N, COLUMNS) int32: image id (two columns), label, score, and y0, x0, y1, x1 of the box. An
+    image id is an int64 in two parts. Score and corners are the bits of float32 values, so that nothing is rounded.
     """
     tables = [np.zeros((0, COLUMNS), np.int32)]
     for image_id, image_detections in detections:

@@ -15,7 +15,7 @@ from .layers import ConvBNReLU6, InvertedResidual, SSDExtraBlock, initialize_nor
 if TYPE_CHECKING:
     from ..config.schema import Config
 
-# Factor by which SSDLite's neck expands the channels of all backbone maps except the last, as in MindCV's SSD. The
+# Factor by which SSDLite's neck expands the channels of all backbone levels except the last, as in MindCV's SSD. The
 # value is the expand ratio of MobileNetV2's blocks.
 EXPAND_RATIO = 6
 
@@ -41,9 +41,9 @@ class _StridedNeck(nn.Cell):
 
 
 class SSDLiteNeck(_StridedNeck):
-    """Neck of SSDLite: the backbone maps, followed by inverted residual blocks.
+    """Neck of SSDLite: the backbone's feature maps, and extra inverted residual blocks.
 
-    1x1 convolutions expand the channels of all backbone maps except the last.
+    1x1 convolutions expand the channels of all feature maps of the backbone except the last.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class SSDLiteNeck(_StridedNeck):
     ):
         """Build the 1x1 expansion convolutions and the inverted residual blocks.
 
-        channels: number of channels of each backbone map
-        strides: distance between neighboring locations of each backbone map in input pixels
+        channels: number of channels of each backbone feature map
+        strides: distance between neighboring locations of each backbone feature map in input pixels
         extra_layers: (out_channels, expand_ratio, stride) of each block
         hard_swish: True for hard swish and MindSpore's default BatchNorm after the expansion convolutions, as in
             MobileNetV3; False for ReLU6 and the BatchNorm of `batch_norm`
@@ -98,7 +98,7 @@ class SSDLiteNeck(_StridedNeck):
 
 
 class SSDNeck(nn.Cell):
-    """Neck of the SSD paper: the backbone maps, followed by blocks of a 1x1 and a 3x3 convolution.
+    """Neck of the SSD paper: the backbone's feature maps, and extra blocks of a 1x1 and a 3x3 convolution.
 
     out_channels: number of channels of each level
     """
@@ -111,8 +111,8 @@ class SSDNeck(nn.Cell):
     ):
         """Build the extra blocks.
 
-        channels: number of channels of each backbone map
-        strides: distance between neighboring locations of each backbone map in input pixels
+        channels: number of channels of each backbone feature map
+        strides: distance between neighboring locations of each backbone feature map in input pixels
         extra_layers: (out_channels, expand_ratio, stride, pad) of each block; expand_ratio is
             hidden channels / input channels
         """
@@ -170,10 +170,10 @@ class FPN(_StridedNeck):
     def __init__(self, channels: Sequence[int], strides: Sequence[int], out_channels: int, num_levels: int):
         """Build the lateral, output and downsampling convolutions.
 
-        channels: number of channels of each backbone map
-        strides: distance between neighboring locations of each backbone map in input pixels
+        channels: number of channels of each backbone feature map
+        strides: distance between neighboring locations of each backbone feature map in input pixels
         out_channels: number of channels of every level
-        num_levels: number of levels, including the levels that are coarser than the backbone maps
+        num_levels: number of levels, including the levels that are coarser than the backbone's feature maps
         """
         super().__init__()
         coarser = range(num_levels - len(channels))

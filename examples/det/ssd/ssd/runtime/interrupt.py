@@ -1,4 +1,4 @@
-"""Turn the first Ctrl-C or SIGTERM into a flag, so that a loop can end between two steps with complete files."""
+"""Turn the first Ctrl-C or SIGTERM into a flag, so that a loop can stop after a step and leave no incomplete files."""
 
 from __future__ import annotations
 

@@ -202,10 +202,11 @@ def _stop_log_viewer(log: Path) -> None:
 def _kill_when_overdue(supervisor: int, log: JobLog, is_scheduler: bool) -> None:
     """Kill this process if it is still running some seconds after another rank or the supervisor has ended.
 
+    Without this check, the process might wait forever in a collective operation for ranks that have exited.
+
     supervisor: process id of the supervisor
     log: log through which the ranks of this host report their end
     is_scheduler: True if this process runs MindSpore's scheduler, False if this process runs a rank
-    Otherwise the process might wait forever in a collective for ranks that have exited.
     """
     deadline, failure = float("inf"), None
     while time.monotonic() < deadline:

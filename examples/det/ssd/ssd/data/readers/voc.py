@@ -187,7 +187,7 @@ class _Year:
 def _read_image_sizes(
     files: list[_AnnotationFile], split: str, problems: dict[str, list[str]]
 ) -> list[tuple[int, int] | None]:
-    """Return (height, width) in stored pixels for each image; None if the image is missing or unreadable.
+    """Return (height, width) of each image in pixels before EXIF rotation, or None if it is missing or unreadable.
 
     files: contents of the XML files
     split: key of the split, which the progress display shows

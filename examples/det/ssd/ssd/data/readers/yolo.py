@@ -20,7 +20,7 @@ from ..images import IMAGE_SUFFIXES, probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 
 OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next two
-EXIF_ROTATED = "images rotated by EXIF, whose boxes are read in stored pixels (if that is wrong, save images upright)"
+EXIF_ROTATED = "images with EXIF rotation, which is ignored (if boxes refer to rotated images, save the images upright)"
 WITHOUT_LABEL_FILE = "images without a label file, read as images without boxes"
 
 YAML_SUFFIXES = (".yaml", ".yml")
