@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -22,6 +23,12 @@ from ssd.data.readers.coco import read_coco
 from ssd.models.detector import create_detector
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure():
+    """Signals act as in a terminal, also in jobs that were started with nohup or in the background, which ignore some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items):

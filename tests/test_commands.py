@@ -142,7 +142,7 @@ def test_create_data_refuses_a_broken_image_and_leaves_nothing(shapes_coco, clon
 MISTAKES = {
     "unknown key": (["--bacth_size", "2"], ["'bacth_size'", "'batch_size'"]),
     "no data": (["--data_dir", "absent"], ["absent/train/coco0", "create_data.py"]),
-    "classes that differ": (["--num_classes", "81"], ["num_classes: 81", "7"]),
+    "classes that differ": (["--num_classes", "81"], ["num_classes: got 81", "7"]),
     "no backbone weights": (["--backbone_ckpt_path", "absent.ckpt"], ["absent.ckpt"]),
     "no recipe": (["--config", "absent.yaml"], ["absent.yaml"]),
 }

@@ -130,7 +130,8 @@ def compute_objective(best_ious: np.ndarray, labels: np.ndarray, match_threshold
 
 
 def is_better(before: np.ndarray, after: np.ndarray, labels: np.ndarray, match_threshold: float) -> bool:
-    """Return True if new anchors increase the objective by MIN_TOTAL_GAIN and lose at most MAX_RECALL_LOSS of recall.
+    """Return True if new anchors improve the objective by more than MIN_TOTAL_GAIN, and reduce recall by at most
+    MAX_RECALL_LOSS.
 
     before: (N,), highest IoU of each ground-truth box with any of the old anchors
     after: (N,), highest IoU of each ground-truth box with any of the new anchors

@@ -22,12 +22,12 @@ DERIVED = ("num_ssd_boxes", "feature_size", "num_default")
 
 
 def translate_mindcv_keys(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Translate recipe values to keys of Config, and separate the derived keys.
+    """Translate the keys of a MindCV recipe to keys of Config, and separate the keys whose values follow from others.
 
     The function is called once for the recipe and once for the overrides.
 
     values: {key: value} of the recipe or of the overrides
-    Returns {key of Config: value} and {key of DERIVED: value}.
+    Returns {key of Config: value}, and {key: value} of the keys in DERIVED, which are only checked.
     Raises UserError if a value is not supported, or if the lists `extras_*` contradict each other.
     """
     values = dict(values)

@@ -149,7 +149,7 @@ class Config(_Section):
         (), description="with anchors default: aspect ratios besides 1, one list for each level"
     )
     extra_layers: Annotated[tuple[ExtraLayer, ...], NETWORK] = Field(
-        (), description="with neck extras or convs: list of the blocks of the neck"
+        (), description="with neck extras or convs: blocks with the keys out_channels, expand_ratio, stride, pad"
     )
     fpn_channels: int = Field(256, gt=0, description="with neck fpn: number of channels of each level")
     num_addition_layers: int = Field(

@@ -115,7 +115,7 @@ class DetectorEvaluator:
         if cfg.classes is None:
             raise UserError(
                 f"{Path(cfg.data_dir) / DATASET_INFO_NAME}: not found, and the key `classes` is not set. "
-                "Set --classes to the class names."
+                "Set --data_dir to a dataset of create_data.py, or --classes to the class names, background first."
             )
         self.classes = cfg.classes
         self.metric = cfg.metric

@@ -104,7 +104,7 @@ class JobLog:
                 file.write(line.encode())
 
     def read_exit(self) -> bytes | None:
-        """Return the first line in scheduler.log about an ended rank, without its newline; None if there is none."""
+        """Return the first line in scheduler.log that reports the exit of a rank; None if no rank has exited."""
         lines = self.scheduler_log.read_bytes().splitlines() if self.scheduler_log else []
         return next((line for line in lines if line.startswith((self.FAILED, self.STOPPED))), None)
 

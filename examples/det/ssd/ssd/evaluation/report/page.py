@@ -131,7 +131,7 @@ def _class_rows(result: EvaluationResult) -> list[ClassRow]:
 
 
 def _precision_recall_chart(result: EvaluationResult) -> str | None:
-    """Draw the precision-recall chart, averaged over the classes with objects. Returns None without objects."""
+    """Draw the mean precision-recall curves of the classes with ground truth. Returns None without ground truth."""
     precision = result.coco_metrics.coco_eval.eval["precision"][:, :, :, 0, -1]  # (10 IoUs, 101 recalls, classes)
     precision = precision[:, :, (precision > -1).all(axis=(0, 1))]
     if not precision.shape[2]:
