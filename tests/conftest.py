@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure():
-    """Signals act as in a terminal, also in jobs that were started with nohup or in the background, which ignore some."""
+    """Signals act as in a terminal, also if the tests were started with nohup or in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
