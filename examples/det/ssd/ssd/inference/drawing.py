@@ -210,11 +210,12 @@ def _draw_caption(
 
 
 def _fit_text(parts: Sequence[str], font_size: int, max_width: int) -> tuple[ImageFont.FreeTypeFont, str] | None:
-    """Shorten a caption to a maximum width.
+    """Shorten a caption that is wider than max_width.
 
-    The first part is shortened to at least 6 characters. If the caption is still too wide, all other parts are removed
-    and the first part is shortened to at least 1 character.
+    First, the class name is cut to no less than 6 characters. If the caption is still too wide, all other parts are
+    removed, and the class name may be cut to 1 character.
 
+    parts: parts of the caption, class name first
     font_size: size of the font in pixels
     max_width: maximum width of the caption in pixels
     Returns (font, text), or None if there is no text or not enough space.

@@ -225,7 +225,7 @@ def _read_object(element: ElementTree.Element, where: str) -> dict:
     x0, y0, x1, y1 = corners
     if x0 is None or y0 is None or x1 is None or y1 is None:
         invalid = [tag for tag, value in zip(CORNERS, corners) if value is None]
-        raise UserError(f"{where}: {', '.join(invalid)} in <bndbox> must be finite numbers. Correct the file.")
+        raise UserError(f"{where}: <bndbox> has no finite number for {', '.join(invalid)}. Correct the file.")
     flags = {flag: int((element.findtext(flag) or "0").strip().lower() in ("1", "true")) for flag in FLAGS}
     return {"name": name, "bbox": [x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1], **flags}
 

@@ -158,9 +158,9 @@ class YoloFolder:
         return found
 
     def _read_label_file(self, image_path: Path, problems: dict[str, list[str]]) -> list[tuple[int, np.ndarray]]:
-        """Read the label file of an image. Add a missing label file and boxes without a positive size to `problems`.
+        """Read the boxes of an image. Missing label files and boxes without a positive size are added to `problems`.
 
-        Returns (class index from 0, box_xywh (4,) as fractions 0..1 of the image size) for each object.
+        Returns (class index from 0, box_xywh (4,): left, top, width, height as fractions of the image) per object.
         """
         path = next((path for path in _label_paths(image_path, self.path) if path.is_file()), None)
         if path is None:
