@@ -1,6 +1,7 @@
 """Checkpoints: saving and loading, MindCV's names, and files that do not fit, which change nothing."""
 
 import errno
+import logging
 import os
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ from ssd.checkpoints.loading import (
     load_weights,
     read_checkpoint,
     save_checkpoint,
+    silence_mindspore_log,
 )
 from ssd.errors import UserError
 from ssd.models.detector import create_detector, to_mixed_precision
@@ -378,3 +380,13 @@ def test_the_best_is_preferred_else_the_newest(tmp_path):
     assert find_checkpoint(tmp_path).name == "ssd-10.ckpt"
     touch(tmp_path / "best.ckpt", 100)
     assert find_checkpoint(tmp_path).name == "best.ckpt"
+
+
+def test_only_messages_of_mindspore_are_silenced(caplog, monkeypatch):
+    mindspore_logger = ms.log._get_logger()
+    monkeypatch.setattr(mindspore_logger, "propagate", True)  # for caplog
+    with silence_mindspore_log():
+        ms.log.error("from MindSpore")
+        logging.getLogger("own").error("from this project")
+    ms.log.error("afterwards")
+    assert set(caplog.messages) == {"from this project", "afterwards"}

@@ -108,14 +108,19 @@ def parameters_of(path):
 
 
 def stop(words, folder, number, after):
-    """Start train.py and send it a signal once metrics.csv has the step `after` -> (exit code, stderr)"""
+    """Start train.py, and send it a signal once it has written step `after` or a later step to metrics.csv.
+
+    Returns (exit code, stderr). Rows of a previous run do not count, because that run may have been killed late.
+    """
+    metrics = folder / "metrics.csv"
+    previous_rows = rows_of(metrics) if metrics.is_file() else []
     command = [sys.executable, "examples/det/ssd/train.py", *words]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 200
-        metrics = folder / "metrics.csv"
         while time.monotonic() < deadline:
-            if metrics.is_file() and any(row["step"] == str(after) for row in rows_of(metrics)):
+            new_rows = [row for row in rows_of(metrics) if row not in previous_rows] if metrics.is_file() else []
+            if any((row["step"] or "").isdigit() and int(row["step"]) >= after for row in new_rows):
                 break
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)

@@ -194,13 +194,13 @@ def link_checkpoint(path: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def silence_mindspore_log() -> Iterator[None]:
-    """Suppress all log messages inside the context, because this project reports MindSpore's errors itself."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+    """Suppress MindSpore's log messages inside the context, because this project reports MindSpore's errors itself."""
+    logger = logging.getLogger(f"ME.mindspore.log.{os.getpid()}")  # the name in mindspore.log
+    logger.disabled = True
     try:
         yield
     finally:
-        logging.disable(before)
+        logger.disabled = False
 
 
 def choose_checkpoint(ckpt_path: str | None, ckpt_save_dir: str) -> Path:
