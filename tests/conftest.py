@@ -18,6 +18,7 @@ import pytest
 from mindspore import Tensor
 
 from make_shapes import make_shapes
+from ssd.checkpoints.loading import save_checkpoint
 from ssd.config.loading import load_config
 from ssd.data.readers.coco import read_coco
 from ssd.models.detector import create_detector
@@ -131,6 +132,25 @@ def run_script(without_progress):
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def save_random_detector():
+    """save_random_detector(cfg, path) saves random weights that detect something in every image, with spread scores.
+
+    scale: standard deviation of the weights of the predictors
+    """
+
+    def save(cfg, path: Path, scale: float = 1.0) -> Path:
+        detector = create_detector(cfg)
+        rng = np.random.default_rng(0)
+        for name, parameter in detector.parameters_dict().items():
+            if name.startswith("head.") and name.endswith(".3.weight"):
+                parameter.set_data(Tensor(rng.normal(0, scale, parameter.shape).astype(np.float32)))
+        save_checkpoint(detector, path)
+        return path
+
+    return save
 
 
 TINY = {

@@ -10,12 +10,9 @@ import time
 import cv2
 import numpy as np
 import pytest
-from mindspore import Tensor
 
-from ssd.checkpoints.loading import save_checkpoint
 from ssd.config.loading import CONFIGS
 from ssd.data.images import decode_image
-from ssd.models.detector import create_detector
 
 pytestmark = pytest.mark.slow
 
@@ -24,16 +21,9 @@ RECIPE = "examples/det/ssd/ssd_shapes.yaml"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(load_recipe, shapes_records, tmp_path_factory):
-    """Random weights that detect something in every image, with widely spread scores."""
-    detector = create_detector(load_recipe("ssd_shapes", data_dir=str(shapes_records)))
-    rng = np.random.default_rng(0)
-    for name, parameter in detector.parameters_dict().items():
-        if name.startswith("head.") and name.endswith(".3.weight"):
-            parameter.set_data(Tensor(rng.normal(0, 0.5, parameter.shape).astype(np.float32)))
-    path = tmp_path_factory.mktemp("checkpoint") / "ssd-1.ckpt"
-    save_checkpoint(detector, path)
-    return path
+def checkpoint(load_recipe, save_random_detector, shapes_records, tmp_path_factory):
+    cfg = load_recipe("ssd_shapes", data_dir=str(shapes_records))
+    return save_random_detector(cfg, tmp_path_factory.mktemp("checkpoint") / "ssd-1.ckpt", scale=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from mindspore import Tensor
 from PIL import Image
 
 from ssd.checkpoints.loading import save_checkpoint
@@ -29,16 +28,8 @@ def cfg(tiny_recipe, shapes_records):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(cfg, tmp_path_factory):
-    """Random weights that detect something in every image, with widely spread scores."""
-    detector = create_detector(cfg)
-    rng = np.random.default_rng(0)
-    for name, parameter in detector.parameters_dict().items():
-        if name.startswith("head.") and name.endswith(".3.weight"):
-            parameter.set_data(Tensor(rng.normal(0, 1, parameter.shape).astype(np.float32)))
-    path = tmp_path_factory.mktemp("checkpoint") / "ssd-1.ckpt"
-    save_checkpoint(detector, path)
-    return path
+def checkpoint(cfg, save_random_detector, tmp_path_factory):
+    return save_random_detector(cfg, tmp_path_factory.mktemp("checkpoint") / "ssd-1.ckpt")
 
 
 @pytest.fixture(scope="module")
