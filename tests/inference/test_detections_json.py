@@ -1,0 +1,55 @@
+"""detections.json: its form, and the category ids in it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fake_predictor import CATEGORY_IDS, CLASSES
+from ssd.errors import UserError
+from ssd.inference.detections_json import CocoResults, read_category_ids
+from ssd.models.postprocess import Detections
+
+
+def test_detections_json_has_one_detection_per_line(tmp_path):
+    results = CocoResults(("background", "猫"), [0, 90])
+    for number in (1, 2):
+        boxes_yxyx = np.float32([[1, 2, 4, 8], [0, 0, 1, 1]])
+        detections = Detections(boxes_yxyx, np.float32([0.75, 0.5]), np.int32([1, 1]))
+        results.add(number, "a.jpg", detections, frame=number)
+    no_detections = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+    results.add(3, "b.jpg", no_detections)
+    assert results.num_images == 3
+    results.write(tmp_path / "detections.json")
+    text = (tmp_path / "detections.json").read_text(encoding="utf-8")
+    assert [json.loads(line.strip("[], ")) for line in text.splitlines()] == results.entries
+    assert json.loads(text) == results.entries and results.entries[0] == {
+        "image_id": 1,
+        "category_id": 90,
+        "bbox": [2.0, 1.0, 6.0, 3.0],
+        "score": 0.75,
+        "file_name": "a.jpg",
+        "frame": 1,
+        "category_name": "猫",
+    }
+
+
+def test_without_detections_the_list_is_empty(tmp_path):
+    CocoResults(CLASSES, CATEGORY_IDS).write(tmp_path / "detections.json")
+    assert json.loads((tmp_path / "detections.json").read_text()) == []
+
+
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="nowhere/detections.json: "):
+        CocoResults(CLASSES, CATEGORY_IDS).write(tmp_path / "nowhere" / "detections.json")
+
+
+def test_category_ids_come_from_dataset_json_or_are_the_labels(tiny_recipe, shapes_records, tmp_path):
+    dataset_info = json.loads((shapes_records / "dataset.json").read_text())
+    dataset_info["category_ids"] = [90, 7, 55, 3, 2, 1][: len(dataset_info["category_ids"])]
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset_info))
+    assert read_category_ids(tiny_recipe(data_dir=str(tmp_path), num_classes=None)) == [
+        0,
+        *dataset_info["category_ids"],
+    ]
+    assert read_category_ids(tiny_recipe(data_dir="/nowhere", num_classes=4)) == [0, 1, 2, 3]
