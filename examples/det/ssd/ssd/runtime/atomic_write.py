@@ -1,7 +1,8 @@
 """Write files and folders atomically: write to a temporary path, then rename to the target path.
 
 The names of temporary folders start with `.unfinished-`. Each temporary folder is on the same disk as its target, so
-that the rename is atomic. After a kill, the temporary folder remains until the next process writes the same target.
+that the rename is atomic. After a kill, the temporary folder remains until the next process writes the same target. If
+the name contains a unique `writer`, the caller must remove such folders: the compile cache does it by age and size.
 """
 
 from __future__ import annotations
