@@ -1,17 +1,15 @@
-"""Checkpoints: saving and loading, MindCV's names, and files that do not fit, which change nothing."""
+"""Checkpoints: saving and loading, and files that do not fit, which change nothing."""
 
 import errno
 import logging
 import os
-import re
 from pathlib import Path
 
-import mindcv
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
 
+from checkpoint_files import expect_equal, expect_refusal, training_state, write
 from ssd.checkpoints import loading as checkpoint
 from ssd.checkpoints.loading import (
     find_checkpoint,
@@ -24,103 +22,6 @@ from ssd.checkpoints.loading import (
 )
 from ssd.errors import UserError
 from ssd.models.detector import create_detector, to_mixed_precision
-
-# Patterns of our parameter names and the names in MindCV's example. The example wraps convolutions and BatchNorms in a
-# cell called `features`, except in MobileNetV3's expansion of the first map.
-PUBLISHED_NAMES = [
-    (r"backbone\.features\.(.+)", r"backbone_wrapper.backbone.\1"),
-    (r"neck\.expand\.0\.(.+)", r"backbone_wrapper.feature1_expand_layer.{features}\1"),
-    (r"neck\.extras\.(\d)\.conv\.(\d)\.(\d\..+)", r"backbone_wrapper.multi_residual.\1.conv.\2.features.\3"),
-    (r"neck\.extras\.(\d)\.conv\.(\d\.[a-z].+)", r"backbone_wrapper.multi_residual.\1.conv.\2"),
-    (r"neck\.lateral\.(.+)", r"backbone_wrapper.fpn.lateral_convs_list.\1"),
-    (r"neck\.output\.(\d)\.(.+)", r"backbone_wrapper.fpn.fpn_convs_list.\1.features.\2"),
-    (r"neck\.downsample\.(\d)\.(.+)", r"backbone_wrapper.bottom_up.blocks.\1.features.\2"),
-    (r"head\.box_tower\.(\d)\.(\d)\.(.+)", r"multi_box.addition_layer_loc.\1.\2.features.\3"),
-    (r"head\.cls_tower\.(\d)\.(\d)\.(.+)", r"multi_box.addition_layer_cls.\1.\2.features.\3"),
-    (r"head\.box\.(\d\..+)", r"multi_box.multi_loc_layers.\1"),
-    (r"head\.cls\.(\d\..+)", r"multi_box.multi_cls_layers.\1"),
-    (r"head\.box\.([a-z]+)", r"multi_box.loc_layers.0.\1"),
-    (r"head\.cls\.([a-z]+)", r"multi_box.cls_layers.0.\1"),
-]
-# Names in files that the example wrote, one of each kind.
-SSDLITE = """
-    backbone_wrapper.multi_residual.0.conv.0.features.0.weight
-    backbone_wrapper.multi_residual.3.conv.1.features.0.weight
-    backbone_wrapper.multi_residual.0.conv.1.features.1.gamma backbone_wrapper.multi_residual.1.conv.2.weight
-    backbone_wrapper.multi_residual.2.conv.3.moving_variance multi_box.multi_loc_layers.0.0.weight
-    multi_box.multi_loc_layers.3.1.moving_mean multi_box.multi_loc_layers.5.3.bias multi_box.multi_cls_layers.1.1.beta
-    multi_box.multi_cls_layers.2.3.weight
-"""
-EXAMPLES = {
-    "ssd_mobilenetv2": SSDLITE
-    + """
-    backbone_wrapper.backbone.net.features_0.weight backbone_wrapper.backbone.net.features_4.layers.1.moving_mean
-    backbone_wrapper.feature1_expand_layer.features.0.weight backbone_wrapper.feature1_expand_layer.features.1.gamma
-""",
-    "ssd_mobilenetv3": SSDLITE
-    + """
-    backbone_wrapper.backbone.net.features_0.weight backbone_wrapper.feature1_expand_layer.0.weight
-    backbone_wrapper.feature1_expand_layer.1.moving_variance
-""",
-    "ssd_resnet50_fpn": """
-    backbone_wrapper.backbone.net.conv1.weight backbone_wrapper.backbone.net.layer1.0.down_sample.1.beta
-    backbone_wrapper.fpn.lateral_convs_list.0.bias backbone_wrapper.fpn.lateral_convs_list.2.weight
-    backbone_wrapper.fpn.fpn_convs_list.0.features.1.beta backbone_wrapper.fpn.fpn_convs_list.2.features.0.weight
-    backbone_wrapper.bottom_up.blocks.1.features.0.weight backbone_wrapper.bottom_up.blocks.0.features.1.gamma
-    multi_box.addition_layer_loc.0.0.features.0.weight multi_box.addition_layer_loc.4.3.features.1.moving_mean
-    multi_box.addition_layer_cls.0.2.features.0.bias multi_box.addition_layer_cls.1.0.features.1.gamma
-    multi_box.loc_layers.0.weight multi_box.cls_layers.0.bias
-""",
-}
-BACKBONES = [
-    ("ssd_mobilenetv2", "mobilenet_v2_100"),
-    ("ssd_mobilenetv3", "mobilenet_v3_large_100"),
-    ("ssd_resnet50_fpn", "resnet50"),
-]
-
-
-def published_name(name, features="features."):
-    for pattern, replacement in PUBLISHED_NAMES:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return match.expand(replacement).replace("{features}", features)
-    raise AssertionError(name)
-
-
-def write(path, values):
-    """A checkpoint file of {name: array}."""
-    ms.save_checkpoint([{"name": name, "data": Tensor(value)} for name, value in values.items()], str(path))
-    return path
-
-
-def training_state(values):
-    """Return the training state that the example and this project store beside a network. values: {name: array}"""
-    moments = {f"moments.{name}": np.zeros_like(value) for name, value in values.items() if "moving" not in name}
-    others = {"momentum": np.float32(0.9), "learning_rate": np.linspace(0, 1, 720, dtype=np.float32)}
-    steps = {"global_step": np.array([720], np.int32), "scale_sense": np.float32(1024), "updates": np.float32(0)}
-    steps |= {"skipped_updates": np.int32(0), "steps_since_bad_loss": np.int32(0), "accumulated_batches": np.int32(1)}
-    moments |= {f"accumulated.{name}": np.zeros_like(value) for name, value in values.items() if "moving" not in name}
-    dynamic = {"current_iterator_step": np.int32(1), "last_overflow_iterator_step": np.int32(0)}
-    return {**moments, **others, **steps, **dynamic}
-
-
-def expect_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
-
-
-def expect_refusal(load, net, path, values_of, *parts):
-    """Loading must fail with a one-line message that contains these parts, and leave the net unchanged."""
-    before = values_of(net)
-    with pytest.raises(UserError) as error:
-        load(net, path)
-    message = str(error.value)
-    assert "\n" not in message
-    for part in (str(path), *parts):
-        assert part in message
-    expect_equal(values_of(net), before)
-
 
 # --- our own files ---
 
@@ -222,38 +123,6 @@ def test_a_link_is_a_second_name(tmp_path):
     assert (tmp_path / "last.ckpt").read_bytes() == b"one" and len(list(tmp_path.iterdir())) == 2
 
 
-# --- files of MindCV's example ---
-
-
-@pytest.fixture(scope="module", params=EXAMPLES)
-def detector(request, load_recipe):
-    """(recipe, its detector), with neck and head as published but narrower."""
-    narrow = {"fpn_channels": 8} if "fpn" in request.param else {}
-    return request.param, create_detector(load_recipe(request.param, num_classes=4, **narrow))
-
-
-def test_published_names_find_their_place(detector, tmp_path, randomize, values_of):
-    recipe, net = detector
-    features = "" if recipe == "ssd_mobilenetv3" else "features."
-    expected = values_of(randomize(net, 1))
-    content = {published_name(name, features): value for name, value in expected.items()}
-    assert set(EXAMPLES[recipe].split()) - set(content) == set()  # the names above are those of the example
-    write(tmp_path / "mindcv.ckpt", {**content, **training_state(content)})
-    load_weights(randomize(net, 2), tmp_path / "mindcv.ckpt")
-    expect_equal(values_of(net), expected)
-
-
-def test_a_shared_convolution_is_in_the_file_once(load_recipe):
-    net = create_detector(load_recipe("ssd_resnet50_fpn", backbone="resnet18", fpn_channels=8))
-    towers = [
-        published_name(name)
-        for name in net.parameters_dict()
-        if "tower" in name and "features.0" in published_name(name)
-    ]
-    expected = [f"multi_box.addition_layer_{kind}.0.{step}.features.0" for kind in ("loc", "cls") for step in range(4)]
-    assert sorted(towers) == sorted(f"{name}.{part}" for name in expected for part in ("weight", "bias"))
-
-
 # --- files that do not fit ---
 
 
@@ -315,51 +184,6 @@ def test_a_file_that_is_no_checkpoint_is_refused(damage, load, tiny_detector, tm
             {"empty": b"", "text": b"not a checkpoint\n" * 99, "cut off": whole[: len(whole) // 2]}.get(damage, whole)
         )
     expect_refusal(load, randomize(tiny_detector, 3), path, values_of)
-
-
-# --- weights of a backbone ---
-
-
-def backbone_file(path, name, seed):
-    """A checkpoint of a whole MindCV model with random values -> (path, its arrays in the order of the model)"""
-    rng = np.random.default_rng(seed)
-    model = mindcv.create_model(name)
-    values = {parameter.name: rng.random(parameter.shape, dtype=np.float32) for parameter in model.get_parameters()}
-    return write(path, values), list(values.values())
-
-
-@pytest.mark.parametrize("recipe, backbone", BACKBONES)
-def test_a_backbone_is_filled_and_nothing_else(recipe, backbone, load_recipe, tmp_path, values_of):
-    net = create_detector(load_recipe(recipe, num_classes=4))
-    before = values_of(net)
-    path, expected = backbone_file(tmp_path / "a.ckpt", backbone, seed=1)
-    load_backbone(net, path)
-    found = [parameter.asnumpy() for parameter in net.backbone.get_parameters()]
-    assert 0 < len(expected) - len(found) <= 4  # the classifier
-    for value, ours in zip(expected, found):  # both are in the order of the layers
-        np.testing.assert_array_equal(ours, value)
-    others = {name for name in before if not name.startswith("backbone.")}
-    expect_equal({name: values_of(net)[name] for name in others}, {name: before[name] for name in others})
-
-
-@pytest.mark.parametrize(
-    "backbone, part",
-    [
-        ("resnet18", "lacks"),
-        ("mobilenet_v2_050_96", "got shape"),
-        ("mobilenet_v3_small_100", "lacks"),
-    ],
-)
-def test_the_file_of_another_backbone_is_refused(backbone, part, tiny_detector, tmp_path, randomize, values_of):
-    path, _ = backbone_file(tmp_path / "a.ckpt", backbone, seed=1)
-    expect_refusal(load_backbone, randomize(tiny_detector, 3), path, values_of, part)
-
-
-def test_the_file_of_a_deeper_backbone_is_refused(load_recipe, tmp_path, values_of):
-    # ResNet101 has a layer of every name and shape that ResNet50 has, and more.
-    net = create_detector(load_recipe("ssd_resnet50_fpn", num_classes=4, fpn_channels=8))
-    path, _ = backbone_file(tmp_path / "a.ckpt", "resnet101", seed=1)
-    expect_refusal(load_backbone, net, path, values_of)
 
 
 # --- choosing a checkpoint ---
