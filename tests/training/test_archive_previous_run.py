@@ -1,6 +1,6 @@
 """Files of previous runs are archived, and no others."""
 
-import os
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +102,6 @@ def test_files_that_cannot_be_moved_are_reported(run, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)  # not os.mkdir, which pathlib of Python 3.10 looks up only at import
     with pytest.raises(UserError, match=r"^ckpt_save_dir: .*permission denied"):
         archive_previous_run(run)
