@@ -294,7 +294,7 @@ def _read_exif_orientation(file: BinaryIO) -> int:
     file.seek(0)
     try:
         with Image.open(file) as image:
-            orientation = image.getexif().get(_ORIENTATION_TAG)
+            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # Pillow raises errors of many classes on damaged files
         return 1
     return int(orientation) if orientation in range(2, 9) else 1
