@@ -15,7 +15,7 @@ from ssd.training.checkpointing import CheckpointSaver
 from ssd.training.logger import TrainingLogger
 from ssd.training.records import StepRecord
 from ssd.training.resume import TrainingState
-from ssd.training.train_step import CPUTrainStep
+from ssd.training.train_step import TrainStep
 from ssd.training.validation import ValidationCallback
 
 
@@ -182,7 +182,7 @@ class LossWithParts(nn.Cell):
 def test_all_callbacks_in_a_training(net, tmp_path):
     inputs = np.array([[1, 3]] * 6, np.float32)
     optimizer = nn.SGD(net.trainable_params(), 0.5)
-    step = CPUTrainStep(LossWithParts(net), optimizer, nn.FixedLossScaleUpdateCell(8.0))
+    step = TrainStep(LossWithParts(net), optimizer, nn.FixedLossScaleUpdateCell(8.0))
     evaluated_weights, sink = [], RecordingSink()
 
     def evaluate():

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, nn
 
-from ssd.training.optimizer import create_optimizer, freeze, group_by_decay
+from ssd.training.optimizer import freeze, split_by_decay
 
 NAMES = ["conv.weight", "norm.gamma", "norm.beta", "head.weight", "head.bias"]
 
@@ -13,30 +13,21 @@ def parameters(names=NAMES):
     return [Parameter(np.ones(1, np.float32), name=name) for name in names]
 
 
-def groups_of(names, decay_bias):
-    groups = group_by_decay(parameters(names), 0.5, decay_bias)
-    return {group["weight_decay"]: [parameter.name for parameter in group["params"]] for group in groups}
+def names_of(parameters):
+    return [parameter.name for parameter in parameters]
 
 
 def test_batch_norms_never_decay_and_biases_as_the_recipe_says():
     norms = ["norm.gamma", "norm.beta"]
-    assert groups_of(NAMES, True) == {0.5: ["conv.weight", "head.weight", "head.bias"], 0.0: norms}
-    assert groups_of(NAMES, False) == {0.5: ["conv.weight", "head.weight"], 0.0: [*norms, "head.bias"]}
+    decayed, others = split_by_decay(parameters(), decay_bias=True)
+    assert (names_of(decayed), names_of(others)) == (["conv.weight", "head.weight", "head.bias"], norms)
+    decayed, others = split_by_decay(parameters(), decay_bias=False)
+    assert (names_of(decayed), names_of(others)) == (["conv.weight", "head.weight"], [*norms, "head.bias"])
 
 
-def test_no_group_is_empty():
-    assert groups_of(["conv.weight"], True) == {0.5: ["conv.weight"]}
-    assert groups_of(["norm.gamma"], True) == {0.0: ["norm.gamma"]}
-
-
-@pytest.mark.parametrize("decay_bias, bias", [(True, 1 - 0.25 * 0.5), (False, 1)])
-def test_without_gradients_only_decay_is_left(decay_bias, bias, tiny_recipe):
-    params = parameters()
-    cfg = tiny_recipe(weight_decay=0.5, decay_bias=decay_bias)
-    optimizer = create_optimizer(cfg, params, np.array([0.25], np.float32))
-    assert [parameter.name for parameter in optimizer.parameters] == NAMES
-    optimizer(tuple(Tensor(np.zeros(1, np.float32)) for _ in NAMES))
-    assert [float(parameter.asnumpy()[0]) for parameter in params] == [0.875, 1, 1, 0.875, bias]
+def test_a_list_may_be_empty():
+    assert split_by_decay(parameters(["norm.gamma"]), decay_bias=True)[0] == []
+    assert split_by_decay(parameters(["conv.weight"]), decay_bias=True)[1] == []
 
 
 def norms_of(cell):

@@ -16,7 +16,7 @@ from ssd.models.layers import NormalizeImage
 from ssd.models.losses import FocalDetectionLoss
 from ssd.models.postprocess import MulticlassNMS
 from ssd.models.target_assigner import TargetAssigner
-from ssd.training.train_step import OUTPUTS, CPUTrainStep, TrainStep, create_train_step
+from ssd.training.train_step import OUTPUTS, TrainStep, create_train_step
 
 LR, STEPS = 0.02, 1000
 FIRST_NORM = "backbone.features.net.features_1"
@@ -224,32 +224,6 @@ def test_the_gradient_norm_is_that_of_the_gradients(scale, trainer, batch):
     assert outputs["grad_norm"] == pytest.approx(np.sqrt(squares), rel=1e-4)
 
 
-class GradientNorm(nn.Cell):
-    """The gradient norm of a training step, for any arrays."""
-
-    def __init__(self, step_class):
-        super().__init__()
-        net = WeightedSum()
-        optimizer = nn.SGD(net.trainable_params(), learning_rate=0.5)
-        self.step = step_class(net, optimizer, nn.FixedLossScaleUpdateCell(1.0))
-
-    def construct(self, *gradients):
-        return self.step.gradient_norm(gradients)
-
-
-@pytest.mark.parametrize("step_class", [TrainStep, CPUTrainStep])
-def test_the_norm_is_that_of_all_gradients_as_one_vector(step_class):
-    norm, rng = GradientNorm(step_class), np.random.default_rng(0)
-    gradients = [(rng.normal(0, 3, shape) * 10.0**i).astype(np.float32) for i, shape in enumerate([(5,), (2, 3), (1,)])]
-    expected = np.linalg.norm(np.concatenate([gradient.ravel() for gradient in gradients]).astype(np.float64))
-    assert float(norm(*map(Tensor, gradients)).asnumpy()) == pytest.approx(expected, rel=1e-6)
-
-
-def test_the_norm_of_half_precision_does_not_overflow():
-    gradient = np.full(4, 300, np.float16)  # its squares are beyond float16
-    assert float(GradientNorm(TrainStep)(Tensor(gradient)).asnumpy()) == 600
-
-
 def test_updates_are_counted(trainer, batch):
     assert [trainer.outputs(batch)["updates"] for _ in range(3)] == [0, 1, 2]
 
@@ -312,7 +286,7 @@ def test_an_overflow_halves_a_dynamic_scale_and_training_continues(dynamic, batc
 def test_infinities_of_either_sign_are_detected(gradients, overflows):
     net = WeightedSum()
     optimizer = nn.SGD(net.trainable_params(), learning_rate=0.5)
-    step = CPUTrainStep(net, optimizer, nn.FixedLossScaleUpdateCell(2.0**126)).set_train()  # times 8: beyond float32
+    step = TrainStep(net, optimizer, nn.FixedLossScaleUpdateCell(2.0**126)).set_train()  # times 8: beyond float32
     outputs = dict(zip(OUTPUTS, step(Tensor(np.array(gradients, np.float32))).asnumpy()))
     assert outputs["skipped"] == overflows and np.isfinite(outputs["grad_norm"]) == (not overflows)
     expected = [1, 1] if overflows else [1 - 0.5 * 1, 1 + 0.5 * 2]

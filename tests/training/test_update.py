@@ -2,23 +2,34 @@
 
 import numpy as np
 import pytest
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 from fakes import WeightedSum
 from ssd.models.detector import create_detector
 from ssd.training.optimizer import freeze
-from ssd.training.train_step import OUTPUTS, CPUTrainStep, create_train_step
+from ssd.training.train_step import OUTPUTS, SaturatingTrainStep, TrainStep, create_train_step
 
 HUGE = 2.0**125  # a loss scale that, times 8, is beyond float32
+
+
+class StepWithRegister(SaturatingTrainStep):
+    """A SaturatingTrainStep whose status register is a parameter, because only some NPUs have the register."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.register = Parameter(Tensor(0.0), "register", requires_grad=False)
+
+    def get_overflow_status(self, status, compute_output):
+        return self.register > 0
 
 
 class Step:
     """A training step at a learning rate of 0.5 on two weights of 1, whose gradients are its inputs."""
 
-    def __init__(self, scale=1.0, **more):
+    def __init__(self, scale=1.0, step_class=TrainStep, **more):
         self.net = WeightedSum()
         optimizer = nn.Momentum(self.net.trainable_params(), learning_rate=0.5, momentum=0.0)
-        self.step = CPUTrainStep(self.net, optimizer, nn.FixedLossScaleUpdateCell(scale), **more).set_train()
+        self.step = step_class(self.net, optimizer, nn.FixedLossScaleUpdateCell(scale), **more).set_train()
 
     def __call__(self, *gradients):
         """-> {name of OUTPUTS: value}"""
@@ -53,6 +64,13 @@ def test_several_batches_make_an_update_of_their_mean():
     assert step.weight == [-0.5, 0]  # the first two batches are forgotten
 
 
+@pytest.mark.parametrize("num_decayed, weights", [(1, [1 - 0.5 * (1.5 + 0.25), 1 + 0.5 * (2 - 0.25)]), (0, [0.25, 2])])
+def test_weight_decay_is_added_after_clipping(num_decayed, weights):
+    step = Step(clip_norm=2.5, weight_decay=0.25, num_decayed=num_decayed)
+    assert step(3, -4)["grad_norm"] == 5
+    assert step.weight == weights
+
+
 def test_accumulated_gradients_are_clipped_together():
     step = Step(accumulate=2, clip_norm=2.5)
     step(6, 0)
@@ -68,6 +86,21 @@ def test_an_overflow_in_any_batch_skips_the_update(batches):
     assert step.weight == [1, 1] and outputs["skipped"] == 1 and not np.isfinite(outputs["grad_norm"])
     step(1, 1)
     assert step(1, 1)["skipped"] == 1 and step.weight == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("saturated", [[], [0], [1], [2]])
+def test_an_overflow_in_the_register_at_any_batch_skips_the_update(accumulate, saturated):
+    step = Step(step_class=StepWithRegister, accumulate=accumulate)
+    skipped = []
+    for batch in range(6):
+        ops.assign(step.step.register, Tensor(float(batch in saturated)))  # gradients stay finite, as if saturated
+        skipped.append(step(1, 1)["skipped"])
+    if accumulate == 1:
+        assert skipped == [sum(number <= batch for number in saturated) for batch in range(6)]
+    else:
+        assert skipped[:2] == [0, 0] and set(skipped[2:]) == {len(saturated)}  # the second update is not skipped
+    assert step.weight == [1 - 0.5 * (6 // accumulate - len(saturated))] * 2
 
 
 def test_the_average_follows_the_weights():

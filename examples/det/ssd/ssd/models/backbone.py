@@ -11,8 +11,13 @@ import mindspore.nn as nn
 from mindcv.models import create_model, is_model, list_models
 from mindcv.models.features import FeatureExtractWrapper
 from mindspore import Tensor, ops
+from mindspore.graph._parse import compile_config
 
 from ..errors import UserError
+
+# MindCV's ResNet adds shortcuts with `out += identity`. By default, MindSpore 2.10 compiles `+=` to a primitive that
+# writes into its first input, which is not a variable in MindSpore's GE backend for Ascend. "0" compiles to Add.
+compile_config.JIT_ENABLE_AUGASSIGN_INPLACE = "0"
 
 
 class Backbone(nn.Cell):
@@ -142,8 +147,36 @@ def _pad_symmetrically(model: nn.Cell) -> None:
             padding = (height // 2, height // 2, width // 2, width // 2)
             _rebuild_convolution(layer, pad_mode="pad", padding=padding)
         else:
-            pool = nn.MaxPool2d((height, width), layer.stride, pad_mode="pad", padding=(height // 2, width // 2))
+            cells = list(found.parent.name_cells().values())
+            follows_relu = isinstance(cells[cells.index(layer) - 1], (nn.ReLU, nn.ReLU6))
+            if follows_relu:
+                pool: nn.Cell = _PaddedMaxPool((height, width), layer.stride)
+            else:
+                pool = nn.MaxPool2d((height, width), layer.stride, pad_mode="pad", padding=(height // 2, width // 2))
             setattr(found.parent, found.name, pool)
+
+
+class _PaddedMaxPool(nn.Cell):
+    """Max pooling of non-negative maps, with the same zero padding on opposite sides.
+
+    The result equals that of `nn.MaxPool2d(pad_mode="pad")`, which an Ascend NPU computes on its control CPU.
+
+    kernel_size: odd (height, width) of the kernel
+    """
+
+    def __init__(self, kernel_size: tuple[int, int], stride: int | tuple[int, int]):
+        super().__init__()
+        height, width = kernel_size
+        self.pad = nn.Pad(((0, 0), (0, 0), (height // 2, height // 2), (width // 2, width // 2)))
+        self.pool = nn.MaxPool2d(kernel_size, stride)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Compute the maximum of each window.
+
+        x: (B, C, H, W), not negative
+        Returns (B, C, ceil(H / stride), ceil(W / stride)).
+        """
+        return self.pool(self.pad(x))
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from mindspore import Tensor, ops
 
 from ..boxes.anchors import Anchors
 from .box_coder import GraphBoxCoder
+from .hard_negatives import LargestValues
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -184,6 +185,7 @@ class MultiboxLoss(nn.Cell):
     def __init__(self, negatives_per_positive: int = 3, box_loss: nn.Cell | None = None, box_loss_weight: float = 1.0):
         super().__init__()
         self.negatives_per_positive = negatives_per_positive
+        self.mining = LargestValues()
         self.box_loss = box_loss or SmoothL1()
         self.box_loss_weight = box_loss_weight
 
@@ -205,14 +207,8 @@ class MultiboxLoss(nn.Cell):
         num_classes = cls_logits.shape[-1]
         is_target = ops.one_hot(target_labels, num_classes, on_value=Tensor(1.0), off_value=Tensor(0.0))  # (B, A, K)
         cross_entropy = -(ops.log_softmax(cls_logits, axis=-1) * is_target).sum(axis=-1)  # (B, A)
-        # Sort the losses of negative anchors in descending order; positive anchors have loss 0 and come last. Sorting
-        # all anchors keeps the shapes static. The order of equal losses does not change the sum.
         negatives = cross_entropy * (1 - is_positive)
-        _, order = ops.topk(ops.stop_gradient(negatives), negatives.shape[1])
-        # Gather the values by index instead of using topk's values, because NPUs may sort in float16.
-        negatives = ops.gather_elements(negatives, 1, order)
-        num_negatives = (self.negatives_per_positive * num_positives).expand_dims(1)  # (B, 1)
-        is_hard = (ops.arange(negatives.shape[1]).astype("float32").expand_dims(0) < num_negatives).astype("float32")
+        is_hard = self.mining(ops.stop_gradient(negatives), self.negatives_per_positive * num_positives)
         cls_loss = (cross_entropy * is_positive).sum(axis=1) + (negatives * is_hard).sum(axis=1)
 
         divisor = ops.maximum(num_positives, 1.0)

@@ -65,9 +65,17 @@ class TopKCandidates(nn.Cell):
         num_object_classes = cls_logits.shape[2] - 1
         if self.softmax:
             cls_logits = ops.log_softmax(cls_logits, axis=-1)
-        object_logits = cls_logits[..., 1:].reshape(cls_logits.shape[0], -1)  # (B, A * (K - 1))
-        top_logits, index = ops.topk(object_logits, min(self.top_k, object_logits.shape[1]))
-        boxes = ops.gather(self.decode(box_offsets), index // num_object_classes, axis=1, batch_dims=1)
+        object_logits = cls_logits[..., 1:]  # (B, A, K - 1)
+        # Select anchors first, because sorting all A * (K - 1) logits is slow. An anchor with one of the T highest
+        # logits is among the T anchors with the highest maximum logits.
+        best_logits, _ = ops.max(object_logits, axis=2)
+        _, anchor = ops.topk(best_logits, min(self.top_k, best_logits.shape[1]))  # (B, up to T)
+        object_logits = ops.gather(object_logits, anchor, axis=1, batch_dims=1).reshape(cls_logits.shape[0], -1)
+        _, index = ops.topk(object_logits, min(self.top_k, object_logits.shape[1]))
+        # Gather the logits by index instead of using topk's values, because NPUs may sort in float16.
+        top_logits = ops.gather_elements(object_logits, 1, index)
+        anchor = ops.gather_elements(anchor, 1, index // num_object_classes)
+        boxes = ops.gather(self.decode(box_offsets), anchor, axis=1, batch_dims=1)
         # Sigmoid and exp keep the order, so compute them for the candidates only.
         scores = ops.exp(top_logits) if self.softmax else ops.sigmoid(top_logits)
         return boxes, scores, index % num_object_classes + 1

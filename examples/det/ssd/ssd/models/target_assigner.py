@@ -42,6 +42,7 @@ class TargetAssigner(nn.Cell):
         self.anchor_sides = [Tensor(side) for side in np.ascontiguousarray(anchors_yxyx.T)]
         self.anchor_area = Tensor(np.prod(anchors_yxyx[:, 2:] - anchors_yxyx[:, :2], axis=-1))
         self.anchor_index = Tensor(np.arange(len(anchors_cyxhw), dtype=np.int32))
+        self.no_anchor = Tensor(-1, ms.int32)
         self.threshold = threshold
 
     def construct(self, gt_boxes_yxyx: Tensor, gt_labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +91,7 @@ class TargetAssigner(nn.Cell):
         is_gt: (B, M) bool, True for ground-truth boxes, False for padding
         Returns (B, M) int32, the index of each box's anchor, or -1 if the box has no forced match.
         """
-        order = ops.arange(iou.shape[1])
+        order = ops.arange(iou.shape[1]).astype("int32")
         # (1, M, M), True where the box of the column has a lower index than the box of the row
         is_earlier = (order.expand_dims(0) < order.expand_dims(1)).expand_dims(0)
         forced = ops.full_like(is_gt, -1, dtype=ms.int32)
@@ -99,7 +100,9 @@ class TargetAssigner(nn.Cell):
             # Best free anchor of each box, (B, M). The IoU is negative if all anchors are taken.
             best_iou, best_anchor = ops.max(iou - 2.0 * is_taken.astype("float32"), axis=2)
             best_anchor = best_anchor.astype("int32")
-            needs_anchor = ops.logical_and(ops.logical_and(is_gt, forced < 0), best_iou > 0)
+            # Compare with a tensor: `forced < 0` becomes the primitive LessScalar, which MindSpore's GE backend for
+            # Ascend (jit level O2) cannot compile.
+            needs_anchor = ops.logical_and(ops.logical_and(is_gt, forced == self.no_anchor), best_iou > 0)
             # is_rival (B, M, M) is True where the box of the column needs the same anchor as the box of the row.
             # is_better (B, M, M) is True where the box of the column has the higher IoU.
             is_rival = ops.logical_and(

@@ -1,37 +1,21 @@
-"""Create the optimizer, select the parameters with weight decay, and freeze parts of the detector."""
+"""Select the parameters with weight decay, and freeze parts of the detector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import mindspore.nn as nn
-import numpy as np
-from mindspore import Parameter, Tensor
-
-if TYPE_CHECKING:
-    from ..config.schema import Config
+from mindspore import Parameter
 
 
-def create_optimizer(cfg: Config, params: Sequence[Parameter], schedule: np.ndarray) -> nn.Optimizer:
-    """Create the optimizer of a recipe: SGD with momentum.
-
-    params: trainable parameters of the detector
-    schedule: (U,) float32, learning rate of each update
-    """
-    groups = group_by_decay(params, weight_decay=cfg.weight_decay, decay_bias=cfg.decay_bias)
-    return nn.Momentum([*groups, {"order_params": list(params)}], Tensor(schedule), cfg.momentum)
-
-
-def group_by_decay(params: Sequence[Parameter], weight_decay: float, decay_bias: bool) -> list[dict]:
-    """Split parameters into a group with weight decay and a group without weight decay.
+def split_by_decay(params: Sequence[Parameter], decay_bias: bool) -> tuple[list[Parameter], list[Parameter]]:
+    """Split parameters into parameters with weight decay and parameters without weight decay.
 
     BatchNorm's gamma and beta never have weight decay.
 
     params: parameters to split
-    weight_decay: weight decay of the first group
     decay_bias: True to apply weight decay to biases too
-    Returns MindSpore's parameter groups, {"params": list, "weight_decay": value} each, without empty groups.
+    Returns both lists, in the order of `params`.
     """
     names_without_decay = ("gamma", "beta") if decay_bias else ("gamma", "beta", "bias")
     with_decay: list[Parameter] = []
@@ -39,8 +23,7 @@ def group_by_decay(params: Sequence[Parameter], weight_decay: float, decay_bias:
     for parameter in params:
         is_spared = parameter.name.split(".")[-1] in names_without_decay
         (without_decay if is_spared else with_decay).append(parameter)
-    groups = [{"params": with_decay, "weight_decay": weight_decay}, {"params": without_decay, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    return with_decay, without_decay
 
 
 def freeze(detector: nn.Cell, part: str | None) -> None:
