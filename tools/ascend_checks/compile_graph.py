@@ -2,8 +2,8 @@
 
     MS_DEV_SAVE_GRAPHS=1 MS_DEV_SAVE_GRAPHS_PATH=FOLDER python compile_graph.py CONFIG OVERRIDES SOC GRAPH MAX_GT
 
-CONFIG is a recipe, OVERRIDES a JSON object {recipe key: value}, SOC "910A" or "910B", GRAPH "training" or "inference", and
-MAX_GT the number M of ground-truth boxes of an image. MindSpore writes the graph to FOLDER, also if the CPU backend
+CONFIG is a recipe, OVERRIDES a JSON object {recipe key: value}, SOC "910A" or "910B", GRAPH "training" or "inference",
+and MAX_GT the number M of ground-truth boxes of an image. MindSpore writes the graph to FOLDER, also if the CPU backend
 cannot run it afterwards. The script prints a JSON object {"seconds": duration of the compilation, "weights": number of
 trainable parameters}.
 """
@@ -17,12 +17,14 @@ import time
 
 def main(config: str, overrides: str, soc: str, graph: str, max_gt: str) -> None:
     """Compile a graph. The module docstring describes the arguments."""
-    from ssd.config.loading import load_config  # sets MindSpore's environment variables before MindSpore is imported
+    import ssd  # noqa: F401  sets environment variables that MindSpore reads when it is imported
 
+    # isort: split
     import mindspore as ms
     import numpy as np
     from mindspore import Tensor
 
+    from ssd.config.loading import load_config
     from ssd.inference.network import create_inference_net
     from ssd.models.detector import create_detector, to_mixed_precision
     from ssd.training.train_step import SaturatingTrainStep, TrainStep, create_train_step
@@ -48,7 +50,8 @@ def main(config: str, overrides: str, soc: str, graph: str, max_gt: str) -> None
         # The front end has finished if the CPU backend reports primitives that only NPUs have.
         if "Kernel select failed" not in str(error) and "Unsupported op" not in str(error):
             raise
-    result = {"seconds": time.monotonic() - start, "weights": len(net.trainable_params())}
+    weights = net.weights if graph == "training" else net.trainable_params()
+    result = {"seconds": time.monotonic() - start, "weights": len(weights)}
     print(json.dumps(result))
 
 

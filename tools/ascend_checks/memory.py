@@ -96,7 +96,9 @@ def _find_owners(nodes: Sequence[Node], views: Container[str]) -> dict[int, tupl
     owners: dict[int, tuple[int, ...]] = {}
     for node in nodes:
         if node.primitive in views:
-            owners[node.number] = tuple(dict.fromkeys(owner for number in node.inputs for owner in owners.get(number, ())))
+            owners[node.number] = tuple(
+                dict.fromkeys(owner for number in node.inputs for owner in owners.get(number, ()))
+            )
         else:
             owners[node.number] = (node.number,)
     return owners

@@ -13,7 +13,8 @@ from .ir import Graph, Node
 PRIMITIVES_PATH = Path(__file__).with_name("primitives.yaml")
 # Primitives whose int64 outputs are indices that the graph casts at once.
 INT64_INDICES = ("ArgMaxWithValue", "Gather", "TopK")
-NETWORK_KERNELS = ("Conv2D", "BatchNorm", "ReLU", "BiasAdd", "HSwish", "HSigmoid", "MaxPool", "ReduceMean")
+# Beginnings of the names of primitives that compute the layers of a network and their gradients.
+NETWORK_KERNELS = ("Conv2D", "BatchNorm", "ReLU", "Relu", "BiasAdd", "HSwish", "HSigmoid", "MaxPool", "ResizeBilinear")
 LOSS_FILES = ("losses.py", "hard_negatives.py", "target_assigner.py", "box_coder.py")
 
 
@@ -46,7 +47,6 @@ class Expected:
     is_training: True for a training step
     accumulates: True if the training step accumulates gradients
     is_frozen: True if a part of the network is not trained
-    num_weights: number of trainable parameters
     max_kernels: maximum number of kernels
     """
 
@@ -54,7 +54,6 @@ class Expected:
     is_training: bool
     accumulates: bool
     is_frozen: bool
-    num_weights: int
     max_kernels: int
 
 
@@ -62,6 +61,11 @@ def count_kernels(graph: Graph, primitives: Primitives) -> collections.Counter[s
     """Count the nodes that launch a kernel, by primitive."""
     views = primitives.views | {"call"}
     return collections.Counter(node.primitive for node in graph.nodes if node.primitive not in views)
+
+
+def is_network_kernel(primitive: str) -> bool:
+    """Return True for the kernels of layers, whose number is given by the network."""
+    return primitive.startswith(NETWORK_KERNELS)
 
 
 def find_faults(graph: Graph, primitives: Primitives, expected: Expected) -> list[str]:
@@ -117,8 +121,8 @@ def _structure_faults(graph: Graph, expected: Expected) -> list[str]:
     count = collections.Counter(node.primitive for node in graph.nodes)
     if expected.is_training and not expected.is_frozen and count["Conv2D"] != count["Conv2DBackpropFilter"]:
         faults.append(
-            f"the graph has {count['Conv2D']} convolutions for {count['Conv2DBackpropFilter']} gradients of filters, so "
-            "it computes a part of the forward pass twice"
+            f"the graph has {count['Conv2D']} convolutions, but {count['Conv2DBackpropFilter']} gradients of filters. "
+            "It computes a part of the forward pass twice"
         )
     max_switches = expected.is_training + expected.accumulates
     if count["Switch"] > max_switches:

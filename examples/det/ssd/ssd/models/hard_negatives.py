@@ -36,13 +36,13 @@ class LargestValues(nn.Cell):
         k = k.expand_dims(1)  # (B, 1)
         # The k-th largest value is at least `low` and less than `high`; both have the shape (B, 1).
         low = ops.zeros_like(k)
-        high = values.max(axis=1, keepdims=True) * 1.0001 + 1e-30
+        high = ops.amax(values, axis=1, keepdims=True) * 1.0001 + 1e-30
         for _ in range(self.NUM_ROUNDS):
             thresholds = low + (high - low) * self.fractions  # (B, 15)
             is_above = (values.expand_dims(1) >= thresholds.expand_dims(2)).astype("float32")  # (B, 15, A)
             is_passed = (is_above.sum(axis=2) >= k).astype("float32")  # (B, 15)
-            low = ops.maximum(low, (thresholds * is_passed).max(axis=1, keepdims=True))
-            high = ops.minimum(high, (thresholds + MAX_FLOAT * is_passed).min(axis=1, keepdims=True))
+            low = ops.maximum(low, ops.amax(thresholds * is_passed, axis=1, keepdims=True))
+            high = ops.minimum(high, ops.amin(thresholds + MAX_FLOAT * is_passed, axis=1, keepdims=True))
         is_larger = (values >= high).astype("float32")
         is_equal = (values >= low).astype("float32") - is_larger
         share = (k - is_larger.sum(axis=1, keepdims=True)) / ops.maximum(is_equal.sum(axis=1, keepdims=True), 1.0)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import mindspore as ms
 import mindspore.nn as nn
 import numpy as np
-from mindspore import Parameter, Tensor, mint, ops
+from mindspore import Parameter, Tensor, ops
+from mindspore.ops.auto_generate.gen_ops_prim import SplitWithSize
 
 # Maximum number of tensors in a vector. CANN's kernels Concat and Split take at most 63 tensors. CANN splits larger
 # calls itself in most versions, but not in all.
@@ -49,6 +50,8 @@ class TensorPacker(nn.Cell):
         self.ranges = tuple(ranges[0] + ranges[1])
         sizes = [int(np.prod(parameter.shape)) for parameter in parameters]
         self.sizes = tuple(tuple(sizes[start:end]) for start, end in self.ranges)
+        # ops.split would launch a kernel for each tensor, and mint.split becomes a primitive that GE does not know.
+        self.split = SplitWithSize()
         self.hyper_map = ops.HyperMap()
 
     def construct(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -70,7 +73,7 @@ class TensorPacker(nn.Cell):
         """
         parts: tuple[Tensor, ...] = ()
         for index, sizes in enumerate(self.sizes):
-            parts += mint.split(vectors[index], sizes)  # ops.split would launch a kernel for each tensor
+            parts += self.split(vectors[index], sizes, 0)
         return self.hyper_map(_reshape_like, parts, parameters)
 
 
