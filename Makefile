@@ -1,6 +1,7 @@
 # make setup        create .venv with the pinned dependencies and the command `ssd`
 # make demo         draw images of shapes, convert them, train a detector, write its report and draw its predictions;
 #                   DATA=<COCO folder> uses your own images instead
+# make doctor       check whether this machine can train, and say what to do; CONFIG=<recipe> checks the recipe too
 # make test         run every test; tests that need PyTorch are skipped if it is not installed
 # make test-fast    run the tests that start no training, no launch and no browser: 3 minutes on 2 cores
 # make lint         check style, format and types
@@ -22,7 +23,7 @@ DATA := data/shapes/coco
 endif
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo test test-fast test-torch lint soak
+.PHONY: setup demo doctor test test-fast test-torch lint soak
 
 setup: $(VENV)/ready
 
@@ -44,6 +45,9 @@ endif
 	    $(RUN) $(SSD)/predict.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) \
 	    --output output/$(NAME)/predictions --input
 	@echo 'report: open output/$(NAME)/report.html; annotated images: output/$(NAME)/predictions; training: ckpt/$(NAME)/metrics.csv'
+
+doctor: setup
+	$(RUN) tools/doctor.py $(if $(CONFIG),--config '$(CONFIG)')
 
 test: setup
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -28,6 +28,8 @@ from pathlib import Path
 from rank_table_check import Server, check_table, read_table, refuse
 from ssd.errors import exit_cleanly, os_reason
 
+HCCN_ADVICE = "Configure the addresses with hccn_tool, set --hccn_conf to another file, or set --device_ips."
+
 
 def create_table(servers: Iterable[tuple[str, list[int], list[str]]]) -> dict:
     """Return a rank table, with ranks in the lexicographic order of the server addresses.
@@ -46,23 +48,31 @@ def create_table(servers: Iterable[tuple[str, list[int], list[str]]]) -> dict:
     return {"version": "1.0", "server_count": str(len(entries)), "server_list": entries, "status": "completed"}
 
 
+def read_hccn_addresses(path: Path) -> dict[int, str]:
+    """Return {device id: IP address} from the lines address_N=… of a server's hccn.conf.
+
+    Raises UserError if the file cannot be read.
+    """
+    try:
+        content = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        refuse(str(path), f"the file with the device addresses cannot be read ({os_reason(error)})", HCCN_ADVICE)
+    lines = re.findall(r"^[ \t]*address_([0-9]+)[ \t]*=[ \t]*(\S+)", content, re.MULTILINE)
+    return {int(device_id): address for device_id, address in lines}
+
+
 def read_hccn_conf(path: Path, device_ids: list[int]) -> list[str]:
-    """Read the IP address of each device from the lines address_N=… of a server's hccn.conf.
+    """Read the IP addresses of some devices from a server's hccn.conf.
 
     path: path of hccn.conf
     device_ids: ids of the devices to look up
     Raises UserError if the file cannot be read or a device has no address.
     """
-    advice = "Configure the addresses with hccn_tool, set --hccn_conf to another file, or set --device_ips."
-    try:
-        content = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        refuse(str(path), f"the file with the device addresses cannot be read ({os_reason(error)})", advice)
-    addresses = dict(re.findall(r"^[ \t]*address_([0-9]+)[ \t]*=[ \t]*(\S+)", content, re.MULTILINE))
+    addresses = read_hccn_addresses(path)
     for device_id in device_ids:
-        if str(device_id) not in addresses:
-            refuse(str(path), f"the line address_{device_id}=… is missing", advice)
-    return [addresses[str(device_id)] for device_id in device_ids]
+        if device_id not in addresses:
+            refuse(str(path), f"the line address_{device_id}=… is missing", HCCN_ADVICE)
+    return [addresses[device_id] for device_id in device_ids]
 
 
 def check_one_per_server(option: str, values: list, servers: list[str]) -> None:

@@ -1,9 +1,10 @@
-"""The fixture that runs convert_weights.py in this process."""
+"""Fixtures that run convert_weights.py in this process, and make a machine for the doctor."""
 
 import sys
 from pathlib import Path
 
 import pytest
+from doctor_machines import healthy_910b
 
 import convert_weights
 
@@ -25,3 +26,9 @@ def run_convert_weights(monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A healthy Ascend 910B host, whose root folder tests may change."""
+    return healthy_910b(tmp_path / "root")

@@ -11,6 +11,7 @@ from . import __version__
 
 ROOT = Path(__file__).resolve().parents[4]
 SCRIPTS = {
+    "doctor": "tools/doctor.py",
     "create-data": "examples/det/ssd/create_data.py",
     "anchors": "tools/anchors.py",
     "train": "examples/det/ssd/train.py",
@@ -22,6 +23,9 @@ SCRIPTS = {
 HELP = """usage: ssd COMMAND [options]
 
 Train and run SSD object detectors with MindCV backbones in MindSpore. Commands, in the order of use:
+
+  ssd doctor        Check whether this machine can train, and say what to do.
+      ssd doctor --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco
 
   ssd create-data   Convert annotated images (COCO, Pascal VOC or YOLO) to MindRecord shards.
       ssd create-data coco --data_path cocodataset --out_path data/coco
