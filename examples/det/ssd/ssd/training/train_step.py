@@ -238,15 +238,16 @@ class CPUTrainStep(TrainStep):
         return ops.logical_not(ops.isfinite(self.gradient_norm(compute_output)))
 
 
-def create_train_step(cfg: Config, detector: nn.Cell, schedule: np.ndarray) -> TrainStep:
+def create_train_step(cfg: Config, detector: nn.Cell, schedule: np.ndarray, world_size: int = 1) -> TrainStep:
     """Create the training step of a recipe.
 
     If gradients overflow, the update is skipped, and a dynamic loss scale is lowered.
 
     detector: detector with the attribute `anchors`
     schedule: (U,) float32, learning rate of each update
+    world_size: number of devices that train together
     """
-    assigner, loss = create_assigner(cfg, detector.anchors), create_loss(cfg, detector.anchors)
+    assigner, loss = create_assigner(cfg, detector.anchors), create_loss(cfg, detector.anchors, world_size)
     network = DetectorWithLoss(detector, assigner, loss)
     # The training step divides the gradients by the loss scale, so the optimizer gets no loss scale.
     optimizer = create_optimizer(cfg, network.trainable_params(), schedule)
