@@ -18,19 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from .sections import ANCHORS, CLASSES, EVALUATION, HOST, NETWORK, Augment, ExtraLayer, Marker, Section
-
-
-PrecisionMode = Literal[  # values of MindSpore 2.10
-    "force_fp16",
-    "allow_fp32_to_fp16",
-    "allow_mix_precision",
-    "must_keep_origin_dtype",
-    "force_fp32",
-    "allow_fp32_to_bf16",
-    "allow_mix_precision_fp16",
-    "allow_mix_precision_bf16",
-]
+from .sections import ANCHORS, CLASSES, EVALUATION, HOST, NETWORK, Augment, ExtraLayer, Marker, PrecisionMode, Section
 
 
 class Config(Section):

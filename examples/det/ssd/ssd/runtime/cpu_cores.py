@@ -18,9 +18,6 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from mindspore import Tensor
-
-from .collectives import AllGather
 
 MAX_CORES = 8192  # maximum of Linux (CONFIG_NR_CPUS); a fixed number, so that all ranks send messages of one shape
 
@@ -59,17 +56,6 @@ def share_of_cores(rank: int, limits: Sequence[CpuLimits]) -> float:
 def available_cores() -> float:
     """Return the number of cores that this process may use if no other rank runs on the host."""
     return share_of_cores(0, [read_cpu_limits()])
-
-
-def exchange_core_share(rank: int, world_size: int) -> float:
-    """Exchange the limits of all ranks, and return the number of cores that this rank may use.
-
-    rank: index of this process, 0..world_size - 1
-    world_size: number of ranks, which must all call this function at the same time
-    """
-    message = pack_limits(read_cpu_limits())
-    messages = AllGather()(Tensor(message[None])).asnumpy().reshape(world_size, len(message))
-    return share_of_cores(rank, [unpack_limits(message) for message in messages])
 
 
 def pack_limits(limits: CpuLimits) -> np.ndarray:
@@ -132,9 +118,9 @@ def cgroup_quotas(memberships: str, mounts: str) -> Iterator[tuple[float, int]]:
         if is_v2 not in paths or not (is_v2 or (kind == "cgroup" and "cpu" in options.split(","))):
             continue
         root, mount = map(PurePosixPath, before.split(" ")[3:5])
-        path = PurePosixPath(paths[is_v2])
+        cgroup = PurePosixPath(paths[is_v2])
         # In a container, the path may be that of the host. The container then sees only its own cgroup, the mount.
-        inside = path.relative_to(root) if path.is_relative_to(root) and ".." not in path.parts else PurePosixPath()
+        inside = cgroup.relative_to(root) if cgroup.is_relative_to(root) else PurePosixPath()
         for part in (inside, *inside.parents):
             folder = Path(mount / part)
             try:

@@ -14,7 +14,8 @@ import numpy as np
 from mindspore import communication
 
 from ..errors import UserError, count_noun
-from .cpu_cores import available_cores, exchange_core_share
+from .collectives import AllGather
+from .cpu_cores import available_cores, pack_limits, read_cpu_limits, share_of_cores, unpack_limits
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -46,7 +47,7 @@ class Runtime:
 def create_runtime(cfg: Config) -> Runtime:
     """Set up MindSpore as the recipe requires, and connect to the other ranks of a distributed launch.
 
-    Returns the rank of this process and the number of ranks.
+    Returns the rank of this process, the number of ranks, and the CPU cores of this rank.
     Raises UserError if MindSpore cannot use the device, or cannot connect the ranks.
     """
     return set_up_runtime(
@@ -86,7 +87,7 @@ def set_up_runtime(
     conv_allow_hf32, matmul_allow_hf32: on Ascend: True to compute float32 convolutions or matrix products in HF32
     precision_mode: on Ascend: rule by which operators may change the precision
     execute_timeout_s: on Ascend: maximum duration of an operator in seconds, 0 for no limit
-    Returns the rank of this process and the number of ranks.
+    Returns the rank of this process, the number of ranks, and the CPU cores of this rank.
     Raises UserError if MindSpore cannot use the device, or cannot connect the ranks.
     """
     ms.set_context(mode=mode)
@@ -124,7 +125,7 @@ def set_up_runtime(
     )
     if comm_fusion_mb is not None:
         ms.set_auto_parallel_context(comm_fusion={"allreduce": {"mode": "size", "config": comm_fusion_mb}})
-    runtime = Runtime(rank, world_size=world_size, num_cores=exchange_core_share(rank, world_size))
+    runtime = Runtime(rank, world_size=world_size, num_cores=_exchange_core_share(rank, world_size))
     log.debug(f"rank {rank} of {world_size}, {runtime.num_cores:.2f} CPU cores")
     return runtime
 
@@ -198,6 +199,17 @@ def _set_ascend_options(
         if value is not None:
             with _user_errors(f"{key}: MindSpore refuses the value {value}", fix=f"Change or remove {key}."):
                 set_option(value)
+
+
+def _exchange_core_share(rank: int, world_size: int) -> float:
+    """Exchange the CPU limits of all ranks, and return the number of CPU cores that this rank may use.
+
+    rank: index of this process, 0..world_size - 1
+    world_size: number of ranks, which must all call this function at the same time
+    """
+    message = pack_limits(read_cpu_limits())
+    messages = AllGather()(ms.Tensor(message[None])).asnumpy().reshape(world_size, len(message))
+    return share_of_cores(rank, [unpack_limits(message) for message in messages])
 
 
 @contextlib.contextmanager

@@ -56,7 +56,9 @@ def train(cfg: Config, resume: str | None = None) -> None:
     folder, metadata = Path(cfg.ckpt_save_dir), model_metadata(cfg)
     runtime = create_runtime(cfg)
     # Data: batches of images and ground-truth boxes for this device
-    dataset = create_dataset(cfg, "train", rank=runtime.rank, world_size=runtime.world_size, num_cores=runtime.num_cores)
+    dataset = create_dataset(
+        cfg, "train", rank=runtime.rank, world_size=runtime.world_size, num_cores=runtime.num_cores
+    )
     steps_per_epoch = dataset.get_dataset_size()
     # Forward pass: backbone, neck and head
     detector, initialization = _create_initialized_detector(cfg, is_resumed=resume is not None)
