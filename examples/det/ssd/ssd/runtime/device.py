@@ -115,7 +115,7 @@ def set_up_runtime(
     if num_ranks == 1:
         return Runtime()
     with _user_errors(
-        f"device_target: MindSpore cannot connect {count_noun(num_ranks, 'rank')} on {device_target}",
+        f"launch: MindSpore cannot connect {count_noun(num_ranks, 'rank')} on {device_target}",
         fix="Read the first error in the logs of all ranks.",
     ):
         communication.init()
@@ -222,6 +222,7 @@ def _user_errors(problem: str, fix: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
+        log.debug(str(error))
         raise UserError(f"{problem} ({_last_lines(str(error))}). {fix}") from None
 
 
@@ -230,11 +231,11 @@ def _last_lines(text: str) -> str:
 
     Headings, dashed lines and the C++ call stack are left out.
     """
-    lines = [line.strip() for line in text.partition("- C++ Call Stack")[0].splitlines()]
+    lines = [line.strip().rstrip(".") for line in text.partition("- C++ Call Stack")[0].splitlines()]
     lines = [line for line in lines if line.strip("-") and not line.startswith("- ")]
     reason = ""
     for line in reversed(lines):
-        joined = f"{line} {reason}".strip()
+        joined = f"{line}; {reason}" if reason else line
         if reason and len(joined) > MAX_REASON:
             break
         reason = joined
