@@ -88,8 +88,8 @@ def read_cpu_limits() -> CpuLimits:
     try:
         process = Path("/proc/self")
         quotas += cgroup_quotas((process / "cgroup").read_text(), mounts=(process / "mountinfo").read_text())
-    except OSError:
-        pass  # not Linux, or a sandbox without this information
+    except (OSError, ValueError):
+        pass  # not Linux, or a sandbox with other content in these files
     quota, cgroup = min(quotas, default=(math.inf, 0))
     return CpuLimits(
         host=int.from_bytes(hashlib.sha256(host.encode()).digest()[:8], "little", signed=True),
