@@ -98,10 +98,9 @@ def logging_of_commands():
 @pytest.fixture(scope="session", autouse=True)
 def runtime(load_recipe):
     """Graph mode and a seed, as commands have them, before the first graph runs: afterwards MindSpore refuses."""
-    from ssd.runtime.device import set_up_runtime
+    from ssd.runtime.device import create_runtime
 
-    cfg = load_recipe("ssd_mobilenetv2")
-    set_up_runtime(device_target=cfg.device_target, mode=cfg.mode, jit_level=cfg.jit_level, seed=cfg.seed)
+    create_runtime(load_recipe("ssd_mobilenetv2"))
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ FRAMEWORKS = {"mindspore", "mindcv"}
 # waiting for MindSpore to load.
 WITH_MINDSPORE = [
     "models",
+    "runtime.collectives",
     "runtime.device",
     "runtime.compile_cache",
     "data.mindrecord",

@@ -71,6 +71,8 @@ def test_an_empty_value_overrides_the_recipe(tmp_path):
     line = ["--config", str(RECIPES / "ssd_mobilenetv2.yaml"), "--data_dir", str(tmp_path)]
     assert parse_command_line("test", line).backbone_ckpt_path
     assert not parse_command_line("test", [*line, "--backbone_ckpt_path", ""]).backbone_ckpt_path
+    assert parse_command_line("test", [*line, "--jit_level", ""]).jit_level == ""
+    assert parse_command_line("test", [*line, "--comm_fusion_mb", ""]).comm_fusion_mb is None
 
 
 @pytest.mark.parametrize("value", ["2024-05-01", "007", "1.50", "on"])

@@ -54,6 +54,10 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
         ("anchors", "none"),
         ("amp_level", "O4"),
         ("mode", 2),
+        ("jit_level", "O3"),
+        ("comm_fusion_mb", 0),
+        ("precision_mode", "float16"),
+        ("execute_timeout_s", -1),
         ("device_target", "GPU"),
         ("device_target", "TPU"),
         ("device_target", "cpu"),
@@ -116,6 +120,11 @@ def test_the_error_states_both_numbers_of_levels(recipe):
 def test_prior_bias_needs_the_focal_loss(recipe):
     assert_refused(recipe(), {"prior_bias": 0.01, "loss": "multibox"}, parts=["prior_bias", "multibox"])
     assert load_config(recipe(), {"prior_bias": 0.01}).prior_bias == 0.01
+
+
+def test_only_the_focal_loss_counts_positives_of_all_devices(recipe):
+    assert_refused(recipe(), {"sync_num_positives": True, "loss": "multibox"}, parts=["sync_num_positives", "multibox"])
+    assert load_config(recipe(), {"sync_num_positives": True}).sync_num_positives is True
 
 
 def test_box_sizes_need_default_boxes(recipe):

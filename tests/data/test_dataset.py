@@ -237,9 +237,17 @@ def test_validation_batch_may_be_larger_than_the_split(shapes_records):
 
 
 def test_worker_count(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(8))
-    assert worker_count(4) == 4 and worker_count(100) == 8
-    assert worker_count(4, world_size=4) == 2 and worker_count(4, world_size=100) == 1
+    monkeypatch.setattr(dataset_module, "available_cores", lambda: 6.0)
+    assert worker_count(4) == 4 and worker_count(100) == 6
+    assert worker_count(4, num_cores=2.9) == 2 and worker_count(4, num_cores=0.5) == 1
+
+
+def test_the_loader_has_a_thread_for_each_core_of_its_rank(shapes_records, monkeypatch):
+    monkeypatch.setattr("mindspore.dataset.core.validator_helpers.cpu_count", lambda: 192)
+    cfg = configure(shapes_records, num_parallel_workers=8)
+    for split in ("train", "val"):
+        threads = [create_dataset(cfg, split, num_cores=cores).num_parallel_workers for cores in (24.0, 3.5, 0.5)]
+        assert threads == [8, 3, 1]
 
 
 # --- the shards of MindCV's example ---

@@ -10,9 +10,10 @@ import pytest
 from ssd.data.dataset import create_dataset
 from ssd.errors import UserError
 from ssd.evaluation import evaluator as evaluator_module
-from ssd.evaluation.evaluator import DetectorEvaluator, val_annotation_path
+from ssd.evaluation.evaluator import DetectorEvaluator, create_evaluator, val_annotation_path
 from ssd.inference.network import InferenceTimes
 from ssd.models.detector import create_detector
+from ssd.runtime.device import Runtime
 from toy_annotations import CLASSES, OBJECTS, make_detections
 
 
@@ -103,3 +104,11 @@ def test_throughput_excludes_the_first_batch_unless_it_is_the_only_one():
         postprocessing_seconds=0.5,
     )
     assert times.images_per_second() == {"data": 2, "network": 2, "postprocessing": 8}
+
+
+def test_each_device_evaluates_its_share_with_its_cores(tiny_recipe, shapes_records, tiny_detector, monkeypatch):
+    given = {}
+    monkeypatch.setattr(evaluator_module, "create_dataset", lambda cfg, split, **values: given.update(values))
+    cfg = tiny_recipe(data_dir=str(shapes_records), num_classes=None)
+    create_evaluator(cfg, tiny_detector, Runtime(1, world_size=2, num_cores=3.5))
+    assert given == {"rank": 1, "world_size": 2, "num_cores": 3.5}

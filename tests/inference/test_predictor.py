@@ -84,6 +84,25 @@ def test_order_and_batch_neighbours_do_not_matter(predictor, paths):
         assert_same_detections(found, expected)
 
 
+def test_npus_get_batches_of_one_size(cfg, predictor, paths, monkeypatch):
+    """Each size is a graph, which takes an NPU minutes to compile. On a CPU, small batches are faster."""
+    sizes = []
+
+    def detect_batch(self, batch, batch_size):
+        sizes.append((len(batch), batch_size))
+        return list(batch)
+
+    monkeypatch.setattr(Predictor, "detect_batch", detect_batch)
+    for number in (1, 2, 3, 4, 9):
+        predictor((paths * 3)[:number])
+    assert sizes == [(1, 1), (2, 2), (3, 4), (4, 4), (4, 4), (4, 4), (1, 4)]
+    sizes.clear()
+    monkeypatch.setattr(predictor, "cfg", cfg.model_copy(update={"device_target": "Ascend"}))
+    for number in (1, 2, 3, 4, 9):
+        predictor((paths * 3)[:number])
+    assert sizes == [(1, 4), (2, 4), (3, 4), (4, 4), (4, 4), (4, 4), (1, 4)]
+
+
 def test_path_string_and_array_give_the_same_detections(predictor, paths):
     pixels = decode_image(paths[0].read_bytes())
     expected = predictor(paths[0])

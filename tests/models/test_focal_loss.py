@@ -189,3 +189,10 @@ def test_recipes_choose_alpha_and_gamma(load_recipe, small_anchors, call, rng):
     loss = create_loss(load_recipe("ssd_mobilenetv2", alpha=0.6, gamma=1.0), small_anchors)
     expected = focal_loss(inputs.cls_logits, inputs.target_labels, alpha=0.6, gamma=1.0)
     assert call(loss, *inputs)[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_only_several_devices_with_the_key_exchange_their_positives(load_recipe, small_anchors):
+    off, on = (load_recipe("ssd_mobilenetv2", sync_num_positives=value) for value in (False, True))
+    assert create_loss(on, small_anchors, world_size=2).all_reduce is not None
+    for cfg, world_size in ((off, 1), (off, 2), (on, 1)):
+        assert create_loss(cfg, small_anchors, world_size).all_reduce is None

@@ -111,9 +111,10 @@ def test_only_our_commands_have_it(script, start, monkeypatch):
         assert not set(VARIABLES) & set(os.environ)
 
 
-def test_pynative_mode_and_a_second_program_go_without(start, tiny_recipe):
-    with start(mode=1):
-        assert not set(VARIABLES) & set(os.environ)
+def test_ascend_pynative_mode_and_a_second_program_go_without(start, tiny_recipe):
+    for values in ({"device_target": "Ascend"}, {"mode": 1}):
+        with start(**values):
+            assert not set(VARIABLES) & set(os.environ)
     with start():
         assert module.ENABLE in os.environ
     with compile_cache("eval", settings=graph_settings(tiny_recipe()), data=[], runtime=Runtime()):

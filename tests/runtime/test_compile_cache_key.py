@@ -133,17 +133,3 @@ def test_it_follows_what_is_in_the_data_not_where(key, tmp_path):
     assert key(data_dir=str(elsewhere)) == described[SPLITS[-1]]
     write(elsewhere, *SPLITS[-1], classes=["background", "cat"], boxes=5, source="other.json")
     assert key(data_dir=str(elsewhere)) == described[SPLITS[-1]]  # as many images, and as many objects at most
-
-
-def test_an_accelerators_key_follows_machine_and_toolkit(key, tmp_path, monkeypatch):
-    """CPU graphs serve every machine: MindSpore chooses kernels for the CPU at each start."""
-    toolkit = tmp_path / "toolkit" / "compiler"
-    toolkit.mkdir(parents=True)
-    keys = {"cpu": key(), "ascend": key(device_target="Ascend")}
-    monkeypatch.setenv("ASCEND_HOME_PATH", str(tmp_path / "toolkit"))
-    keys["toolkit"] = key(device_target="Ascend")
-    (toolkit / "version.info").write_text("Version=8.0")
-    keys["version"] = key(device_target="Ascend")
-    monkeypatch.setattr(module.platform, "node", lambda: "another")
-    keys["machine"] = key(device_target="Ascend")
-    assert len(set(keys.values())) == len(keys) and key() == keys["cpu"]

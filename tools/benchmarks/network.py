@@ -15,7 +15,7 @@ from ssd.data.dataset import create_dataset
 from ssd.evaluation.evaluator import DetectorEvaluator
 from ssd.inference.network import create_inference_net, create_nms
 from ssd.models.detector import create_detector, to_mixed_precision
-from ssd.runtime.device import set_up_runtime
+from ssd.runtime.device import create_runtime
 from ssd.training.schedule import create_schedule
 from ssd.training.train_step import create_train_step
 
@@ -45,7 +45,7 @@ def random_batch(cfg: Config) -> tuple[Tensor, Tensor, Tensor]:
 
 def create_step(cfg: Config) -> nn.Cell:
     """Set up the device and create the training step of a recipe with random weights."""
-    _set_up_device(cfg)
+    create_runtime(cfg)
     detector = to_mixed_precision(create_detector(cfg), cfg.amp_level)
     step = create_train_step(cfg, detector, create_schedule(cfg, steps_per_epoch=100))
     return step.set_train()
@@ -53,7 +53,7 @@ def create_step(cfg: Config) -> nn.Cell:
 
 def create_inference_detector(cfg: Config) -> nn.Cell:
     """Set up the device and create the detector of a recipe, with random weights if ckpt_path is not set."""
-    _set_up_device(cfg)
+    create_runtime(cfg)
     detector = create_detector(cfg)
     if cfg.ckpt_path:
         load_weights(detector, cfg.ckpt_path)
@@ -130,8 +130,3 @@ def measure_eval(cfg: Config, repeats: int) -> list[Case]:
     seconds = time_calls(evaluator, repeats)
     settings = {"batch_size": cfg.batch_size, "image_size": list(cfg.image_size), "images": num_images}
     return [Case("evaluation", "images/s", [num_images / duration for duration in seconds], settings=settings)]
-
-
-def _set_up_device(cfg: Config) -> None:
-    """Select the device, execution mode and random seed of a recipe."""
-    set_up_runtime(device_target=cfg.device_target, mode=cfg.mode, jit_level=cfg.jit_level, seed=cfg.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
@@ -99,10 +99,10 @@ def _refuse_misspelt_options(overrides: dict[str, Any], options: dict[str, dict]
 def _is_text(name: str) -> bool:
     """Return whether the value of a recipe key is text.
 
-    Text is not parsed as YAML, because a folder may have a name such as 007.
+    Text is not parsed as YAML, because a folder may have a name such as 007, and because YAML reads "" as null.
     """
     field = Config.model_fields.get(name)
-    return field is not None and field.annotation in (str, str | None)
+    return field is not None and (field.annotation in (str, str | None) or "" in get_args(field.annotation))
 
 
 def _parse_value(value: str) -> Any:

@@ -209,6 +209,11 @@ def _check_training(config: Config) -> None:
         raise UserError(
             f"prior_bias: the key has no effect with the loss {config.loss}. Remove prior_bias, or set loss to focal."
         )
+    if config.sync_num_positives and config.loss != "focal":
+        raise UserError(
+            f"sync_num_positives: the key has no effect with the loss {config.loss}, which divides by the positive "
+            "anchors of each image. Remove sync_num_positives, or set loss to focal."
+        )
     milestones, epochs = list(config.milestones), config.epoch_size
     is_increasing = milestones == sorted(set(milestones))
     is_complete = config.schedule != "steps" or (bool(milestones) and milestones[-1] < epochs)

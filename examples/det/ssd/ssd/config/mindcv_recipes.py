@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # MindCV's keys that have no effect in this project, with the only accepted value of each key (None: any value).
 RETIRED = {
-    "all_reduce_fusion_config": None,  # tuned for one backbone; MindSpore's default fusion is used
+    "all_reduce_fusion_config": None,  # tuned for one backbone; comm_fusion_mb works for all backbones
     "backbone_ckpt_auto_mapping": None,  # backbone weights are always matched by name
     "backbone_features_only": True,
     "distribute": None,  # read from the environment variables of the launcher

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from .sections import ANCHORS, CLASSES, EVALUATION, HOST, NETWORK, Augment, ExtraLayer, Marker, Section
+from .sections import ANCHORS, CLASSES, EVALUATION, HOST, NETWORK, Augment, ExtraLayer, Marker, PrecisionMode, Section
 
 
 class Config(Section):
@@ -130,6 +130,12 @@ class Config(Section):
         2.0, ge=0, description="with loss focal: focusing parameter; higher values reduce the weight of easy examples"
     )
 
+    sync_num_positives: bool = Field(
+        False,
+        description="with loss focal: divide by the number of positive anchors of all devices, so that several devices "
+        "compute the gradients of one device with the whole batch; false is the published form",
+    )
+
     # Training
     epoch_size: int = Field(500, gt=0, description="number of epochs")
     batch_size: int = Field(32, gt=0, description="number of images per device and step")
@@ -216,7 +222,9 @@ class Config(Section):
     # Device
     device_target: Literal["Ascend", "CPU"] = Field(description="device that runs the detector; detected if not given")
     mode: Literal[0, 1] = Field(0, description="0 for graph mode, 1 for PyNative mode")
-    jit_level: Literal["O0", "O1", "O2"] = Field("O2", description="MindSpore's graph compilation level")
+    jit_level: Literal["", "O0", "O1", "O2"] = Field(
+        "", description="graph compilation level of MindSpore; if empty, MindSpore chooses the level for the device"
+    )
     amp_level: Literal["O0", "O1", "O2", "O3"] = Field(
         "O0", description="mixed precision: O0 for float32, O2 for float16 except BatchNorm, O3 for float16"
     )
@@ -225,6 +233,17 @@ class Config(Section):
     )
     num_parallel_workers: Annotated[int, HOST] = Field(
         8, gt=0, description="number of data loading threads per device, limited to the device's share of the CPU cores"
+    )
+    comm_fusion_mb: int | None = Field(
+        None, gt=0, description="on several devices: size in MB of the groups in which gradients are sent"
+    )
+    conv_allow_hf32: bool | None = Field(None, description="on Ascend: compute float32 convolutions in HF32")
+    matmul_allow_hf32: bool | None = Field(None, description="on Ascend: compute float32 matrix products in HF32")
+    precision_mode: PrecisionMode | None = Field(
+        None, description="on Ascend: rule by which MindSpore may change the precision of operators"
+    )
+    execute_timeout_s: Annotated[int | None, HOST] = Field(
+        None, ge=0, description="on Ascend: maximum duration of an operator in seconds; 0 for no limit"
     )
 
 

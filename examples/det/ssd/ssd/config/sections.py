@@ -21,6 +21,17 @@ class Marker(enum.Enum):
 HOST, EVALUATION = Marker.HOST, Marker.EVALUATION
 CLASSES, ANCHORS, NETWORK = Marker.CLASSES, Marker.ANCHORS, Marker.NETWORK
 
+PrecisionMode = Literal[  # values that MindSpore 2.10 accepts
+    "force_fp16",
+    "allow_fp32_to_fp16",
+    "allow_mix_precision",
+    "must_keep_origin_dtype",
+    "force_fp32",
+    "allow_fp32_to_bf16",
+    "allow_mix_precision_fp16",
+    "allow_mix_precision_bf16",
+]
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import cv2
 import mindspore.dataset as ds
 
 from ..errors import UserError, count_noun
+from ..runtime.cpu_cores import available_cores
 from .batches import EvalBatchTransform, TrainBatchTransform
 from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
 
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def create_dataset(cfg: Config, split: str, rank: int = 0, world_size: int = 1) -> ds.Dataset:
+def create_dataset(
+    cfg: Config, split: str, rank: int = 0, world_size: int = 1, num_cores: float | None = None
+) -> ds.Dataset:
     """Create a MindSpore dataset that yields the batches of a split for one device.
 
     cfg: recipe
     split: "train" or "val"
     rank: index of the device, 0..world_size - 1
     world_size: number of devices that share the split
+    num_cores: number of CPU cores of this device's process; None for all cores that the process may use
 
     Columns of the training split:
         image: (B, H, W, 3) uint8 RGB
@@ -58,7 +61,7 @@ def create_dataset(cfg: Config, split: str, rank: int = 0, world_size: int = 1) 
     else:
         output_columns = ["image", "image_id", "original_size"]
         transform = EvalBatchTransform(cfg.image_size)
-    num_workers = worker_count(cfg.num_parallel_workers, world_size)
+    num_workers = worker_count(cfg.num_parallel_workers, num_cores)
     log.debug(f"{folder}: loading the {split} split with batch size {cfg.batch_size} (data threads: {num_workers})")
     return records.batch(
         cfg.batch_size,
@@ -146,13 +149,13 @@ def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[in
     return {int(image_id.item()): image.tobytes() for image_id, image in rows}
 
 
-def worker_count(num_parallel_workers: int, world_size: int = 1) -> int:
-    """Return the number of data loading threads of one device.
+def worker_count(num_parallel_workers: int, num_cores: float | None = None) -> int:
+    """Return the number of data loading threads of one device, at least 1.
 
-    num_parallel_workers: requested number of threads; the result is at most the number of CPU cores per device
-    world_size: number of devices that share the CPU cores
+    num_parallel_workers: requested number of threads; the result is at most num_cores, rounded down
+    num_cores: number of CPU cores of this device's process; None for all cores that the process may use
     """
-    return max(1, min(num_parallel_workers, len(os.sched_getaffinity(0)) // world_size))
+    return max(1, min(num_parallel_workers, int(available_cores() if num_cores is None else num_cores)))
 
 
 def find_shard(folder: Path, split: str) -> str:

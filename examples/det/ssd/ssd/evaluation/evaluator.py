@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..inference.network import InferenceTimes, create_inference_net, create_nms, detect_dataset
 from ..models.detector import create_detector, to_mixed_precision
 from ..runtime.compile_cache import compile_cache
-from ..runtime.device import Runtime, set_up_runtime
+from ..runtime.device import Runtime, create_runtime
 from ..runtime.progress import Progress
 from .coco_metrics import CocoEvaluator, CocoMetrics
 from .gather import DetectionGatherer
@@ -75,7 +75,7 @@ def evaluate(cfg: Config) -> CheckpointEvaluation:
     Raises UserError if the checkpoint, the shards or the annotations are missing or do not fit the recipe.
     """
     checkpoint = choose_checkpoint(cfg.ckpt_path, cfg.ckpt_save_dir)
-    runtime = set_up_runtime(device_target=cfg.device_target, mode=cfg.mode, jit_level=cfg.jit_level, seed=cfg.seed)
+    runtime = create_runtime(cfg)
     detector = create_detector(cfg)
     load_weights(detector, checkpoint, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
     evaluate_detector = create_evaluator(cfg, to_mixed_precision(detector, cfg.amp_level), runtime)
@@ -91,7 +91,7 @@ def create_evaluator(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Detect
     runtime: rank of this process and number of processes
     Raises UserError if the shards or the annotations are missing or do not fit the recipe.
     """
-    dataset = create_dataset(cfg, "val", rank=runtime.rank, world_size=runtime.world_size)
+    dataset = create_dataset(cfg, "val", rank=runtime.rank, world_size=runtime.world_size, num_cores=runtime.num_cores)
     return DetectorEvaluator(cfg, detector, dataset=dataset, runtime=runtime)
 
 

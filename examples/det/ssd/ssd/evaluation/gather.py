@@ -6,23 +6,15 @@ from collections.abc import Iterable
 
 import mindspore.nn as nn
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor
 
 from ..models.postprocess import Detections
+from ..runtime.collectives import AllGather
 
 MESSAGE_ROWS = 16384  # rows per message; a fixed number, so that a single graph is compiled for all messages
 # The columns are the image id (two columns), label, score and box (four columns). All columns are sent as int32. The
 # bits of int64 image ids and float32 values are reinterpreted as int32, not rounded.
 COLUMNS = 8
-
-
-class _AllGather(nn.Cell):
-    def __init__(self):
-        super().__init__()
-        self.all_gather = ops.AllGather()
-
-    def construct(self, rows: Tensor) -> Tensor:
-        return self.all_gather(rows)
 
 
 class DetectionGatherer:
@@ -35,7 +27,7 @@ class DetectionGatherer:
 
     def __init__(self, world_size: int):
         self.world_size = world_size
-        self.all_gather = _AllGather() if world_size > 1 else None
+        self.all_gather = AllGather() if world_size > 1 else None
 
     def __call__(self, detections: Iterable[tuple[int, Detections]]) -> list[tuple[int, Detections]]:
         """Gather the detections of all devices.

@@ -50,7 +50,7 @@ def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
             f"--output: {output} cannot be created ({os_reason(error)}). Set --output to another folder."
         ) from None
     results = CocoResults(predictor.classes, read_category_ids(cfg))
-    num_workers = worker_count(cfg.num_parallel_workers)
+    num_workers = worker_count(cfg.num_parallel_workers, predictor.runtime.num_cores)
     start, num_unreadable = time.monotonic(), 0
     program = f"predict {batch_size}"  # graphs are compiled for this batch size, not for the recipe's
     data = dataset_fingerprint(Path(cfg.data_dir))

@@ -21,7 +21,7 @@ from ..data.transforms import resize
 from ..errors import UserError, os_reason
 from ..models.detector import create_detector, to_mixed_precision
 from ..models.postprocess import Detections
-from ..runtime.device import set_up_runtime
+from ..runtime.device import create_runtime
 from .network import create_inference_net, create_nms, run_batch
 
 ImageInput = np.ndarray | str | os.PathLike[str]  # (H, W, 3) uint8 RGB, or the path of an image file
@@ -73,9 +73,7 @@ class Predictor:
             cfg = load_config(Path(config), overrides)
         self.cfg = cfg
         self.checkpoint = Path(checkpoint) if checkpoint else choose_checkpoint(cfg.ckpt_path, cfg.ckpt_save_dir)
-        self.runtime = set_up_runtime(
-            device_target=cfg.device_target, mode=cfg.mode, jit_level=cfg.jit_level, seed=cfg.seed
-        )
+        self.runtime = create_runtime(cfg)
         detector = create_detector(cfg)
         load_weights(detector, self.checkpoint, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
         net = create_inference_net(cfg, to_mixed_precision(detector, cfg.amp_level))
@@ -95,9 +93,10 @@ class Predictor:
     def __call__(self, images: ImageInput | Sequence[ImageInput]) -> Detections | list[Detections]:
         """Detect objects in one image, or in each image of a list.
 
-        A list is split into batches of batch_size images. A list with fewer images is one batch, whose size is rounded
-        up to a power of two, but not above batch_size. MindSpore compiles a graph for each batch size, which takes a
-        few seconds. Powers of two limit the number of graphs.
+        A list is split into batches of batch_size images. MindSpore compiles a graph for each batch size. On a CPU this
+        takes a few seconds, and large batches are slow. A list with fewer images is then one batch, whose size is
+        rounded up to a power of two, but not above batch_size. On Ascend a compilation may take minutes, so every batch
+        is padded to batch_size.
 
         images: one image or a list of images; each image is an (H, W, 3) uint8 RGB array or the path of an image file
         Returns the detections of the image, or a list with the detections of each image. Scores are at least min_score.
@@ -107,7 +106,9 @@ class Predictor:
         if isinstance(images, (np.ndarray, str, os.PathLike)):
             return self([images])[0]
         images = list(images)
-        batch_size = min(self.cfg.batch_size, 1 << max(len(images) - 1, 0).bit_length())
+        batch_size = self.cfg.batch_size
+        if self.cfg.device_target == "CPU":
+            batch_size = min(batch_size, 1 << max(len(images) - 1, 0).bit_length())
         detections: list[Detections] = []
         for start in range(0, len(images), batch_size):
             batch = [self.preprocess(_load_pixels(image)) for image in images[start : start + batch_size]]

@@ -136,6 +136,9 @@ class FocalDetectionLoss(nn.Cell):
     gamma: exponent that reduces the weight of easy focal loss terms
     box_loss: cell that returns the box loss of each anchor, (B, A); None selects smooth L1
     box_loss_weight: weight of the box loss relative to the class loss
+    num_devices: number of devices whose positive anchors are counted together. The divisor is then the number of
+        positive anchors per device, so that the mean loss of the devices is the loss of their joint batch. Gradients
+        are averaged over devices too. With 1, each device divides by its own number of positive anchors.
     """
 
     def __init__(
@@ -144,11 +147,14 @@ class FocalDetectionLoss(nn.Cell):
         gamma: float = 2.0,
         box_loss: nn.Cell | None = None,
         box_loss_weight: float = 1.0,
+        num_devices: int = 1,
     ):
         super().__init__()
         self.cls_loss = SigmoidFocalLoss(alpha, gamma)
         self.box_loss = box_loss or SmoothL1()
         self.box_loss_weight = box_loss_weight
+        self.num_devices = num_devices
+        self.all_reduce = ops.AllReduce() if num_devices > 1 else None
 
     def construct(
         self, box_offsets: Tensor, cls_logits: Tensor, target_offsets: Tensor, target_labels: Tensor
@@ -163,7 +169,10 @@ class FocalDetectionLoss(nn.Cell):
         """
         is_positive = (target_labels > 0).astype("float32")
         box_loss = (self.box_loss(box_offsets, target_offsets) * is_positive).sum() * self.box_loss_weight
-        num_positives = ops.maximum(is_positive.sum(), 1.0)
+        if self.all_reduce is None:
+            num_positives = ops.maximum(is_positive.sum(), 1.0)
+        else:
+            num_positives = ops.maximum(self.all_reduce(is_positive.sum()), 1.0) / self.num_devices
         cls_loss = self.cls_loss(cls_logits, target_labels)
         parts = ops.stop_gradient(box_loss / num_positives), ops.stop_gradient(cls_loss / num_positives)
         return (cls_loss + box_loss) / num_positives, *parts
@@ -223,9 +232,18 @@ def create_box_loss(cfg: Config, anchors: Anchors) -> SmoothL1 | IoULoss:
     return IoULoss(cfg.box_loss, anchors.boxes_cyxhw, cfg.image_size, prior_scaling=cfg.prior_scaling)
 
 
-def create_loss(cfg: Config, anchors: Anchors) -> FocalDetectionLoss | MultiboxLoss:
-    """Create the training loss of a recipe: focal or multibox, with the recipe's box loss."""
+def create_loss(cfg: Config, anchors: Anchors, world_size: int = 1) -> FocalDetectionLoss | MultiboxLoss:
+    """Create the training loss of a recipe: focal or multibox, with the recipe's box loss.
+
+    world_size: number of devices that train together
+    """
     box_loss = create_box_loss(cfg, anchors)
     if cfg.loss == "multibox":
         return MultiboxLoss(cfg.negatives_per_positive, box_loss, cfg.box_loss_weight)
-    return FocalDetectionLoss(alpha=cfg.alpha, gamma=cfg.gamma, box_loss=box_loss, box_loss_weight=cfg.box_loss_weight)
+    return FocalDetectionLoss(
+        alpha=cfg.alpha,
+        gamma=cfg.gamma,
+        box_loss=box_loss,
+        box_loss_weight=cfg.box_loss_weight,
+        num_devices=world_size if cfg.sync_num_positives else 1,
+    )

@@ -31,7 +31,7 @@ ENABLE, PATH = "MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"  # MindSpore
 PACKAGE = Path(__file__).resolve().parents[1]
 SCRIPT_FOLDERS = (PACKAGE.parent, PACKAGE.parents[3] / "tools" / "benchmarks")  # only their scripts are cached
 PER_LAUNCH = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT")  # msrun changes these at each launch
-MAX_DAYS_UNUSED, MAX_BYTES = 30, 2**30  # a CPU graph takes 0.2 MB, an NPU graph more, due to its kernels
+MAX_DAYS_UNUSED, MAX_BYTES = 30, 2**30  # a graph takes 0.2 MB
 
 _was_used = False  # True after the first use: MindSpore cannot change the cache folder of a process
 
@@ -46,11 +46,14 @@ def compile_cache(program: str, *, settings: dict, data: list, runtime: Runtime)
     runtime: rank and number of ranks
     Yields a function that saves the graphs compiled so far. The cache is off in PyNative mode, in scripts outside
     SCRIPT_FOLDERS, without a writable folder, after the first use in a process, and if the user has set ENABLE or PATH.
+    The cache is also off on Ascend, where nobody has tried it: with GE, MindSpore keeps compiled kernels in a folder of
+    its own, which may depend on the machine and the toolkit.
     """
     global _was_used
     script, folder = Path(sys.argv[0]).resolve(), cache_folder()
     is_own_script = script.is_file() and script.parent in SCRIPT_FOLDERS  # other scripts may number graphs differently
-    if folder is None or settings["mode"] != 0 or _was_used or not is_own_script or {ENABLE, PATH} & set(os.environ):
+    is_cached = settings["device_target"] == "CPU" and settings["mode"] == 0 and is_own_script
+    if folder is None or not is_cached or _was_used or {ENABLE, PATH} & set(os.environ):
         yield lambda: None
         return
     try:
@@ -88,11 +91,6 @@ def graph_inputs(program: str, *, settings: dict, data: list, runtime: Runtime) 
     """Return a dict of every input that can change a compiled graph, with values that JSON can store."""
     commit = Path(ms.__file__).with_name(".commit_id")  # nightly builds of MindSpore have equal versions
     mindspore = (ms.__version__, commit.read_text() if commit.is_file() else "")
-    machine = [platform.machine()]
-    if settings["device_target"] != "CPU":  # NPU graphs contain kernels that depend on the machine and the toolkit
-        toolkit = Path(os.environ.get("ASCEND_HOME_PATH") or os.devnull).resolve()
-        versions = [path.read_text(errors="replace") for path in sorted(toolkit.glob("*/version.info"))]
-        machine += [platform.node(), str(toolkit), *versions]
     names = [name for name in os.environ if name.startswith(("MS_", "ONEDNN_")) and name not in PER_LAUNCH]
     return {
         "program": program,
@@ -102,7 +100,7 @@ def graph_inputs(program: str, *, settings: dict, data: list, runtime: Runtime) 
         "versions": {"mindspore": mindspore, "numpy": np.__version__, "python": platform.python_version()},
         "sources": [_hash_sources(PACKAGE), _hash_sources(Path(mindcv.__file__).parent)],  # versions may be equal
         "environment": {name: os.environ[name] for name in names},
-        "machine": machine,
+        "machine": platform.machine(),
     }
 
 

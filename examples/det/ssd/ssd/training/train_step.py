@@ -260,7 +260,12 @@ def step_class_of_device(device_target: str) -> type[TrainStep]:
 
 
 def create_train_step(
-    cfg: Config, detector: nn.Cell, schedule: np.ndarray, step_class: type[TrainStep] | None = None
+    cfg: Config,
+    detector: nn.Cell,
+    schedule: np.ndarray,
+    *,
+    world_size: int = 1,
+    step_class: type[TrainStep] | None = None,
 ) -> TrainStep:
     """Create the training step of a recipe.
 
@@ -268,9 +273,10 @@ def create_train_step(
 
     detector: detector with the attribute `anchors`
     schedule: (U,) float32, learning rate of each update
+    world_size: number of devices that train together
     step_class: class of the training step; None selects the class of the current device
     """
-    assigner, loss = create_assigner(cfg, detector.anchors), create_loss(cfg, detector.anchors)
+    assigner, loss = create_assigner(cfg, detector.anchors), create_loss(cfg, detector.anchors, world_size)
     network = DetectorWithLoss(detector, assigner, loss)
     decayed, others = split_by_decay(network.trainable_params(), decay_bias=cfg.decay_bias)
     # The training step applies the loss scale and the weight decay, so the optimizer gets neither.

@@ -20,7 +20,7 @@ from ..errors import count_noun
 from ..evaluation.evaluator import create_evaluator
 from ..models.detector import create_detector, to_mixed_precision
 from ..runtime.compile_cache import compile_cache
-from ..runtime.device import set_up_runtime
+from ..runtime.device import create_runtime
 from ..runtime.interrupt import Interrupt
 from .callbacks import RecordSteps, RestoreStep, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
 from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
@@ -54,15 +54,17 @@ def train(cfg: Config, resume: str | None = None) -> None:
     """
     started = time.monotonic()
     folder, metadata = Path(cfg.ckpt_save_dir), model_metadata(cfg)
-    runtime = set_up_runtime(device_target=cfg.device_target, mode=cfg.mode, jit_level=cfg.jit_level, seed=cfg.seed)
+    runtime = create_runtime(cfg)
     # Data: batches of images and ground-truth boxes for this device
-    dataset = create_dataset(cfg, "train", rank=runtime.rank, world_size=runtime.world_size)
+    dataset = create_dataset(
+        cfg, "train", rank=runtime.rank, world_size=runtime.world_size, num_cores=runtime.num_cores
+    )
     steps_per_epoch = dataset.get_dataset_size()
     # Forward pass: backbone, neck and head
     detector, initialization = _create_initialized_detector(cfg, is_resumed=resume is not None)
     # Loss, gradients and update, in one graph with the forward pass
     schedule = create_schedule(cfg, steps_per_epoch, runtime.world_size)
-    step = create_train_step(cfg, detector, schedule)
+    step = create_train_step(cfg, detector, schedule, world_size=runtime.world_size)
 
     images_per_step = cfg.batch_size * runtime.world_size
     start = TrainingState(step=0, steps_per_epoch=steps_per_epoch, images_per_step=images_per_step, seed=cfg.seed)
