@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn, ops
 
 from ssd.errors import UserError
 from ssd.models.backbone import Backbone
@@ -119,3 +119,30 @@ def test_symmetric_padding_keeps_the_sizes_of_maps(call):
     backbone = Backbone("mobilenet_v3_large_100", [12, 16], padding="torch").set_train(False)
     maps = call(backbone, np.zeros((1, 3, 65, 97), np.float32))
     assert [level.shape for level in maps] == [(1, 112, 5, 7), (1, 960, 3, 4)]
+
+
+class PoolOfReLU(nn.Cell):
+    def __init__(self, pool):
+        super().__init__()
+        self.pool = pool
+
+    def construct(self, x):
+        return self.pool(ops.relu(x))
+
+
+def test_pooling_behind_a_relu_equals_padded_pooling():
+    """Also the gradients, for maps with many equal values and zeros."""
+    (pool,) = [
+        cell for _, cell in Backbone("resnet18", [1], padding="torch").cells_and_names() if "Pool" in str(type(cell))
+    ][:1]
+    rng = np.random.default_rng(0)
+    maps = Tensor(rng.integers(-2, 3, (2, 3, 8, 9)).astype(np.float32))
+    results = []
+    for candidate in (pool, nn.MaxPool2d(3, 2, pad_mode="pad", padding=1)):
+        net = PoolOfReLU(candidate)
+        out = net(maps)
+        sens = Tensor(np.arange(out.size, dtype=np.float32).reshape(out.shape) + 1)
+        results.append((out.asnumpy(), ops.GradOperation(sens_param=True)(net)(maps, sens).asnumpy()))
+    assert results[0][0].shape == (2, 3, 4, 5)
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from loss_inputs import Gradients, LossInputs
 
+from ssd.models.hard_negatives import LargestValues
 from ssd.models.losses import FocalDetectionLoss, MultiboxLoss, create_loss
 
 B, A, K = 3, 40, 4
@@ -165,3 +166,28 @@ def test_recipes_choose_the_weight_of_the_box_loss(kind, load_recipe, small_anch
     )
     assert double[1] == pytest.approx(2 * single[1], rel=1e-6) and double[2] == single[2]
     assert double[0] == pytest.approx(double[1] + double[2], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values, k, expected",
+    [
+        ([5, 1, 4, 3], 2, [1, 0, 1, 0]),
+        ([5, 1, 4, 3], 0, [0, 0, 0, 0]),
+        ([5, 1, 4, 3], 4, [1, 1, 1, 1]),
+        ([5, 1, 4, 3], 9, [1, 1, 1, 1]),
+        ([2, 7, 2, 2], 2, [1 / 3, 1, 1 / 3, 1 / 3]),
+        ([0, 0, 0, 0], 2, [0.5, 0.5, 0.5, 0.5]),
+        ([1e-6, 2e-6, 1000, 0], 3, [1, 1, 1, 0]),
+    ],
+)
+def test_the_largest_values_are_selected(values, k, expected, call):
+    selected = call(LargestValues(), np.array([values], np.float32), np.array([k], np.float32))
+    assert selected.tolist() == [pytest.approx(expected)]
+
+
+def test_each_row_has_its_own_number(call, rng):
+    values = rng.exponential(1, (6, 500)).astype(np.float32)
+    k = np.array([0, 1, 2, 100, 499, 500], np.float32)
+    selected = call(LargestValues(), values, k)
+    expected = np.argsort(np.argsort(-values, axis=1), axis=1) < k[:, None]
+    np.testing.assert_array_equal(selected, expected)
