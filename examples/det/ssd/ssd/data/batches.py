@@ -221,7 +221,9 @@ def keep_largest_boxes(boxes: np.ndarray, labels: np.ndarray, max_boxes: int) ->
     """
     if boxes.shape[1] == max_boxes:
         return boxes, labels
-    areas = np.where(labels > 0, np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1), -1.0)  # padding comes last
+    # Round the areas to float32, because boxes of equal size have slightly different areas in float64.
+    areas = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1).astype(np.float32)
+    areas = np.where(labels > 0, areas, np.float32(-1))  # padding comes last
     kept = np.sort(np.argsort(-areas, axis=1, kind="stable")[:, :max_boxes], axis=1)
     return np.take_along_axis(boxes, kept[..., None], axis=1), np.take_along_axis(labels, kept, axis=1)
 
