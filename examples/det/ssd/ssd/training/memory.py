@@ -82,7 +82,7 @@ LIVE_TENSORS = {
 
 @dataclasses.dataclass(frozen=True)
 class StepMemory:
-    """Estimated peak memory of a training step, in bytes.
+    """Estimated peak memory of a training step in graph mode, in bytes.
 
     The temporary tensors (B, M, M) of the assigner and the workspaces of operators are not counted.
 
