@@ -98,6 +98,15 @@ def test_mixed_precision_and_frozen_batch_norm_change_no_count(tiny_recipe):
     assert count_feature_map_values(detector, cfg.image_size) == counts
 
 
+def test_shared_head_without_tower(load_recipe):
+    cfg = load_recipe("ssd_resnet50_fpn", image_size=[128, 128], num_classes=4, num_addition_layers=0)
+    none = count_feature_map_values(create_detector(cfg), cfg.image_size)
+    cfg = cfg.model_copy(update={"num_addition_layers": 1})
+    one = count_feature_map_values(create_detector(cfg), cfg.image_size)
+    locations = sum(side**2 for side in (16, 8, 4, 2, 1))
+    assert one.convolution - none.convolution == 2 * 256 * locations
+
+
 def test_frozen_backbone_is_not_counted(tiny_recipe):
     cfg = tiny_recipe()
     detector = create_detector(cfg)

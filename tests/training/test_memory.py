@@ -173,6 +173,13 @@ def test_refused_batch_names_the_largest_batch_and_the_accumulation(tiny_recipe)
     ]
 
 
+def test_suggested_accumulation_divides_the_batch(tiny_recipe):
+    """10 images of 40 bytes fit. The parts of 15 images are 5, and not 7."""
+    step = dataclasses.replace(STEP, weights=0, compilation=0)
+    with pytest.raises(UserError, match="at most 10[^0-9].* 15 images .*batch_size 5 and accumulate_steps 3"):
+        check_batch_size(tiny_recipe(batch_size=15), step, memory=400, max_boxes=5)
+
+
 def test_image_size_is_named_if_no_batch_fits(tiny_recipe):
     with pytest.raises(UserError, match="^image_size: .*64x64"):
         check_batch_size(tiny_recipe(batch_size=4), STEP, memory=189, max_boxes=5)

@@ -48,8 +48,9 @@ def count_feature_map_values(detector: nn.Cell, image_size: Sequence[int]) -> Fe
         _count(values, ssd.backbone, channels=3, size=(image_size[0], image_size[1]))
     sizes = ssd.neck.feature_sizes(image_size)
     for cell, size in (*_neck_cells(ssd.neck, sizes), *_head_cells(ssd.head, sizes)):
-        first = next(child for _, child in cell.cells_and_names() if isinstance(child, nn.Conv2d))
-        _count(values, cell, channels=first.in_channels, size=size)
+        convolutions = [child for _, child in cell.cells_and_names() if isinstance(child, nn.Conv2d)]
+        if convolutions:  # a tower of a shared head may be empty
+            _count(values, cell, channels=convolutions[0].in_channels, size=size)
     return values
 
 
