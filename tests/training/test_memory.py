@@ -150,7 +150,7 @@ def test_published_recipe_fits_the_npu_it_was_trained_on(load_recipe):
     cfg = load_recipe("ssd_resnet50_fpn", device_target="Ascend", amp_level="O3")
     step = estimate_step_memory(cfg, create_detector(cfg))
     assert 20e9 < step.total(batch_size=32, max_boxes=93) < 30e9
-    assert step.total(batch_size=32, max_boxes=1000) > 50e9
+    assert step.total(batch_size=32, max_boxes=1000) > 40e9
     check_batch_size(cfg, step, memory=32 * 10**9, max_boxes=93)
 
 
