@@ -95,6 +95,9 @@ def _count(values: FeatureMapValues, cell: nn.Cell, channels: int, size: tuple[i
             values.convolution += latest * math.prod(sizes[latest])
         elif isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
             sizes[latest] = _output_size(layer, sizes[latest])
+        elif isinstance(layer, nn.Pad):
+            (top, bottom), (left, right) = layer.paddings[-2:]
+            sizes[latest] = (sizes[latest][0] + top + bottom, sizes[latest][1] + left + right)
         elif isinstance(layer, nn.BatchNorm2d):
             values.batch_norm += layer.num_features * math.prod(sizes.get(layer.num_features, sizes[latest]))
         elif isinstance(layer, KEEPS_INPUT):
