@@ -8,7 +8,7 @@ import pytest
 
 from ssd.boxes.ops import pairwise_iou
 from ssd.config.loading import Augment
-from ssd.data.batches import EvalBatchTransform, TrainBatchTransform
+from ssd.data.batches import EvalBatchTransform, TrainBatchTransform, keep_largest_boxes
 from ssd.data.transforms import FILL
 from ssd.errors import UserError
 
@@ -202,6 +202,52 @@ def test_batch_equals_single_samples():
         assert np.array_equal(image[row], pixels)
         assert labels[row][labels[row] > 0].tolist() == classes.tolist()
         np.testing.assert_array_equal(boxes_yxyx[row][labels[row] > 0], boxes)
+
+
+BOXES = [(0, 0, 10, 10, 1), (0, 0, 30, 40, 2), (5, 5, 15, 15, 3), (10, 10, 40, 60, 4), (20, 20, 30, 30, 5)]
+
+
+def test_largest_boxes_stay_in_their_order():
+    """The areas are 100, 1200, 100, 1500 and 100. Of equal boxes, the first stay."""
+    ids, images, annotations = rows_of(record(BOXES), record(BOXES[:1]), record([]))
+    for max_boxes, kept in ((1, [4]), (2, [2, 4]), (3, [1, 2, 4]), (4, [1, 2, 3, 4]), (5, [1, 2, 3, 4, 5])):
+        _, boxes_yxyx, labels = train_transform(max_boxes=max_boxes)(ids, images, annotations, batch_info(0))
+        assert boxes_yxyx.shape == (3, max_boxes, 4) and boxes_yxyx.dtype == np.float32
+        assert labels.tolist() == [kept, [1] + [0] * (max_boxes - 1), [0] * max_boxes] and labels.dtype == np.int32
+        expected = [np.divide(BOXES[label - 1][:4], [80, 120, 80, 120]) for label in kept]
+        np.testing.assert_allclose(boxes_yxyx[0], expected, rtol=1e-6)
+        assert (boxes_yxyx[labels == 0] == 0).all()
+
+
+def test_max_boxes_counts_the_boxes_after_the_crop():
+    """A crop often leaves out one of two boxes. Then the other one stays, even if it is the smaller one."""
+    drawn = record([(0, 0, 35, 55, 1), (50, 80, 75, 115, 2)])
+    whole, limited = (train_transform(max_boxes=rows, crop_prob=1, crop_min_iou=(0.3,)) for rows in (2, 1))
+    seen = set()
+    for epoch in range(60):
+        _, _, labels = whole(*rows_of(drawn), batch_info(epoch))
+        _, boxes_yxyx, kept = limited(*rows_of(drawn), batch_info(epoch))
+        remaining = labels[labels > 0].tolist()
+        seen.add(tuple(remaining))
+        assert kept.shape == (1, 1) and kept[0, 0] in remaining and (boxes_yxyx[0, 0, 2:] > boxes_yxyx[0, 0, :2]).all()
+    assert {(1,), (2,), (1, 2)} == seen
+
+
+def test_max_boxes_changes_no_pixel_and_no_kept_box():
+    records = rows_of(record(BOXES), record(BOXES[2:]))
+    image, boxes_yxyx, labels = train_transform(max_boxes=5, **FULL_AUGMENT)(*records, batch_info(3))
+    limited = train_transform(max_boxes=2, **FULL_AUGMENT)(*records, batch_info(3))
+    assert np.array_equal(limited[0], image)
+    for boxes, classes, *all_boxes in zip(*limited[1:], boxes_yxyx, labels):
+        assert {(*box, label) for box, label in zip(boxes.tolist(), classes)} <= {
+            (*box, label) for box, label in zip(all_boxes[0].tolist(), all_boxes[1])
+        }
+
+
+def test_padding_is_dropped_before_boxes_without_area():
+    boxes = np.array([[[9, 9, 9, 9], [0, 0, 0, 0], [1, 1, 1, 5], [0, 0, 2, 2]]], float)
+    kept, labels = keep_largest_boxes(boxes, np.array([[0, 0, 3, 4]]), max_boxes=2)
+    assert labels.tolist() == [[3, 4]] and kept.tolist() == [[[1, 1, 1, 5], [0, 0, 2, 2]]]
 
 
 def test_evaluation_resizes_whole_images():

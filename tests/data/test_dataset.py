@@ -15,7 +15,13 @@ from mindspore.train import Model
 from ssd.config.loading import CONFIGS, load_config
 from ssd.data import dataset as dataset_module
 from ssd.data.batches import TrainBatchTransform
-from ssd.data.dataset import create_dataset, image_ids_of_step, max_boxes_per_image, worker_count
+from ssd.data.dataset import (
+    count_boxes_above,
+    create_dataset,
+    image_ids_of_step,
+    max_boxes_per_image,
+    worker_count,
+)
 from ssd.data.images import decode_image
 from ssd.errors import UserError
 
@@ -61,6 +67,25 @@ def test_training_batch_has_the_documented_shapes_and_types(shapes_records):
         assert boxes_yxyx.min() >= 0 and 0.5 < boxes_yxyx.max() <= 1
         assert (boxes_yxyx[labels == 0] == 0).all() and (boxes_yxyx[labels > 0, 2:] > 0).all()
         assert labels.max() <= 6 and (labels > 0).any(axis=1).all()
+
+
+def test_max_gt_limits_the_rows_of_a_batch_to_those_that_are_needed(shapes_records):
+    most = max_boxes_per_image(shapes_records)
+    assert most > 2
+    whole, same, limited = (
+        batches(configure(shapes_records, batch_size=5, shuffle=False, **keys))[0]
+        for keys in ({}, {"max_gt": most + 1}, {"max_gt": 2})
+    )
+    assert equal(whole, same)
+    for (pixels, boxes_yxyx, labels), (image, _, _) in zip(limited, whole, strict=True):
+        assert boxes_yxyx.shape == (5, 2, 4) and labels.shape == (5, 2) and np.array_equal(pixels, image)
+
+
+def test_boxes_above_a_number_are_counted(shapes_records, mindcv_shards):
+    assert count_boxes_above(mindcv_shards, 1) == (2, 3)  # the images have 1, 2 and 3 boxes
+    assert count_boxes_above(mindcv_shards, 2) == (1, 1)
+    assert count_boxes_above(mindcv_shards, 3) == (0, 0)
+    assert count_boxes_above(shapes_records, max_boxes_per_image(shapes_records)) == (0, 0)
 
 
 def test_last_batch_is_kept_without_drop_remainder(shapes_records):
@@ -343,3 +368,6 @@ def test_missing_mindcv_shard_is_an_error(name, mindcv_shards, tmp_path):
     (folder / "train" / name).unlink()
     with pytest.raises(UserError, match="train/coco"):
         batches(configure(folder))
+    for count in (max_boxes_per_image, lambda folder: count_boxes_above(folder, 1)):
+        with pytest.raises(UserError, match="train/coco"):
+            count(folder)

@@ -47,7 +47,8 @@ def trained(run_script, shapes_records, tmp_path_factory):
 
 
 def test_lines(trained):
-    lines = trained[0].stdout.splitlines()
+    memory, *lines = trained[0].stdout.splitlines()
+    assert re.match(r"memory: about \d\.\d GB of \d+\.\d GB for a batch of 2 \(", memory)
     figures = r"loss \d+\.\d{4} \(box \d+\.\d{4}, class \d+\.\d{4}\) lr \d\.\d{6} \d+\.\d images/s \d+ MiB"
     for line, (epoch, step) in zip(lines[1:3] + lines[4:6], ((1, 2), (1, 3), (2, 2), (2, 3))):
         assert re.fullmatch(rf"epoch {epoch}/2 step {step}/3 {figures}(, \d:\d\d:\d\d left)?", line)
@@ -169,8 +170,8 @@ def test_resuming_from_an_older_checkpoint_loses_none(run_script, shapes_records
     words = [*arguments_of(shapes_records, folder), *"--epoch_size 2 --steps_per_epoch 3".split()]
     result = run_script("train.py", *words, "--resume", folder / "ssd-1.ckpt")
     assert result.returncode == 0, result.stderr
-    first_line = result.stdout.splitlines()[0]
-    assert "step 3" in first_line and first_line.endswith(f"{folder}/earlier-1")
+    line = result.stdout.splitlines()[1]  # the first line states the memory
+    assert "step 3" in line and line.endswith(f"{folder}/earlier-1")
     later = {path.name: path.read_bytes() for path in (folder / "earlier-1").iterdir()}
     assert {"last.ckpt", "ssd-2.ckpt"} <= set(later) <= {"best.ckpt", "last.ckpt", "ssd-2.ckpt"}
     assert {**before, **later} == before and before["ssd-1.ckpt"] == (folder / "ssd-1.ckpt").read_bytes()

@@ -40,7 +40,8 @@ class TrainBatchTransform:
     An augmented image depends only on the seed, its image id and the epoch, not on the number of worker threads.
 
     image_size: (height, width) of the network's input in pixels
-    max_boxes: number of rows to which the boxes of each image are padded
+    max_boxes: number of rows to which the boxes of each image are padded. If more boxes remain after the crop, the
+        largest ones are kept, in their order.
     seed: random seed of the recipe
     zoom_out_prob … flip_prob: values of the recipe key `augment`, which config/schema.py describes
     """
@@ -126,6 +127,7 @@ class TrainBatchTransform:
         boxes = np.clip((boxes - np.tile(start, 2)) / np.tile(extent, 2), 0, 1)
         y0, x0, y1, x1 = np.moveaxis(boxes, -1, 0)
         boxes = np.where(flip[:, None, None], np.stack([y0, 1 - x1, y1, 1 - x0], axis=-1), boxes)
+        boxes, labels = keep_largest_boxes(boxes, labels, self.max_boxes)
         return pixels, (boxes * (labels > 0)[..., None]).astype(np.float32), labels
 
     def draw(self, image_id: int, epoch: int) -> np.ndarray:
@@ -136,15 +138,15 @@ class TrainBatchTransform:
         return np.random.default_rng((self.seed, image_id % 2**64, epoch)).random(sum(DRAWS.values()))
 
     def pad(self, annotations: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Pad the annotations of a batch with zeros to max_boxes rows per image.
+        """Pad the annotations of a batch with zeros to max_boxes rows per image, or more if an image has more boxes.
 
         annotations: B arrays (M, 5), boxes_yxyx in pixels and class index
 
         Returns
-            boxes_yxyx: (B, max_boxes, 4) float64 in pixels
-            labels: (B, max_boxes) int32, class index 1..K-1; 0 marks padding
+            boxes_yxyx: (B, N, 4) float64 in pixels; N >= max_boxes
+            labels: (B, N) int32, class index 1..K-1; 0 marks padding
         """
-        rows = np.zeros((len(annotations), self.max_boxes, 5))
+        rows = np.zeros((len(annotations), max(self.max_boxes, *map(len, annotations)), 5))
         for row, annotation in zip(rows, annotations):
             row[: len(annotation)] = annotation
         return rows[..., :4], rows[..., 4].astype(np.int32)
@@ -155,15 +157,15 @@ class TrainBatchTransform:
         """Choose a random minimum IoU and a random crop window for each image.
 
         canvases: (B, 4) yxyx in pixels, regions to crop from
-        boxes: (B, max_boxes, 4) yxyx in pixels
-        labels: (B, max_boxes) class index 1..K-1; 0 marks padding
+        boxes: (B, N, 4) yxyx in pixels
+        labels: (B, N) class index 1..K-1; 0 marks padding
         draws: {augmentation: random numbers of each image, uniform in 0..1}, with the keys of DRAWS
 
         Returns
             windows: (B, 4) int64, yxyx in pixels; arbitrary where found is False
             found: (B,) bool, True if a window satisfies the IoU constraint
         """
-        # Drop columns that are only padding: in most datasets, few images have nearly max_boxes boxes.
+        # Drop columns that are only padding: in most datasets, few images have nearly N boxes.
         count = max(int(np.count_nonzero(labels, axis=1).max()), 1)
         return random_iou_crops(
             canvases,
@@ -207,6 +209,23 @@ class EvalBatchTransform:
             sizes[row] = image.shape[:2]
             resize(image, pixels[row], exact=True)
         return pixels, np.concatenate(img_ids).astype(np.int64), sizes
+
+
+def keep_largest_boxes(boxes: np.ndarray, labels: np.ndarray, max_boxes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reduce the rows of each image to max_boxes. Boxes with the largest areas stay, and keep their order.
+
+    boxes: (B, N, 4) yxyx; N >= max_boxes
+    labels: (B, N) class index 1..K-1; 0 marks padding
+
+    Returns boxes (B, max_boxes, 4) and labels (B, max_boxes). Of boxes with equal areas, the earlier ones stay.
+    """
+    if boxes.shape[1] == max_boxes:
+        return boxes, labels
+    # Round the areas to float32, because boxes of equal size have slightly different areas in float64.
+    areas = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1).astype(np.float32)
+    areas = np.where(labels > 0, areas, np.float32(-1))  # padding comes last
+    kept = np.sort(np.argsort(-areas, axis=1, kind="stable")[:, :max_boxes], axis=1)
+    return np.take_along_axis(boxes, kept[..., None], axis=1), np.take_along_axis(labels, kept, axis=1)
 
 
 def _whole_images(encoded: list[bytes], img_ids: list[np.ndarray]) -> np.ndarray:

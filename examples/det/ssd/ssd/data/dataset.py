@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import mindspore.dataset as ds
+import numpy as np
 
 from ..errors import UserError, count_noun
 from ..runtime.cpu_cores import available_cores
@@ -34,7 +35,8 @@ def create_dataset(
 
     Columns of the training split:
         image: (B, H, W, 3) uint8 RGB
-        gt_boxes_yxyx: (B, M, 4) float32, yxyx as fractions 0..1 of the image, padded with zeros
+        gt_boxes_yxyx: (B, M, 4) float32, yxyx as fractions 0..1 of the image, padded with zeros. M is the maximum
+            number of boxes in a training image, but at most max_gt.
         gt_labels: (B, M) int32, class index 1..K-1; 0 marks padding
     Columns of the validation split, whose last batch may be smaller:
         image: (B, H, W, 3) uint8 RGB
@@ -52,9 +54,10 @@ def create_dataset(
     transform: TrainBatchTransform | EvalBatchTransform
     if is_train:
         output_columns = ["image", "gt_boxes_yxyx", "gt_labels"]
+        max_boxes = max_boxes_per_image(folder)
         transform = TrainBatchTransform(
             image_size=cfg.image_size,
-            max_boxes=max_boxes_per_image(folder),
+            max_boxes=min(max_boxes, cfg.max_gt or max_boxes),
             seed=cfg.seed,
             **cfg.augment.model_dump(),  # the keys of `augment` are argument names of the transform
         )
@@ -173,12 +176,37 @@ def max_boxes_per_image(folder: Path) -> int:
     """Return the maximum number of boxes in a training image, at least 1.
 
     The number is read from dataset.json. If the folder has no dataset.json, the boxes in the shards are counted.
-    Raises UserError if dataset.json is damaged, or the folder contains no shards.
+    Raises UserError if dataset.json is damaged, or shards are missing or damaged.
     """
     if (folder / DATASET_INFO_NAME).is_file():
         return max(1, read_dataset_info(folder / DATASET_INFO_NAME).train.max_boxes)
-    records = ds.MindDataset(find_shard(folder, "train"), ["annotation"], shuffle=False)
-    return max(len(row[0]) for row in records.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    return max(len(annotation) for annotation in _read_annotations(folder))
+
+
+def count_boxes_above(folder: Path, max_boxes: int) -> tuple[int, int]:
+    """Count the training images with more than `max_boxes` boxes, and the boxes beyond that number.
+
+    folder: folder of the dataset
+    max_boxes: number of boxes that each image keeps
+    Returns the number of images, and the number of boxes that these images have beyond max_boxes.
+    Raises UserError if shards are missing or damaged.
+    """
+    # Images without boxes contain a row of zeros, because MindRecord stores no empty arrays.
+    counts = [np.count_nonzero(annotation[:, 4]) for annotation in _read_annotations(folder)]
+    excess = [int(count) - max_boxes for count in counts if count > max_boxes]
+    return len(excess), sum(excess)
+
+
+def _read_annotations(folder: Path) -> Iterator[np.ndarray]:
+    """Yield the annotation (M, 5) of each training image.
+
+    Raises UserError if shards are missing or damaged.
+    """
+    shard = find_shard(folder, "train")
+    records = ds.MindDataset(shard, ["annotation"], shuffle=False)
+    _count_images(records, shard)  # raises UserError if shards are damaged
+    for (annotation,) in records.create_tuple_iterator(num_epochs=1, output_numpy=True):
+        yield annotation
 
 
 def _count_images(records: ds.MindDataset, shard: str) -> int:

@@ -25,6 +25,7 @@ from ..runtime.interrupt import Interrupt
 from .callbacks import RecordSteps, RestoreStep, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
 from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
 from .logger import TrainingLogger, open_log_files, training_summary
+from .memory import fit_to_memory
 from .optimizer import freeze
 from .progress_bar import TrainingProgressBar
 from .resume import (
@@ -55,13 +56,14 @@ def train(cfg: Config, resume: str | None = None) -> None:
     started = time.monotonic()
     folder, metadata = Path(cfg.ckpt_save_dir), model_metadata(cfg)
     runtime = create_runtime(cfg)
+    # Forward pass: backbone, neck and head
+    detector, initialization = _create_initialized_detector(cfg, is_resumed=resume is not None)
+    cfg = fit_to_memory(cfg, detector, runtime)  # refuses a batch that does not fit, before any file is moved
     # Data: batches of images and ground-truth boxes for this device
     dataset = create_dataset(
         cfg, "train", rank=runtime.rank, world_size=runtime.world_size, num_cores=runtime.num_cores
     )
     steps_per_epoch = dataset.get_dataset_size()
-    # Forward pass: backbone, neck and head
-    detector, initialization = _create_initialized_detector(cfg, is_resumed=resume is not None)
     # Loss, gradients and update, in one graph with the forward pass
     schedule = create_schedule(cfg, steps_per_epoch, runtime.world_size)
     step = create_train_step(cfg, detector, schedule, world_size=runtime.world_size)
