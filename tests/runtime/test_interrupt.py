@@ -30,8 +30,12 @@ def test_a_signal_within_a_print_is_announced(capfd, monkeypatch):
     """A buffered stream raises RuntimeError if its write is called within its own write."""
 
     class SignalledWriter(io.FileIO):
+        is_signalled = False
+
         def write(self, data):
-            os.kill(os.getpid(), signal.SIGTERM)
+            if not self.is_signalled:
+                self.is_signalled = True
+                os.kill(os.getpid(), signal.SIGTERM)
             return super().write(data)
 
     with Interrupt() as interrupt:

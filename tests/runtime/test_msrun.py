@@ -84,12 +84,15 @@ def test_signals_reach_all_ranks_and_no_process_is_left(name, start):
     assert "Error: rank" not in job.log("scheduler")
 
 
-def test_a_log_viewer_of_a_user_outlives_a_killed_msrun(start):
+def test_a_log_viewer_of_a_user_outlives_a_killed_msrun(start, tmp_path):
     """msrun's own `tail -f` has the same command, and is ended."""
-    job = start([JOBS / "waiting.py"])
-    job.wait_for("working", ranks=[0, 1])
-    viewer = subprocess.Popen(["tail", "-f", job.log_dir / "worker_0.log"], stdout=subprocess.DEVNULL)
+    log = tmp_path / "logs" / "worker_0.log"
+    log.parent.mkdir()
+    log.touch()
+    viewer = subprocess.Popen(["tail", "-f", log], stdout=subprocess.DEVNULL)
     try:
+        job = start([JOBS / "waiting.py"])
+        job.wait_for("working", ranks=[0, 1])
         assert "tail" in job.processes().values()
         job.process.kill()
         job.wait(20)
@@ -304,9 +307,12 @@ def test_rank_0_moves_no_files_before_all_ranks_are_ready(records, tmp_path, sta
 
 
 def test_a_signal_during_an_evaluation_ends_it_on_all_ranks(full_run, records, tmp_path, start):
-    """The rank with the signal stops after an image, and waits until the other rank has evaluated its 2 images."""
+    """The rank with the signal stops after an image, and waits until the other rank has evaluated its 2 images.
+
+    Without --join, because msrun would pass the signal on.
+    """
     arguments = [*train_arguments(records, tmp_path / "ckpt"), *VALIDATION, "--resume", full_run[1] / "ssd-6.ckpt"]
-    job = start([JOBS / "prepared_training.py", *arguments], SECONDS_PER_IMAGE="3")
+    job = start([JOBS / "prepared_training.py", *arguments], SECONDS_PER_IMAGE="3", join=False)
     job.wait_for("evaluating", ranks=[0, 1])
     os.kill(job.rank_processes(1)[0], signal.SIGTERM)
     job.wait(30)
