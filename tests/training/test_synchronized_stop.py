@@ -15,7 +15,7 @@ def last_step(interrupted_at, world_size, interval, others_interrupted_at=0, sin
     sink_size: number of steps between two calls
     """
     interrupt = []
-    stop = SynchronizedStop(interrupt, world_size=world_size, interval=interval)
+    stop = SynchronizedStop(interrupt, world_size, interval=interval)
     if world_size > 1:
 
         def sum_over_devices(value):
@@ -55,3 +55,8 @@ def test_devices_stop_after_the_step_at_which_they_asked(
 )
 def test_devices_stop_after_a_group_of_steps(interrupted_at, world_size, interval, sink_size, expected):
     assert last_step(interrupted_at, world_size, interval, sink_size=sink_size) == expected
+
+
+def test_a_single_device_counts_itself():
+    stop = SynchronizedStop([], 1, interval=1)
+    assert [stop.count_devices(flag) for flag in (True, False)] == [1, 0]

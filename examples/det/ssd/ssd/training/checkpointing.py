@@ -38,7 +38,7 @@ class SynchronizedStop(TrainingCallback):
     interval: number of steps between exchanges of the interrupt flags among the devices
     """
 
-    def __init__(self, interrupt: Flag, *, world_size: int, interval: int):
+    def __init__(self, interrupt: Flag, world_size: int, *, interval: int):
         self.interrupt = interrupt
         self.interval = interval
         self.sum_over_devices = _SumOverDevices() if world_size > 1 else None
@@ -53,11 +53,14 @@ class SynchronizedStop(TrainingCallback):
 
     def exchange(self) -> bool:
         """Return True if any device has received a stop signal. All devices wait here for each other."""
-        self.is_stopping = bool(self.interrupt)
-        if self.sum_over_devices:
-            count = self.sum_over_devices(Tensor(np.array([self.is_stopping], np.float32)))
-            self.is_stopping = bool(count.asnumpy()[0] > 0)
+        self.is_stopping = self.count_devices(bool(self.interrupt)) > 0
         return self.is_stopping
+
+    def count_devices(self, flag: bool) -> int:
+        """Return the number of devices whose flag is true. All devices wait here for each other."""
+        if self.sum_over_devices is None:
+            return int(flag)
+        return int(self.sum_over_devices(Tensor(np.array([flag], np.float32))).asnumpy()[0])
 
 
 class CheckpointSaver(TrainingCallback):

@@ -126,6 +126,20 @@ def lacks_evaluation(folder: Path, state: TrainingState, due: Sequence[int]) -> 
     return not any(row["step"] == str(state.step) and row.get("mAP") for row in rows)
 
 
+def refuse_unshared_folder(folder: Path, num_lacking: int, *, world_size: int) -> None:
+    """Raise UserError if devices disagree whether an evaluation is missing, and would wait for each other forever.
+
+    folder: ckpt_save_dir of the recipe
+    num_lacking: number of devices that miss the evaluation in metrics.csv
+    world_size: number of devices
+    """
+    if num_lacking not in (0, world_size):
+        raise UserError(
+            f"--resume: {folder / METRICS_NAME} is not the same file on all hosts. Set --ckpt_save_dir to a folder "
+            "that all hosts share."
+        )
+
+
 def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
     """Load a checkpoint into a training step. Nothing is loaded if the checkpoint does not match.
 

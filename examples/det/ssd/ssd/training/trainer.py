@@ -37,6 +37,7 @@ from .resume import (
     lacks_evaluation,
     read_best,
     refuse_completed,
+    refuse_unshared_folder,
     resume_training,
 )
 from .schedule import create_schedule
@@ -95,8 +96,8 @@ def train(cfg: Config, resume: str | None = None) -> None:
         program = f"train, sink size {sink_size}, evaluation first: {evaluates_first}"
         settings, data = graph_settings(cfg), dataset_fingerprint(Path(cfg.data_dir))
         save_graphs = stack.enter_context(compile_cache(program, settings=settings, data=data, runtime=runtime))
-        interval = STOP_CHECK_INTERVAL[cfg.device_target]
-        stop = SynchronizedStop(interrupt, world_size=runtime.world_size, interval=interval)
+        stop = SynchronizedStop(interrupt, runtime.world_size, interval=STOP_CHECK_INTERVAL[cfg.device_target])
+        refuse_unshared_folder(folder, stop.count_devices(evaluates_first), world_size=runtime.world_size)
         if stop.exchange():  # also waits until all devices have read their files, before rank 0 moves files
             raise KeyboardInterrupt
         logger = None  # only the main device logs and saves
