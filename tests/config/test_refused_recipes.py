@@ -77,6 +77,7 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
         ("box_sizes", [20, 40]),  # one too few for two levels
         ("clip_grad_norm", 0),
         ("accumulate_steps", 0),
+        ("sink_size", 0),
         ("ema_decay", 1),
         ("early_stop_patience", 3),  # without eval_while_train
         ("shuffle", "perhaps"),

@@ -13,6 +13,7 @@ import mindspore as ms
 import pytest
 from mindspore.train import Model
 
+from fakes import evaluation_result
 from ssd.config.loading import load_config
 from ssd.errors import UserError
 from ssd.training import trainer
@@ -158,3 +159,25 @@ def test_checkpoints_within_epochs(shapes_records, tmp_path):
         run(tmp_path, shapes_records, model=KilledModel, checkpoint_every_steps=5, eval_while_train=False)
     assert json.loads(ms.load_checkpoint(str(tmp_path / "last.ckpt"))[STATE_KEY])["step"] == 10
     assert names(tmp_path) == ["last.ckpt", "metrics.csv", "ssd-1.ckpt", "ssd-2.ckpt", "tensorboard"]
+
+
+def test_a_training_that_was_killed_before_it_stopped_early_trains_no_further(
+    shapes_records, tmp_path, monkeypatch, capfd
+):
+    """The evaluation of epoch 2, which ends the training, is killed and made up."""
+    fails = []
+
+    def evaluate(stop):
+        if fails and fails.pop():
+            raise KeyError("killed")
+        return evaluation_result(0.5)
+
+    monkeypatch.setattr(trainer, "create_evaluator", lambda *args: evaluate)
+    monkeypatch.setattr(trainer, "ValidationImages", lambda *args, **kwargs: lambda result: {})
+    keys = {"early_stop_patience": 1, "ema_decay": None}
+    fails += [True, False]  # in reverse order
+    with pytest.raises(KeyError):
+        run(tmp_path, shapes_records, **keys)
+    run(tmp_path, shapes_records, resume="", **keys)
+    assert sorted(logged(tmp_path, "mAP")) == [4, 8] and max(logged(tmp_path, "loss")) == 8
+    assert "early_stop_patience" in capfd.readouterr().out

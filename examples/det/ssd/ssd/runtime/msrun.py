@@ -214,13 +214,16 @@ def _stop_log_viewer(process: int, start_time: str) -> None:
 
     start_time: start time of the process; another process may have received the same id since
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, IndexError):
         if _parent_and_start_time(process)[1] == start_time:
             os.kill(process, signal.SIGTERM)
 
 
 def _parent_and_start_time(process: int) -> tuple[int, str]:
-    """Return the parent's process id and the start time of a process. Raises OSError if there is no such process."""
+    """Return the parent's process id and the start time of a process.
+
+    Raises OSError or IndexError if there is no such process.
+    """
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()  # names may contain spaces
     return int(fields[1]), fields[19]
 
