@@ -181,3 +181,10 @@ def test_a_training_that_was_killed_before_it_stopped_early_trains_no_further(
     run(tmp_path, shapes_records, resume="", **keys)
     assert sorted(logged(tmp_path, "mAP")) == [4, 8] and max(logged(tmp_path, "loss")) == 8
     assert "early_stop_patience" in capfd.readouterr().out
+
+
+def test_a_signal_saves_nothing_after_a_non_finite_loss(shapes_records, tmp_path):
+    keys = {"lr": 1e37, "steps_per_epoch": 5, "log_interval": 50, "eval_while_train": False}
+    with pytest.raises(UserError, match="epoch 1, step [2-4] of 5"):
+        run(tmp_path, shapes_records, model=signalled(Model, 4), **keys)
+    assert not list(tmp_path.glob("*.ckpt"))
