@@ -6,7 +6,8 @@
 #   DEVICE_NUM       number of ranks on this host [8]
 #   RANK_TABLE_FILE  rank table [hccl_8p_01234567_127.0.0.1.json; hccl_4p_0123_127.0.0.1.json if DEVICE_NUM is 4]
 #   SERVER_INDEX     index of this host in the table's server_list, from 0; required if the table has several servers
-#   GRACE_SECONDS    seconds between a signal to the ranks and SIGKILL [30]
+#   GRACE_SECONDS    seconds between a signal to the ranks and SIGKILL [30], for the steps that an NPU runs without the
+#                    host (sink_size) and a checkpoint
 # Write rank tables with tools/rank_table.py. This script checks the rank table before it starts any rank.
 # Each rank gets DEVICE_ID and RANK_ID from the table and logs to train_rank<N>.log.
 # Logs of the previous run are moved to logs/earlier-<K>.

@@ -34,7 +34,8 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(items):
     """The files that take minutes come first, so that none of them is alone at the end."""
-    items.sort(key=lambda item: item.path.name not in ("test_commands.py", "test_msrun.py", "test_trainer.py"))
+    slow = ("test_commands.py", "test_msrun.py", "test_trainer.py", "test_sunk_training.py")
+    items.sort(key=lambda item: item.path.name not in slow)
 
 
 def pytest_unconfigure():

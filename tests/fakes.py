@@ -6,12 +6,14 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ssd.checkpoints.loading import read_checkpoint
+from ssd.training.events import StepEnd
 from ssd.training.train_step import OUTPUTS
 
 
-def context(**values):
-    """Return a run context like those that MindSpore passes to callbacks."""
-    return SimpleNamespace(original_args=lambda: SimpleNamespace(**values))
+def step_end(step, steps_per_epoch=10, previous=None, **values):
+    """Return the end of a step; with `previous`, the end of a group of steps that ran without callbacks."""
+    previous = step - 1 if previous is None else previous
+    return StepEnd(step=step, previous=previous, steps_per_epoch=steps_per_epoch, **values)
 
 
 def set_weight(net, value):

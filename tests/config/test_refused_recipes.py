@@ -81,6 +81,7 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
         ("box_sizes", [20, 40]),  # one too few for two levels
         ("clip_grad_norm", 0),
         ("accumulate_steps", 0),
+        ("sink_size", 0),
         ("ema_decay", 1),
         ("early_stop_patience", 3),  # without eval_while_train
         ("shuffle", "perhaps"),
@@ -99,11 +100,11 @@ def test_wrong_values_are_refused_with_their_key(key, value, recipe):
     assert_refused(recipe(), {key: value}, parts=[key])
 
 
-def test_data_sinking_and_checkpoints_within_epochs_exclude_each_other(recipe):
-    values = {"checkpoint_every_steps": 100, "device_target": "Ascend"}
-    assert_refused(recipe(), values, parts=["checkpoint_every_steps", 100, "dataset_sink_mode"])
-    assert load_config(recipe(), {**values, "dataset_sink_mode": False}).checkpoint_every_steps == 100
-    assert load_config(recipe(), {**values, "device_target": "CPU"}).checkpoint_every_steps == 100
+def test_data_sinking_is_refused_on_cpu(recipe):
+    assert_refused(recipe(), {"dataset_sink_mode": True, "device_target": "CPU"}, parts=["dataset_sink_mode", "CPU"])
+    assert load_config(recipe(dataset_sink_mode=True), {"device_target": "CPU"}).dataset_sink_mode is False
+    values = {"device_target": "Ascend", "checkpoint_every_steps": 100, "sink_size": 1}
+    assert load_config(recipe(), values).dataset_sink_mode is True
 
 
 def test_wrong_values_within_lists_are_refused_with_their_place(recipe):

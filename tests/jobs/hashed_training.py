@@ -1,6 +1,10 @@
-"""train.py, except that each rank prints checksums of its weights and BatchNorm statistics at the end."""
+"""train.py, except that each rank prints checksums of its weights and BatchNorm statistics at the end.
+
+AVERAGES=late: environment variable with which ranks average BatchNorm statistics only before they are used
+"""
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,6 +47,8 @@ def main() -> None:
             print(f"statistics: {len(statistics)} {checksum(statistics)}", flush=True)
 
     trainer.Model = HashedModel
+    if os.environ.get("AVERAGES") == "late":
+        trainer.AVERAGE_INTERVAL = {"CPU": None}
     trainer.train(cfg)
 
 

@@ -1,5 +1,6 @@
 """Interrupt: the first signal sets the flag, the second one ends the process, and handlers are restored."""
 
+import io
 import os
 import signal
 
@@ -9,20 +10,42 @@ from ssd.runtime.interrupt import SIGNALS, Interrupt
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_first_signal_sets_the_flag_and_is_announced(number, capsys):
+def test_first_signal_sets_the_flag_and_is_announced_once(number, capfd):
     with Interrupt() as interrupt:
         assert not interrupt
         os.kill(os.getpid(), number)
         assert interrupt
     assert interrupt  # the flag outlives the context
-    assert "Ctrl-C" in capsys.readouterr().err
+    assert capfd.readouterr().err.count("Ctrl-C") == 1
 
 
-def test_announcement_can_be_turned_off(capsys):
+def test_announcement_can_be_turned_off(capfd):
     with Interrupt(announce=False) as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""
+
+
+def test_a_signal_within_a_print_is_announced(capfd, monkeypatch):
+    """A buffered stream raises RuntimeError if its write is called within its own write."""
+
+    class SignalledWriter(io.FileIO):
+        is_signalled = False
+
+        def write(self, data):
+            if not self.is_signalled:
+                self.is_signalled = True
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().write(data)
+
+    with Interrupt() as interrupt:
+        with io.TextIOWrapper(io.BufferedWriter(SignalledWriter(os.dup(2), "w"))) as stream:
+            monkeypatch.setattr("sys.stderr", stream)
+            print("loss 1.0", file=stream, flush=True)
+            assert interrupt
+            monkeypatch.undo()
+    err = capfd.readouterr().err
+    assert "loss 1.0\n" in err and err.count("Ctrl-C") == 1
 
 
 def test_second_signal_raises_keyboard_interrupt():

@@ -84,6 +84,24 @@ def test_signals_reach_all_ranks_and_no_process_is_left(name, start):
     assert "Error: rank" not in job.log("scheduler")
 
 
+def test_a_log_viewer_of_a_user_outlives_a_killed_msrun(start, tmp_path):
+    """msrun's own `tail -f` has the same command, and is ended."""
+    log = tmp_path / "logs" / "worker_0.log"
+    log.parent.mkdir()
+    log.touch()
+    viewer = subprocess.Popen(["tail", "-f", log], stdout=subprocess.DEVNULL)
+    try:
+        job = start([JOBS / "waiting.py"])
+        job.wait_for("working", ranks=[0, 1])
+        assert "tail" in job.processes().values()
+        job.process.kill()
+        job.wait(20)
+        assert viewer.poll() is None
+    finally:
+        viewer.kill()
+        viewer.wait()
+
+
 def test_second_signal_kills_at_once(start):
     """Rank 0 is suspended, like a process that waits for a disk, so it cannot react to the first signal."""
     job = start([JOBS / "waiting.py"], join=False)
@@ -130,7 +148,8 @@ def records(tmp_path_factory):
 def train_arguments(records, checkpoints):
     """Return arguments of train.py for 6 epochs of 4 steps on two ranks. Both parameters are folders."""
     folders = ["--config", ROOT / "tests" / "tiny.yaml", "--data_dir", records, "--ckpt_save_dir", checkpoints]
-    return [*folders, *"--batch_size 2 --log_interval 1 --epoch_size 6 --warmup_epochs 0 --lr 0.01".split()]
+    keys = "--batch_size 2 --log_interval 1 --epoch_size 6 --warmup_epochs 0 --lr 0.01 --ema_decay 0.9"
+    return [*folders, *keys.split()]
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +182,24 @@ def test_ranks_end_with_equal_weights_and_statistics(full_run):
         pattern = re.compile(rf"^{name}: (\d+ \w{{64}})$", re.MULTILINE)
         checksums = [pattern.findall(job.log(f"worker_{rank}")) for rank in (0, 1)]
         assert len(checksums[0]) == 1 and checksums[0] == checksums[1], name
+
+
+def test_late_averages_of_statistics_equal_those_after_each_step(full_run, records, tmp_path, start):
+    """Both contain the EMA of the statistics too. Ranks see different images, so their statistics differ meanwhile."""
+    import mindspore as ms
+
+    command = [JOBS / "hashed_training.py", *train_arguments(records, tmp_path / "ckpt"), *VALIDATION]
+    job = start(command, AVERAGES="late")
+    job.wait(300)
+    test_ranks_end_with_equal_weights_and_statistics((job, None))
+    expected, found = (ms.load_checkpoint(str(folder / "ssd-6.ckpt")) for folder in (full_run[1], tmp_path / "ckpt"))
+    statistics = [name for name in expected if name.endswith(("moving_mean", "moving_variance"))]
+    assert any(name.startswith("ema.") for name in statistics)
+    for name, value in expected.items():
+        if name in statistics:
+            np.testing.assert_allclose(found[name].asnumpy(), value.asnumpy(), rtol=1e-6, atol=1e-6)
+        elif not isinstance(value, str):
+            assert np.array_equal(found[name].asnumpy(), value.asnumpy()), name
 
 
 def test_only_rank_0_prints_and_writes(full_run):
@@ -256,6 +293,32 @@ def test_one_process_resumes_a_training_of_two_ranks(full_run, records, tmp_path
     assert "1 x CPU" in result.stdout and re.search(r"/ssd-5\.ckpt\b.*\b20\b", result.stdout)
     steps = [line.split(",")[1] for line in (tmp_path / "ckpt" / "metrics.csv").read_text().splitlines()[1:]]
     assert steps == ["21", "22", "23", "24"] and (tmp_path / "ckpt" / "ssd-6.ckpt").is_file()
+
+
+def test_rank_0_moves_no_files_before_all_ranks_are_ready(records, tmp_path, start):
+    """Rank 1 is late and then fails, while rank 0 waits in a collective."""
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "ckpt" / "ssd-1.ckpt").touch()
+    job = start([JOBS / "prepared_training.py", *train_arguments(records, tmp_path / "ckpt")], FAILING_RANK="1")
+    job.wait(60)
+    assert job.process.returncode == 1
+    assert re.search(failure_line(job, 1, "code 2"), job.console(), re.MULTILINE), job.all_output()
+    assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["ssd-1.ckpt"]
+
+
+def test_a_signal_during_an_evaluation_ends_it_on_all_ranks(full_run, records, tmp_path, start):
+    """The rank with the signal stops after an image, and waits until the other rank has evaluated its 2 images.
+
+    Without --join, because msrun would pass the signal on.
+    """
+    arguments = [*train_arguments(records, tmp_path / "ckpt"), *VALIDATION, "--resume", full_run[1] / "ssd-6.ckpt"]
+    job = start([JOBS / "prepared_training.py", *arguments], SECONDS_PER_IMAGE="3", join=False)
+    job.wait_for("evaluating", ranks=[0, 1])
+    os.kill(job.rank_processes(1)[0], signal.SIGTERM)
+    job.wait(30)
+    for rank in (0, 1):
+        log = job.log(f"worker_{rank}")
+        assert log.count("evaluating\n") == 1 and log.endswith("\ninterrupted\n"), job.all_output()
 
 
 def test_killed_rank_ends_a_training(records, tmp_path, start):

@@ -8,10 +8,11 @@ import pytest
 from mindspore import nn, ops
 from mindspore.train import Model
 
-from fakes import RecordingSink, TinyNet, context, draw, evaluation_result, step_outputs
+from fakes import RecordingSink, TinyNet, draw, evaluation_result, step_end, step_outputs
 from ssd.checkpoints.loading import read_checkpoint
-from ssd.training.callbacks import RecordSteps, RestoreStep, StopOnNonFiniteLoss, memory_in_use
+from ssd.training.callbacks import RecordSteps, StopOnNonFiniteLoss, memory_in_use
 from ssd.training.checkpointing import CheckpointSaver
+from ssd.training.events import TrainingEvents
 from ssd.training.logger import TrainingLogger
 from ssd.training.records import StepRecord
 from ssd.training.resume import TrainingState
@@ -46,23 +47,15 @@ def records_of(clock, epochs, steps, interval, loader=0.125, step_seconds=0.375,
     schedule = np.arange(epochs * steps, dtype=np.float32) / 8
     callback = create_callback(sink, clock, schedule=schedule, images_per_step=16, interval=interval)
     for epoch in range(1, epochs + 1):
-        callback.on_train_epoch_begin(context())
+        callback.on_epoch_begin()
         for step in range((epoch - 1) * steps + 1, epoch * steps + 1):
             clock[0] += loader
-            callback.on_train_step_begin(context())
+            callback.on_step_begin()
             clock[0] += step_seconds + 9 * (step == 1)
             updates = step - 1 - skipped
             skipped += step in overflows
             outputs = step_outputs(loss=100 - step, cls_loss=99.75 - step, updates=updates, skipped=skipped)
-            callback.on_train_step_end(
-                context(
-                    cur_step_num=step,
-                    batch_num=steps,
-                    cur_epoch_num=epoch,
-                    net_outputs=outputs,
-                    dataset_sink_mode=False,
-                )
-            )
+            callback.on_step_end(step_end(step, steps_per_epoch=steps, outputs=outputs))
         clock[0] += between
     assert sink.advanced == [(1 + step // steps, step + 1) for step in range(epochs * steps)]
     return sink.steps
@@ -110,42 +103,49 @@ def test_skipped_steps_are_counted_between_records_too(clock):
 def test_a_resumed_training_counts_only_its_own_skipped_steps(clock):
     sink = RecordingSink()
     callback = create_callback(sink, clock, schedule=np.arange(9) / 8, first_step=7, skipped_updates=3)
-    callback.on_train_epoch_begin(context())
-    callback.on_train_step_begin(context())
+    callback.on_epoch_begin()
+    callback.on_step_begin()
     clock[0] += 2
-    values = {"net_outputs": step_outputs(updates=4, skipped=5), "dataset_sink_mode": False}
-    callback.on_train_step_end(context(cur_step_num=9, batch_num=10, cur_epoch_num=1, **values))
+    callback.on_step_end(step_end(9, outputs=step_outputs(updates=4, skipped=5)))
     assert fields(sink.steps, "skipped_steps", "images_per_second") == [(2, 8.0)]
 
 
 def test_steps_that_only_accumulate_have_no_gradient_norm_and_the_next_updates_rate(clock):
     sink = RecordingSink()
     callback = create_callback(sink, clock, schedule=np.array([0.5, 0.25]))
-    callback.on_train_epoch_begin(context())
+    callback.on_epoch_begin()
     for step, norm, updates in ((1, 0, 0), (2, 3, 0), (3, 0, 1), (4, 3, 1), (5, 0, 2)):  # the fifth is one too many
-        callback.on_train_step_begin(context())
-        values = {"net_outputs": step_outputs(grad_norm=norm, updates=updates), "dataset_sink_mode": False}
-        callback.on_train_step_end(context(cur_step_num=step, batch_num=5, cur_epoch_num=1, **values))
+        callback.on_step_begin()
+        callback.on_step_end(step_end(step, outputs=step_outputs(grad_norm=norm, updates=updates)))
     expected = [(None, 0.5), (3, 0.5), (None, 0.25), (3, 0.25), (None, 0.25)]
     assert fields(sink.steps, "gradient_norm", "learning_rate") == expected
 
 
-def test_sunk_epochs_count_all_their_steps(clock):
+@pytest.mark.parametrize(
+    "sink_size, interval, expected",
+    [
+        (10, 3, [(1, 10, 10.0), (2, 20, 20.0)]),  # the first group of steps compiles for 4 seconds
+        (5, 3, [(1, 5, 40 / 6), (1, 10, 20.0), (2, 15, 20.0), (2, 20, 20.0)]),
+        (2, 4, [(1, 4, 20.0), (1, 8, 20.0), (1, 10, 20.0), (2, 14, 20.0), (2, 18, 20.0), (2, 20, 20.0)]),
+        (2, 3, [(1, 4, 20.0), (1, 6, 20.0), (1, 10, 20.0), (2, 14, 20.0), (2, 16, 20.0), (2, 20, 20.0)]),
+    ],
+)
+def test_sunk_groups_count_all_their_steps(sink_size, interval, expected, clock):
     sink = RecordingSink()
-    callback = create_callback(sink, clock, schedule=np.full(20, 0.5, np.float32), interval=3)
-    for epoch in (1, 2):  # with sunk data there is one call an epoch
-        callback.on_train_epoch_begin(context())
-        clock[0] += 1
-        callback.on_train_step_begin(context())
-        clock[0] += 3
-        values = {
-            "cur_epoch_num": epoch,
-            "net_outputs": step_outputs(updates=10 * epoch - 1),
-            "dataset_sink_mode": True,
-        }
-        callback.on_train_step_end(context(cur_step_num=10 * epoch, batch_num=10, **values))
-    expected = [(1, 10, 20.0, None, 0), (2, 20, 20.0, None, 0)]
-    assert fields(sink.steps, "epoch", "step", "images_per_second", "data_wait", "skipped_steps") == expected
+    schedule = np.full(20, 0.5, np.float32)
+    callback = create_callback(sink, clock, schedule=schedule, interval=interval, sinks_data=True)
+    for step in range(sink_size, 21, sink_size):
+        if step % 10 == sink_size % 10:
+            callback.on_epoch_begin()
+        clock[0] += 0.1 * sink_size  # of the host
+        callback.on_step_begin()
+        clock[0] += 0.3 * sink_size + 4 * (step == sink_size)
+        outputs = step_outputs(updates=step - 1)
+        callback.on_step_end(step_end(step, previous=step - sink_size, outputs=outputs))
+    assert fields(sink.steps, "epoch", "step") == [(epoch, step) for epoch, step, _ in expected]
+    assert [record.images_per_second for record in sink.steps] == pytest.approx([rate for *_, rate in expected])
+    assert fields(sink.steps, "data_wait", "skipped_steps") == [(None, 0)] * len(expected)
+    assert sink.advanced == [((step - 1) // 10 + 1, step) for step in range(sink_size, 21, sink_size)]
 
 
 def test_memory_on_cpu_is_that_of_the_process():
@@ -193,19 +193,11 @@ def test_all_callbacks_in_a_training(net, tmp_path):
     start = TrainingState(step=0, steps_per_epoch=3, images_per_step=2, seed=0)
     with TrainingLogger(sink) as logger:
         callbacks = [
-            RestoreStep(0),
-            StopOnNonFiniteLoss(log_interval=2, checkpoint_every_steps=None, image_ids_of_step=lambda step: [], rank=0),
-            ValidationCallback(
-                evaluate=evaluate,
-                draw=draw,
-                logger=logger,
-                detector=net,
-                folder=tmp_path,
-                start=1,
-                interval=1,
-                epochs=2,
+            StopOnNonFiniteLoss(
+                log_interval=2, checkpoint_every_steps=None, stop=False, image_ids_of_step=lambda step: [], rank=0
             ),
-            CheckpointSaver(tmp_path, keep=1, every_steps=None, start=start, stop=False),
+            CheckpointSaver(step, tmp_path, keep=1, every_steps=None, start=start, stop=False),
+            ValidationCallback(evaluate=evaluate, draw=draw, logger=logger, detector=net, folder=tmp_path, due=[1, 2]),
             RecordSteps(
                 logger,
                 schedule=np.full(6, 0.5, np.float32),
@@ -214,7 +206,8 @@ def test_all_callbacks_in_a_training(net, tmp_path):
                 device_target="CPU",
             ),
         ]
-        Model(step).train(2, data, callbacks=callbacks, dataset_sink_mode=False)
+        events = TrainingEvents(callbacks, first_step=0, steps_per_epoch=3)
+        Model(step).train(2, data, callbacks=[events], dataset_sink_mode=False)
 
     # Each step lowers the weights by half of their gradients, 1/2 and 3/2, and with them the loss by 5/4.
     losses = {step: -1.25 * (step - 1) for step in range(1, 7)}

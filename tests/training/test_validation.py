@@ -3,17 +3,18 @@
 import contextlib
 import functools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
-from fakes import RecordingSink, TinyNet, context, draw, evaluation_result, saved_weight, set_weight
+from fakes import RecordingSink, TinyNet, draw, evaluation_result, saved_weight, set_weight, step_end
 from ssd.checkpoints.loading import read_checkpoint, save_checkpoint
 from ssd.training.logger import TrainingLogger
 from ssd.training.records import EvalRecord
 from ssd.training.resume import EVALUATION_KEY, read_best
-from ssd.training.validation import ValidationCallback, ema_weights
+from ssd.training.validation import ValidationCallback, ema_weights, evaluation_epochs
 
 
 @pytest.fixture
@@ -25,18 +26,33 @@ def record(epoch, metrics, is_best=True, images=None):
     return EvalRecord(epoch=epoch, step=10 * epoch, metrics=metrics, is_best=is_best, images=images or {})
 
 
-def create_callback(evaluate, net, folder, *, logger=None, **settings):
-    return ValidationCallback(evaluate=evaluate, draw=draw, logger=logger, detector=net, folder=folder, **settings)
+def epochs_due(start=1, interval=1, epochs=99):
+    """Return the epochs of evaluations by default after each of 99 epochs."""
+    keys = {"eval_start_epoch": start, "eval_interval": interval, "epoch_size": epochs}
+    return evaluation_epochs(SimpleNamespace(eval_while_train=True, **keys))
+
+
+def create_callback(evaluate, net, folder, *, logger=None, patience=None, best=None, ema_context=None, **when):
+    return ValidationCallback(
+        evaluate=evaluate,
+        draw=draw,
+        logger=logger,
+        detector=net,
+        folder=folder,
+        due=epochs_due(**when),
+        patience=patience,
+        best=best,
+        ema_context=ema_context,
+    )
 
 
 def evaluate_epochs(net, folder, aps, **when):
     """Run the callback over epochs 1, 2, … of 10 steps; the weight is the epoch -> callback, records"""
     rest, sink = list(aps), RecordingSink()
-    when = {"start": 1, "interval": 1, "epochs": 99, **when}
     callback = create_callback(lambda: evaluation_result(rest.pop(0)), net, folder, logger=TrainingLogger(sink), **when)
-    for epoch in range(1, min(len(aps), when["epochs"]) + 1):
+    for epoch in range(1, min(len(aps), when.get("epochs", 99)) + 1):
         set_weight(net, epoch)
-        callback.on_train_epoch_end(context(cur_epoch_num=epoch, cur_step_num=10 * epoch))
+        callback.on_epoch_end(step_end(10 * epoch))
     return callback, sink.evaluations
 
 
@@ -110,12 +126,9 @@ def test_a_resumed_training_keeps_its_best(net, tmp_path):
 )
 def test_training_stops_when_patience_ends(aps, when, stopped_epoch, net, tmp_path):
     rest, stops = list(aps), []
-    when = {"start": 1, "interval": 1, "epochs": 99, **when}
     callback = create_callback(lambda: evaluation_result(rest.pop(0)), net, tmp_path, **when)
     for epoch in range(1, len(aps) + 1):
-        params = context(cur_epoch_num=epoch, cur_step_num=10 * epoch)
-        params.request_stop = functools.partial(stops.append, epoch)
-        callback.on_train_epoch_end(params)
+        callback.on_epoch_end(step_end(10 * epoch, request_stop=functools.partial(stops.append, epoch)))
         if stops:
             break
     assert (stops[0] if stops else None) == callback.stopped_epoch == stopped_epoch
@@ -123,12 +136,45 @@ def test_training_stops_when_patience_ends(aps, when, stopped_epoch, net, tmp_pa
 
 def test_patience_counts_evaluations_before_a_training_was_stopped(net, tmp_path):
     before, stops = record(3, {"mAP": 0.4}), []
-    when = {"start": 1, "interval": 1, "epochs": 99, "patience": 2}
-    callback = create_callback(lambda: evaluation_result(0.1), net, tmp_path, **when, best=before)
-    params = context(cur_epoch_num=5, cur_step_num=50)  # the fourth was evaluated before
-    params.request_stop = lambda: stops.append(True)
-    callback.on_train_epoch_end(params)
+    callback = create_callback(lambda: evaluation_result(0.1), net, tmp_path, patience=2, best=before)
+    callback.on_epoch_end(step_end(50, request_stop=lambda: stops.append(True)))  # the fourth was evaluated before
     assert stops and callback.stopped_epoch == 5
+
+
+def resume(net, folder, step, *, best, is_evaluated, **when):
+    """Resume a run after a step, with evaluations of mAP 0.3 -> callback, records"""
+    sink = RecordingSink()
+    callback = create_callback(
+        lambda: evaluation_result(0.3), net, folder, logger=TrainingLogger(sink), **when, best=best
+    )
+    callback.resume(step_end(step), is_evaluated=is_evaluated)
+    return callback, sink.evaluations
+
+
+@pytest.mark.parametrize(
+    "before, is_best", [(None, True), (record(1, {"mAP": 0.2}), True), (record(1, {"mAP": 0.4}), False)]
+)
+def test_a_missing_evaluation_is_made_up(before, is_best, net, tmp_path):
+    callback, records = resume(net, tmp_path, 20, best=before, is_evaluated=False)
+    assert [(record.epoch, record.step, record.is_best) for record in records] == [(2, 20, is_best)]
+    assert callback.best.epoch == (2 if is_best else 1) and (tmp_path / "best.ckpt").exists() == is_best
+
+
+def test_a_best_evaluation_that_was_not_recorded_is_still_the_best(net, tmp_path):
+    """A kill between best.ckpt and the row of metrics.csv."""
+    _, records = resume(net, tmp_path, 20, best=record(2, {"mAP": 0.3}), is_evaluated=False)
+    assert [record.is_best for record in records] == [True]
+
+
+@pytest.mark.parametrize(
+    "is_evaluated, step, stopped_epoch", [(False, 30, 3), (True, 30, 3), (True, 35, None), (True, 20, None)]
+)
+def test_a_resumed_training_stops_early_where_the_previous_run_would_have(
+    is_evaluated, step, stopped_epoch, net, tmp_path
+):
+    best = record(1, {"mAP": 0.4})
+    callback, records = resume(net, tmp_path, step, best=best, is_evaluated=is_evaluated, patience=2)
+    assert callback.stopped_epoch == stopped_epoch and len(records) == (not is_evaluated)
 
 
 def test_averaged_weights_are_evaluated_and_saved_as_the_best(net, tmp_path):
@@ -143,9 +189,8 @@ def test_averaged_weights_are_evaluated_and_saved_as_the_best(net, tmp_path):
 
     set_weight(net, 1)
     sink = RecordingSink()
-    when = {"start": 1, "interval": 1, "epochs": 9}
-    callback = create_callback(evaluate, net, tmp_path, logger=TrainingLogger(sink), ema_context=ema_context, **when)
-    callback.on_train_epoch_end(context(cur_epoch_num=1, cur_step_num=10))
+    callback = create_callback(evaluate, net, tmp_path, logger=TrainingLogger(sink), ema_context=ema_context)
+    callback.on_epoch_end(step_end(10))
     (found,) = sink.evaluations
     assert (found.metrics["mAP"], found.metrics["mAP_raw"], found.is_best) == (0.7, 0.1, True)
     assert saved_weight(tmp_path / "best.ckpt") == 7 and net.weight.asnumpy()[0, 0] == 1

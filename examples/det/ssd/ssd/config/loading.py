@@ -224,11 +224,9 @@ def _check_training(config: Config) -> None:
             f"must be below epoch_size, {epochs}. Set --milestones, for example to {example}, or remove milestones "
             "and set --schedule cosine."
         )
-    if config.checkpoint_every_steps and config.dataset_sink_mode:
+    if config.dataset_sink_mode and config.device_target == "CPU":
         raise UserError(
-            f"checkpoint_every_steps: {config.checkpoint_every_steps} cannot be used with dataset_sink_mode, because "
-            "no checkpoint can be saved during data sinking. Set --dataset_sink_mode false, or remove "
-            "checkpoint_every_steps."
+            "dataset_sink_mode: data sinking is not available on CPU. Remove --dataset_sink_mode, or set it to false."
         )
     if config.early_stop_patience and not config.eval_while_train:
         raise UserError(

@@ -186,7 +186,7 @@ class Config(Section):
     steps_per_epoch: int | None = Field(None, gt=0, description="maximum number of steps in an epoch")
     log_interval: Annotated[int, HOST] = Field(50, gt=0, description="number of steps between log lines")
     checkpoint_every_steps: Annotated[int | None, HOST] = Field(
-        None, gt=0, description="without dataset_sink_mode: number of steps between saves of last.ckpt within an epoch"
+        None, gt=0, description="number of steps between saves of last.ckpt within an epoch"
     )
     keep_checkpoint_max: Annotated[int, HOST] = Field(20, gt=0, description="number of epoch checkpoints to keep")
     eval_while_train: bool = Field(False, description="evaluate between epochs, and keep the best checkpoint")
@@ -233,6 +233,12 @@ class Config(Section):
     )
     dataset_sink_mode: bool = Field(
         False, description="on Ascend: data sinking, in which the device reads batches from a queue without the host"
+    )
+    sink_size: int = Field(
+        10,
+        gt=0,
+        description="with dataset_sink_mode: maximum number of steps between two reactions of the host; the largest "
+        "divisor of the number of steps per epoch is used",
     )
     num_parallel_workers: Annotated[int, HOST] = Field(
         8, gt=0, description="number of data loading threads per device, limited to the device's share of the CPU cores"

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 from pathlib import Path
+from typing import Protocol
 
 import mindspore.nn as nn
 from mindspore.dataset import Dataset
@@ -95,6 +96,17 @@ def create_evaluator(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Detect
     return DetectorEvaluator(cfg, detector, dataset=dataset, runtime=runtime)
 
 
+class StopRequest(Protocol):
+    """Request to stop that reaches each device at another time, such as SynchronizedStop."""
+
+    @property
+    def interrupt(self) -> object:
+        """Flag that is true if this device has received a request."""
+
+    def exchange(self) -> bool:
+        """Return True if any device has received a request. All devices call the method at the same time."""
+
+
 class DetectorEvaluator:
     """Evaluate a detector on the validation split, once or repeatedly during training.
 
@@ -123,8 +135,14 @@ class DetectorEvaluator:
         self.gather = DetectionGatherer(self.runtime.world_size)
         CocoEvaluator(self.annotation_path, self.classes)  # check the annotations before training starts
 
-    def __call__(self) -> EvaluationResult:
-        """Run the detector on this device's images, gather all detections, and compute the metrics."""
+    def __call__(self, stop: StopRequest | None = None) -> EvaluationResult:
+        """Run the detector on this device's images, gather all detections, and compute the metrics.
+
+        stop: request on which the evaluation ends early; None never ends it early
+        Raises KeyboardInterrupt, on all devices, if any device has received a request to stop.
+        """
+        if stop is not None and stop.exchange():
+            raise KeyboardInterrupt
         evaluator = CocoEvaluator(self.annotation_path, self.classes)
         num_images = len(evaluator.ground_truth.imgs)
         times = InferenceTimes()
@@ -135,6 +153,10 @@ class DetectorEvaluator:
             for image_id, detections in stream:
                 device_detections.append((image_id, detections))
                 progress.update()
+                if stop is not None and stop.interrupt:
+                    break
+        if stop is not None and stop.exchange():  # before the other devices wait for this one in `gather`
+            raise KeyboardInterrupt
         all_detections = self.gather(device_detections)
         for image_id, detections in all_detections:
             evaluator.add(image_id, detections)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import os
 import signal
-
-log = logging.getLogger(__name__)
 
 # SIGTERM is the signal of `kill`. Also, a handler of MindSpore 2.10 turns Ctrl-C into SIGTERM after the first graph was
 # compiled.
@@ -15,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """Context manager that evaluates to True after the first Ctrl-C or SIGTERM. A second signal has its usual effect.
 
-    announce: True to log a message at the first signal
+    announce: True to print a message to stderr at the first signal
     Use `with Interrupt() as interrupt:` in the main thread, because Python handles signals only in the main thread.
     """
 
@@ -37,7 +36,9 @@ class Interrupt:
         self._received = True
         self._restore_handlers()
         if self._announce:
-            log.warning("Stopping. Press Ctrl-C again to stop immediately.")
+            # os.write, because the signal may have interrupted a print, and streams refuse calls within a call.
+            with contextlib.suppress(OSError):  # for example a closed terminal
+                os.write(2, b"Stopping. Press Ctrl-C again to stop immediately.\n")
 
     def _restore_handlers(self) -> None:
         for number, handler in self._previous_handlers.items():

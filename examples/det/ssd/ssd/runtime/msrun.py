@@ -27,7 +27,8 @@ from pathlib import Path
 
 POLL_SECONDS = 0.2
 FAILURE_GRACE_SECONDS = 3  # time for ranks with the same error to print the error to their own logs
-SHUTDOWN_GRACE_SECONDS = 30  # time for ranks to finish their step and save a checkpoint
+SHUTDOWN_GRACE_SECONDS = 30  # time for ranks to finish their steps and save a checkpoint, as in ascend8p.sh
+LOG_VIEWER_SECONDS = 5  # time for msrun to start its `tail -f`, which it does right after each rank
 INTERRUPTED_EXIT_CODE = 130  # exit code of a command after Ctrl-C or SIGTERM
 PR_SET_PDEATHSIG = 1  # option of Linux's prctl: signal to send to a process when its parent exits
 
@@ -140,7 +141,10 @@ def _supervise(child: int, log: JobLog, is_scheduler: bool) -> int:
     # Monitor msrun only if it runs with --join=True. Otherwise msrun exits right after it has started the ranks.
     msrun = os.getppid() if _msrun_joins() else None
     msrun_was_killed = False
+    log_viewer, find_until = None, time.monotonic() + LOG_VIEWER_SECONDS
     while True:
+        if msrun and not (log_viewer or msrun_was_killed) and time.monotonic() < find_until:
+            log_viewer = _find_log_viewer(log.process_log, msrun)
         ended, status = os.waitpid(child, os.WNOHANG)
         line = log.read_exit()
         if ended:
@@ -148,8 +152,8 @@ def _supervise(child: int, log: JobLog, is_scheduler: bool) -> int:
             if code and not is_scheduler:
                 was_asked = signals_received > 0 or code == INTERRUPTED_EXIT_CODE
                 log.write_exit(log.STOPPED if was_asked else log.FAILED, _exit_reason(code, log))
-            if msrun_was_killed:
-                _stop_log_viewer(log.process_log)
+            if msrun_was_killed and log_viewer:
+                _stop_log_viewer(*log_viewer)
             return code if code >= 0 else 128 - code
         if is_scheduler and line:
             time.sleep(FAILURE_GRACE_SECONDS)
@@ -186,17 +190,42 @@ def _msrun_joins() -> bool:
     return any(f"{name}={value}".lower().startswith("--join=true") for name, value in pairs)
 
 
-def _stop_log_viewer(log: Path) -> None:
-    """Stop the `tail -f` process with which msrun prints a log to the console.
+def _find_log_viewer(log: Path, msrun: int) -> tuple[int, str] | None:
+    """Find the `tail -f` process with which msrun prints a log to the console.
 
-    Otherwise `tail` would run forever and keep the user's pipe open.
+    Other users may view the same log with the same command, so only a child of msrun is meant.
+
+    log: path of the log
+    msrun: process id of msrun, which must be running
+    Returns the process id and the start time of the process, or None if there is no such process.
     """
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, IndexError):
+            parent, start_time = _parent_and_start_time(int(process.name))
             program, *arguments = (process / "cmdline").read_text().split("\0")
             is_tail = Path(program).name == "tail" and arguments[:1] == ["-f"]
-            if is_tail and (process / "cwd" / arguments[1]).resolve() == log:
-                os.kill(int(process.name), signal.SIGTERM)
+            if parent == msrun and is_tail and (process / "cwd" / arguments[1]).resolve() == log:
+                return int(process.name), start_time
+    return None
+
+
+def _stop_log_viewer(process: int, start_time: str) -> None:
+    """Stop msrun's `tail -f` process. Otherwise it would run forever and keep the user's pipe open.
+
+    start_time: start time of the process; another process may have received the same id since
+    """
+    with contextlib.suppress(OSError, IndexError):
+        if _parent_and_start_time(process)[1] == start_time:
+            os.kill(process, signal.SIGTERM)
+
+
+def _parent_and_start_time(process: int) -> tuple[int, str]:
+    """Return the parent's process id and the start time of a process.
+
+    Raises OSError or IndexError if there is no such process.
+    """
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()  # names may contain spaces
+    return int(fields[1]), fields[19]
 
 
 def _kill_when_overdue(supervisor: int, log: JobLog, is_scheduler: bool) -> None:

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor, ops
-from mindspore.train import Callback
 
 from ..checkpoints.loading import LAST_NAME, link_checkpoint, save_checkpoint
+from .callbacks import Flag
+from .events import StepEnd, TrainingCallback
 from .resume import STATE_KEY, TrainingState
-
-
-class _Flag(Protocol):
-    def __bool__(self) -> bool: ...
 
 
 class _SumOverDevices(nn.Cell):
@@ -31,7 +28,7 @@ class _SumOverDevices(nn.Cell):
         return self.all_reduce(value)
 
 
-class SynchronizedStop(Callback):
+class SynchronizedStop(TrainingCallback):
     """Let all devices stop after the same step.
 
     The callback is also a flag: after a signal to any device, it becomes true on all devices in the same step.
@@ -41,8 +38,7 @@ class SynchronizedStop(Callback):
     interval: number of steps between exchanges of the interrupt flags among the devices
     """
 
-    def __init__(self, interrupt: _Flag, *, world_size: int, interval: int):
-        super().__init__()
+    def __init__(self, interrupt: Flag, world_size: int, *, interval: int):
         self.interrupt = interrupt
         self.interval = interval
         self.sum_over_devices = _SumOverDevices() if world_size > 1 else None
@@ -51,21 +47,29 @@ class SynchronizedStop(Callback):
     def __bool__(self) -> bool:
         return self.is_stopping
 
-    def on_train_step_end(self, run_context):
-        params = run_context.original_args()
+    def on_step_end(self, event: StepEnd) -> None:
+        if self.sum_over_devices is None or event.passes(self.interval) or event.ends_epoch:
+            self.exchange()
+
+    def exchange(self) -> bool:
+        """Return True if any device has received a stop signal. All devices wait here for each other."""
+        self.is_stopping = self.count_devices(bool(self.interrupt)) > 0
+        return self.is_stopping
+
+    def count_devices(self, flag: bool) -> int:
+        """Return the number of devices whose flag is true. All devices wait here for each other."""
         if self.sum_over_devices is None:
-            self.is_stopping = bool(self.interrupt)
-        elif params.cur_step_num % self.interval == 0 or params.cur_step_num % params.batch_num == 0:
-            count = self.sum_over_devices(Tensor(np.array([bool(self.interrupt)], np.float32)))
-            self.is_stopping = bool(count.asnumpy()[0] > 0)
+            return int(flag)
+        return int(self.sum_over_devices(Tensor(np.array([flag], np.float32))).asnumpy()[0])
 
 
-class CheckpointSaver(Callback):
+class CheckpointSaver(TrainingCallback):
     """Save checkpoints with the complete state of a training run.
 
     After each epoch, the callback writes ssd-EPOCH.ckpt, links last.ckpt to the new file, and removes old epoch
     checkpoints. Within an epoch, the callback writes last.ckpt every `every_steps` steps and when the run stops.
 
+    step: training step whose parameters are saved
     folder: folder of the checkpoints
     keep: number of epoch checkpoints to keep
     every_steps: number of steps between saves within an epoch; None disables these saves
@@ -76,15 +80,16 @@ class CheckpointSaver(Callback):
 
     def __init__(
         self,
+        step: nn.Cell,
         folder: Path,
         *,
         keep: int,
         every_steps: int | None,
         start: TrainingState,
-        stop: _Flag,
+        stop: Flag,
         records: dict[str, Any] | None = None,
     ):
-        super().__init__()
+        self.step = step
         self.folder = folder
         self.keep = keep
         self.every_steps = every_steps
@@ -93,39 +98,40 @@ class CheckpointSaver(Callback):
         self.records = records or {}
         self.saved = sorted(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
 
-    def on_train_step_end(self, run_context):
-        params = run_context.original_args()
-        step = params.cur_step_num
-        is_within_epoch = step % params.batch_num != 0  # on_train_epoch_end saves at the end of an epoch
-        is_due = self.every_steps is not None and step % self.every_steps == 0 and is_within_epoch
-        if self.stop or is_due:
-            self._save(params, LAST_NAME)
+    def on_step_end(self, event: StepEnd) -> None:
+        # on_epoch_end saves at the end of an epoch
+        if (self.stop or event.passes(self.every_steps)) and not event.ends_epoch:
+            self._save(event, LAST_NAME)
 
-    def on_train_epoch_end(self, run_context):
-        params = run_context.original_args()
-        path = self.folder / f"ssd-{params.cur_epoch_num}.ckpt"
-        self._save(params, path.name)
+    def on_epoch_end(self, event: StepEnd) -> None:
+        path = self.folder / f"ssd-{event.epoch}.ckpt"
+        self._save(event, path.name)
         link_checkpoint(path, LAST_NAME)
         self.saved = [other for other in self.saved if other != path] + [path]
         while len(self.saved) > self.keep:
             self.saved.pop(0).unlink(missing_ok=True)
 
-    def _save(self, params, name: str) -> None:
-        state = dataclasses.replace(self.start, step=params.cur_step_num)
+    def _save(self, event: StepEnd, name: str) -> None:
+        state = dataclasses.replace(self.start, step=event.step)
         records = {STATE_KEY: dataclasses.asdict(state), **self.records}
-        save_checkpoint(params.train_network, self.folder / name, records)
+        save_checkpoint(self.step, self.folder / name, records)
 
 
-class StopOnSignal(Callback):
+class StopOnSignal(TrainingCallback):
     """Raise KeyboardInterrupt to end an interrupted run, after the other callbacks have saved the step.
+
+    At the end of an epoch, ssd-EPOCH.ckpt is saved first. --resume makes up the evaluation.
 
     stop: flag that is true if the run stops after the current step
     """
 
-    def __init__(self, stop: _Flag):
-        super().__init__()
+    def __init__(self, stop: Flag):
         self.stop = stop
 
-    def on_train_step_end(self, run_context):
+    def on_step_end(self, event: StepEnd) -> None:
+        if self.stop and not event.ends_epoch:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, event: StepEnd) -> None:
         if self.stop:
             raise KeyboardInterrupt

@@ -33,7 +33,7 @@ class TrainingProgressBar:
         self.values = ""
         self.start: tuple[int, float] | None = None  # step and time at which the time estimate starts
         self.bar = tqdm(
-            desc=f"epoch {steps_done // self.steps_per_epoch + 1}/{epochs}, compiling",
+            desc=f"epoch {min(steps_done // self.steps_per_epoch + 1, epochs)}/{epochs}, compiling",
             total=total_steps,
             initial=steps_done,
             disable=not sys.stderr.isatty(),

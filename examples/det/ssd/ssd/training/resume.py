@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -66,9 +67,7 @@ def list_resumable(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST_NAME), reverse=True)
 
 
-def resume_training(
-    step: nn.Cell, path: Path, *, initial_state: TrainingState, epochs: int, metadata: Metadata
-) -> TrainingState:
+def resume_training(step: nn.Cell, path: Path, *, initial_state: TrainingState, metadata: Metadata) -> TrainingState:
     """Restore the weights, optimizer state and loss scale of a training step from a checkpoint.
 
     Call the function before the training step is compiled.
@@ -76,11 +75,9 @@ def resume_training(
     step: training step
     path: path of the checkpoint
     initial_state: state at which this run would start without --resume
-    epochs: number of epochs of the whole run
     metadata: metadata of the recipe
     Returns the state of the training in the checkpoint.
-    Raises UserError if the checkpoint is damaged or from another recipe, if the training is complete, or if the image
-    order would differ.
+    Raises UserError if the checkpoint is damaged or from another recipe, or if the image order would differ.
     """
     state = _restore(step, path, metadata)
     names = {
@@ -95,12 +92,52 @@ def resume_training(
                 f"--resume: {text}: got {present}, expected {stored} as in {path}. Use the data, the seed, and the "
                 "total batch size (batch_size times devices) of the previous run."
             )
+    return state
+
+
+def refuse_completed(state: TrainingState, *, epochs: int, path: Path) -> None:
+    """Raise UserError if a training is complete.
+
+    state: state of the training in the checkpoint
+    epochs: number of epochs of the whole run
+    path: path of the checkpoint
+    """
     if state.epochs_done >= epochs:
         raise UserError(
             f"--resume: the training in {path} has completed {state.epochs_done} of {epochs} epochs. "
             "Raise --epoch_size to train longer."
         )
-    return state
+
+
+def lacks_evaluation(folder: Path, state: TrainingState, due: Sequence[int]) -> bool:
+    """Return True if a run was stopped between the end of an epoch and the end of the epoch's evaluation.
+
+    folder: ckpt_save_dir of the recipe, whose metrics.csv has a row for each evaluation
+    state: state of the training in the checkpoint
+    due: epochs after which the detector is evaluated
+    """
+    if state.step % state.steps_per_epoch or state.epochs_done not in due:
+        return False
+    path = folder / METRICS_NAME
+    if not path.is_file():
+        return True
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]  # omit an incomplete row
+    return not any(row["step"] == str(state.step) and row.get("mAP") for row in rows)
+
+
+def refuse_unshared_folder(folder: Path, num_lacking: int, *, world_size: int) -> None:
+    """Raise UserError if devices disagree whether an evaluation is missing, and would wait for each other forever.
+
+    folder: ckpt_save_dir of the recipe
+    num_lacking: number of devices that miss the evaluation in metrics.csv
+    world_size: number of devices
+    """
+    if num_lacking not in (0, world_size):
+        raise UserError(
+            f"--resume: {folder / METRICS_NAME} is not the same file on all hosts. Set --ckpt_save_dir to a folder "
+            "that all hosts share."
+        )
 
 
 def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:

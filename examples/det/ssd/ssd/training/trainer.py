@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import mindspore.nn as nn
-from mindspore.train import Callback, Model
+from mindspore.train import Model
 
 from ..checkpoints.loading import load_backbone, load_pretrained
 from ..checkpoints.metadata import METADATA_KEY
@@ -20,30 +20,38 @@ from ..errors import count_noun
 from ..evaluation.evaluator import create_evaluator
 from ..models.detector import create_detector, to_mixed_precision
 from ..runtime.compile_cache import compile_cache
-from ..runtime.device import create_runtime
+from ..runtime.device import Runtime, create_runtime
 from ..runtime.interrupt import Interrupt
-from .callbacks import RecordSteps, RestoreStep, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
+from .callbacks import RecordSteps, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
 from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
+from .events import StepEnd, TrainingCallback, TrainingEvents, usable_sink_size
 from .logger import TrainingLogger, open_log_files, training_summary
 from .memory import fit_to_memory
 from .optimizer import freeze
 from .progress_bar import TrainingProgressBar
+from .records import EvalRecord
 from .resume import (
     TrainingState,
     archive_later_checkpoints,
     archive_previous_run,
     find_resume_checkpoint,
+    lacks_evaluation,
     read_best,
+    refuse_completed,
+    refuse_unshared_folder,
     resume_training,
 )
 from .schedule import create_schedule
-from .train_step import create_train_step
-from .validation import ValidationCallback, ValidationImages, ema_weights
+from .train_step import TrainStep, create_train_step
+from .validation import ValidationCallback, ValidationImages, ema_weights, evaluation_epochs
 
 log = logging.getLogger(__name__)
 
 # Number of steps between checks whether a device wants to stop. Each check makes the host wait for the device.
 STOP_CHECK_INTERVAL = {"CPU": 1, "Ascend": 10}
+# Number of steps between averages of BatchNorm statistics; None averages only before they are used. On CPU every step,
+# so that a resumed run rounds like an uninterrupted one.
+AVERAGE_INTERVAL = {"CPU": 1, "Ascend": None}
 
 
 def train(cfg: Config, resume: str | None = None) -> None:
@@ -68,67 +76,58 @@ def train(cfg: Config, resume: str | None = None) -> None:
     schedule = create_schedule(cfg, steps_per_epoch, runtime.world_size)
     step = create_train_step(cfg, detector, schedule, world_size=runtime.world_size)
 
-    images_per_step = cfg.batch_size * runtime.world_size
+    images_per_step, total_steps = cfg.batch_size * runtime.world_size, cfg.epoch_size * steps_per_epoch
     start = TrainingState(step=0, steps_per_epoch=steps_per_epoch, images_per_step=images_per_step, seed=cfg.seed)
-    resumed_from, best = None, None
+    resumed_from, best, evaluates_first = None, None, False
     if resume is not None:
         resumed_from = find_resume_checkpoint(folder, resume)
-        start = resume_training(step, resumed_from, initial_state=start, epochs=cfg.epoch_size, metadata=metadata)
+        start = resume_training(step, resumed_from, initial_state=start, metadata=metadata)
+        evaluates_first = _evaluates_first(cfg, start, resumed_from)
         dataset.set_init_step(start.step)
         best = read_best(folder, until=start.step)  # later steps run again
         initialization = f"resumed from {resumed_from} after step {start.step}"
+    # MindSpore runs groups of steps without the host. Without data sinking, its groups are whole epochs:
+    sink_size = steps_per_epoch
+    if cfg.dataset_sink_mode:
+        sink_size = usable_sink_size(cfg.sink_size, steps_per_epoch=steps_per_epoch, first_step=start.step)
 
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(announce=runtime.is_main))
+        # Cached graphs are numbered in the order of their compilation, so the order is part of the cache key:
+        program = f"train, sink size {sink_size}, evaluation first: {evaluates_first}"
+        settings, data = graph_settings(cfg), dataset_fingerprint(Path(cfg.data_dir))
+        save_graphs = stack.enter_context(compile_cache(program, settings=settings, data=data, runtime=runtime))
+        stop = SynchronizedStop(interrupt, runtime.world_size, interval=STOP_CHECK_INTERVAL[cfg.device_target])
+        refuse_unshared_folder(folder, stop.count_devices(evaluates_first), world_size=runtime.world_size)
+        if stop.exchange():  # also waits until all devices have read their files, before rank 0 moves files
+            raise KeyboardInterrupt
         logger = None  # only the main device logs and saves
         if runtime.is_main:
             logger = stack.enter_context(_open_logger(cfg, start, resumed_from=resumed_from, source=initialization))
-        settings, data = graph_settings(cfg), dataset_fingerprint(Path(cfg.data_dir))
-        save_graphs = stack.enter_context(compile_cache("train", settings=settings, data=data, runtime=runtime))
 
-        # MindSpore calls callbacks in list order. RestoreStep is first, because all others read the number of the step:
-        callbacks: list[Callback] = [RestoreStep(start.step)]
-        # SynchronizedStop precedes the callbacks that read its flag to save and stop:
-        stop_interval = STOP_CHECK_INTERVAL[cfg.device_target]
-        stop = SynchronizedStop(interrupt, world_size=runtime.world_size, interval=stop_interval)
-        callbacks.append(stop)
+        # Callbacks are called in list order. SynchronizedStop precedes the callbacks that read its flag:
+        callbacks: list[TrainingCallback] = [stop]
         # StopOnNonFiniteLoss precedes saving, so that a failed training does not replace a good checkpoint:
+        image_ids = functools.partial(image_ids_of_step, cfg, rank=runtime.rank, world_size=runtime.world_size)
         callbacks.append(
             StopOnNonFiniteLoss(
                 log_interval=cfg.log_interval,
                 checkpoint_every_steps=cfg.checkpoint_every_steps,
-                image_ids_of_step=functools.partial(
-                    image_ids_of_step, cfg, rank=runtime.rank, world_size=runtime.world_size
-                ),
+                stop=stop,
+                image_ids_of_step=image_ids,
                 rank=runtime.rank,
             )
         )
-        # SyncBatchNormStatistics precedes evaluation and saving, which use the statistics:
+        # SyncBatchNormStatistics precedes saving and evaluation, which use the statistics. All devices wait there for
+        # each other, so rank 0 does not save either if StopOnNonFiniteLoss has failed on another rank:
         if runtime.world_size > 1:
-            callbacks.append(SyncBatchNormStatistics(step, runtime.world_size))
-        # Evaluation precedes saving, so that a resumed run does not miss the evaluation of the saved epoch:
-        validation = None
-        if cfg.eval_while_train:
-            validation = ValidationCallback(
-                evaluate=create_evaluator(cfg, detector, runtime),
-                draw=ValidationImages(Path(cfg.data_dir), classes=cfg.classes or (), min_score=cfg.display_score),
-                logger=logger,
-                detector=detector,
-                folder=folder,
-                start=cfg.eval_start_epoch,
-                interval=cfg.eval_interval,
-                epochs=cfg.epoch_size,
-                ema_context=functools.partial(ema_weights, detector, step) if cfg.ema_decay else None,
-                patience=cfg.early_stop_patience,
-                best=best,
-                records={METADATA_KEY: metadata},
-            )
-            callbacks.append(validation)
-        # SaveCompileCache follows evaluation, whose graph is saved too:
-        callbacks.append(SaveCompileCache(save_graphs))
+            every = AVERAGE_INTERVAL[cfg.device_target] or cfg.checkpoint_every_steps
+            callbacks.append(SyncBatchNormStatistics(step, runtime.world_size, every_steps=every, stop=stop))
+        # Saving precedes evaluation, so that a kill during a long evaluation loses no steps:
         if logger:
             callbacks.append(
                 CheckpointSaver(
+                    step,
                     folder,
                     keep=cfg.keep_checkpoint_max,
                     every_steps=cfg.checkpoint_every_steps,
@@ -137,7 +136,14 @@ def train(cfg: Config, resume: str | None = None) -> None:
                     records={METADATA_KEY: metadata},
                 )
             )
-            # RecordSteps follows all slow callbacks, because the time of later callbacks would count as data loading:
+        validation = None
+        if cfg.eval_while_train:
+            validation = _create_validation(cfg, detector, step, runtime=runtime, logger=logger, stop=stop, best=best)
+            callbacks.append(validation)
+        # SaveCompileCache follows evaluation, whose graph is saved too:
+        callbacks.append(SaveCompileCache(save_graphs))
+        # RecordSteps follows all slow callbacks, because the time of later callbacks would count as data loading:
+        if logger:
             callbacks.append(
                 RecordSteps(
                     logger,
@@ -145,23 +151,42 @@ def train(cfg: Config, resume: str | None = None) -> None:
                     images_per_step=images_per_step,
                     interval=cfg.log_interval,
                     device_target=cfg.device_target,
+                    sinks_data=cfg.dataset_sink_mode,
                     first_step=start.step,
                     skipped_updates=int(step.skipped.asnumpy()),
                 )
             )
         # StopOnSignal is last, because it raises an exception after the step is saved and recorded:
         callbacks.append(StopOnSignal(stop))
-        Model(step).train(
-            cfg.epoch_size,
-            dataset,
-            callbacks=callbacks,
-            dataset_sink_mode=cfg.dataset_sink_mode,
-            initial_epoch=start.epochs_done,
-        )
+
+        if validation and start.step:
+            validation.resume(StepEnd(start.step, start.step, steps_per_epoch), is_evaluated=not evaluates_first)
+        if start.step < total_steps and not (validation and validation.stopped_epoch):
+            Model(step).train(
+                total_steps // sink_size,
+                dataset,
+                callbacks=[TrainingEvents(callbacks, first_step=start.step, steps_per_epoch=steps_per_epoch)],
+                dataset_sink_mode=cfg.dataset_sink_mode,
+                sink_size=sink_size,
+                initial_epoch=start.step // sink_size,
+            )
     if runtime.is_main:
         stopped_epoch, best = (validation.stopped_epoch, validation.best) if validation else (None, None)
         epochs, seconds = stopped_epoch or cfg.epoch_size, time.monotonic() - started
         log.info(training_summary(folder, epochs, seconds=seconds, stopped_early=bool(stopped_epoch), best=best))
+
+
+def _evaluates_first(cfg: Config, start: TrainingState, path: Path) -> bool:
+    """Return True if the previous run was stopped before or during the evaluation of its last epoch.
+
+    start: state of the training at the start of this run
+    path: checkpoint from which the training resumes
+    Raises UserError if the training is complete, and no evaluation is missing.
+    """
+    is_missing = lacks_evaluation(Path(cfg.ckpt_save_dir), start, evaluation_epochs(cfg))
+    if not is_missing:
+        refuse_completed(start, epochs=cfg.epoch_size, path=path)
+    return is_missing
 
 
 def _create_initialized_detector(cfg: Config, *, is_resumed: bool) -> tuple[nn.Cell, str]:
@@ -181,6 +206,37 @@ def _create_initialized_detector(cfg: Config, *, is_resumed: bool) -> tuple[nn.C
         initialization = f"weights of {cfg.backbone_ckpt_path}"
     freeze(detector, cfg.freeze)
     return to_mixed_precision(detector, cfg.amp_level), initialization
+
+
+def _create_validation(
+    cfg: Config,
+    detector: nn.Cell,
+    step: TrainStep,
+    *,
+    runtime: Runtime,
+    logger: TrainingLogger | None,
+    stop: SynchronizedStop,
+    best: EvalRecord | None,
+) -> ValidationCallback:
+    """Create the callback that evaluates the detector between epochs.
+
+    step: training step, which contains the EMA weights
+    logger: logger of the main device; None on the other devices
+    stop: flag on which an evaluation ends early
+    best: best evaluation before this run was resumed, or None
+    """
+    return ValidationCallback(
+        evaluate=functools.partial(create_evaluator(cfg, detector, runtime), stop),
+        draw=ValidationImages(Path(cfg.data_dir), classes=cfg.classes or (), min_score=cfg.display_score),
+        logger=logger,
+        detector=detector,
+        folder=Path(cfg.ckpt_save_dir),
+        due=evaluation_epochs(cfg),
+        ema_context=functools.partial(ema_weights, detector, step) if cfg.ema_decay else None,
+        patience=cfg.early_stop_patience,
+        best=best,
+        records={METADATA_KEY: model_metadata(cfg)},
+    )
 
 
 def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None, source: str) -> TrainingLogger:

@@ -12,14 +12,15 @@ import cv2
 import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor, ops
-from mindspore.train import Callback
 
 from ..boxes.ops import xywh_to_yxyx
 from ..checkpoints.loading import BEST_NAME, EMA_PREFIX, save_checkpoint
+from ..config.schema import Config
 from ..data.dataset import read_images
 from ..data.images import decode_image
 from ..evaluation.evaluator import EvaluationResult
 from ..inference.drawing import draw_detections, draw_ground_truth
+from .events import StepEnd, TrainingCallback
 from .logger import TrainingLogger
 from .records import EvalRecord
 from .resume import EVALUATION_KEY
@@ -27,19 +28,15 @@ from .resume import EVALUATION_KEY
 MAX_IMAGE_SIDE = 640  # pixels; larger images are shrunk before drawing
 
 
-class ValidationCallback(Callback):
+class ValidationCallback(TrainingCallback):
     """Evaluate the detector between epochs, and keep the best detector as best.ckpt.
-
-    The detector is evaluated after the epochs start, start + interval, ... and after the last epoch.
 
     evaluate: function that evaluates the detector with its current weights
     draw: function that draws example images of an evaluation, {name: (H, W, 3) uint8 RGB}
     logger: logger of the main device; None on the other devices, which also evaluate but write nothing
     detector: detector to evaluate
     folder: folder of best.ckpt
-    start: first epoch after which the detector is evaluated
-    interval: number of epochs between evaluations
-    epochs: number of epochs of the whole run
+    due: epochs after which the detector is evaluated, from `evaluation_epochs`
     ema_context: function that returns a context in which the detector has the EMA weights, so that best.ckpt
         is chosen and saved with the EMA weights; None without EMA
     patience: number of evaluations without a new best mAP after which training stops; None disables early stopping
@@ -55,64 +52,83 @@ class ValidationCallback(Callback):
         logger: TrainingLogger | None,
         detector: nn.Cell,
         folder: Path,
-        start: int,
-        interval: int,
-        epochs: int,
+        due: Sequence[int],
         ema_context: Callable[[], AbstractContextManager] | None = None,
         patience: int | None = None,
         best: EvalRecord | None = None,
         records: dict[str, Any] | None = None,
     ):
-        super().__init__()
         self.evaluate = evaluate
         self.draw = draw
         self.logger = logger
         self.detector = detector
         self.path = folder / BEST_NAME
-        self.start, self.interval, self.epochs = start, interval, epochs
+        self.due = due
         self.ema_context = ema_context
         self.patience = patience
         self.best = best
         self.records = records or {}
         self.stopped_epoch: int | None = None  # epoch at which early stopping triggered
 
-    def on_train_epoch_end(self, run_context):
-        params = run_context.original_args()
-        epoch, step = params.cur_epoch_num, params.cur_step_num
-        if not self._is_due(epoch):
-            return
-        raw_metrics = {"mAP_raw": self.evaluate().mean_ap} if self.ema_context else {}
-        with self.ema_context() if self.ema_context else contextlib.nullcontext():
-            best = self._evaluate(epoch, step=step, raw_metrics=raw_metrics)
-        evaluations_since_best = sum(self._is_due(other) for other in range(best.epoch + 1, epoch + 1))
-        if self.patience and evaluations_since_best >= self.patience and epoch < self.epochs:
-            self.stopped_epoch = epoch
-            run_context.request_stop()
+    def on_epoch_end(self, event: StepEnd) -> None:
+        if event.epoch in self.due:
+            raw_metrics = {"mAP_raw": self.evaluate().mean_ap} if self.ema_context else {}
+            with self.ema_context() if self.ema_context else contextlib.nullcontext():
+                self._evaluate(event.epoch, step=event.step, raw_metrics=raw_metrics)
+            self._stop_early(event)
 
-    def _is_due(self, epoch: int) -> bool:
-        return epoch == self.epochs or (epoch >= self.start and (epoch - self.start) % self.interval == 0)
+    def resume(self, event: StepEnd, *, is_evaluated: bool) -> None:
+        """Evaluate and stop as the previous run would have done, had it not been stopped.
 
-    def _evaluate(self, epoch: int, *, step: int, raw_metrics: dict[str, float]) -> EvalRecord:
+        event: step at which the run was resumed, the end of an epoch or not
+        is_evaluated: False if the step ends an epoch whose evaluation is missing
+        """
+        if not is_evaluated:
+            self.on_epoch_end(event)
+        elif event.ends_epoch:
+            self._stop_early(event)
+
+    def _stop_early(self, event: StepEnd) -> None:
+        """Stop the training if the last `patience` evaluations up to the end of an epoch brought no new best mAP.
+
+        event: end of the epoch
+        """
+        if self.patience and self.best and event.epoch in self.due[:-1]:
+            evaluations_since_best = sum(self.best.epoch < epoch <= event.epoch for epoch in self.due)
+            if evaluations_since_best >= self.patience:
+                self.stopped_epoch = event.epoch
+                event.request_stop()
+
+    def _evaluate(self, epoch: int, *, step: int, raw_metrics: dict[str, float]) -> None:
         """Evaluate the detector, save the detector if the mAP is the best so far, and log the result.
 
         epoch: epoch of the evaluation, counted from 1
         step: last step of the epoch, counted from 1 through all epochs
         raw_metrics: {"mAP_raw": mAP of the weights without averaging}, or {} without EMA
-        Returns the best evaluation so far.
         """
         result = self.evaluate()
         metrics = {"mAP": result.mean_ap, **raw_metrics, **result.coco_metrics.metrics}
-        is_best = self.best is None or metrics["mAP"] > self.best.metrics["mAP"]
+        is_repeated = self.best is not None and self.best.step == step  # a kill before it was recorded
+        is_best = self.best is None or is_repeated or metrics["mAP"] > self.best.metrics["mAP"]
         images = self.draw(result) if self.logger else {}
         record = EvalRecord(epoch=epoch, step=step, metrics=metrics, is_best=is_best, images=images)
-        if self.best is None or is_best:
+        if is_best:
             self.best = record
         if self.logger:
             if is_best:
                 evaluation = {"epoch": epoch, "step": step, "metrics": metrics}
                 save_checkpoint(self.detector, self.path, {EVALUATION_KEY: evaluation, **self.records})
             self.logger.on_evaluation(record)
-        return self.best
+
+
+def evaluation_epochs(cfg: Config) -> list[int]:
+    """Return the epochs after which the detector is evaluated: every eval_interval epochs, and the last epoch.
+
+    Without eval_while_train the list is empty.
+    """
+    if not cfg.eval_while_train:
+        return []
+    return sorted({*range(cfg.eval_start_epoch, cfg.epoch_size, cfg.eval_interval), cfg.epoch_size})
 
 
 @contextlib.contextmanager

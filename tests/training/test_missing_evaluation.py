@@ -1,0 +1,44 @@
+"""A resumed run finds out from metrics.csv whether the evaluation of its last epoch is missing."""
+
+import pytest
+
+from ssd.errors import UserError
+from ssd.training.resume import TrainingState, lacks_evaluation, refuse_completed, refuse_unshared_folder
+
+HEADER = "epoch,step,loss,mAP,AR100\n"
+
+
+def state(step):
+    return TrainingState(step=step, steps_per_epoch=10, images_per_step=4, seed=0)
+
+
+@pytest.mark.parametrize(
+    "rows, step, due, expected",
+    [
+        ("2,20,1.5,,\n", 20, [1, 2], True),
+        ("2,20,1.5,,\n2,20,,0.25,0.5\n", 20, [1, 2], False),
+        ("1,10,,0.25,0.5\n2,20,1.5,,\n", 20, [1, 2], True),
+        ("2,20,1.5,,\n2,20,,0.25", 20, [1, 2], True),  # cut off by a kill
+        ("2,20,1.5,,\n", 20, [1, 3], False),  # the epoch has no evaluation
+        ("2,20,1.5,,\n", 20, [], False),
+        ("2,15,1.5,,\n", 15, [1, 2], False),  # within an epoch
+        (None, 20, [1, 2], True),
+    ],
+)
+def test_an_evaluation_is_missing_if_its_row_is(rows, step, due, expected, tmp_path):
+    if rows is not None:
+        (tmp_path / "metrics.csv").write_text(HEADER + rows)
+    assert lacks_evaluation(tmp_path, state(step), due) == expected
+
+
+def test_a_completed_training_is_refused(tmp_path):
+    refuse_completed(state(19), epochs=2, path=tmp_path)
+    with pytest.raises(UserError, match="2 of 2"):
+        refuse_completed(state(20), epochs=2, path=tmp_path)
+
+
+def test_hosts_with_different_logs_are_refused(tmp_path):
+    for num_lacking in (0, 4):
+        refuse_unshared_folder(tmp_path, num_lacking, world_size=4)
+    with pytest.raises(UserError, match="metrics.csv"):
+        refuse_unshared_folder(tmp_path, 2, world_size=4)
