@@ -2,6 +2,7 @@
 # make demo         draw images of shapes, convert them, train a detector, write its report and draw its predictions;
 #                   DATA=<COCO folder> uses your own images instead
 # make doctor       check whether this machine can train, and say what to do; CONFIG=<recipe> checks the recipe too
+# make ascend-check check the graphs of all recipes for Ascend NPUs, without an NPU; takes an hour; CONFIG=<recipe> checks one
 # make test         run every test; tests that need PyTorch are skipped if it is not installed
 # make test-fast    run the tests that start no training, no launch and no browser: 3 minutes on 2 cores
 # make lint         check style, format and types
@@ -23,7 +24,7 @@ DATA := data/shapes/coco
 endif
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo doctor test test-fast test-torch lint soak
+.PHONY: setup demo doctor ascend-check test test-fast test-torch lint soak
 
 setup: $(VENV)/ready
 
@@ -45,6 +46,9 @@ endif
 	    $(RUN) $(SSD)/predict.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) \
 	    --output output/$(NAME)/predictions --input
 	@echo 'report: open output/$(NAME)/report.html; annotated images: output/$(NAME)/predictions; training: ckpt/$(NAME)/metrics.csv'
+
+ascend-check: setup
+	$(RUN) tools/ascend_check.py $(if $(CONFIG),--config '$(CONFIG)')
 
 doctor: setup
 	$(RUN) tools/doctor.py $(if $(CONFIG),--config '$(CONFIG)')

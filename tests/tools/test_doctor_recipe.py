@@ -84,6 +84,19 @@ def test_checkpoint_size_is_that_of_a_saved_training_step(tiny_recipe, tmp_path,
     assert size <= (tmp_path / "a.ckpt").stat().st_size < 1.1 * size
 
 
+def test_memory_of_a_training_step(tiny_recipe, shapes_records):
+    from ssd.models.detector import create_detector
+
+    cfg = tiny_recipe(batch_size=8).model_copy(update={"data_dir": str(shapes_records)})
+    finding = recipe.check_memory(cfg, create_detector(cfg), memory=10**12)
+    assert finding.status == OK and "1000.0 GB" in finding.found
+    finding = recipe.check_memory(cfg, create_detector(cfg), memory=10**6)
+    assert finding.status == FAULT and "image_size" in finding.found  # not even the compiler fits
+    assert recipe.check_memory(cfg, create_detector(cfg)).status == OK  # of this machine
+    npu = cfg.model_copy(update={"device_target": "Ascend"})
+    assert "npu-smi" in recipe.check_memory(npu, create_detector(npu)).found
+
+
 def test_disk_for_checkpoints(tiny_recipe, tmp_path):
     def check(free, **overrides):
         cfg = tiny_recipe(ckpt_save_dir=str(tmp_path), epoch_size=4, **overrides)

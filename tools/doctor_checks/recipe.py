@@ -65,6 +65,8 @@ def check_recipe(cfg: Config, has_mindspore: bool) -> list[Finding]:
     findings.append(Finding(OK, what="network", found=f"{parameters / 1e6:.1f} million parameters"))
     findings.append(check_initial_weights(cfg, detector))
     findings += check_checkpoint(cfg, detector)
+    if findings[0].status != FAULT:
+        findings.append(check_memory(cfg, detector))
     findings.append(check_checkpoint_disk(cfg, checkpoint_size(cfg, detector)))
     return findings
 
@@ -133,6 +135,33 @@ def check_checkpoint(cfg: Config, detector: Any) -> list[Finding]:
     except UserError as error:
         return [_user_error("checkpoint", error, status=FAULT if cfg.ckpt_path else WARNING)]
     return [Finding(OK, what="checkpoint", found=f"{path} matches the recipe")]
+
+
+def check_memory(cfg: Config, detector: Any, memory: int | None = None) -> Finding:
+    """Compare the estimated memory of a training step on one device with the memory of the device.
+
+    detector: network of the recipe, in which frozen parameters are marked
+    memory: memory of the device in bytes; None for the memory of this machine, which is unknown for an NPU
+    """
+    from ssd.data.dataset import max_boxes_per_image
+    from ssd.models.detector import to_mixed_precision
+    from ssd.training.memory import available_memory, check_batch_size, estimate_step_memory
+    from ssd.training.optimizer import freeze
+
+    freeze(detector, cfg.freeze)
+    step = estimate_step_memory(cfg, to_mixed_precision(detector, cfg.amp_level))
+    max_boxes = max_boxes_per_image(Path(cfg.data_dir))
+    max_boxes = max_boxes if cfg.max_gt is None else min(max_boxes, cfg.max_gt)
+    if memory is None and cfg.device_target == "CPU":
+        memory = available_memory("CPU", world_size=1)
+    found = f"a training step needs about {step.total(cfg.batch_size, max_boxes) / GB:.1f} GB"
+    if memory is None:
+        return Finding(OK, what="memory", found=f"{found}. Compare with the memory of the NPU in npu-smi info")
+    try:
+        check_batch_size(cfg, step, memory=memory, max_boxes=max_boxes)
+    except UserError as error:
+        return _user_error("memory", error)
+    return Finding(OK, what="memory", found=f"{found} of {memory / GB:.1f} GB")
 
 
 def checkpoint_size(cfg: Config, detector: Any) -> int:
