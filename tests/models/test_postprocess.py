@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mindspore import ops
 
 from ssd.boxes.coder import BoxCoder
 from ssd.inference.network import create_nms
@@ -76,6 +77,21 @@ def test_candidates_are_the_pairs_of_anchor_and_class_with_the_highest_scores(
         np.testing.assert_allclose(boxes[image], decoded[image, anchors], atol=1e-5)
     assert (np.diff(scores) <= 0).all()
     assert labels.min() >= 1  # never background, although its logits are the highest
+
+
+def topk_in_half_precision(values, k):
+    return ops.TopK(sorted=True)(values.astype("float16"), k)
+
+
+def test_scores_are_exact_if_the_device_sorts_in_half_precision(decode, predictions, monkeypatch, call):
+    monkeypatch.setattr(ops, "topk", topk_in_half_precision)  # as some NPUs may
+    offsets, logits = predictions
+    _, scores, labels = call(TopKCandidates(decode, 20), offsets, logits)
+    for image in range(B):
+        exact = sigmoid(logits[image, :, 1:])
+        for score, label in zip(scores[image], labels[image], strict=True):
+            assert np.abs(exact[:, label - 1] / score - 1).min() < 1e-6
+    assert (np.diff(scores) <= 1e-2).all()  # sorted, but for rounding
 
 
 def test_multibox_recipes_have_softmax_scores(predictions, small_anchors, load_recipe, call):
