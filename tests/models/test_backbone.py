@@ -7,7 +7,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from ssd.errors import UserError
-from ssd.models.backbone import Backbone
+from ssd.models.backbone import Backbone, _pad_symmetrically
 
 PUBLISHED = [
     ("mobilenet_v2_100", [13, 18], [96, 1280], [16, 32]),
@@ -146,3 +146,16 @@ def test_pooling_behind_a_relu_equals_padded_pooling():
     assert results[0][0].shape == (2, 3, 4, 5)
     for found, expected in zip(*results, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("position, is_padded_with_zeros", [(0, False), (1, True), (2, False)])
+def test_only_poolings_behind_a_relu_are_padded_with_zeros(position, is_padded_with_zeros):
+    """The first layer of a cell follows no layer of the cell, although the last one is a ReLU."""
+    layers = [nn.ReLU(), nn.Conv2d(1, 1, 1), nn.ReLU()]
+    parent = nn.Cell()
+    for index, layer in enumerate([*layers[:position], nn.MaxPool2d(3, 2, pad_mode="same"), *layers[position:]]):
+        setattr(parent, f"layer_{index}", layer)
+    _pad_symmetrically(parent)
+    negative = Tensor(np.full((1, 1, 4, 4), -1, np.float32))
+    padded = parent.name_cells()[f"layer_{position}"](negative).asnumpy()
+    assert padded.max() == (0 if is_padded_with_zeros else -1)

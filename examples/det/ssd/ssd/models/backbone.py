@@ -147,13 +147,18 @@ def _pad_symmetrically(model: nn.Cell) -> None:
             padding = (height // 2, height // 2, width // 2, width // 2)
             _rebuild_convolution(layer, pad_mode="pad", padding=padding)
         else:
-            cells = list(found.parent.name_cells().values())
-            follows_relu = isinstance(cells[cells.index(layer) - 1], (nn.ReLU, nn.ReLU6))
-            if follows_relu:
+            if _follows_relu(found):
                 pool: nn.Cell = _PaddedMaxPool((height, width), layer.stride)
             else:
                 pool = nn.MaxPool2d((height, width), layer.stride, pad_mode="pad", padding=(height // 2, width // 2))
             setattr(found.parent, found.name, pool)
+
+
+def _follows_relu(found: _LayerInParent) -> bool:
+    """Return True if the layer before `found` in the parent cell is a ReLU. MindCV lists layers in execution order."""
+    layers = list(found.parent.name_cells().values())
+    position = layers.index(found.layer)
+    return position > 0 and isinstance(layers[position - 1], (nn.ReLU, nn.ReLU6))
 
 
 class _PaddedMaxPool(nn.Cell):
