@@ -21,6 +21,8 @@ EVALUATION_KEY = "evaluation"  # name of the JSON record of an evaluation in bes
 # Parameters of a training step that are not restored. Learning rates follow the recipe, so that a training run can be
 # extended to more epochs. The counter of non-finite losses restarts, so that a repeated failure is reported again.
 NOT_RESTORED = ("learning_rate", "steps_since_non_finite_loss")
+# Parameters that only some devices have. If the checkpoint is from another device, the initial value is kept.
+RESTORED_IF_PRESENT = ("accumulated_overflow",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,7 @@ def lacks_evaluation(folder: Path, state: TrainingState, due: Sequence[int]) -> 
         return True
     with open(path, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if None not in row.values()]  # omit an incomplete row
-    return not any(row["step"] == str(state.step) and row.get("mAP") for row in rows)
+    return not any(row.get("step") == str(state.step) and row.get("mAP") for row in rows)
 
 
 def refuse_unshared_folder(folder: Path, num_lacking: int, *, world_size: int) -> None:
@@ -164,7 +166,9 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
             "train.py, or start a new run from these weights with --pretrained_detector."
         )
     refuse_mismatch(metadata, read_metadata(content, metadata), path)
-    parameters = {name: value for name, value in step.parameters_dict().items() if name not in NOT_RESTORED}
+    optional = {name for name in RESTORED_IF_PRESENT if name not in content}
+    skipped = optional.union(NOT_RESTORED)
+    parameters = {name: value for name, value in step.parameters_dict().items() if name not in skipped}
     for name, value in parameters.items():
         if name not in content or content[name].shape != value.shape:
             found = f"got shape {tuple(content[name].shape)}" if name in content else "the parameter is missing"

@@ -1,0 +1,51 @@
+"""Restore a training step from checkpoints of older versions and of other devices."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from fakes import WeightedSum
+from ssd.checkpoints.loading import save_checkpoint
+from ssd.errors import UserError
+from ssd.training.resume import STATE_KEY, TrainingState, resume_training
+from ssd.training.train_step import SaturatingTrainStep, TrainStep
+
+START = TrainingState(step=0, steps_per_epoch=10, images_per_step=4, seed=0)
+
+
+def create_step(step_class, accumulate=2):
+    net = WeightedSum()
+    optimizer = nn.Momentum(net.trainable_params(), learning_rate=0.5, momentum=0.9)
+    return step_class(net, optimizer, nn.FixedLossScaleUpdateCell(1.0), accumulate=accumulate)
+
+
+def save(step, path):
+    state = dataclasses.asdict(dataclasses.replace(START, step=7))
+    save_checkpoint(step, path, {STATE_KEY: state})
+    return path
+
+
+def resume(step, path):
+    return resume_training(step, path, initial_state=START, metadata={})
+
+
+def test_a_device_with_a_status_register_resumes_from_a_device_without_one(tmp_path):
+    saved, restored = create_step(TrainStep), create_step(SaturatingTrainStep)
+    saved.network.weight.set_data(Tensor(np.array([3, 4], np.float32)))
+    assert resume(restored, save(saved, tmp_path / "last.ckpt")).step == 7
+    assert restored.network.weight.asnumpy().tolist() == [3, 4] and restored.overflowed.asnumpy() == 0
+
+
+def test_an_overflow_before_the_update_is_restored(tmp_path):
+    saved, restored = create_step(SaturatingTrainStep), create_step(SaturatingTrainStep)
+    saved.overflowed.set_data(Tensor(1, dtype=saved.overflowed.dtype))
+    resume(restored, save(saved, tmp_path / "last.ckpt"))
+    assert restored.overflowed.asnumpy() == 1
+
+
+def test_other_missing_parameters_are_refused(tmp_path):
+    path = save(create_step(TrainStep, accumulate=1), tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="last.ckpt: accumulated"):
+        resume(create_step(TrainStep), path)
