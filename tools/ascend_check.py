@@ -38,8 +38,8 @@ VARIANTS: dict[str, dict] = {
     "multibox": {"loss": "multibox", "prior_bias": None},
 }
 INFERENCE = "inference"
-# Bound of the number of kernels: a number for loss and target assignment, and numbers per trainable parameter. About 3
-# kernels per parameter are forward, backward and update, and up to 2 are casts. A step whose gradients are not packed
+# Bound of the number of kernels: a number for loss and target assignment, and numbers per parameter. About 3 kernels
+# per parameter are forward, backward and update, and up to 2 are casts. A step whose gradients are not packed
 # launches 10 kernels per parameter.
 MAX_LOSS_KERNELS, MAX_KERNELS_PER_WEIGHT = 500, 5
 MAX_ACCUMULATE_KERNELS_PER_WEIGHT, MAX_EMA_KERNELS_PER_WEIGHT = 3, 2

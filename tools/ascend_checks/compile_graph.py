@@ -5,7 +5,7 @@
 CONFIG is a recipe, OVERRIDES a JSON object {recipe key: value}, SOC "910A" or "910B", GRAPH "training" or "inference",
 and MAX_GT the number M of ground-truth boxes of an image. MindSpore writes the graph to FOLDER, also if the CPU backend
 cannot run it afterwards. The script prints a JSON object {"seconds": duration of the compilation, "weights": number of
-trainable parameters}.
+parameters without the statistics of BatchNorm}.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ def main(config: str, overrides: str, soc: str, graph: str, max_gt: str) -> None
     from ssd.config.loading import load_config
     from ssd.inference.network import create_inference_net
     from ssd.models.detector import create_detector, to_mixed_precision
+    from ssd.training.optimizer import freeze
     from ssd.training.train_step import SaturatingTrainStep, TrainStep, create_train_step
 
     cfg = load_config(config, {**json.loads(overrides), "device_target": "Ascend"})
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_device("CPU")
-    detector = to_mixed_precision(create_detector(cfg), cfg.amp_level)
+    detector = create_detector(cfg)
+    freeze(detector, cfg.freeze)
+    detector = to_mixed_precision(detector, cfg.amp_level)
     batch, boxes = cfg.batch_size, int(max_gt)
     inputs = [Tensor(np.zeros((batch, *cfg.image_size, 3), np.uint8))]
     if graph == "training":
@@ -50,7 +53,8 @@ def main(config: str, overrides: str, soc: str, graph: str, max_gt: str) -> None
         # The front end has finished if the CPU backend reports primitives that only NPUs have.
         if "Kernel select failed" not in str(error) and "Unsupported op" not in str(error):
             raise
-    weights = net.weights if graph == "training" else net.trainable_params()
+    statistics = ("moving_mean", "moving_variance")
+    weights = [parameter for parameter in detector.get_parameters() if not parameter.name.endswith(statistics)]
     result = {"seconds": time.monotonic() - start, "weights": len(weights)}
     print(json.dumps(result))
 
