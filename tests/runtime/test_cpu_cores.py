@@ -83,23 +83,37 @@ def cgroups(tmp_path):
     return write
 
 
+@pytest.fixture
+def quotas(tmp_path_factory):
+    """quotas(memberships, mounts) returns the quotas of a process whose files in /proc have these contents."""
+
+    def read(memberships, mounts):
+        process = tmp_path_factory.mktemp("proc") / "self"
+        process.mkdir()
+        (process / "cgroup").write_text(memberships)
+        (process / "mountinfo").write_text(mounts)
+        return list(cgroup_quotas(process.parent))
+
+    return read
+
+
 def mount(folder, root="/", kind="cgroup2", options="rw"):
     return f"41 31 0:38 {root} {folder} rw,relatime shared:9 - {kind} {kind} {options}\n"
 
 
-def test_the_quotas_of_all_parents_are_found_in_v2(cgroups):
+def test_the_quotas_of_all_parents_are_found_in_v2(cgroups, quotas):
     folder = cgroups({"a/cpu.max": "250000 100000\n", "a/b/cpu.max": "max 100000\n", "a/b/c/cpu.max": "400000 100000"})
-    found = dict(cgroup_quotas("0::/a/b/c\n", mounts=mount(folder)))
+    found = dict(quotas("0::/a/b/c\n", mounts=mount(folder)))
     assert found == {2.5: (folder / "a").stat().st_ino, 4.0: (folder / "a/b/c").stat().st_ino}
 
 
-def test_a_container_sees_its_cgroup_as_the_root(cgroups):
+def test_a_container_sees_its_cgroup_as_the_root(cgroups, quotas):
     folder = cgroups({"cpu.max": "150000 100000\n"})
     for path, root in (("/", "/"), ("/docker/12ab", "/docker/12ab"), ("/docker/12ab", "/elsewhere"), ("/../12ab", "/")):
-        assert [quota for quota, _ in cgroup_quotas(f"0::{path}\n", mounts=mount(folder, root))] == [1.5]
+        assert [quota for quota, _ in quotas(f"0::{path}\n", mounts=mount(folder, root))] == [1.5]
 
 
-def test_quotas_are_found_in_v1(cgroups):
+def test_quotas_are_found_in_v1(cgroups, quotas):
     folder = cgroups(
         {
             "cpu/a/cpu.cfs_quota_us": "300000\n",
@@ -111,12 +125,14 @@ def test_quotas_are_found_in_v1(cgroups):
     mounts = mount(folder / "cpu", kind="cgroup", options="rw,cpu,cpuacct")
     mounts += mount(folder / "memory", kind="cgroup", options="rw,memory") + mount(folder / "unified")
     memberships = "5:memory:/a\n3:cpu,cpuacct:/a\n1:name=systemd:/a\n0::/\n"
-    assert list(cgroup_quotas(memberships, mounts)) == [(3.0, (folder / "cpu" / "a").stat().st_ino)]
+    assert quotas(memberships, mounts) == [(3.0, (folder / "cpu" / "a").stat().st_ino)]
 
 
-def test_nothing_found_is_no_quota(cgroups):
-    assert list(cgroup_quotas("", mounts="")) == list(cgroup_quotas("0::/a\n", mounts=mount(cgroups({})))) == []
-    assert list(cgroup_quotas("0::/\n", mounts=mount(cgroups({"cpu.max": "broken"})))) == []
+def test_nothing_found_is_no_quota(cgroups, quotas, tmp_path):
+    assert list(cgroup_quotas(tmp_path / "no_proc")) == []
+    assert quotas("", mounts="") == quotas("0::/a\n", mounts=mount(cgroups({}))) == []
+    assert quotas("none\n", mounts=mount(cgroups({"cpu.max": "100000 100000"}))) == []
+    assert quotas("0::/\n", mounts=mount(cgroups({"cpu.max": "broken"}))) == []
     assert read_cpu_limits().quota <= math.inf
 
 

@@ -11,13 +11,17 @@ def read(tmp_path):
 
     def write_and_read(meminfo=None, memberships=None, limits=None):
         (tmp_path / "proc/self").mkdir(parents=True)
-        files = {"proc/meminfo": meminfo, "proc/self/cgroup": memberships}
+        mounts = "".join(
+            f"41 31 0:38 / {tmp_path / path} rw,relatime - {kind} {kind} rw,memory\n"
+            for path, kind in (("cgroup", "cgroup2"), ("cgroup/memory", "cgroup"))
+        )
+        files = {"proc/meminfo": meminfo, "proc/self/cgroup": memberships, "proc/self/mountinfo": mounts}
         files |= {f"cgroup/{path}": text for path, text in (limits or {}).items()}
         for path, text in files.items():
             if text is not None:
                 (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / path).write_text(text)
-        return available_host_memory(tmp_path / "proc", tmp_path / "cgroup")
+        return available_host_memory(tmp_path / "proc")
 
     return write_and_read
 
@@ -35,6 +39,10 @@ def test_nothing_is_known(read):
 
 def test_malformed_files_are_ignored(read):
     assert read("MemAvailable: much\n", "0::/\n", {"memory.max": "all\n"}) is None
+
+
+def test_unknown_format_of_the_cgroups_is_no_limit(read):
+    assert read(MEMINFO, "none\n", {"memory.max": "1000\n"}) == 20_480_000
 
 
 @pytest.mark.parametrize(

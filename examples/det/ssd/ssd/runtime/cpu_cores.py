@@ -15,9 +15,11 @@ import os
 import platform
 from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
+
+from .cgroups import PROC, find_cgroups
 
 MAX_CORES = 8192  # maximum of Linux (CONFIG_NR_CPUS); a fixed number, so that all ranks send messages of one shape
 
@@ -84,13 +86,7 @@ def read_cpu_limits() -> CpuLimits:
         host = Path("/proc/sys/kernel/random/boot_id").read_text()  # containers of a host have equal ids
     except OSError:
         host = platform.node()
-    quotas: list[tuple[float, int]] = []
-    try:
-        process = Path("/proc/self")
-        quotas += cgroup_quotas((process / "cgroup").read_text(), mounts=(process / "mountinfo").read_text())
-    except (OSError, ValueError):
-        pass  # not Linux, or a sandbox with other content in these files
-    quota, cgroup = min(quotas, default=(math.inf, 0))
+    quota, cgroup = min(cgroup_quotas(), default=(math.inf, 0))
     return CpuLimits(
         host=int.from_bytes(hashlib.sha256(host.encode()).digest()[:8], "little", signed=True),
         cores=os.sched_getaffinity(0),
@@ -99,36 +95,19 @@ def read_cpu_limits() -> CpuLimits:
     )
 
 
-def cgroup_quotas(memberships: str, mounts: str) -> Iterator[tuple[float, int]]:
-    """Find the CPU quotas of the cgroups that contain a process, and of their parent cgroups.
+def cgroup_quotas(proc: Path = PROC) -> Iterator[tuple[float, int]]:
+    """Find the CPU quotas of the cgroups that contain this process, and of their parent cgroups.
 
-    memberships: content of the process's /proc/PID/cgroup
-    mounts: content of the process's /proc/PID/mountinfo
-    Yields (quota in cores, inode of the cgroup's folder) for each quota of cgroup v1 or v2.
+    proc: mount point of the proc file system
+    Yields (quota in cores, inode of the cgroup's folder) for each quota.
     """
-    paths = {}  # {True for the hierarchy of v2 or False for the cpu controller of v1: path of the cgroup}
-    for line in memberships.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):
-            paths[not controllers] = path
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        is_v2 = kind == "cgroup2"
-        if is_v2 not in paths or not (is_v2 or (kind == "cgroup" and "cpu" in options.split(","))):
-            continue
-        root, mount = map(PurePosixPath, before.split(" ")[3:5])
-        cgroup = PurePosixPath(paths[is_v2])
-        # In a container, the path may be that of the host. The container then sees only its own cgroup, the mount.
-        inside = cgroup.relative_to(root) if cgroup.is_relative_to(root) else PurePosixPath()
-        for part in (inside, *inside.parents):
-            folder = Path(mount / part)
-            try:
-                if is_v2:
-                    quota, period = (folder / "cpu.max").read_text().split()
-                else:
-                    quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-                if quota != "max" and int(quota) > 0:  # v1 writes -1 for no limit
-                    yield int(quota) / int(period), folder.stat().st_ino
-            except (OSError, ValueError):
-                continue  # the root cgroup has no quota
+    for folder, is_v2 in find_cgroups("cpu", proc):
+        try:
+            if is_v2:
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            if quota != "max" and int(quota) > 0:  # v1 writes -1 for no limit
+                yield int(quota) / int(period), folder.stat().st_ino
+        except (OSError, ValueError):
+            continue  # the root cgroup has no quota

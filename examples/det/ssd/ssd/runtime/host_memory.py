@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .cgroups import PROC, find_cgroups
 
-def available_host_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the memory in bytes that new allocations of this process can use, or None if the system does not say.
 
-    The value is the smaller one of the memory that the kernel counts as available and the limits of the control groups
-    (cgroups) of this process. Containers and batch systems limit the memory with cgroups, of version 1 or 2.
+def available_host_memory(proc: Path = PROC) -> int | None:
+    """Return the memory in bytes that this process can use, or None if the system does not report it.
+
+    The value is the minimum of the memory that the kernel reports as available and the limits of the cgroups of this
+    process.
 
     proc: mount point of the proc file system
-    cgroups: mount point of the cgroup file systems
     """
-    values = [_available_memory(proc / "meminfo"), *_cgroup_limits(proc / "self" / "cgroup", cgroups)]
+    values = [_available_memory(proc / "meminfo"), *_cgroup_limits(proc)]
     return min((value for value in values if value is not None), default=None)
 
 
@@ -27,33 +28,12 @@ def _available_memory(meminfo: Path) -> int | None:
         return None
 
 
-def _cgroup_limits(memberships: Path, cgroups: Path) -> list[int]:
-    """Return the memory limits in bytes of the cgroups of this process and of their parents.
-
-    Inside a container, the listed path of a cgroup may not exist. The limit is then at the mount point, a parent.
-
-    memberships: file with a line "ID:CONTROLLERS:PATH" for each cgroup of this process
-    cgroups: mount point of the cgroup file systems
-    """
+def _cgroup_limits(proc: Path) -> list[int]:
+    """Return the memory limits in bytes of the cgroups of this process and of their parents."""
     limits = []
-    try:
-        lines = memberships.read_text().splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2 has a single hierarchy
-            root, name = cgroups, "memory.max"
-        elif "memory" in controllers.split(","):
-            root, name = cgroups / "memory", "memory.limit_in_bytes"
-        else:
+    for folder, is_v2 in find_cgroups("memory", proc):
+        try:
+            limits.append(int((folder / ("memory.max" if is_v2 else "memory.limit_in_bytes")).read_text()))
+        except (OSError, ValueError):  # no such file, or "max" for no limit
             continue
-        folder = root / path.strip("/")
-        for place in (folder, *folder.parents):
-            if not place.is_relative_to(root):
-                break
-            try:
-                limits.append(int((place / name).read_text()))
-            except (OSError, ValueError):  # no such file, or "max" for no limit
-                continue
     return limits
