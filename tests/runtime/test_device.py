@@ -10,11 +10,13 @@ import pytest
 from ssd.config.loading import CONFIGS, find_device, load_config
 from ssd.errors import UserError
 from ssd.runtime import device as module
+from ssd.runtime.cpu_cores import CpuLimits
 from ssd.runtime.device import Runtime, create_runtime, set_up_runtime
 
 RECIPES = CONFIGS.parent / "examples" / "det" / "ssd"
 VARIABLES = ("DEVICE_ID", "MS_ROLE", "MS_WORKER_NUM", "RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE")
 MSRUN = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "8", "RANK_SIZE": "8", "RANK_ID": "3", "DEVICE_ID": "3"}
+LIMITS = [CpuLimits(host, range(144)) for host in (7, 7, 7, 7, 7, 7, -8, -8)]  # six ranks and two ranks
 RANK_TABLE = {"RANK_TABLE_FILE": "/tables/hccl_8p.json", "RANK_SIZE": "8", "RANK_ID": "3", "DEVICE_ID": "5"}
 ALONE = {}
 DEVICE_ERROR = """Unsupported device target Ascend. This process only supports one of the ['CPU']. Please check whether
@@ -56,7 +58,7 @@ def calls(monkeypatch):
     communication = {"init": None, "get_rank": 3, "get_group_size": 8}
     functions = {name: record(name, result) for name, result in communication.items()}
     monkeypatch.setattr(module, "communication", SimpleNamespace(**functions))
-    monkeypatch.setattr(module, "_exchange_core_share", lambda rank, world_size: 24.0)
+    monkeypatch.setattr(module, "_exchange_cpu_limits", lambda world_size: LIMITS)
     monkeypatch.setattr(module.np.random, "seed", lambda seed: None)
     return made
 
@@ -126,7 +128,7 @@ def test_ranks_of_a_rank_table_need_their_device_id(calls, launch):
 def test_ranks_are_connected_after_the_device_is_set(calls, launch):
     launch(MSRUN)
     runtime = set_up()
-    assert runtime == Runtime(3, world_size=8, num_cores=24.0) and not runtime.is_main
+    assert runtime == Runtime(3, world_size=8, num_cores=24.0, ranks_on_host=6) and not runtime.is_main
     names = [name for name, _, _ in calls]
     assert names.index("set_device") < names.index("init") < names.index("set_auto_parallel_context")
     assert arguments_of(calls, "set_auto_parallel_context")[0]["device_num"] == 8

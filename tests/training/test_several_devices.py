@@ -78,6 +78,7 @@ def test_training_passes_on_the_number_of_devices_and_the_cores_of_its_rank(tiny
 
     for name, function in (("create_dataset", create_dataset), ("create_train_step", create_train_step)):
         monkeypatch.setattr(trainer, name, function)
+    monkeypatch.setattr(trainer, "fit_to_memory", lambda cfg, detector, runtime: cfg)
     monkeypatch.setattr(trainer, "create_runtime", lambda cfg: Runtime(1, world_size=2, num_cores=3.5))
     with pytest.raises(KeyboardInterrupt):
         trainer.train(tiny_recipe(backbone_ckpt_path=""))

@@ -15,7 +15,7 @@ from mindspore import communication
 
 from ..errors import UserError, count_noun
 from .collectives import AllGather
-from .cpu_cores import available_cores, pack_limits, read_cpu_limits, share_of_cores, unpack_limits
+from .cpu_cores import CpuLimits, available_cores, pack_limits, read_cpu_limits, share_of_cores, unpack_limits
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -32,11 +32,13 @@ class Runtime:
     rank: index of this process, 0..world_size - 1; 0 on a single device
     world_size: number of ranks, one per device
     num_cores: number of CPU cores that this rank may use without competing with other ranks; above 0, not rounded
+    ranks_on_host: number of ranks on the host of this rank
     """
 
     rank: int = 0
     world_size: int = 1
     num_cores: float = dataclasses.field(default_factory=available_cores)
+    ranks_on_host: int = 1
 
     @property
     def is_main(self) -> bool:
@@ -125,7 +127,13 @@ def set_up_runtime(
     )
     if comm_fusion_mb is not None:
         ms.set_auto_parallel_context(comm_fusion={"allreduce": {"mode": "size", "config": comm_fusion_mb}})
-    runtime = Runtime(rank, world_size=world_size, num_cores=_exchange_core_share(rank, world_size))
+    limits = _exchange_cpu_limits(world_size)
+    runtime = Runtime(
+        rank,
+        world_size=world_size,
+        num_cores=share_of_cores(rank, limits),
+        ranks_on_host=sum(other.host == limits[rank].host for other in limits),
+    )
     log.debug(f"rank {rank} of {world_size}, {runtime.num_cores:.2f} CPU cores")
     return runtime
 
@@ -201,15 +209,14 @@ def _set_ascend_options(
                 set_option(value)
 
 
-def _exchange_core_share(rank: int, world_size: int) -> float:
-    """Exchange the CPU limits of all ranks, and return the number of CPU cores that this rank may use.
+def _exchange_cpu_limits(world_size: int) -> list[CpuLimits]:
+    """Return the CPU limits of all ranks, in the order of the ranks.
 
-    rank: index of this process, 0..world_size - 1
     world_size: number of ranks, which must all call this function at the same time
     """
     message = pack_limits(read_cpu_limits())
     messages = AllGather()(ms.Tensor(message[None])).asnumpy().reshape(world_size, len(message))
-    return share_of_cores(rank, [unpack_limits(message) for message in messages])
+    return [unpack_limits(message) for message in messages]
 
 
 @contextlib.contextmanager

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import mindspore as ms
 import mindspore.nn as nn
+import numpy as np
 
 from ..data.dataset import count_boxes_above, max_boxes_per_image
 from ..errors import UserError, count_noun
+from ..runtime.collectives import AllGather
 from ..runtime.device import Runtime
 from ..runtime.host_memory import available_host_memory
 from .feature_maps import count_feature_map_values
@@ -169,24 +171,41 @@ def estimate_step_memory(cfg: Config, detector: nn.Cell) -> StepMemory:
     )
 
 
-def available_memory(device_target: str, world_size: int) -> int | None:
+def available_memory(device_target: str, ranks_on_host: int) -> int | None:
     """Return the memory in bytes that a training on this device can use, or None if it is unknown.
 
     device_target: "CPU" or "Ascend"
-    world_size: number of ranks; on CPU all of them are assumed to share this host
+    ranks_on_host: number of ranks that share the memory of this host on CPU
     """
     if device_target == "CPU":
         memory = available_host_memory()
-        return None if memory is None else memory // world_size
+        return None if memory is None else memory // ranks_on_host
     try:
+        (ms.Tensor(1.0) + 1).asnumpy()  # MindSpore reports 0 until the device has computed something
         # The number of the device is ignored on Ascend: the properties are those of the current device.
-        return ms.hal.get_device_properties(0, device_target).total_memory or None  # 0 before the device is used
+        return ms.hal.get_device_properties(0, device_target).total_memory or None
     except (AttributeError, RuntimeError, TypeError, ValueError):  # deprecated in MindSpore 2.10
         return None
 
 
+def minimum_of_ranks(memory: int | None, world_size: int) -> int | None:
+    """Return the minimum memory of all ranks, so that all ranks choose the same max_gt and refuse the same batches.
+
+    memory: memory of this rank in bytes, or None if it is unknown
+    world_size: number of ranks, which must all call this function at the same time
+    Returns bytes, rounded down to MiB if there are several ranks; None if no rank knows its memory.
+    """
+    if world_size == 1:
+        return memory
+    mib = np.array([-1 if memory is None else memory // 2**20], np.int32)
+    known = [value for value in AllGather()(ms.Tensor(mib)).asnumpy().tolist() if value >= 0]
+    return min(known) * 2**20 if known else None
+
+
 def fit_to_memory(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Config:
     """Compare the estimated memory of a training step with the memory of the device, and log both.
+
+    All ranks must call the function at the same time, and get the same result.
 
     If `max_gt` is not set, and the data's maximum number of boxes in an image needs too much memory, max_gt becomes the
     number that fits. If boxes are left out, a warning states how many.
@@ -196,7 +215,7 @@ def fit_to_memory(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Config:
     Raises UserError if the batch clearly does not fit, or if the shards are missing or damaged.
     """
     folder, step = Path(cfg.data_dir), estimate_step_memory(cfg, detector)
-    memory = available_memory(cfg.device_target, runtime.world_size)
+    memory = minimum_of_ranks(available_memory(cfg.device_target, runtime.ranks_on_host), runtime.world_size)
     largest = max_boxes = max_boxes_per_image(folder)
     if cfg.max_gt is not None:
         max_boxes = min(largest, cfg.max_gt)
