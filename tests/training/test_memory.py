@@ -53,7 +53,9 @@ def estimate(tiny_recipe):
 def with_memory(monkeypatch):
     """with_memory(size) lets the device of each rank have this many bytes; None is unknown."""
     monkeypatch.setattr(memory_module, "minimum_of_ranks", lambda memory, world_size: memory)
-    return lambda size: monkeypatch.setattr(memory_module, "available_memory", lambda device_target, ranks_on_host: size)
+    return lambda size: monkeypatch.setattr(
+        memory_module, "available_memory", lambda device_target, ranks_on_host: size
+    )
 
 
 # --- totals ---
@@ -269,7 +271,13 @@ def test_memory_of_an_npu_is_that_of_its_properties_if_known(monkeypatch):
 
 @pytest.mark.parametrize(
     "memory, others, expected",
-    [(900, (700, 800), 700), (600, (700, 800), 600), (None, (700, 800), 700), (None, (-1, -1), None), (900, (-1, 1), 1)],
+    [
+        (900, (700, 800), 700),
+        (600, (700, 800), 600),
+        (None, (700, 800), 700),
+        (None, (-1, -1), None),
+        (900, (-1, 1), 1),
+    ],
 )
 def test_ranks_use_the_minimum_of_their_memories(memory, others, expected, monkeypatch):
     """Numbers in MiB; -1 is unknown."""

@@ -44,7 +44,7 @@ def test_training_with_an_image_of_1000_objects(run_script, crowded_records, tmp
     options = "--batch_size 5 --max_gt 50".split()
     result = run_script("train.py", *arguments(crowded_records, tmp_path / "ckpt"), *options)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.startswith("max_gt: 1 ") and result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("max_gt: found 1 ") and result.stderr.count("\n") == 1, result.stderr
     assert re.findall(r"[\d,]+\d", result.stderr) == ["50", f"{most:,}", "50", str(most - 50)]
     assert result.stdout.startswith("memory: about ") and "for a batch of 5 (" in result.stdout
     assert "epoch 1/1 step 2/2" in result.stdout and (tmp_path / "ckpt" / "last.ckpt").is_file()

@@ -1,6 +1,7 @@
 """Restore a training step from checkpoints of older versions and of other devices."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from mindspore import Tensor, nn
 from fakes import WeightedSum
 from ssd.checkpoints.loading import save_checkpoint
 from ssd.errors import UserError
-from ssd.training.resume import STATE_KEY, TrainingState, resume_training
+from ssd.training import resume as resume_module
+from ssd.training.resume import STATE_KEY, TrainingState, resume_training, warn_of_changed_max_gt
 from ssd.training.train_step import SaturatingTrainStep, TrainStep
 
 START = TrainingState(step=0, steps_per_epoch=10, images_per_step=4, seed=0)
@@ -49,3 +51,22 @@ def test_other_missing_parameters_are_refused(tmp_path):
     path = save(create_step(TrainStep, accumulate=1), tmp_path / "last.ckpt")
     with pytest.raises(UserError, match="last.ckpt: accumulated"):
         resume(create_step(TrainStep), path)
+
+
+def test_state_of_an_older_version_keeps_all_boxes(tmp_path):
+    step = create_step(TrainStep)
+    old = {"step": 7, "steps_per_epoch": 10, "images_per_step": 4, "seed": 0}
+    save_checkpoint(step, tmp_path / "last.ckpt", {STATE_KEY: old})
+    assert resume(step, tmp_path / "last.ckpt").max_gt is None
+
+
+@pytest.mark.parametrize(
+    "previous, present, numbers", [(300, 200, ["200", "300", "300"]), (None, 200, ["200"]), (300, None, ["300", "300"])]
+)
+def test_another_max_gt_than_before_is_reported(previous, present, numbers, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(resume_module.log, "warning", warnings.append)
+    warn_of_changed_max_gt(present, present)
+    warn_of_changed_max_gt(previous, present)
+    (warning,) = warnings
+    assert warning.startswith("max_gt: ") and re.findall(r"\d+", warning) == numbers

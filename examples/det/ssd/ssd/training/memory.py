@@ -237,8 +237,8 @@ def fit_to_memory(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Config:
             "" if cfg.max_gt else f" The memory allows {max_boxes} boxes per image; set max_gt to choose the number."
         )
         log.warning(
-            f"max_gt: {count_noun(images, 'training image')} with more than {count_noun(max_boxes, 'box', 'boxes')}, "
-            f"and up to {largest:,}. Training keeps the {max_boxes:,} largest boxes of each image, and leaves out up "
+            f"max_gt: found {count_noun(images, 'training image')} with more than "
+            f"{count_noun(max_boxes, 'box', 'boxes')}. The maximum is {largest:,}. Training keeps the {max_boxes:,} largest boxes of each image, and leaves out up "
             f"to {count_noun(left_out, 'box', 'boxes')} in an epoch.{reason}"
         )
     return cfg.model_copy(update={"max_gt": max_boxes})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ..checkpoints.metadata import Metadata, read_metadata, refuse_mismatch
 from ..errors import UserError, os_reason
 from .logger import EVENTS_NAME, METRICS_NAME
 from .records import EvalRecord
+
+log = logging.getLogger(__name__)
 
 STATE_KEY = "training_state"  # name of the JSON record of a TrainingState in a checkpoint
 EVALUATION_KEY = "evaluation"  # name of the JSON record of an evaluation in best.ckpt
@@ -33,12 +36,15 @@ class TrainingState:
     steps_per_epoch: number of steps in an epoch
     images_per_step: number of images in a step on all devices together
     seed: random seed of the recipe
+    max_gt: maximum number of ground-truth boxes of a training image; None if all boxes are kept, as in checkpoints
+        without this value
     """
 
     step: int
     steps_per_epoch: int
     images_per_step: int
     seed: int
+    max_gt: int | None = None
 
     @property
     def epochs_done(self) -> int:
@@ -95,6 +101,21 @@ def resume_training(step: nn.Cell, path: Path, *, initial_state: TrainingState, 
                 "total batch size (batch_size times devices) of the previous run."
             )
     return state
+
+
+def warn_of_changed_max_gt(previous: int | None, present: int | None) -> None:
+    """Log a warning if a resumed run derives another max_gt than the previous run, because the memory is different.
+
+    previous: max_gt of the previous run; None if the run kept all boxes
+    present: max_gt of this run
+    """
+    if previous != present:
+        texts = ["all boxes" if number is None else f"up to {number:,} boxes" for number in (present, previous)]
+        value = "the largest number of boxes in an image" if previous is None else previous
+        log.warning(
+            f"max_gt: this run keeps {texts[0]} of each training image, but the previous run kept {texts[1]}. "
+            f"To train as before, set --max_gt to {value}."
+        )
 
 
 def refuse_completed(state: TrainingState, *, epochs: int, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import time
@@ -40,6 +41,7 @@ from .resume import (
     refuse_completed,
     refuse_unshared_folder,
     resume_training,
+    warn_of_changed_max_gt,
 )
 from .schedule import create_schedule
 from .train_step import TrainStep, create_train_step
@@ -66,6 +68,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
     runtime = create_runtime(cfg)
     # Forward pass: backbone, neck and head
     detector, initialization = _create_initialized_detector(cfg, is_resumed=resume is not None)
+    recipe_max_gt = cfg.max_gt
     cfg = fit_to_memory(cfg, detector, runtime)  # refuses a batch that does not fit, before any file is moved
     # Data: batches of images and ground-truth boxes for this device
     dataset = create_dataset(
@@ -77,11 +80,16 @@ def train(cfg: Config, resume: str | None = None) -> None:
     step = create_train_step(cfg, detector, schedule, world_size=runtime.world_size)
 
     images_per_step, total_steps = cfg.batch_size * runtime.world_size, cfg.epoch_size * steps_per_epoch
-    start = TrainingState(step=0, steps_per_epoch=steps_per_epoch, images_per_step=images_per_step, seed=cfg.seed)
+    start = TrainingState(
+        step=0, steps_per_epoch=steps_per_epoch, images_per_step=images_per_step, seed=cfg.seed, max_gt=cfg.max_gt
+    )
     resumed_from, best, evaluates_first = None, None, False
     if resume is not None:
         resumed_from = find_resume_checkpoint(folder, resume)
         start = resume_training(step, resumed_from, initial_state=start, metadata=metadata)
+        if recipe_max_gt is None and runtime.is_main:
+            warn_of_changed_max_gt(previous=start.max_gt, present=cfg.max_gt)
+        start = dataclasses.replace(start, max_gt=cfg.max_gt)
         evaluates_first = _evaluates_first(cfg, start, resumed_from)
         dataset.set_init_step(start.step)
         best = read_best(folder, until=start.step)  # later steps run again
