@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from doctor_checks import versions
 from doctor_checks.compatibility import ACCEPTED_CANN, expected_cann, expected_driver, major_minor
 from doctor_checks.finding import FAULT, OK, WARNING
-from doctor_checks.machine import Machine, has_module, last_error, run_command
+from doctor_checks.machine import CommandResult, Machine, has_module, last_error, run_command
 
 
 def test_accepted_cann_is_that_of_the_installed_mindspore():
@@ -67,6 +68,16 @@ def test_errors_that_mindspore_only_logs_are_a_warning():
     machine = Machine(run=lambda command, *rest: run_command([sys.executable, "-c", code], *rest))
     finding = versions.check_computation(machine, "Ascend")
     assert finding.status == WARNING and finding.details == ("[ERROR] a", "[CRITICAL] c")
+
+
+def test_computation_runs_on_the_npu_of_the_training():
+    codes = []
+    for device, variables in (("Ascend", {}), ("Ascend", {"DEVICE_ID": "3"}), ("CPU", {"DEVICE_ID": "3"})):
+        run = lambda command, *rest: codes.append(command[-1]) or CommandResult("", "")  # noqa: E731
+        assert versions.check_computation(Machine(environment=variables, run=run), device).status == OK
+    assert [re.search(r"set_device\((.*?)\)", code)[1] for code in codes] == ["'Ascend'", "'Ascend', 3", "'CPU'"]
+    finding = versions.check_computation(Machine(environment={"DEVICE_ID": "0,1"}), "Ascend")
+    assert (finding.status, finding.what, finding.found) == (FAULT, "DEVICE_ID", "'0,1'")
 
 
 def test_run_command():

@@ -76,10 +76,15 @@ def check_packages(machine: Machine, pins: dict[str, str]) -> list[Finding]:
 def check_computation(machine: Machine, device: str) -> Finding:
     """Import MindSpore and add two numbers on a device, in a process of its own; keep MindSpore's message if it fails.
 
-    device: "CPU" or "Ascend"
+    device: "CPU" or "Ascend"; DEVICE_ID selects the NPU, as in the training
     With NumPy 2, the import of MindSpore 2.10 succeeds and the first addition fails.
     """
-    code = f"import mindspore as ms; ms.set_device({device!r}); (ms.Tensor([1.0]) + 1).asnumpy()"
+    number = machine.environment.get("DEVICE_ID") if device == "Ascend" else None
+    if number and not (number.isascii() and number.isdigit()):
+        advice = "Set DEVICE_ID to the number of an NPU, from 0, or run `unset DEVICE_ID`."
+        return Finding(FAULT, what="DEVICE_ID", found=repr(number), expected="a device number", advice=advice)
+    arguments = f"{device!r}, {int(number)}" if number else repr(device)
+    code = f"import mindspore as ms; ms.set_device({arguments}); (ms.Tensor([1.0]) + 1).asnumpy()"
     result = machine.run_python(code, COMPUTATION_SECONDS)
     what = f"MindSpore on {device}"
     if not result.problem:

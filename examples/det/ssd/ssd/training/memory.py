@@ -239,7 +239,8 @@ def fit_to_memory(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Config:
         log.warning(
             f"max_gt: found {count_noun(images, 'training image')} with more than "
             f"{count_noun(max_boxes, 'box', 'boxes')}. The maximum is {largest:,}. Training keeps the {max_boxes:,} "
-            f"largest boxes of each image, and leaves out up to {count_noun(left_out, 'box', 'boxes')} in an epoch.{reason}"
+            f"largest boxes of each image, and leaves out up to {count_noun(left_out, 'box', 'boxes')} in an "
+            f"epoch.{reason}"
         )
     return cfg.model_copy(update={"max_gt": max_boxes})
 
