@@ -22,11 +22,11 @@ def main() -> None:
 
     create_train_step, detect_dataset = trainer.create_train_step, evaluator.detect_dataset
 
-    def create_or_fail(*args):
+    def create_or_fail(*args, **kwargs):
         if os.environ.get("FAILING_RANK") == os.environ["RANK_ID"]:
             time.sleep(5)
             raise UserError("resume: only the other ranks can read the file. Mount its folder on this host.")
-        return create_train_step(*args)
+        return create_train_step(*args, **kwargs)
 
     def detect_slowly(*args, **kwargs):
         print("evaluating", flush=True)
