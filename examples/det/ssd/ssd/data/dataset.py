@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -109,7 +110,8 @@ def _open_records(cfg: Config, split: str, columns: list[str], rank: int, world_
     shard = find_shard(Path(cfg.data_dir), split)
     is_train = split == "train"
     ds.config.set_seed(cfg.seed)
-    records = ds.MindDataset(shard, columns, shuffle=cfg.shuffle and is_train, num_shards=world_size, shard_id=rank)
+    with _shard_errors(shard):
+        records = ds.MindDataset(shard, columns, shuffle=cfg.shuffle and is_train, num_shards=world_size, shard_id=rank)
     _count_images(records, shard)  # raises UserError if shards are damaged
     if not is_train:
         return records
@@ -203,7 +205,8 @@ def _read_annotations(folder: Path) -> Iterator[np.ndarray]:
     Raises UserError if shards are missing or damaged.
     """
     shard = find_shard(folder, "train")
-    records = ds.MindDataset(shard, ["annotation"], shuffle=False)
+    with _shard_errors(shard):
+        records = ds.MindDataset(shard, ["annotation"], shuffle=False)
     _count_images(records, shard)  # raises UserError if shards are damaged
     for (annotation,) in records.create_tuple_iterator(num_epochs=1, output_numpy=True):
         yield annotation
@@ -216,8 +219,15 @@ def _count_images(records: ds.MindDataset, shard: str) -> int:
 
     Raises UserError if MindSpore reports that a shard is missing or damaged.
     """
-    try:
+    with _shard_errors(shard):
         return records.get_dataset_size()
+
+
+@contextlib.contextmanager
+def _shard_errors(shard: str) -> Iterator[None]:
+    """Convert errors of MindSpore inside the context to UserError. shard: path of the first shard"""
+    try:
+        yield
     except RuntimeError as error:
         lines = str(error).splitlines()
         reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])
