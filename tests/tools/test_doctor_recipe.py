@@ -97,6 +97,28 @@ def test_memory_of_a_training_step(tiny_recipe, shapes_records):
     assert "npu-smi" in recipe.check_memory(npu, create_detector(npu)).found
 
 
+def test_images_with_many_boxes_are_no_fault_if_training_keeps_the_largest(tiny_recipe, shapes_records, monkeypatch):
+    """A box of an image takes 40 kB: 4 bytes for each of 336 anchors and 30 tensors. So 1,000,000 boxes take 40 GB."""
+    from ssd.models.detector import create_detector
+
+    monkeypatch.setattr("ssd.data.dataset.max_boxes_per_image", lambda folder: 10**6)
+    cfg = tiny_recipe(batch_size=1).model_copy(update={"data_dir": str(shapes_records)})
+    finding = recipe.check_memory(cfg, create_detector(cfg), memory=2 * 10**9)
+    assert finding.status == WARNING and "1,000,000" in finding.advice
+    chosen = cfg.model_copy(update={"max_gt": 10**6})
+    assert recipe.check_memory(chosen, create_detector(chosen), memory=2 * 10**9).status == FAULT
+
+
+def test_damaged_shards_are_reported_and_end_no_report(tiny_recipe, tmp_path):
+    from ssd.models.detector import create_detector
+
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "coco").write_bytes(b"damaged")
+    cfg = tiny_recipe(batch_size=1).model_copy(update={"data_dir": str(tmp_path)})
+    finding = recipe.check_memory(cfg, create_detector(cfg))
+    assert finding.status == FAULT and "coco" in finding.found
+
+
 def test_disk_for_checkpoints(tiny_recipe, tmp_path):
     def check(free, **overrides):
         cfg = tiny_recipe(ckpt_save_dir=str(tmp_path), epoch_size=4, **overrides)

@@ -145,15 +145,18 @@ def check_memory(cfg: Config, detector: Any, memory: int | None = None) -> Findi
     """
     from ssd.data.dataset import max_boxes_per_image
     from ssd.models.detector import to_mixed_precision
-    from ssd.training.memory import available_memory, check_batch_size, estimate_step_memory
+    from ssd.training.memory import available_memory, check_batch_size, choose_max_boxes, estimate_step_memory
     from ssd.training.optimizer import freeze
 
     freeze(detector, cfg.freeze)
     step = estimate_step_memory(cfg, to_mixed_precision(detector, cfg.amp_level))
-    max_boxes = max_boxes_per_image(Path(cfg.data_dir))
-    max_boxes = max_boxes if cfg.max_gt is None else min(max_boxes, cfg.max_gt)
     if memory is None and cfg.device_target == "CPU":
-        memory = available_memory("CPU", world_size=1)
+        memory = available_memory("CPU", ranks_on_host=1)
+    try:
+        largest = max_boxes_per_image(Path(cfg.data_dir))
+    except UserError as error:
+        return _user_error("memory", error)
+    max_boxes = choose_max_boxes(cfg, step, memory=memory, largest=largest)
     found = f"a training step needs about {step.total(cfg.batch_size, max_boxes) / GB:.1f} GB"
     if memory is None:
         return Finding(OK, what="memory", found=f"{found}. Compare with the memory of the NPU in npu-smi info")
@@ -161,6 +164,10 @@ def check_memory(cfg: Config, detector: Any, memory: int | None = None) -> Findi
         check_batch_size(cfg, step, memory=memory, max_boxes=max_boxes)
     except UserError as error:
         return _user_error("memory", error)
+    if cfg.max_gt is None and max_boxes < largest:
+        advice = f"Images have up to {largest:,} boxes. Set max_gt to choose how many boxes of an image are kept."
+        found = f"{found} of {memory / GB:.1f} GB with the {max_boxes:,} largest boxes of each image"
+        return Finding(WARNING, what="memory", found=found, advice=advice)
     return Finding(OK, what="memory", found=f"{found} of {memory / GB:.1f} GB")
 
 

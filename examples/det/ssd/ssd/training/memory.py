@@ -216,12 +216,8 @@ def fit_to_memory(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Config:
     """
     folder, step = Path(cfg.data_dir), estimate_step_memory(cfg, detector)
     memory = minimum_of_ranks(available_memory(cfg.device_target, runtime.ranks_on_host), runtime.world_size)
-    largest = max_boxes = max_boxes_per_image(folder)
-    if cfg.max_gt is not None:
-        max_boxes = min(largest, cfg.max_gt)
-    elif memory is not None:
-        fitting = step.most_boxes(memory, cfg.batch_size) // MAX_GT_MULTIPLE * MAX_GT_MULTIPLE
-        max_boxes = min(largest, max(fitting, MAX_GT_MULTIPLE))
+    largest = max_boxes_per_image(folder)
+    max_boxes = choose_max_boxes(cfg, step, memory=memory, largest=largest)
     if memory is not None:
         check_batch_size(cfg, step, memory=memory, max_boxes=max_boxes)
     parts = step.parts(cfg.batch_size, max_boxes)
@@ -243,6 +239,21 @@ def fit_to_memory(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Config:
             f"epoch.{reason}"
         )
     return cfg.model_copy(update={"max_gt": max_boxes})
+
+
+def choose_max_boxes(cfg: Config, step: StepMemory, *, memory: int | None, largest: int) -> int:
+    """Choose the number of rows to which the boxes of an image are padded, by max_gt or else by the memory.
+
+    step: estimate of the recipe
+    memory: memory of the device in bytes, or None if it is unknown
+    largest: largest number of boxes in a training image
+    """
+    if cfg.max_gt is not None:
+        return min(largest, cfg.max_gt)
+    if memory is None:
+        return largest
+    fitting = step.most_boxes(memory, cfg.batch_size) // MAX_GT_MULTIPLE * MAX_GT_MULTIPLE
+    return min(largest, max(fitting, MAX_GT_MULTIPLE))
 
 
 def check_batch_size(cfg: Config, step: StepMemory, *, memory: int, max_boxes: int) -> None:
