@@ -32,7 +32,7 @@ def examine(
     """Yield the title and the findings of each section of the report, each as soon as it is known.
 
     machine: machine to check
-    device: "CPU" or "Ascend", the device that shall train; None for the recipe's device, or else the machine's
+    device: "CPU" or "Ascend", the device for training; None for the recipe's device, or else the machine's
     config: YAML file of a recipe, or None
     arguments: recipe keys and values of the command line, which override those of the recipe
     """
@@ -113,7 +113,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    help_device = "device that shall train [the recipe's device, or else Ascend if the machine has NPUs]"
+    help_device = "device for training [the recipe's device, or else Ascend if the machine has NPUs]"
     parser.add_argument("--device", "--device_target", choices=("Ascend", "CPU"), help=help_device)
     parser.add_argument("-c", "--config", metavar="RECIPE", help="YAML file of a recipe, to check the recipe too")
     help_verbose = "log more details, with the time and module of each message"

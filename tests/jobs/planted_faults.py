@@ -1,4 +1,4 @@
-"""Compile small networks that an NPU could not run well, and save their graphs: `planted_faults.py NAME`."""
+"""Compile small networks with faults for NPUs, and save their graphs: `planted_faults.py NAME`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""train.py, except that environment variables slow a rank down or let it fail. For tests of how jobs end.
+"""train.py with environment variables that delay a rank or let a rank fail, for tests of stopped jobs.
 
 FAILING_RANK: rank that fails 5 s after the start, before it creates its training step
 SECONDS_PER_IMAGE: time that each image of an evaluation takes at least

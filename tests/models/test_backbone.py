@@ -131,7 +131,7 @@ class PoolOfReLU(nn.Cell):
 
 
 def test_pooling_behind_a_relu_equals_padded_pooling():
-    """Also the gradients, for maps with many equal values and zeros."""
+    """Outputs and gradients are equal, for maps with many equal values and zeros."""
     (pool,) = [
         cell for _, cell in Backbone("resnet18", [1], padding="torch").cells_and_names() if "Pool" in str(type(cell))
     ][:1]

@@ -185,7 +185,7 @@ def test_the_largest_values_are_selected(values, k, expected, call):
     assert selected.tolist() == [pytest.approx(expected)]
 
 
-def test_each_row_has_its_own_number(call, rng):
+def test_each_row_has_its_own_k(call, rng):
     values = rng.exponential(1, (6, 500)).astype(np.float32)
     k = np.array([0, 1, 2, 100, 499, 500], np.float32)
     selected = call(LargestValues(), values, k)

@@ -111,7 +111,7 @@ def test_only_our_commands_have_it(script, start, monkeypatch):
         assert not set(VARIABLES) & set(os.environ)
 
 
-def test_ascend_pynative_mode_and_a_second_program_go_without(start, tiny_recipe):
+def test_no_cache_on_ascend_in_pynative_mode_and_for_a_second_program(start, tiny_recipe):
     for values in ({"device_target": "Ascend"}, {"mode": 1}):
         with start(**values):
             assert not set(VARIABLES) & set(os.environ)

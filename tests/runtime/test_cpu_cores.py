@@ -128,7 +128,7 @@ def test_quotas_are_found_in_v1(cgroups, quotas):
     assert quotas(memberships, mounts) == [(3.0, (folder / "cpu" / "a").stat().st_ino)]
 
 
-def test_nothing_found_is_no_quota(cgroups, quotas, tmp_path):
+def test_no_quota_without_cgroups_or_with_unknown_formats(cgroups, quotas, tmp_path):
     assert list(cgroup_quotas(tmp_path / "no_proc")) == []
     assert quotas("", mounts="") == quotas("0::/a\n", mounts=mount(cgroups({}))) == []
     assert quotas("none\n", mounts=mount(cgroups({"cpu.max": "100000 100000"}))) == []

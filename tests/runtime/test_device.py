@@ -105,7 +105,7 @@ def test_the_launcher_or_the_user_selects_the_npu(variables, expected, calls, la
     assert arguments_of(calls, "set_device") == [expected]
 
 
-def test_the_cpu_has_no_number(calls, launch):
+def test_device_id_is_ignored_on_cpu(calls, launch):
     launch({"DEVICE_ID": "not a number"})
     set_up("CPU")
     assert arguments_of(calls, "set_device") == [("CPU",)]
@@ -194,7 +194,7 @@ def test_options_reach_mindspore(calls, launch, tmp_path):
     assert {"jit_config": {"jit_level": "O2"}} in arguments_of(calls, "set_context")
 
 
-def test_the_fragment_for_npus_sets_what_it_says(calls, launch, tmp_path):
+def test_runtime_fragment_of_ascend_sets_only_the_precision_mode(calls, launch, tmp_path):
     launch(MSRUN)
     create_runtime(load_config(RECIPES / "ssd_resnet50.yaml", {"device_target": "Ascend", "data_dir": str(tmp_path)}))
     assert arguments_of(calls, "precision_mode") == [("must_keep_origin_dtype",)]

@@ -1,4 +1,4 @@
-"""Memory of the host: what the kernel has available, limited by control groups of both versions and their parents."""
+"""Available memory of the host: MemAvailable of the kernel, and limits of cgroups v1 and v2 and of their parents."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_available_memory_of_the_kernel(read):
     assert read(MEMINFO) == 20_480_000
 
 
-def test_nothing_is_known(read):
+def test_memory_is_unknown_without_files(read):
     assert read() is None
 
 
@@ -73,5 +73,5 @@ def test_limits_of_version_1(limits, expected, read):
     assert read(MEMINFO, "5:cpu,cpuacct:/cpu\n4:memory:/a\n0::/\n", limits) == expected
 
 
-def test_this_machine():
+def test_memory_of_this_machine_is_known():
     assert available_host_memory() > 100 * 2**20

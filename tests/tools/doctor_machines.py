@@ -1,4 +1,4 @@
-"""A made-up root folder with the files of an Ascend 910B host, which tests change to make faults."""
+"""A fake root folder with the files of an Ascend 910B host, in which tests create faults."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ENVIRONMENT = {
 
 
 def write_file(root: Path, name: str, text: str) -> Path:
-    """Write a file of the made-up machine. name: absolute path on the machine"""
+    """Write a file of the fake machine. name: absolute path on the machine"""
     path = root / name.lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -68,7 +68,7 @@ def test_a_loop_is_found(faults_of):
     assert "2_while" in fault
 
 
-def test_what_is_expected_decides(faults_of):
+def test_faults_depend_on_the_expected_properties(faults_of):
     two_branches = [node(i, "Switch", output="Func, NoShape") for i in range(2)]
     assert faults_of(*two_branches, expected=dataclasses.replace(TRAINING, accumulates=True)) == []
     assert len(faults_of(*two_branches, expected=INFERENCE)) == 1
@@ -83,7 +83,7 @@ def test_equal_faults_of_a_line_are_listed_once(faults_of):
     assert len(faults_of(*nodes)) == 2
 
 
-def test_views_are_no_kernels(tmp_path):
+def test_views_do_not_count_as_kernels(tmp_path):
     nodes = [node(0, "Exp"), node(1, "Reshape", [0]), node(2, "TupleGetItem", [1]), node(3, "Exp", [2])]
     graph = read_graph(write_graph(tmp_path / "graph.ir", subgraph("1_main", *nodes)))
     assert count_kernels(graph, read_primitives()) == {"Exp": 2}

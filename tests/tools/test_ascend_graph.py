@@ -1,4 +1,4 @@
-"""Reading compiled graphs, and the memory of their tensors: all numbers typed by hand."""
+"""Read compiled graphs, and estimate the memory of their tensors. All expected numbers are typed by hand."""
 
 import pytest
 from graph_text import node, subgraph, write_graph

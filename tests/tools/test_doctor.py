@@ -1,4 +1,4 @@
-"""The report of doctor.py for made-up machines, and its command on this machine."""
+"""The report of doctor.py for fake machines, and its command on this machine."""
 
 import dataclasses
 import subprocess
@@ -104,7 +104,7 @@ def test_without_npu_ascend_is_not_applicable(cpu_machine, examine):
     assert [finding.what for finding in findings if finding.status == NOT_APPLICABLE] == ["NPU"]
 
 
-def test_missing_npu_is_a_fault_if_ascend_is_asked_for(cpu_machine, examine):
+def test_missing_npu_is_a_fault_if_ascend_is_selected(cpu_machine, examine):
     found = faults(examine(cpu_machine, "Ascend"))
     assert {"/dev/davinci*", "driver", "CANN", "Python module te", "Python module sympy"} <= set(found)
     # MindSpore's own words are kept, without tracebacks and its call stack.
@@ -113,12 +113,12 @@ def test_missing_npu_is_a_fault_if_ascend_is_asked_for(cpu_machine, examine):
     assert "Traceback" not in details and "ms_context.cc" not in details
 
 
-def test_cpu_that_was_asked_for_leaves_npus_unchecked(machine, examine):
+def test_npus_are_not_checked_if_the_cpu_is_selected(machine, examine):
     machine = dataclasses.replace(machine, has_module=lambda name: False, environment={})
     assert not faults(examine(machine, "CPU")) and faults(examine(machine))
 
 
-def test_broken_numpy_is_reported_with_its_own_words(cpu_machine, examine):
+def test_broken_numpy_is_reported_with_its_message(cpu_machine, examine):
     pinned = cpu_machine.find_version
     cpu_machine = dataclasses.replace(
         cpu_machine,

@@ -1,4 +1,4 @@
-"""The doctor's checks of Ascend hardware and CANN on made-up machines."""
+"""The doctor's checks of Ascend hardware and CANN on fake machines."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def test_visible_devices(machine, visible, status):
 
 
 @pytest.mark.parametrize("health, status", [("Warning", WARNING), ("Alarm", FAULT), ("Critical", FAULT)])
-def test_ill_npu(machine, health, status):
+def test_unhealthy_npu(machine, health, status):
     output = NPU_SMI.replace("910B3               | OK     ", f"910B3               | {health:7}", 1)
     write_file(machine.root, "/usr/local/sbin/npu-smi", f"#!/bin/sh\ncat <<'END'\n{output}END\n")
     finding = ascend.check_npu_smi(machine)
@@ -70,7 +70,7 @@ def test_firmware_outside_the_range_of_the_driver_is_a_fault(machine):
     assert ascend.check_driver(machine, "8.5.0")[1].status == NOT_APPLICABLE
 
 
-def test_cann_without_variables_names_its_script(machine):
+def test_cann_without_variables_names_set_env(machine):
     machine = dataclasses.replace(machine, environment={})
     finding = cann.check_cann_version(machine, "2.10.0")
     assert finding.status == FAULT and "source /usr/local/Ascend/ascend-toolkit/set_env.sh" in finding.advice
@@ -86,7 +86,7 @@ def test_home_without_cann_and_unknown_mindspore(machine):
     assert cann.check_cann_version(machine, "2.7.2").status == OK
 
 
-def test_te_without_a_wheel_comes_with_the_script(machine):
+def test_te_without_a_wheel_needs_set_env(machine):
     machine = dataclasses.replace(machine, has_module=lambda name: name == "hccl")
     te, sympy = cann.check_modules(machine)
     assert te.status == sympy.status == FAULT and "set_env.sh" in te.advice and "pip install sympy" in sympy.advice

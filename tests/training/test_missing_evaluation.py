@@ -1,4 +1,4 @@
-"""A resumed run finds out from metrics.csv whether the evaluation of its last epoch is missing."""
+"""Detection of a missing evaluation of the last epoch from metrics.csv, when a run is resumed."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def state(step):
         (None, 20, [1, 2], True),
     ],
 )
-def test_an_evaluation_is_missing_if_its_row_is(rows, step, due, expected, tmp_path):
+def test_an_evaluation_is_missing_if_metrics_csv_lacks_its_row(rows, step, due, expected, tmp_path):
     if rows is not None:
         (tmp_path / "metrics.csv").write_text(HEADER + rows)
     assert lacks_evaluation(tmp_path, state(step), due) == expected

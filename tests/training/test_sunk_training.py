@@ -100,7 +100,7 @@ def test_data_sinking_changes_no_result(plain, shapes_records, tmp_path):
 
 
 @pytest.mark.parametrize("group, saved", [(3, 6), (4, 8), (6, 12)])
-def test_a_signal_saves_after_the_group_and_resuming_goes_on(group, saved, plain, shapes_records, tmp_path, capfd):
+def test_a_signal_saves_after_the_group_and_the_run_is_resumed(group, saved, plain, shapes_records, tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, shapes_records, model=signalled(SunkModel, group))
     expected = [f"ssd-{epoch}.ckpt" for epoch in (1, 2, 3) if 4 * epoch <= saved]
@@ -164,7 +164,7 @@ def test_checkpoints_within_epochs(shapes_records, tmp_path):
 def test_a_training_that_was_killed_before_it_stopped_early_trains_no_further(
     shapes_records, tmp_path, monkeypatch, capfd
 ):
-    """The evaluation of epoch 2, which ends the training, is killed and made up."""
+    """Early stopping after epoch 2. The run is killed during that evaluation, which --resume repeats."""
     fails = []
 
     def evaluate(stop):

@@ -154,7 +154,7 @@ def resume(net, folder, step, *, best, is_evaluated, **when):
 @pytest.mark.parametrize(
     "before, is_best", [(None, True), (record(1, {"mAP": 0.2}), True), (record(1, {"mAP": 0.4}), False)]
 )
-def test_a_missing_evaluation_is_made_up(before, is_best, net, tmp_path):
+def test_a_missing_evaluation_is_run_after_resuming(before, is_best, net, tmp_path):
     callback, records = resume(net, tmp_path, 20, best=before, is_evaluated=False)
     assert [(record.epoch, record.step, record.is_best) for record in records] == [(2, 20, is_best)]
     assert callback.best.epoch == (2 if is_best else 1) and (tmp_path / "best.ckpt").exists() == is_best

@@ -20,7 +20,7 @@ LOSS_FILES = ("losses.py", "hard_negatives.py", "target_assigner.py", "box_coder
 
 @dataclasses.dataclass(frozen=True)
 class Primitives:
-    """What Ascend's backends do with each primitive. primitives.yaml explains the groups."""
+    """Groups of primitives by their support in Ascend's backends. primitives.yaml explains the groups."""
 
     groups: dict[str, dict[str, str | None]]
 
@@ -86,7 +86,7 @@ def _primitive_faults(node: Node, primitives: Primitives) -> list[str]:
     if node.primitive == "call" or group in ("structure", "view", "adapter", "expander"):
         return []
     if group is None:
-        return ["the primitive is not listed in primitives.yaml, so nobody has checked that an NPU has it"]
+        return ["primitives.yaml does not list the primitive, so its support on NPUs is unknown"]
     note = primitives.groups[group][node.primitive]
     reasons = {
         "kbk": "the GE backend (jit level O2) cannot compile the primitive",

@@ -1,7 +1,7 @@
 """Checks of tools/doctor.py: one module for each section of its report.
 
 Each check returns a Finding. The checks read files below Machine.root, and read environment variables, packages and
-command outputs through Machine, so that tests can check a made-up machine.
+command outputs through Machine, so that tests can check a fake machine.
 """
 
 import sys

@@ -83,11 +83,11 @@ def check_npu_smi(machine: Machine) -> Finding:
     # | 0     910B3               | OK            | 96.1        38                0    / 0             |
     rows = re.findall(r"^\|\s*(\d+)\s+(\S+)\s*\|\s*([A-Za-z]+)\s*\|", result.output, re.MULTILINE)
     names = " and ".join(dict.fromkeys(name for _, name, _ in rows))
-    ill = [f"NPU {number} {health}" for number, _, health in rows if health != "OK"]
-    if ill:
-        status = WARNING if all(text.endswith("Warning") for text in ill) else FAULT
+    unhealthy = [f"NPU {number} {health}" for number, _, health in rows if health != "OK"]
+    if unhealthy:
+        status = WARNING if all(text.endswith("Warning") for text in unhealthy) else FAULT
         advice = "Run `npu-smi info -t health -i ID` for the cause, and reset or replace the NPU."
-        return Finding(status, what=what, found=f"health of {', '.join(ill)}", expected="OK", advice=advice)
+        return Finding(status, what=what, found=f"health of {', '.join(unhealthy)}", expected="OK", advice=advice)
     if not rows:
         return Finding(WARNING, what=what, found="the list of NPUs is empty", advice=f"{DRIVER_ADVICE}")
     return Finding(OK, what=what, found=f"{len(rows)} x {names}, health OK")

@@ -75,7 +75,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str], timeout:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """The machine to check. Tests replace fields to describe a made-up machine.
+    """The machine to check. Tests replace fields to describe a fake machine.
 
     root: folder that stands for the root folder
     environment: environment variables

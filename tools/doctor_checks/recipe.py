@@ -44,7 +44,7 @@ def load_recipe(path: str, arguments: list[str], device: str | None) -> tuple[Co
 
 
 def check_recipe(cfg: Config, has_mindspore: bool) -> list[Finding]:
-    """Check what a valid recipe needs besides the machine.
+    """Check the data, network, weights, memory and disk space of a valid recipe.
 
     has_mindspore: True if MindSpore works; the network and its weights are checked with MindSpore
     """

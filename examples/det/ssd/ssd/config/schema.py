@@ -129,11 +129,10 @@ class Config(Section):
     gamma: float = Field(
         2.0, ge=0, description="with loss focal: focusing parameter; higher values reduce the weight of easy examples"
     )
-
     sync_num_positives: bool = Field(
         False,
-        description="with loss focal: divide by the number of positive anchors of all devices, so that several devices "
-        "compute the gradients of one device with the whole batch; false is the published form",
+        description="with loss focal: divide by the positive anchors of all devices, so that several devices compute "
+        "the gradients of one device with the whole batch; false, as in MindCV, divides by those of each device",
     )
 
     # Training
@@ -237,8 +236,8 @@ class Config(Section):
     sink_size: int = Field(
         10,
         gt=0,
-        description="with dataset_sink_mode: maximum number of steps between two reactions of the host; the largest "
-        "divisor of the number of steps per epoch is used",
+        description="with dataset_sink_mode: maximum number of steps that the device runs without the host; the "
+        "largest divisor of the number of steps per epoch is used",
     )
     num_parallel_workers: Annotated[int, HOST] = Field(
         8, gt=0, description="number of data loading threads per device, limited to the device's share of the CPU cores"

@@ -97,7 +97,7 @@ def create_evaluator(cfg: Config, detector: nn.Cell, runtime: Runtime) -> Detect
 
 
 class StopRequest(Protocol):
-    """Request to stop that reaches each device at another time, such as SynchronizedStop."""
+    """Request to stop, which reaches each device at a different time, such as SynchronizedStop."""
 
     @property
     def interrupt(self) -> object:
@@ -138,7 +138,7 @@ class DetectorEvaluator:
     def __call__(self, stop: StopRequest | None = None) -> EvaluationResult:
         """Run the detector on this device's images, gather all detections, and compute the metrics.
 
-        stop: request on which the evaluation ends early; None never ends it early
+        stop: request that ends the evaluation early; None to evaluate all images
         Raises KeyboardInterrupt, on all devices, if any device has received a request to stop.
         """
         if stop is not None and stop.exchange():

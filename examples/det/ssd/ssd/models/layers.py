@@ -26,7 +26,7 @@ class NormalizeImage(nn.Cell):
         image: (B, H, W, 3) uint8 RGB
         Returns (B, 3, H, W) float32 RGB with about zero mean and unit variance.
         """
-        # Transpose first: vector units of NPUs run full on rows of pixels, but not on the last axis of 3 channels.
+        # Transpose first, because rows of pixels fill the vector units of an NPU, and the axis of 3 channels does not.
         image = ops.transpose(image.astype("float32"), (0, 3, 1, 2))
         return (image - self.mean) * self.inverse_std
 

@@ -193,7 +193,7 @@ def _msrun_joins() -> bool:
 def _find_log_viewer(log: Path, msrun: int) -> tuple[int, str] | None:
     """Find the `tail -f` process with which msrun prints a log to the console.
 
-    Other users may view the same log with the same command, so only a child of msrun is meant.
+    Other users may view the same log with the same command, so only a child of msrun is accepted.
 
     log: path of the log
     msrun: process id of msrun, which must be running

@@ -120,7 +120,7 @@ class CheckpointSaver(TrainingCallback):
 class StopOnSignal(TrainingCallback):
     """Raise KeyboardInterrupt to end an interrupted run, after the other callbacks have saved the step.
 
-    At the end of an epoch, ssd-EPOCH.ckpt is saved first. --resume makes up the evaluation.
+    At the end of an epoch, ssd-EPOCH.ckpt is saved first. --resume then runs the evaluation.
 
     stop: flag that is true if the run stops after the current step
     """

@@ -2,7 +2,7 @@
 
 With data sinking, MindSpore runs `sink_size` steps on the device between two calls of its callbacks, and counts each
 group of sink_size steps as an epoch. Its cur_epoch_num and batch_num then do not refer to the dataset. Its cur_step_num
-means the same in both modes, so everything else is derived from that.
+counts steps in both modes, so all other numbers are derived from cur_step_num.
 """
 
 from __future__ import annotations

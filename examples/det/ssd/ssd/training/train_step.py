@@ -152,7 +152,7 @@ class TrainStep(MindCVTrainStep):
         return ops.stack(outputs)
 
     def batch_overflow(self, status: Tensor, gradients: tuple[Tensor, ...]) -> Tensor:
-        """Return a scalar bool, True if the device has reported an overflow in the batch. This class has no report.
+        """Return a scalar bool, True if a status register reports an overflow. This class reads no register.
 
         status: state of MindSpore's overflow check
         gradients: scaled gradients of this device

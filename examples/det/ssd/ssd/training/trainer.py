@@ -94,7 +94,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
         dataset.set_init_step(start.step)
         best = read_best(folder, until=start.step)  # later steps run again
         initialization = f"resumed from {resumed_from} after step {start.step}"
-    # MindSpore runs groups of steps without the host. Without data sinking, its groups are whole epochs:
+    # With data sinking, the device runs groups of sink_size steps without the host. Otherwise a group is an epoch:
     sink_size = steps_per_epoch
     if cfg.dataset_sink_mode:
         sink_size = usable_sink_size(cfg.sink_size, steps_per_epoch=steps_per_epoch, first_step=start.step)
@@ -127,7 +127,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
             )
         )
         # SyncBatchNormStatistics precedes saving and evaluation, which use the statistics. All devices wait there for
-        # each other, so rank 0 does not save either if StopOnNonFiniteLoss has failed on another rank:
+        # each other, so rank 0 does not save if StopOnNonFiniteLoss has raised an error on another rank:
         if runtime.world_size > 1:
             every = AVERAGE_INTERVAL[cfg.device_target] or cfg.checkpoint_every_steps
             callbacks.append(SyncBatchNormStatistics(step, runtime.world_size, every_steps=every, stop=stop))

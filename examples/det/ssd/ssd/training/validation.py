@@ -78,7 +78,7 @@ class ValidationCallback(TrainingCallback):
             self._stop_early(event)
 
     def resume(self, event: StepEnd, *, is_evaluated: bool) -> None:
-        """Evaluate and stop as the previous run would have done, had it not been stopped.
+        """Run the evaluation that the previous run lacks, and stop early if the previous run would have stopped early.
 
         event: step at which the run was resumed, the end of an epoch or not
         is_evaluated: False if the step ends an epoch whose evaluation is missing
@@ -108,7 +108,7 @@ class ValidationCallback(TrainingCallback):
         """
         result = self.evaluate()
         metrics = {"mAP": result.mean_ap, **raw_metrics, **result.coco_metrics.metrics}
-        is_repeated = self.best is not None and self.best.step == step  # a kill before it was recorded
+        is_repeated = self.best is not None and self.best.step == step  # killed before recording
         is_best = self.best is None or is_repeated or metrics["mAP"] > self.best.metrics["mAP"]
         images = self.draw(result) if self.logger else {}
         record = EvalRecord(epoch=epoch, step=step, metrics=metrics, is_best=is_best, images=images)
