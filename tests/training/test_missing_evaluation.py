@@ -3,7 +3,7 @@
 import pytest
 
 from ssd.errors import UserError
-from ssd.training.resume import TrainingState, lacks_evaluation, refuse_completed, refuse_unshared_folder
+from ssd.training.resume import TrainingState, lacks_evaluation, refuse_completed, refuse_unshared_file
 
 HEADER = "epoch,step,loss,mAP,AR100\n"
 
@@ -39,6 +39,6 @@ def test_a_completed_training_is_refused(tmp_path):
 
 def test_hosts_with_different_logs_are_refused(tmp_path):
     for num_lacking in (0, 4):
-        refuse_unshared_folder(tmp_path, num_lacking, world_size=4)
+        refuse_unshared_file(tmp_path / "metrics.csv", num_lacking, world_size=4)
     with pytest.raises(UserError, match="metrics.csv"):
-        refuse_unshared_folder(tmp_path, 2, world_size=4)
+        refuse_unshared_file(tmp_path / "metrics.csv", 2, world_size=4)

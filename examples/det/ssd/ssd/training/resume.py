@@ -149,17 +149,16 @@ def lacks_evaluation(folder: Path, state: TrainingState, due: Sequence[int]) -> 
     return not any(row.get("step") == str(state.step) and row.get("mAP") for row in rows)
 
 
-def refuse_unshared_folder(folder: Path, num_lacking: int, *, world_size: int) -> None:
-    """Raise UserError if devices disagree whether an evaluation is missing, and would wait for each other forever.
+def refuse_unshared_file(path: Path, num_devices: int, *, world_size: int) -> None:
+    """Raise UserError if devices read different contents from a file, and would then wait for each other forever.
 
-    folder: ckpt_save_dir of the recipe
-    num_lacking: number of devices that miss the evaluation in metrics.csv
+    path: file in ckpt_save_dir
+    num_devices: number of devices that read a certain content, for example a missing evaluation
     world_size: number of devices
     """
-    if num_lacking not in (0, world_size):
+    if num_devices not in (0, world_size):
         raise UserError(
-            f"--resume: {folder / METRICS_NAME} is not the same file on all hosts. Set --ckpt_save_dir to a folder "
-            "that all hosts share."
+            f"--resume: {path} is not the same file on all hosts. Set --ckpt_save_dir to a folder that all hosts share."
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import mindspore.nn as nn
 from mindspore.train import Model
 
-from ..checkpoints.loading import load_backbone, load_pretrained
+from ..checkpoints.loading import BEST_NAME, load_backbone, load_pretrained
 from ..checkpoints.metadata import METADATA_KEY
 from ..config.schema import Config, graph_settings, model_metadata
 from ..data.dataset import create_dataset, image_ids_of_step
@@ -26,7 +26,7 @@ from ..runtime.interrupt import Interrupt
 from .callbacks import RecordSteps, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
 from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
 from .events import StepEnd, TrainingCallback, TrainingEvents, usable_sink_size
-from .logger import TrainingLogger, open_log_files, training_summary
+from .logger import METRICS_NAME, TrainingLogger, open_log_files, training_summary
 from .memory import fit_to_memory
 from .optimizer import freeze
 from .progress_bar import TrainingProgressBar
@@ -39,7 +39,7 @@ from .resume import (
     lacks_evaluation,
     read_best,
     refuse_completed,
-    refuse_unshared_folder,
+    refuse_unshared_file,
     resume_training,
     warn_of_changed_max_gt,
 )
@@ -106,7 +106,9 @@ def train(cfg: Config, resume: str | None = None) -> None:
         settings, data = graph_settings(cfg), dataset_fingerprint(Path(cfg.data_dir))
         save_graphs = stack.enter_context(compile_cache(program, settings=settings, data=data, runtime=runtime))
         stop = SynchronizedStop(interrupt, runtime.world_size, interval=STOP_CHECK_INTERVAL[cfg.device_target])
-        refuse_unshared_folder(folder, stop.count_devices(evaluates_first), world_size=runtime.world_size)
+        # All devices must evaluate, and stop early, at the same epochs:
+        for name, has_found in ((METRICS_NAME, evaluates_first), (BEST_NAME, bool(cfg.early_stop_patience and best))):
+            refuse_unshared_file(folder / name, stop.count_devices(has_found), world_size=runtime.world_size)
         if stop.exchange():  # also waits until all devices have read their files, before rank 0 moves files
             raise KeyboardInterrupt
         logger = None  # only the main device logs and saves
