@@ -15,8 +15,8 @@ from .machine import Machine
 
 HCCN_CONF = "/etc/hccn.conf"
 RANK_TABLE_REASON = (
-    "ascend8p.sh uses this table instead of its own one. Runs on one device and under msrun ignore the variable with a "
-    "warning, because MindSpore would compile at jit_level O2 and connect the NPUs by the table."
+    "ascend8p.sh uses this table instead of its own one. All other commands ignore the variable, because MindSpore "
+    "would otherwise compile at jit_level O2 and connect the NPUs by the table."
 )
 # Ranges of CANN's environment variable reference: {variable: (lowest value, highest value, unit)}.
 HCCL_NUMBERS = {

@@ -31,7 +31,7 @@ class LargestValues(nn.Cell):
         values: (B, A) float32, not negative
         k: (B,) float32, number of values to select in each row
         Returns (B, A) float32: 1 for selected values and 0 for others. Values in the same interval as the k-th largest
-        value share the remaining weight equally, for example 1/2 each if one of two equal values is selected.
+        value share the remaining weight equally. For example, if one of two equal values is selected, each gets 1/2.
         """
         k = k.expand_dims(1)  # (B, 1)
         # The k-th largest value is at least `low` and less than `high`; both have the shape (B, 1).

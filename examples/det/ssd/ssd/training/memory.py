@@ -59,9 +59,10 @@ class LiveTensors:
 
 
 LIVE_TENSORS = {
-    # Fitted to the peak resident memory of training steps of five recipes, with 1 to 32 images, 13 to 2,000 boxes, and
-    # 81 or 801 classes. The factors exceed those of Ascend, because MindSpore's CPU backend starts operators as soon as
-    # their inputs exist, frees outputs late, and needs 4 tensors of the input's size for each maximum of the assigner.
+    # Fitted to the peak resident memory of training steps: five recipes, 1 to 32 images, 13 to 2,000 boxes, and 81 or
+    # 801 classes. The factors exceed those of Ascend for two reasons. MindSpore's CPU backend starts operators as soon
+    # as their inputs exist, and frees outputs late. It also needs 4 tensors of the input's size for each maximum of the
+    # assigner.
     "CPU": LiveTensors(
         convolution=1.25,
         batch_norm=2.5,
@@ -73,10 +74,11 @@ LIVE_TENSORS = {
         gradient=5,
         compilation=560 * 2**20,
     ),
-    # Not measured on an NPU. The factors are those of the compiled graphs (MindSpore's IR) of four recipes, if the
-    # operators run in the listed order and each output is freed after its last use. The peaks of these graphs are 0.89
-    # to 1.09 times the estimates, with 32 images and 20 boxes. The backward pass reads the outputs of convolutions (for
-    # BatchNorm), the inputs of the next convolutions, and the inputs of activations such as ReLU6.
+    # Not measured on an NPU. The factors are those of the compiled graphs (MindSpore's IR) of four recipes. The
+    # operators are assumed to run in the listed order, and each output to be freed after its last use. The peaks of
+    # these graphs are 0.89 to 1.09 times the estimates, with 32 images and 20 boxes. The backward pass reads the
+    # outputs of convolutions (for BatchNorm), the inputs of the next convolutions, and the inputs of activations such
+    # as ReLU6.
     "Ascend": LiveTensors(
         convolution=1,
         batch_norm=1,
@@ -262,7 +264,7 @@ def check_batch_size(cfg: Config, step: StepMemory, *, memory: int, max_boxes: i
     step: estimate of the recipe
     memory: memory of the device in bytes
     max_boxes: number of rows to which the boxes of an image are padded
-    Raises UserError with the largest batch size that fits, or for image_size if not even one image fits.
+    Raises UserError with the largest batch size that fits. If not even one image fits, the error is about image_size.
     """
     total = step.total(cfg.batch_size, max_boxes)
     if total <= REFUSAL_FACTOR * memory:
