@@ -99,7 +99,7 @@ def test_data_sinking_changes_no_result(plain, shapes_records, tmp_path):
     expect_equal(tmp_path, plain, steps=[2, 4, 6, 8, 10, 12])
 
 
-@pytest.mark.parametrize("group, saved", [(3, 6), (4, 8), (6, 12)])
+@pytest.mark.parametrize("group, saved", [(4, 8), (6, 12)])
 def test_a_signal_saves_after_the_group_and_the_run_is_resumed(group, saved, plain, shapes_records, tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, shapes_records, model=signalled(SunkModel, group))
