@@ -120,6 +120,21 @@ def values_by_tag(event):
     return {value.tag: value for value in event.summary.value}
 
 
+def test_a_kill_while_a_resumed_training_opens_its_rows_loses_none(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.csv"
+    with contextlib.closing(MetricsFile(path)) as file:
+        file.on_step(STEP)
+    content = path.read_text()
+
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(csv.DictWriter, "writerows", killed)
+        MetricsFile(path, STEP.step)
+    assert path.read_text() == content
+
+
 def test_events(tmp_path, read_events):
     writer = TensorBoardEvents(tmp_path)
     writer.on_step(STEP)

@@ -9,11 +9,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..checkpoints.loading import find_checkpoint
 from ..errors import UserError, count_noun, os_reason
 from ..evaluation.coco_metrics import METRICS
+from ..runtime.atomic_write import replace_file
 from .progress_bar import format_duration
 from .records import EvalRecord, StepRecord
 
@@ -76,11 +77,19 @@ class MetricsFile:
             with open(path, newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if None not in row.values()]  # omit an incomplete row
             kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= steps_done]
-        self.file = open(path, "w", newline="", encoding="utf-8")
-        self.writer = csv.DictWriter(self.file, self.COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
-        self.writer.writeheader()
-        self.writer.writerows(kept)
-        self.file.flush()
+        with replace_file(path) as unfinished, self._open(unfinished) as file:  # a kill here loses no rows
+            writer = self._create_writer(file)
+            writer.writeheader()
+            writer.writerows(kept)
+        self.file = self._open(path)
+        self.writer = self._create_writer(self.file)
+
+    @staticmethod
+    def _open(path: Path) -> TextIO:
+        return open(path, "a", newline="", encoding="utf-8")
+
+    def _create_writer(self, file: TextIO) -> csv.DictWriter:
+        return csv.DictWriter(file, self.COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
 
     def on_step(self, record: StepRecord) -> None:
         self._write(dataclasses.asdict(record))
