@@ -91,6 +91,14 @@ def os_reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def mindspore_reason(error: OSError | RuntimeError) -> str:
+    """Return the reason of an error of MindSpore's data functions, without their headings and the C++ call stack."""
+    if isinstance(error, OSError):
+        return os_reason(error)
+    reported = re.search(r"^\[ERROR\] *(.+?)\.?$", str(error), re.MULTILINE)
+    return reported[1] if reported else str(error).partition("\n")[0]
+
+
 def count_noun(number: int, singular: str, plural: str | None = None) -> str:
     """Return a number with its noun, for example "1 class" or "2 classes".
 

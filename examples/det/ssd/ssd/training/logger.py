@@ -7,7 +7,7 @@ import csv
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,6 +28,7 @@ class TrainingLogger:
     end of the context, the logger closes all sinks, even after an error.
 
     sinks: objects that receive the records
+    The methods raise UserError if a sink cannot write.
     """
 
     def __init__(self, *sinks: Any):
@@ -52,12 +53,22 @@ class TrainingLogger:
     def __exit__(self, *error) -> None:
         with contextlib.ExitStack() as stack:  # closes all sinks, even if closing a sink fails
             for sink in self.sinks:
-                stack.callback(sink.close)
+                stack.callback(self._write, sink.close)
 
     def _call(self, method: str, *arguments: Any) -> None:
         for sink in self.sinks:
             if hasattr(sink, method):
-                getattr(sink, method)(*arguments)
+                self._write(getattr(sink, method), *arguments)
+
+    @staticmethod
+    def _write(method: Callable[..., None], *arguments: Any) -> None:
+        try:
+            method(*arguments)
+        except OSError as error:  # for example a full disk
+            raise UserError(
+                f"training: the log files cannot be written ({os_reason(error)}). Check that ckpt_save_dir is writable "
+                "and the disk has free space, and continue with --resume."
+            ) from None
 
 
 class MetricsFile:
