@@ -37,11 +37,6 @@ def test_malformed_files_are_ignored(read):
     assert read("MemAvailable: much\n", "0::/\n", {"memory.max": "all\n"}) is None
 
 
-@pytest.mark.parametrize("memberships", ["", "\n", "none\n", "0:/\n"])
-def test_malformed_memberships_are_ignored(memberships, read):
-    assert read(MEMINFO, memberships) == 20_480_000
-
-
 @pytest.mark.parametrize(
     "limits, expected",
     [

@@ -38,12 +38,10 @@ def _cgroup_limits(memberships: Path, cgroups: Path) -> list[int]:
     limits = []
     try:
         lines = memberships.read_text().splitlines()
-    except (OSError, ValueError):
+    except OSError:
         return []
     for line in lines:
-        controllers, _, path = line.partition(":")[2].partition(":")
-        if not path:  # a sandbox with other content in this file
-            continue
+        _, controllers, path = line.split(":", 2)
         if not controllers:  # version 2 has a single hierarchy
             root, name = cgroups, "memory.max"
         elif "memory" in controllers.split(","):

@@ -231,8 +231,7 @@ def check_batch_size(cfg: Config, step: StepMemory, *, memory: int, max_boxes: i
     step: estimate of the recipe
     memory: memory of the device in bytes
     max_boxes: number of rows to which the boxes of an image are padded
-    Raises UserError with the largest batch size that fits, for image_size if not even one image fits, or for the memory
-    if nothing is left for images.
+    Raises UserError with the largest batch size that fits, or for image_size if not even one image fits.
     """
     total = step.total(cfg.batch_size, max_boxes)
     if total <= REFUSAL_FACTOR * memory:
