@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -69,12 +70,15 @@ def main() -> None:
     recipes = arguments.config or sorted(str(path) for path in (ROOT / "examples" / "det" / "ssd").glob("ssd_*.yaml"))
     for variant in arguments.variants:
         variant_keys(variant)  # raises UserError
+    if arguments.max_gt < 1:
+        raise UserError(f"--max_gt: {arguments.max_gt} is not a number of boxes. Set --max_gt to 1 or more.")
+    graphs = list(list_graphs(recipes, arguments.soc, arguments.variants))  # raises UserError
     primitives = read_primitives()
     num_faults = 0
     print("| recipe | NPU | graph | kernels | small kernels | casts | inputs | memory | compilation | faults |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     details: list[str] = []
-    for recipe, soc, variant in list_graphs(recipes, arguments.soc, arguments.variants):
+    for recipe, soc, variant in graphs:
         name = f"{Path(recipe).stem}, {soc}, {variant}"
         graph, expected, seconds = compile_graph(recipe, soc, variant=variant, max_gt=arguments.max_gt)
         faults = find_faults(graph, primitives, expected)
@@ -138,10 +142,13 @@ def compile_graph(recipe: str, soc: str, *, variant: str, max_gt: int) -> tuple[
         )
         paths = sorted(Path(folder).rglob("*_validate_*.ir"))
         if process.returncode or not paths:
-            lines = [line for line in process.stderr.splitlines() if line.strip() and not line.startswith("-")]
+            refused = re.search(r"^error: (.*)$", process.stderr, re.MULTILINE)
+            if refused:
+                raise UserError(refused[1])
+            reason = error_reason(process.stderr) or f"exit code {process.returncode}"
             raise UserError(
-                f"{recipe}: MindSpore cannot compile the graph {variant} for {soc} ({' '.join(lines[-1:])}). "
-                "Correct the code or the recipe."
+                f"{recipe}: MindSpore cannot compile the graph {variant} for {soc} ({reason}). Correct the code or the "
+                "recipe."
             )
         graph = read_graph(max(paths, key=lambda path: path.stat().st_size))
     result = json.loads(process.stdout.splitlines()[-1])
@@ -157,6 +164,12 @@ def compile_graph(recipe: str, soc: str, *, variant: str, max_gt: int) -> tuple[
         max_kernels=MAX_LOSS_KERNELS + kernels_per_weight * result["weights"],
     )
     return graph, expected, result["seconds"]
+
+
+def error_reason(stderr: str) -> str:
+    """Return the first line of the last exception that a Python process printed, or an empty string."""
+    reasons = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): (.+)$", stderr, re.MULTILINE)
+    return reasons[-1].rstrip(".") if reasons else ""
 
 
 def format_row(

@@ -292,3 +292,25 @@ def test_file_in_place_of_a_split_folder_is_an_error_and_kept(shapes_coco, tmp_p
         with pytest.raises(UserError, match="out/train: "):
             convert(shapes_coco, tmp_path / "out", overwrite)
         assert (tmp_path / "out" / "train").read_text() == "mine"
+
+
+FULL_DISK = """Exception thrown from dataset pipeline. Refer to 'Dataset Pipeline Error Message'.
+
+------------------------------------------------------------------
+- Dataset Pipeline Error Message:
+------------------------------------------------------------------
+[ERROR] No free disk to be used while writing mindrecord files, available free disk size: 0
+"""
+
+
+@pytest.mark.parametrize(
+    "error, reason", [(RuntimeError(FULL_DISK), "No free disk"), (OSError(28, "No space left"), "no space left")]
+)
+def test_a_full_disk_is_an_error_and_leaves_nothing(error, reason, coco, tmp_path, monkeypatch):
+    def write_raw_data(self, rows):
+        raise error
+
+    monkeypatch.setattr(mindrecord.FileWriter, "write_raw_data", write_raw_data)
+    with pytest.raises(UserError, match=f"out: .*{reason}") as raised:
+        convert(coco, tmp_path / "out")
+    assert "\n" not in str(raised.value) and not (tmp_path / "out").exists()

@@ -134,6 +134,31 @@ def test_ranks_are_connected_after_the_device_is_set(calls, launch):
     assert arguments_of(calls, "set_auto_parallel_context")[0]["device_num"] == 8
 
 
+@pytest.mark.parametrize(
+    "variables, key",
+    [
+        ({"RANK_SIZE": "eight"}, "RANK_SIZE"),
+        ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "-8"}, "MS_WORKER_NUM"),
+        ({**RANK_TABLE, "RANK_ID": "first"}, "RANK_ID"),
+        # left by another launch
+        ({"RANK_SIZE": "8"}, "RANK_SIZE"),
+        ({"RANK_SIZE": "8", "RANK_ID": "0"}, "RANK_SIZE"),
+        ({"MS_WORKER_NUM": "8"}, "MS_WORKER_NUM"),
+    ],
+)
+def test_ranks_that_no_launcher_started_are_refused(variables, key, calls, launch):
+    launch(variables)
+    with pytest.raises(UserError, match=f"^{key}: ") as error:
+        set_up()
+    assert f"unset {key}" in str(error.value) and not arguments_of(calls, "init")
+
+
+def test_ranks_of_a_rank_table_need_npus(calls, launch):
+    launch(RANK_TABLE)
+    with pytest.raises(UserError, match="^RANK_TABLE_FILE: .*CPU"):
+        set_up("CPU")
+
+
 def test_one_process_connects_nothing(calls, launch):
     for variables in (ALONE, {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "1"}, {**RANK_TABLE, "RANK_SIZE": "1"}):
         launch(variables)

@@ -57,6 +57,15 @@ def test_second_signal_raises_keyboard_interrupt():
             pytest.fail("the second signal did not raise KeyboardInterrupt")
 
 
+def test_a_second_sigterm_is_ignored_under_msrun(monkeypatch):
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+
+
 def test_previous_handlers_are_restored():
     before = [signal.getsignal(number) for number in SIGNALS]
     with Interrupt():

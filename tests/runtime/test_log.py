@@ -39,10 +39,21 @@ def test_verbose_adds_details_and_their_module(log, capsys):
 
 @pytest.mark.parametrize("rank, expected", [("0", ("result\n", "doubt\n")), ("3", ("", "doubt\n"))])
 def test_other_ranks_print_warnings_only(rank, expected, log, capsys, monkeypatch):
+    monkeypatch.setenv("RANK_SIZE", "8")
     monkeypatch.setenv("RANK_ID", rank)
     set_up_logging()
     log_all(log)
     assert capsys.readouterr() == expected
+
+
+@pytest.mark.parametrize("rank", ["3", "text", ""])
+def test_a_rank_left_in_the_shell_hides_nothing(rank, log, capsys, monkeypatch):
+    for name in ("MS_ROLE", "RANK_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK_ID", rank)
+    set_up_logging()
+    log_all(log)
+    assert capsys.readouterr() == ("result\n", "doubt\n")
 
 
 def test_a_second_call_replaces_the_first(log, capsys):

@@ -68,6 +68,7 @@ SIGNALS = {
     "Ctrl-C": lambda job: os.killpg(job.process.pid, signal.SIGINT),
     "SIGTERM to ranks": lambda job: [os.kill(job.rank_processes(rank)[0], signal.SIGTERM) for rank in (0, 1)],
     "msrun killed": lambda job: job.process.kill(),
+    "SIGTERM to all processes": lambda job: [os.kill(process, signal.SIGTERM) for process in sorted(job.processes())],
 }
 
 
@@ -78,7 +79,12 @@ def test_signals_reach_all_ranks_and_no_process_is_left(name, start):
     SIGNALS[name](job)
     job.wait(20)
     # msrun exits with code 0 after Ctrl-C.
-    assert job.process.returncode == {"SIGTERM to msrun": -15, "Ctrl-C": 0, "msrun killed": -9}.get(name, 1)
+    assert job.process.returncode == {
+        "SIGTERM to msrun": -15,
+        "SIGTERM to all processes": -15,
+        "Ctrl-C": 0,
+        "msrun killed": -9,
+    }.get(name, 1)
     for rank in (0, 1):
         assert job.log(f"worker_{rank}") == "working\nsaved\ninterrupted\n"
     assert "Error: rank" not in job.log("scheduler")

@@ -10,6 +10,7 @@ import mindspore
 import pytest
 from graph_text import node, subgraph, write_graph
 
+import ascend_check
 from ascend_checks.ir import read_graph
 from ascend_checks.rules import Expected, count_kernels, find_faults, read_primitives
 
@@ -161,3 +162,46 @@ def test_an_unknown_variant_is_refused():
     command = [sys.executable, "tools/ascend_check.py", "--config", "tests/tiny.yaml", "--variants", "plane"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert result.returncode == 2 and "plane" in result.stderr and "Traceback" not in result.stderr
+
+
+def run_command(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "tools" / "ascend_check.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, place",
+    [
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--config", ROOT / "tests" / "tiny.yaml", "--max_gt", "0"], "--max_gt"),
+    ],
+)
+def test_mistakes_are_reported_before_the_table(arguments, place):
+    result = run_command(*arguments)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith(f"error: {place}: ") and result.stderr.count("\n") == 1
+
+
+def test_a_network_that_cannot_be_created_is_reported_as_in_training(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"__BASE__: {ROOT / 'tests' / 'tiny.yaml'}\nbackbone: mobilenet_v9\n")
+    result = run_command("--config", recipe, "--soc", "910B", "--variants", "inference")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: backbone: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "stderr, expected",
+    [
+        ("", ""),
+        ("Killed\n", ""),
+        ("Traceback (most recent call last):\n  File\nValueError: first.\n\n---\n- Call Stack\n", "first"),
+        ("KeyError: 'a'\n\nDuring handling …\n\nmindspore.common.SomeError: second\nmore\n", "second"),
+    ],
+)
+def test_the_reason_is_that_of_the_last_exception(stderr, expected):
+    assert ascend_check.error_reason(stderr) == expected

@@ -70,9 +70,20 @@ def test_sinks_get_records_and_are_closed_after_any_error(error):
     assert sorted(calls[2:]) == [("a", "closed"), ("b", "closed")]
 
 
+def test_a_full_disk_is_reported(tmp_path):
+    """Writes to /dev/full fail as on a full disk."""
+    path = tmp_path / "metrics.csv"
+    file = MetricsFile(path)
+    file.file.close()
+    file.file = open("/dev/full", "w")
+    file.writer = csv.DictWriter(file.file, MetricsFile.COLUMNS)
+    with pytest.raises(UserError, match="space left"), TrainingLogger(file) as logger:
+        logger.on_step(STEP)
+
+
 def test_a_sink_that_cannot_close_does_not_keep_the_others_open():
     calls = []
-    with pytest.raises(OSError), TrainingLogger(Sink("a", calls, OSError()), Sink("b", calls, OSError())):
+    with pytest.raises(UserError), TrainingLogger(Sink("a", calls, OSError()), Sink("b", calls, OSError())):
         pass
     assert sorted(calls) == [("a", "closed"), ("b", "closed")]
 
@@ -118,6 +129,21 @@ def test_a_resumed_training_keeps_its_rows(tmp_path):
 
 def values_by_tag(event):
     return {value.tag: value for value in event.summary.value}
+
+
+def test_a_kill_while_a_resumed_training_opens_its_rows_loses_none(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.csv"
+    with contextlib.closing(MetricsFile(path)) as file:
+        file.on_step(STEP)
+    content = path.read_text()
+
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(csv.DictWriter, "writerows", killed)
+        MetricsFile(path, STEP.step)
+    assert path.read_text() == content
 
 
 def test_events(tmp_path, read_events):

@@ -189,7 +189,13 @@ def test_image_size_is_named_if_no_batch_fits(tiny_recipe):
     with pytest.raises(UserError, match="^image_size: .*64x64"):
         check_batch_size(tiny_recipe(batch_size=4), STEP, memory=189, max_boxes=5)
     with pytest.raises(UserError, match="^image_size: "):
-        check_batch_size(tiny_recipe(batch_size=1), STEP, memory=100, max_boxes=5)
+        check_batch_size(tiny_recipe(batch_size=3), STEP, memory=151, max_boxes=5)
+
+
+def test_smaller_images_are_no_advice_if_weights_do_not_fit(tiny_recipe):
+    """Weights and compilation take 150 bytes."""
+    with pytest.raises(UserError, match="^memory: "):
+        check_batch_size(tiny_recipe(batch_size=2), STEP, memory=150, max_boxes=5)
 
 
 # --- max_gt ---

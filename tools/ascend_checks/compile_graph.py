@@ -14,7 +14,10 @@ import json
 import sys
 import time
 
+from ssd.errors import exit_cleanly
 
+
+@exit_cleanly
 def main(config: str, overrides: str, soc: str, graph: str, max_gt: str) -> None:
     """Compile a graph. The module docstring describes the arguments."""
     import ssd  # noqa: F401  sets environment variables that MindSpore reads when it is imported

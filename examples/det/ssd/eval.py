@@ -10,7 +10,6 @@ metrics.json, predictions.json, per_class.csv and report.html are written to out
 
 from pathlib import Path
 
-from ssd.config.command_line import parse_command_line
 from ssd.errors import exit_cleanly
 from ssd.runtime.msrun import supervise_under_msrun
 
@@ -18,6 +17,8 @@ from ssd.runtime.msrun import supervise_under_msrun
 @supervise_under_msrun
 @exit_cleanly
 def main() -> None:
+    from ssd.config.command_line import parse_command_line
+
     cfg = parse_command_line(__doc__)  # before the slow import of MindSpore, so that mistakes are reported at once
 
     from ssd.evaluation.evaluator import evaluate

@@ -27,7 +27,6 @@ Files that cannot be read are reported and skipped; the exit code is then 1. Pre
 import sys
 from pathlib import Path
 
-from ssd.config.command_line import parse_recipe_and_options
 from ssd.errors import exit_cleanly
 
 OPTIONS: dict[str, dict] = {
@@ -43,8 +42,11 @@ OPTIONS: dict[str, dict] = {
 
 @exit_cleanly
 def main() -> None:
+    from ssd.config.command_line import parse_recipe_and_options
+
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     output = Path(options.output or Path(cfg.output_dir) / "predictions")
+
     from ssd.inference.sources import open_inputs
 
     source = open_inputs(options.input, output)  # before the slow import of MindSpore, to report errors at once

@@ -6,7 +6,6 @@
 RECIPE is a YAML file, for example examples/det/ssd/ssd_mobilenetv2.yaml.
 """
 
-from ssd.config.command_line import parse_recipe_and_options
 from ssd.errors import exit_cleanly
 from ssd.runtime.msrun import supervise_under_msrun
 
@@ -24,6 +23,8 @@ OPTIONS = {
 @exit_cleanly
 def main() -> None:
     # Parse arguments before importing MindSpore, which takes seconds, so that mistakes are reported immediately.
+    from ssd.config.command_line import parse_recipe_and_options
+
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
 
     from ssd.training.trainer import train

@@ -12,7 +12,6 @@ Shards of MindCV's example can also be read. Their columns are the same, with in
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -25,7 +24,7 @@ import numpy as np
 from mindspore.mindrecord import FileWriter
 
 from ..boxes.ops import clip_boxes
-from ..errors import UserError, os_reason
+from ..errors import UserError, mindspore_reason, os_reason
 from ..runtime.atomic_write import work_folder
 from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
@@ -67,23 +66,22 @@ def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: b
     require_usable_images(train, val)
     annotations = Path("annotations") / (val.annotation_path.name if val.coco_dict is None else VAL_ANNOTATIONS)
     _check_target(train, val, out_path, annotations=annotations, overwrite=overwrite)
-    with contextlib.ExitStack() as stack:
-        try:
-            work = stack.enter_context(work_folder(out_path))
-        except OSError as error:
-            reason = os_reason(error)
-            raise UserError(
-                f"{out_path}: the folder cannot be written to ({reason}). Choose another --out_path."
-            ) from None
-        info = _write_dataset(train, val, work, annotations=annotations, num_workers=num_workers)
-        # Remove the old dataset.json first, because it would not describe a mixture of old and new shards.
-        (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)
-        for split in ("train", "val"):
-            shutil.rmtree(out_path / split, ignore_errors=True)
-            (work / split).rename(out_path / split)
-        (out_path / "annotations").mkdir(exist_ok=True)
-        (work / annotations).replace(out_path / annotations)
-        (work / DATASET_INFO_NAME).rename(out_path / DATASET_INFO_NAME)
+    try:
+        with work_folder(out_path) as work:
+            info = _write_dataset(train, val, work, annotations=annotations, num_workers=num_workers)
+            # Remove the old dataset.json first, because it would not describe a mixture of old and new shards.
+            (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)
+            for split in ("train", "val"):
+                shutil.rmtree(out_path / split, ignore_errors=True)
+                (work / split).rename(out_path / split)
+            (out_path / "annotations").mkdir(exist_ok=True)
+            (work / annotations).replace(out_path / annotations)
+            (work / DATASET_INFO_NAME).rename(out_path / DATASET_INFO_NAME)
+    except (OSError, RuntimeError) as error:  # MindSpore's writer raises RuntimeError if the disk is full
+        raise UserError(
+            f"{out_path}: the dataset cannot be written ({mindspore_reason(error)}). Check permissions and free disk "
+            "space, or choose another --out_path."
+        ) from None
     return info
 
 

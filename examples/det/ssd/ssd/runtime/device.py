@@ -113,7 +113,7 @@ def set_up_runtime(
     ms.set_seed(seed)
     np.random.seed(seed)
     log.debug(f"MindSpore {ms.__version__} on {device_target}, mode {mode}, jit level {jit_level}, seed {seed}")
-    num_ranks = number_of_ranks()
+    num_ranks = number_of_ranks(device_target)
     if num_ranks == 1:
         return Runtime()
     with _user_errors(
@@ -138,12 +138,46 @@ def set_up_runtime(
     return runtime
 
 
-def number_of_ranks() -> int:
+def number_of_ranks(device_target: str) -> int:
     """Return the number of ranks that a launcher started, or 1 without a launcher.
 
-    msrun sets the number of ranks in MS_WORKER_NUM. A launch with a rank table sets RANK_SIZE.
+    msrun sets MS_ROLE, and the number of ranks in MS_WORKER_NUM. A launch with a rank table sets RANK_TABLE_FILE,
+    RANK_ID, and the number of ranks in RANK_SIZE.
+
+    device_target: "Ascend" or "CPU"
+    Raises UserError if a number is invalid, or was left in the environment by another launch.
     """
-    return max(1, int(os.environ.get("MS_WORKER_NUM") or os.environ.get("RANK_SIZE") or 1))
+    name = "MS_WORKER_NUM" if os.environ.get("MS_WORKER_NUM") else "RANK_SIZE"
+    num_ranks = max(1, _environment_number(name, "a number of ranks") or 1)
+    is_msrun = "MS_ROLE" in os.environ
+    if num_ranks == 1 or is_msrun:
+        return num_ranks
+    if name != "RANK_SIZE" or not {"RANK_TABLE_FILE", "RANK_ID"} <= set(os.environ):
+        raise UserError(
+            f"{name}: the environment says {num_ranks} ranks, but no launcher has started this process. Run: unset "
+            f"{name}, or start the ranks with msrun."
+        )
+    if device_target != "Ascend":
+        raise UserError(
+            f"RANK_TABLE_FILE: a launch with a rank table needs NPUs, but device_target is {device_target}. Start the "
+            "ranks with msrun."
+        )
+    _environment_number("RANK_ID", "the number of a rank")
+    return num_ranks
+
+
+def _environment_number(name: str, meaning: str) -> int | None:
+    """Return the value of an environment variable as a number, or None if it is not set or empty.
+
+    meaning: noun for the value in the message of the UserError
+    Raises UserError if the value is not a non-negative integer.
+    """
+    text = os.environ.get(name)
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise UserError(f"{name}: {text!r} is not {meaning}. Correct it, or run: unset {name}")
+    return int(text)
 
 
 def _remove_stale_rank_table() -> None:
@@ -170,19 +204,16 @@ def _ascend_device_id() -> int | None:
     read here. A launch with a rank table sets DEVICE_ID to the device of the rank.
     Raises UserError if DEVICE_ID is not a device number, or is missing in a launch with a rank table.
     """
-    text = os.environ.get("DEVICE_ID")
     if "MS_ROLE" in os.environ:
         return None
-    if not text:
-        if "RANK_TABLE_FILE" in os.environ and number_of_ranks() > 1:
+    device_id = _environment_number("DEVICE_ID", "the number of an NPU, from 0")
+    if device_id is None:
+        if "RANK_TABLE_FILE" in os.environ and number_of_ranks("Ascend") > 1:
             raise UserError(
                 f"DEVICE_ID: not set for rank {os.environ['RANK_ID']} of {os.environ['RANK_TABLE_FILE']}. "
                 "Start the ranks with ascend8p.sh, or set DEVICE_ID to the rank's device_id in the table."
             )
-        return None
-    if not text.isascii() or not text.isdigit():
-        raise UserError(f"DEVICE_ID: {text!r} is not a device number. Set DEVICE_ID to the number of an NPU, from 0.")
-    return int(text)
+    return device_id
 
 
 def _set_ascend_options(

@@ -14,6 +14,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """Context manager that evaluates to True after the first Ctrl-C or SIGTERM. A second signal has its usual effect.
 
+    Under msrun, a second SIGTERM is ignored. If a batch system sends SIGTERM to all processes, the process receives it
+    twice, also from its supervisor. The supervisor answers a second signal with SIGKILL.
+
     announce: True to print a message to stderr at the first signal
     Use `with Interrupt() as interrupt:` in the main thread, because Python handles signals only in the main thread.
     """
@@ -35,6 +38,8 @@ class Interrupt:
     def _receive(self, *_: object) -> None:
         self._received = True
         self._restore_handlers()
+        if "MS_ROLE" in os.environ:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self._announce:
             # os.write, because the signal may have interrupted a print, and streams refuse calls within a call.
             with contextlib.suppress(OSError):  # for example a closed terminal

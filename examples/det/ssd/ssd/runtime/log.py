@@ -13,7 +13,10 @@ class RankFilter(logging.Filter):
     """Drop messages below level WARNING on all ranks except rank 0, so that these messages are printed once."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING or int(os.environ.get("RANK_ID") or 0) == 0
+        # RANK_ID alone may be left in the shell by another launch.
+        is_launched = "MS_ROLE" in os.environ or "RANK_SIZE" in os.environ
+        is_main = not is_launched or os.environ.get("RANK_ID", "0") in ("", "0")
+        return is_main or record.levelno >= logging.WARNING
 
 
 class _BelowWarning(logging.Filter):

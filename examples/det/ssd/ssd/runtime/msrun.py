@@ -126,7 +126,7 @@ def _supervise(child: int, log: JobLog, is_scheduler: bool) -> int:
     child: process id of the child
     log: log through which the ranks of this host report their end
     is_scheduler: True if the child runs MindSpore's scheduler, False if the child runs a rank
-    The first signal is forwarded as SIGTERM, the second signal as SIGKILL.
+    The first signal is forwarded as SIGTERM, the second signal as SIGKILL. The end of msrun counts as the first signal.
     """
     signals_received = 0
 
@@ -162,7 +162,8 @@ def _supervise(child: int, log: JobLog, is_scheduler: bool) -> int:
             return int(line.startswith(log.FAILED))
         if msrun and os.getppid() != msrun and not msrun_was_killed:
             msrun_was_killed = True
-            forward_signal()
+            if not signals_received:  # batch systems send the same signal to msrun and to this process
+                forward_signal()
         time.sleep(POLL_SECONDS)
 
 

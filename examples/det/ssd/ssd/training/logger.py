@@ -7,13 +7,14 @@ import csv
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..checkpoints.loading import find_checkpoint
 from ..errors import UserError, count_noun, os_reason
 from ..evaluation.coco_metrics import METRICS
+from ..runtime.atomic_write import replace_file
 from .progress_bar import format_duration
 from .records import EvalRecord, StepRecord
 
@@ -27,6 +28,7 @@ class TrainingLogger:
     end of the context, the logger closes all sinks, even after an error.
 
     sinks: objects that receive the records
+    The methods raise UserError if a sink cannot write.
     """
 
     def __init__(self, *sinks: Any):
@@ -51,12 +53,22 @@ class TrainingLogger:
     def __exit__(self, *error) -> None:
         with contextlib.ExitStack() as stack:  # closes all sinks, even if closing a sink fails
             for sink in self.sinks:
-                stack.callback(sink.close)
+                stack.callback(self._write, sink.close)
 
     def _call(self, method: str, *arguments: Any) -> None:
         for sink in self.sinks:
             if hasattr(sink, method):
-                getattr(sink, method)(*arguments)
+                self._write(getattr(sink, method), *arguments)
+
+    @staticmethod
+    def _write(method: Callable[..., None], *arguments: Any) -> None:
+        try:
+            method(*arguments)
+        except OSError as error:  # for example a full disk
+            raise UserError(
+                f"training: the log files cannot be written ({os_reason(error)}). Check that ckpt_save_dir is writable "
+                "and the disk has free space, and continue with --resume."
+            ) from None
 
 
 class MetricsFile:
@@ -76,11 +88,19 @@ class MetricsFile:
             with open(path, newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if None not in row.values()]  # omit an incomplete row
             kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= steps_done]
-        self.file = open(path, "w", newline="", encoding="utf-8")
-        self.writer = csv.DictWriter(self.file, self.COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
-        self.writer.writeheader()
-        self.writer.writerows(kept)
-        self.file.flush()
+        with replace_file(path) as unfinished, self._open(unfinished) as file:  # a kill here loses no rows
+            writer = self._create_writer(file)
+            writer.writeheader()
+            writer.writerows(kept)
+        self.file = self._open(path)
+        self.writer = self._create_writer(self.file)
+
+    @staticmethod
+    def _open(path: Path) -> TextIO:
+        return open(path, "a", newline="", encoding="utf-8")
+
+    def _create_writer(self, file: TextIO) -> csv.DictWriter:
+        return csv.DictWriter(file, self.COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
 
     def on_step(self, record: StepRecord) -> None:
         self._write(dataclasses.asdict(record))

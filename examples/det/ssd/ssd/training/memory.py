@@ -273,6 +273,11 @@ def check_batch_size(cfg: Config, step: StepMemory, *, memory: int, max_boxes: i
     boxes = step.most_boxes(memory, cfg.batch_size)
     fewer_boxes = f" Or lower max_gt to at most {boxes}." if 0 < boxes < max_boxes else ""
     largest = step.largest_batch(memory, max_boxes)
+    if memory <= step.total(0, 0):
+        raise UserError(
+            f"memory: training {sizes}, and {step.total(0, 0) / GB:.1f} GB are needed even without images. Free "
+            "memory, raise the memory limit of the container, or choose a smaller backbone."
+        )
     if not largest:
         height, width = cfg.image_size
         raise UserError(
