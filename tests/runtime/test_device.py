@@ -105,6 +105,14 @@ def test_the_launcher_or_the_user_selects_the_npu(variables, expected, calls, la
     assert arguments_of(calls, "set_device") == [expected]
 
 
+def test_the_scheduler_of_msrun_sets_no_options_of_a_device(calls, launch):
+    for variables, count in (({"MS_ROLE": "MS_SCHED"}, 0), (ALONE, 1)):
+        launch(variables)
+        calls.clear()
+        set_up(execute_timeout_s=60)
+        assert len(arguments_of(calls, "execute_timeout")) == count
+
+
 def test_device_id_is_ignored_on_cpu(calls, launch):
     launch({"DEVICE_ID": "not a number"})
     set_up("CPU")

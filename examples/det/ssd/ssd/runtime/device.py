@@ -101,7 +101,7 @@ def set_up_runtime(
         f"device_target: MindSpore {ms.__version__} cannot use {device_target} on this machine", fix=device_fix
     ):
         ms.set_device(device_target) if device_id is None else ms.set_device(device_target, device_id)
-    if device_target == "Ascend":
+    if device_target == "Ascend" and os.environ.get("MS_ROLE") != "MS_SCHED":  # msrun's scheduler uses no device
         _set_ascend_options(
             conv_allow_hf32=conv_allow_hf32,
             matmul_allow_hf32=matmul_allow_hf32,
