@@ -60,7 +60,6 @@ def parse_arguments() -> argparse.Namespace:
         help=f"variants of the graph: {', '.join([*VARIANTS, INFERENCE])}, or several joined by +",
     )
     parser.add_argument("--max_gt", type=int, default=100, help="ground-truth boxes of an image [100]")
-    parser.add_argument("--primitives", action="store_true", help="also print the number of each primitive")
     return parser.parse_args()
 
 
@@ -86,9 +85,8 @@ def main() -> None:
         print(format_row(name, graph, primitives, memory=memory, seconds=seconds, num_faults=len(faults)), flush=True)
         details += [f"{name}: fault: {fault}" for fault in faults]
         details += [f"{name}: {line}" for line in describe_memory(memory)]
-        if arguments.primitives:
-            counts = count_kernels(graph, primitives).most_common()
-            details.append(f"{name}: {', '.join(f'{primitive} {count}' for primitive, count in counts)}")
+        counts = count_kernels(graph, primitives).most_common()
+        details.append(f"{name}: primitives: {', '.join(f'{primitive} {count}' for primitive, count in counts)}")
         num_faults += len(faults)
     print("", *details, "", count_noun(num_faults, "fault"), sep="\n")
     sys.exit(1 if num_faults else 0)

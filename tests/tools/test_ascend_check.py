@@ -156,6 +156,7 @@ def test_a_small_recipe_of_each_kind_has_no_faults(recipe, soc, variants, tmp_pa
     assert result.returncode == 0, result.stdout + result.stderr
     rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith(f"| {recipe} |")]
     assert [(row[1], row[2]) for row in rows] == [(soc, variant) for variant in variants]
+    assert "primitives: " in result.stdout and " Conv2D " in result.stdout
 
 
 def test_an_unknown_variant_is_refused():
