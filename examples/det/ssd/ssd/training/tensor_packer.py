@@ -13,8 +13,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from mindspore.ops.auto_generate.gen_ops_prim import SplitWithSize
 
-# Maximum number of tensors in a vector. CANN's kernels Concat and Split take at most 63 tensors. CANN splits larger
-# calls itself in most versions, but not in all.
+# Maximum number of tensors in a vector. Older versions of MindSpore split larger Concat and Split calls for Ascend at
+# 63 tensors (split_fission.h and concat_fission.h in its sources). MindSpore 2.10 does not split them.
 MAX_TENSORS = 63
 
 _flatten = ops.MultitypeFuncGraph("flatten")
@@ -36,7 +36,7 @@ class TensorPacker(nn.Cell):
 
     parameters: parameters that give the number, order and shapes of the tensors
     first_group: number of parameters at the beginning that share no vector with the other parameters
-    num_first_vectors: number of vectors that contain the tensors of the first group
+    The attribute `num_first_vectors` is the number of vectors that contain the tensors of the first group.
     """
 
     def __init__(self, parameters: Sequence[Parameter], first_group: int = 0):
