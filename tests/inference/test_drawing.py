@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ssd.inference import drawing
+from ssd.inference import caption_text, drawing
 from ssd.inference.drawing import (
     GROUND_TRUTH_COLOR,
     class_color,
@@ -61,13 +61,14 @@ def captions(monkeypatch):
 # --- boxes ---
 
 
-def test_a_box_is_drawn_at_its_corners_with_a_dark_outline():
+def test_a_line_is_centered_on_the_edge_of_its_box_between_shadows():
     image = blank(300, 300)
     drawn = draw_boxes(image, np.array([[50, 60, 150, 200]]), captions=[()], colors=[(255, 0, 0)])
     expected = image.copy()
-    expected[49:151, 59:201] = 0  # the outline
-    expected[50:150, 60:200] = (255, 0, 0)
-    expected[51:149, 61:199] = GREY
+    expected[48:152, 58:202] = 86  # the outer shadow: 128 - 128 // 3
+    expected[49:151, 59:201] = (255, 0, 0)
+    expected[51:149, 61:199] = 86  # the inner shadow
+    expected[52:148, 62:198] = GREY
     np.testing.assert_array_equal(drawn, expected)
 
 
@@ -103,11 +104,41 @@ def test_boxes_outside_the_image_are_clipped_to_its_border(box):
     assert mask_of(drawn, class_color(1)).any()
 
 
-def test_line_width_grows_with_the_image():
-    for side, width in ((100, 1), (600, 2), (3000, 10)):
+@pytest.mark.parametrize("box", [(10, 10, 10, 10), (10, 10, 11, 40), (0, 0, 3, 3), (97, 97, 100, 100)])
+def test_the_smallest_boxes_have_a_line(box):
+    drawn = draw_boxes(blank(100, 100), np.array([box]), captions=[()], colors=[(255, 0, 0)])
+    assert mask_of(drawn, (255, 0, 0)).sum() >= 4
+
+
+def test_a_box_that_covers_the_image_has_a_complete_line():
+    drawn = draw_boxes(blank(60, 80), np.array([[0, 0, 60, 80]]), captions=[()], colors=[(255, 0, 0)])
+    line = mask_of(drawn, (255, 0, 0))
+    assert line[:2].all() and line[-2:].all() and line[:, :2].all() and line[:, -2:].all() and line.sum() == 544
+
+
+def test_lines_have_2_pixels_and_more_in_large_images():
+    for side, width in ((100, 2), (320, 2), (660, 3), (3000, 14)):
         box = (side // 4, side // 4, side // 2, side // 2)
         drawn = draw_boxes(blank(side, side), np.array([box]), captions=[()], colors=[(255, 0, 0)])
         assert mask_of(drawn, (255, 0, 0))[side // 4 + side // 8].sum() == 2 * width
+
+
+@pytest.mark.parametrize("background", [0, 40, 128, 215, 255])
+def test_lines_are_visible_on_dark_and_bright_images(background):
+    """The line or its shadow has a contrast of 1.6 to the image, and the line is in the color of its class."""
+    image = np.full((320, 320, 3), background, np.uint8)
+    for label in range(1, 81):
+        drawn = draw_boxes(image, np.array([[50, 60, 150, 200]]), captions=[()], colors=[class_color(label)])
+        assert (drawn[49:51, 100] == class_color(label)).all()
+        line, shadow, around = (luminance(drawn[row, 100]) + 0.05 for row in (49, 48, 10))
+        assert max(line / around, around / line, around / shadow) > 1.6, label
+
+
+def luminance(pixel):
+    """Return the relative luminance of an sRGB pixel, as WCAG 2 defines it."""
+    value = pixel / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
 # --- colours ---
@@ -132,7 +163,7 @@ def test_neighbouring_classes_have_different_colours():
     assert len({tuple(color) for color in colors.tolist()}) == 80
     for first, second in zip(colors, colors[1:]):
         assert np.abs(first - second).max() > 60
-    assert class_color(1) == class_color(np.int32(1)) == (76, 124, 240)  # fixed, so that old images stay comparable
+    assert class_color(1) == class_color(np.int32(1)) == (50, 110, 255)  # fixed, so that old images stay comparable
 
 
 def test_the_highest_score_is_drawn_on_top():
@@ -147,10 +178,10 @@ def test_the_highest_score_is_drawn_on_top():
 def test_ground_truth_is_white_with_names_below():
     image = blank(300, 300)
     box = np.array([[50, 50, 150, 150]])
-    assert changed_region(image, draw_ground_truth(image, box, np.array([1]))) == (49, 49, 151, 151)
+    assert changed_region(image, draw_ground_truth(image, box, np.array([1]))) == (48, 48, 152, 152)
     named = draw_ground_truth(image, box, np.array([1]), classes=CLASSES)
     assert mask_of(named, GROUND_TRUTH_COLOR)[151:165, 55:70].mean() > 0.5
-    assert not mask_of(named, GROUND_TRUTH_COLOR)[30:49].any()
+    assert not mask_of(named, GROUND_TRUTH_COLOR)[30:48].any()
 
 
 # --- captions ---
@@ -160,15 +191,14 @@ def test_a_caption_has_class_name_and_score(captions):
     draw_one(blank(300, 300), (50, 50, 150, 150), score=0.876, label=2)
     ((place, text),) = captions
     assert text == "dog 0.88"
-    assert place[0] == 50 and place[3] == 50  # on top of the box
+    assert place[0] == 49 and place[3] == 49  # on top of the line
 
 
-@pytest.mark.parametrize("label", range(1, 20))
-def test_caption_text_contrasts_with_its_background(label):
-    drawn = draw_one(blank(300, 300), (50, 50, 150, 290), label=label, classes=["MMMM"] * 20)
-    caption = drawn[20:49, 50:110].reshape(-1, 3)
-    luma = caption[(caption != GREY).any(axis=1)] @ [0.299, 0.587, 0.114]
-    assert luma.max() - luma.min() > 80
+def test_caption_text_contrasts_with_its_background():
+    for label in range(1, 81):
+        drawn = draw_one(blank(300, 300), (50, 50, 150, 290), label=label, classes=["MMMM"] * 81)
+        values = [luminance(pixel) + 0.05 for pixel in np.unique(drawn[36:49, 50:100].reshape(-1, 3), axis=0)]
+        assert max(values) / min(values) > 4, label
 
 
 SIZES = [(20, 20), (64, 48), (15, 1000), (24, 40000), (100, 1200), (1200, 100), (480, 640), (1500, 2000)]
@@ -252,26 +282,26 @@ def test_a_name_without_a_font_is_replaced_by_its_class_index(captions, monkeypa
     from matplotlib import font_manager
 
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [])  # a machine without Chinese fonts
-    drawing._find_font.cache_clear()
+    caption_text._find_font.cache_clear()
     draw_one(blank(300, 300), (50, 50, 150, 150), label=2, classes=["background", "cat", "猫"])
     draw_ground_truth(
         blank(300, 300), np.array([[50, 50, 150, 150]]), labels=np.array([2]), classes=["background", "cat", "猫"]
     )
-    drawing._find_font.cache_clear()
+    caption_text._find_font.cache_clear()
     assert [text for _, text in captions] == ["class 2 0.50", "class 2"]
 
 
 def test_a_system_font_that_covers_the_name_is_found(monkeypatch):
     from matplotlib import font_manager
 
-    symbols = str(Path(drawing._default_font()).with_name("STIXGeneral.ttf"))  # another font that matplotlib ships
+    symbols = str(Path(caption_text._default_font()).with_name("STIXGeneral.ttf"))  # another font that matplotlib ships
     last_resort = SimpleNamespace(name="Last Resort High-Efficiency", fname="/nowhere/last.ttf")
     fonts = [last_resort, SimpleNamespace(name="broken", fname="/nowhere"), SimpleNamespace(name="x", fname=symbols)]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
-    drawing._find_font.cache_clear()
-    character = next(c for c in _characters_of(symbols) if c not in _characters_of(drawing._default_font()))
-    assert drawing._find_font(frozenset(character)) == symbols
-    drawing._find_font.cache_clear()
+    caption_text._find_font.cache_clear()
+    character = next(c for c in _characters_of(symbols) if c not in _characters_of(caption_text._default_font()))
+    assert caption_text._find_font(frozenset(character)) == symbols
+    caption_text._find_font.cache_clear()
 
 
 def _characters_of(path):

@@ -132,9 +132,10 @@ def test_positions_of_drawn_boxes(match_rows):
     assert image.max() == 0  # the input is not changed
     scale = 480 / 96
     rows, columns = np.nonzero((result == class_color(DOG)).all(axis=-1))
-    assert (columns.min(), rows.max()) == (10 * scale, 40 * scale - 1)
+    # The first and last pixels of a line are half its width outside the box.
+    assert (columns.min(), rows.max()) == (10 * scale - 1, 40 * scale)
     rows, columns = np.nonzero((result == 255).all(axis=-1) & (np.arange(480) >= 45 * scale))
-    assert (columns.min(), rows.min()) == (50 * scale, 50 * scale)
+    assert (columns.min(), rows.min()) == (50 * scale - 1, 50 * scale - 1)
 
 
 def test_detections_below_min_score_are_not_drawn(match_rows):

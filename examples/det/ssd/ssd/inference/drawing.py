@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-import bisect
 import colorsys
 import functools
-import importlib.util
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .caption_text import MARGIN, displayable_name, fit_text, text_size
+
 Color = tuple[int, int, int]  # RGB, 0..255
-Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
+Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels; x1 and y1 are outside
 
 GROUND_TRUTH_COLOR: Color = (255, 255, 255)
 _GOLDEN_RATIO = 0.6180339887  # multiples of this ratio, modulo 1, are well-separated hues
-_MIN_FONT_SIZE = 8  # pixels; smaller text is not readable
-_MARGIN = 2  # pixels to the left and right of the text in a caption
+# Neighboring classes differ in luminance too, for readers who confuse hues. No color is nearly black or nearly white.
+_LUMINANCES = (0.45, 0.19, 0.32)
 
 
+@functools.lru_cache(maxsize=1024)
 def class_color(label: int) -> Color:
     """Return the RGB color of a class index, which is the same in all pictures, tables and charts."""
-    lightness = (0.45, 0.62, 0.34)[label % 3]
-    red, green, blue = colorsys.hls_to_rgb(label * _GOLDEN_RATIO % 1, lightness, 0.85)
+    hue, target = label * _GOLDEN_RATIO % 1, _LUMINANCES[label % 3]
+    low, high = 0.0, 1.0
+    for _ in range(20):  # bisection: the luminance of a hue increases with its lightness
+        lightness = (low + high) / 2
+        too_dark = _luminance(colorsys.hls_to_rgb(hue, lightness, 1)) < target
+        low, high = (lightness, high) if too_dark else (low, lightness)
+    red, green, blue = colorsys.hls_to_rgb(hue, low, 1)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _luminance(rgb: tuple[float, float, float]) -> float:
+    """Return the relative luminance of an sRGB color as WCAG 2 defines it.
+
+    rgb: red, green and blue, each 0..1
+    Returns a value in 0..1, 0 for black and 1 for white.
+    """
+    red, green, blue = (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in rgb)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def draw_detections(
@@ -42,7 +57,7 @@ def draw_detections(
     Returns a new (H, W, 3) uint8 RGB image.
     """
     order = np.argsort(scores, kind="stable")
-    captions = [(_displayable_name(classes[labels[i]], labels[i]), f"{scores[i]:.2f}") for i in order]
+    captions = [(displayable_name(classes[labels[i]], labels[i]), f"{scores[i]:.2f}") for i in order]
     colors = [class_color(int(labels[i])) for i in order]
     return draw_boxes(image, boxes_yxyx[order], captions=captions, colors=colors)
 
@@ -58,7 +73,7 @@ def draw_ground_truth(
     classes: class names by label; None to draw boxes without names
     Returns a new (H, W, 3) uint8 RGB image.
     """
-    captions = [(_displayable_name(classes[label], label),) if classes else () for label in labels]
+    captions = [(displayable_name(classes[label], label),) if classes else () for label in labels]
     colors = [GROUND_TRUTH_COLOR] * len(captions)
     return draw_boxes(image, boxes_yxyx, captions=captions, colors=colors, captions_below=True)
 
@@ -80,19 +95,20 @@ def draw_boxes(
     captions_below: True to draw captions below boxes if possible, False to draw captions above boxes if possible
     Returns a new (H, W, 3) uint8 RGB image.
     """
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
-    mean_side = math.sqrt(picture.width * picture.height)
-    line_width, outline_width = max(1, round(mean_side / 300)), round(mean_side / 1200 + 0.4)
-    rectangles = [_to_pixels(box, picture.size) for box in np.asarray(boxes_yxyx).tolist()]
-    for (x0, y0, x1, y1), color in zip(rectangles, colors):
-        # A dark outline keeps the colored line visible on bright images.
-        if outline_width:
-            outer = (x0 - outline_width, y0 - outline_width, x1 + outline_width, y1 + outline_width)
-            draw.rectangle(outer, outline=(0, 0, 0), width=outline_width)
-        draw.rectangle((x0, y0, x1, y1), outline=color, width=line_width)
+    drawn = image.copy()
+    height, width = image.shape[:2]
+    line_width = max(2, round(math.sqrt(width * height) / 220))
+    rectangles = [_outer_rectangle(box, (width, height), line_width) for box in np.asarray(boxes_yxyx).tolist()]
+    for rectangle, color in zip(rectangles, colors):
+        # A dark shadow on both sides keeps bright lines visible on bright images.
+        for shadow in (_grow(rectangle, 1), _grow(rectangle, -line_width)):
+            for pixels in _frame(drawn, shadow, width=1):
+                pixels -= pixels // 3
+        for pixels in _frame(drawn, rectangle, width=line_width):
+            pixels[:] = color
+    picture = Image.fromarray(drawn)
     _draw_captions(
-        draw,
+        ImageDraw.Draw(picture),
         image_size=picture.size,
         rectangles=rectangles,
         captions=captions,
@@ -100,6 +116,49 @@ def draw_boxes(
         captions_below=captions_below,
     )
     return np.array(picture)
+
+
+def _outer_rectangle(box_yxyx: Sequence[float], image_size: tuple[int, int], line_width: int) -> Rectangle:
+    """Return the outer edge of the line around a box. The line is centered on the box's edge, and inside the image.
+
+    box_yxyx: corners in pixels, y first
+    image_size: (width, height) in pixels
+    line_width: in pixels
+    """
+
+    def outer_interval(low: float, high: float, side: int) -> tuple[int, int]:
+        start = min(max(round(low) - line_width // 2, 0), side - 1)
+        return start, max(min(round(high) + line_width // 2, side), start + 1)
+
+    x0, x1 = outer_interval(box_yxyx[1], box_yxyx[3], side=image_size[0])
+    y0, y1 = outer_interval(box_yxyx[0], box_yxyx[2], side=image_size[1])
+    return x0, y0, x1, y1
+
+
+def _grow(rectangle: Rectangle, pixels: int) -> Rectangle:
+    """Move all sides of a rectangle outwards by a number of pixels."""
+    x0, y0, x1, y1 = rectangle
+    return x0 - pixels, y0 - pixels, x1 + pixels, y1 + pixels
+
+
+def _frame(image: np.ndarray, rectangle: Rectangle, width: int) -> list[np.ndarray]:
+    """Return disjoint views of the pixels that are at most `width` pixels inside the edge of a rectangle.
+
+    image: (H, W, 3) uint8
+    rectangle: may extend beyond the image
+    """
+    x0, y0, x1, y1 = rectangle
+    if x0 >= x1 or y0 >= y1:
+        return []
+    inner_x0, inner_y0 = min(x0 + width, x1), min(y0 + width, y1)
+    inner_x1, inner_y1 = max(x1 - width, inner_x0), max(y1 - width, inner_y0)
+    parts = (
+        (x0, y0, x1, inner_y0),
+        (x0, inner_y1, x1, y1),
+        (x0, inner_y0, inner_x0, inner_y1),
+        (inner_x1, inner_y0, x1, inner_y1),
+    )
+    return [image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] for left, top, right, bottom in parts]
 
 
 def _draw_captions(
@@ -123,11 +182,11 @@ def _draw_captions(
     placed: list[tuple[Rectangle, ImageFont.FreeTypeFont, str, Color]] = []
     area_left = image_width * image_height / 2
     for rectangle, parts, color in reversed(list(zip(rectangles, captions, colors))):
-        fitted = _fit_text(parts, font_size=font_size, max_width=max_width)
+        fitted = fit_text(parts, font_size=font_size, max_width=max_width)
         if fitted is None:
             continue
         font, text = fitted
-        width, height = _text_size(font, text)
+        width, height = text_size(font, text)
         if height > image_height or width * height > area_left:
             continue
         place, hidden_pixels = _place_caption(
@@ -142,21 +201,6 @@ def _draw_captions(
             area_left -= width * height
     for place, font, text, color in reversed(placed):
         _draw_caption(draw, place=place, font=font, text=text, color=color)
-
-
-def _to_pixels(box_yxyx: Sequence[float], image_size: tuple[int, int]) -> Rectangle:
-    """Convert a box to the integer coordinates of its first and last column and row, clipped to the image.
-
-    box_yxyx: corners in pixels, y first
-    image_size: (width, height) in pixels
-    """
-    y0, x0, y1, x1 = box_yxyx
-    width, height = image_size
-    left, top = (min(max(round(value), 0), side - 1) for value, side in ((x0, width), (y0, height)))
-    right, bottom = (
-        min(max(round(value) - 1, low), side - 1) for value, low, side in ((x1, left, width), (y1, top, height))
-    )
-    return left, top, right, bottom
 
 
 def _place_caption(
@@ -178,12 +222,12 @@ def _place_caption(
     text_width, text_height = text_size
     image_width, image_height = image_size
     max_x, max_y = image_width - text_width, image_height - text_height
-    outside_top, inside_top, inside_bottom, outside_bottom = y0 - text_height, y0, y1 + 1 - text_height, y1 + 1
+    outside_top, inside_top, inside_bottom, outside_bottom = y0 - text_height, y0, y1 - text_height, y1
     if below:
         rows = (outside_bottom, inside_bottom, outside_top, inside_top)
     else:
         rows = (outside_top, inside_top, outside_bottom, inside_bottom)
-    candidates = [(x, y) for y in rows for x in (x0, x1 + 1 - text_width)]
+    candidates = [(x, y) for y in rows for x in (x0, x1 - text_width)]
     inside = [(x, y) for x, y in candidates if 0 <= x <= max_x and 0 <= y <= max_y]
     # If no candidate is inside the image, as for boxes at the border, move all candidates inside.
     inside = inside or [(min(max(x, 0), max_x), min(max(y, 0), max_y)) for x, y in candidates]
@@ -205,96 +249,5 @@ def _draw_caption(
     """Fill a rectangle with `color`, and draw black or white text on top, whichever has more contrast."""
     x0, y0, x1, y1 = place
     draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
-    luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]  # ITU-R BT.601
-    draw.text((x0 + _MARGIN, y0 + 1), text, font=font, fill=(0, 0, 0) if luma > 140 else (255, 255, 255))
-
-
-def _fit_text(parts: Sequence[str], font_size: int, max_width: int) -> tuple[ImageFont.FreeTypeFont, str] | None:
-    """Shorten a caption that is wider than max_width.
-
-    First, the class name is cut to no less than 6 characters. If the caption is still too wide, all other parts are
-    removed, and the class name may be cut to 1 character.
-
-    parts: parts of the caption, class name first
-    font_size: size of the font in pixels
-    max_width: maximum width of the caption in pixels
-    Returns (font, text), or None if there is no text or not enough space.
-    """
-    if not parts or font_size < _MIN_FONT_SIZE:
-        return None
-    font = _load_font(_find_font(_visible_characters("".join(parts))) or _default_font(), font_size)
-    name, *rest = parts
-    for shown_rest, min_length in ((rest, 6), ([], 1)):
-        length = _max_name_length(font, name=name, rest=shown_rest, max_width=max_width)
-        if length >= min(min_length, len(name)):
-            text = _join_caption(name, length, shown_rest)
-            return (font, text) if text else None
-    return None
-
-
-def _max_name_length(font: ImageFont.FreeTypeFont, name: str, rest: Sequence[str], max_width: int) -> int:
-    """Return the maximum number of characters of `name` that fit into `max_width` pixels together with `rest`.
-
-    Returns -1 if an ellipsis and `rest` are too wide even without any characters of `name`.
-    """
-
-    def width_at(length: int) -> int:
-        return _text_size(font, _join_caption(name, length, rest))[0]
-
-    if width_at(len(name)) <= max_width:
-        return len(name)
-    return bisect.bisect_right(range(len(name)), max_width, key=width_at) - 1
-
-
-def _join_caption(name: str, length: int, rest: Sequence[str]) -> str:
-    """Join a name and the rest of a caption. If `length` is shorter than the name, cut the name with an ellipsis."""
-    return " ".join([name if length == len(name) else f"{name[:length]}…", *rest])
-
-
-def _text_size(font: ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
-    """Return the (width, height) of a caption in pixels, including margins."""
-    ascent, descent = font.getmetrics()
-    return math.ceil(font.getlength(text)) + 2 * _MARGIN, ascent + descent + 2
-
-
-def _displayable_name(name: str, label: int) -> str:
-    """Return a class name without line breaks, or `class <label>` if no font has all characters of the name."""
-    name = " ".join(name.split())
-    return name if name and _find_font(_visible_characters(name)) else f"class {label}"
-
-
-def _visible_characters(text: str) -> frozenset[str]:
-    return frozenset(text) - frozenset(" ")
-
-
-@functools.lru_cache(maxsize=1024)
-def _find_font(characters: frozenset[str]) -> str | None:
-    """Return the path of a font with all characters, DejaVu Sans if possible, or None if no font has all characters."""
-    if all("!" <= character <= "~" for character in characters):  # ASCII; avoids importing font_manager for 1 s
-        return _default_font()
-    from matplotlib import font_manager, ft2font
-
-    def has_all(path: str) -> bool:
-        try:
-            return {ord(character) for character in characters} <= set(ft2font.FT2Font(path).get_charmap())
-        except (OSError, RuntimeError):
-            return False
-
-    if has_all(_default_font()):
-        return _default_font()
-    # Skip fonts of last resort, which display a placeholder for every character.
-    paths = {font.fname for font in font_manager.fontManager.ttflist if "last resort" not in font.name.lower()}
-    return next(filter(has_all, sorted(paths)), None)
-
-
-@functools.lru_cache(maxsize=1)
-def _default_font() -> str:
-    """Return the path of DejaVu Sans, which matplotlib ships."""
-    package = importlib.util.find_spec("matplotlib")  # finds the folder without importing matplotlib, which is slow
-    assert package is not None and package.origin is not None
-    return str(Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
-
-
-@functools.lru_cache(maxsize=64)
-def _load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(path, size)
+    is_bright = _luminance((color[0] / 255, color[1] / 255, color[2] / 255)) > 0.2  # contrast of 4.2 or more (WCAG 2)
+    draw.text((x0 + MARGIN, y0 + 1), text, font=font, fill=(0, 0, 0) if is_bright else (255, 255, 255))
