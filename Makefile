@@ -1,12 +1,14 @@
 # make setup        create .venv with the pinned dependencies and the command `ssd`
 # make demo         draw images of shapes, convert them, train a detector, write its report and draw its predictions;
-#                   DATA=<COCO folder> uses your own images instead
+#                   DATA=<folder> uses your own images instead, in COCO's layout, or in that of FORMAT=voc or FORMAT=yolo
 # make doctor       check whether this machine can train, and say what to do; CONFIG=<recipe> checks the recipe too
 # make ascend-check check the graphs of all recipes for Ascend NPUs, without an NPU; takes an hour; CONFIG=<recipe> checks one
 # make test         run every test; tests that need PyTorch are skipped if it is not installed
 # make test-fast    run the tests that start no training, no launch and no browser: 3 minutes on 2 cores
 # make lint         check style, format and types
 # make test-torch   install PyTorch's CPU build, and test that converted weights give PyTorch's outputs
+# make docs-images make the pictures of the documentation again; takes an hour. BCCD=<folder> is the BCCD blood cells in
+#                   Pascal VOC's layout: git clone https://github.com/Shenggan/BCCD_Dataset
 # make soak         kill a training run up to 20 times, and compare it with an uninterrupted one; takes a quarter of an hour
 # All commands can be repeated.
 
@@ -22,9 +24,10 @@ else
 NAME := shapes
 DATA := data/shapes/coco
 endif
+FORMAT ?= coco
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo doctor ascend-check test test-fast test-torch lint soak
+.PHONY: setup demo docs-images doctor ascend-check test test-fast test-torch lint soak
 
 setup: $(VENV)/ready
 
@@ -38,10 +41,11 @@ demo: setup
 ifeq ($(NAME),shapes)
 	$(RUN) tools/make_shapes.py $(DATA) --overwrite
 endif
-	$(RUN) $(SSD)/create_data.py coco --data_path '$(DATA)' --out_path $(RECORDS) --overwrite
+	$(RUN) $(SSD)/create_data.py $(FORMAT) --data_path '$(DATA)' --out_path $(RECORDS) --overwrite
 	$(RUN) $(SSD)/train.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME)
 	$(RUN) $(SSD)/eval.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) --output_dir output/$(NAME)
-	find -L '$(DATA)/val2017' -type f ! -name '.*' -iregex '.*\.\(jpe?g\|png\|bmp\|webp\|tiff?\)' \
+	images='$(DATA)/val2017'; test -d "$$images" || images='$(DATA)'; \
+	find -L "$$images" -type f ! -name '.*' -iregex '.*\.\(jpe?g\|png\|bmp\|webp\|tiff?\)' \
 	    | sort | sed -n 1,20p | xargs -d '\n' \
 	    $(RUN) $(SSD)/predict.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) \
 	    --output output/$(NAME)/predictions --input
@@ -67,6 +71,17 @@ lint: setup
 	$(RUN) -m ruff check examples tools tests
 	$(RUN) -m ruff format --check examples tools tests
 	$(RUN) -m mypy
+
+BCCD ?= BCCD_Dataset/BCCD
+CELLS := --config $(SSD)/ssd_mobilenetv2_plus.yaml --data_dir data/bccd --ckpt_save_dir ckpt/bccd --output_dir output/bccd
+docs-images: setup
+	test -f output/shapes/report.html || $(MAKE) demo
+	$(RUN) $(SSD)/create_data.py voc --data_path '$(BCCD)' --out_path data/bccd --train_split trainval --val_split test --overwrite
+	$(RUN) $(SSD)/train.py $(CELLS) --backbone_ckpt_path '' --batch_size 8 --epoch_size 40 --lr 0.02 --log_interval 12 \
+	    --eval_while_train true --eval_interval 2
+	$(RUN) $(SSD)/eval.py $(CELLS)
+	$(RUN) tools/anchors.py --config $(SSD)/ssd_mobilenetv2_plus.yaml --data_dir data/bccd --output output/bccd
+	$(RUN) tools/docs_images.py --bccd '$(BCCD)'
 
 soak: setup
 	$(RUN) tools/soak.py
