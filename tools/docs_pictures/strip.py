@@ -22,7 +22,7 @@ def draw_tiles(config: str, paths: Sequence[Path], **overrides: object) -> list[
     overrides: recipe keys, for example data_dir and ckpt_save_dir
     Returns an (HEIGHT, W, 3) uint8 RGB image for each path. Only detections above the recipe's display_score are drawn.
     """
-    predictor = Predictor(config, **overrides)
+    predictor = Predictor(config, None, **overrides)
     tiles = []
     for path in paths:
         with Image.open(path) as file:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import shlex
 import signal
+import struct
 import subprocess
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,12 +33,13 @@ def record_command(command: Sequence[str], until: str, timeout_s: float) -> list
     Returns the lines of the screen at that moment, without trailing spaces and empty lines at the end.
     Raises UserError if the command ends before its screen matches.
     """
-    screen = pyte.Screen(COLUMNS, LINES - 1)
+    screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
     controller, terminal = pty.openpty()
-    size = {"COLUMNS": str(COLUMNS), "LINES": str(LINES)}
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
-        command, stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, **size}, start_new_session=True
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=variables, start_new_session=True
     )
     os.close(terminal)
     try:
