@@ -83,7 +83,7 @@ def test_a_drawn_terminal_has_the_command_and_the_screen_and_loads_nothing(tmp_p
 
 def test_tiles_have_one_height_and_show_detections_above_the_display_score(tmp_path, monkeypatch):
     class Predictor:
-        def __init__(self, config, **overrides):
+        def __init__(self, config, checkpoint, **overrides):
             self.cfg, self.classes = SimpleNamespace(display_score=0.5), ("background", "cat", "dog")
 
         def __call__(self, image):

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from ssd.errors import UserError
 
-COLUMNS, LINES = 132, 18
+COLUMNS, LINES = 140, 18
 
 
 def record_command(command: Sequence[str], until: str, timeout_s: float) -> list[str]:
