@@ -48,7 +48,7 @@ Further commands:
   ssd rank-table        Write or check the rank table of an Ascend server.
 
 `ssd COMMAND --help` lists the options of a command. To train on several devices, use msrun or ascend8p.sh as described
-in README.md.
+in examples/det/ssd/docs/distributed.md.
 """
 
 
