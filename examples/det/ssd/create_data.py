@@ -4,7 +4,7 @@
     python examples/det/ssd/create_data.py voc --data_path D --out_path O --train_split trainval --val_split 2007/test
     python examples/det/ssd/create_data.py yolo --data_path D --out_path O --val_fraction 0.2
 
-D is the folder of the images and annotations. docs/own-data.md describes the folder layout of each annotation format.
+D is the folder of the images and annotations. docs/data.md describes the folder layout of each annotation format.
 
 The command first prints a report: statistics of the dataset, problems in the dataset and, with --config, how well the
 anchors of a recipe fit the ground-truth boxes. The command then writes the shards train/coco0 … and val/coco0 …, the

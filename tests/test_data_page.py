@@ -1,4 +1,4 @@
-"""The commands and folders in docs/own-data.md work as they are written, in each annotation format."""
+"""The commands and folders in docs/data.md work as written, and so do the commands for own data in docs/training.md."""
 
 import json
 import re
@@ -8,25 +8,42 @@ from pathlib import Path
 import pytest
 
 from own_data import make_voc, make_yolo, xml_image, xml_object
+from ssd.__main__ import SCRIPTS
 from test_commands import ROOT, SHORT, expect_clean, run
 
 pytestmark = pytest.mark.slow
 
-TEXT = (ROOT / "examples/det/ssd/docs/own-data.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(?:text)?\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+def read_blocks(page):
+    """Return the contents of the fenced blocks of a page."""
+    text = (ROOT / "examples/det/ssd/docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^```(?:text)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def run_line(line, cwd, extra=()):
+    """Run a command of a page. The command `ssd` would run the checkout in which it was installed."""
+    arguments = shlex.split(line)
+    if arguments[0] == "ssd":
+        arguments[:2] = ["python", SCRIPTS[arguments[1]]]
+    return run([*arguments, *extra], cwd)
+
+
+BLOCKS = read_blocks("data.md")
 LINES = [line for block in BLOCKS for line in block.splitlines() if line.startswith("python ")]
+TRAINING = [line for block in read_blocks("training.md") for line in block.splitlines() if line.startswith("ssd ")]
 FORMATS = {"coco": "train2017", "voc": "JPEGImages", "yolo": "data.yaml"}  # a name that occurs in one folder tree
 SHAPES = {"circle", "square", "triangle", "star", "ring", "cross"}
 
 
 def commands_for(annotation_format):
-    """Return the commands for an annotation format: all except those that convert another one."""
+    """Return the commands of data.md for an annotation format: all except those that convert another one."""
     return [line for line in LINES if "create_data.py" not in line or f"create_data.py {annotation_format} " in line]
 
 
 def paths_in_tree(annotation_format):
-    """Return the paths in the folder tree that the page draws for an annotation format."""
-    (block,) = [block for block in BLOCKS if block.startswith("photos\n") and FORMATS[annotation_format] in block]
+    """Return the paths in the folder tree that the page draws for an annotation format, below photos."""
+    root = "cocodataset" if annotation_format == "coco" else "photos"  # COCO's tree is that of COCO format too
+    (block,) = [block for block in BLOCKS if block.startswith(f"{root}\n") and FORMATS[annotation_format] in block]
     paths, above = [], ["photos"]
     for line in block.splitlines()[1:]:
         marks, name = re.fullmatch(r"((?:[│ ]   )*[├└]── )(.+)", line).groups()
@@ -58,7 +75,7 @@ def test_photos_are_converted(annotation_format, clone, shapes_coco):
     for path in paths_in_tree(annotation_format):
         assert (clone / path).exists(), path
     (line,) = [line for line in commands_for(annotation_format) if "create_data.py" in line]
-    assert "train: 10 images" in expect_clean(run(shlex.split(line), clone)).stdout
+    assert "train: 10 images" in expect_clean(run_line(line, clone)).stdout
     info = json.loads((clone / "data/own/dataset.json").read_text())
     assert info["classes"][0] == "background" and set(info["classes"][1:]) == SHAPES
     assert (info["train"]["images"], info["val"]["images"]) == (10, 4)
@@ -66,23 +83,25 @@ def test_photos_are_converted(annotation_format, clone, shapes_coco):
 
 def test_the_walkthrough_runs(clone, shapes_coco):
     make_photos("coco", shapes_coco, clone / "photos")
+    (clone / "cocodataset").symlink_to(shapes_coco)
     for path in paths_in_tree("coco"):
         assert (clone / path).exists(), path
     scripts = []
-    for line in commands_for("coco"):
+    for line in commands_for("coco") + TRAINING:
         arguments = shlex.split(line)
         script = Path(arguments[1]).name
         scripts.append(script)
-        extra = {"train.py": SHORT, "eval.py": ["--batch_size", "2"], "predict.py": ["--batch_size", "2"]}
-        stdout = expect_clean(run(arguments + extra.get(script, []), clone)).stdout
+        extra = {"train": SHORT, "eval": ["--batch_size", "2"], "predict": ["--batch_size", "2"]}
+        stdout = expect_clean(run_line(line, clone, extra.get(script, []))).stdout
         if script == "create_data.py":
             assert "train: 10 images" in stdout or "--val_fraction" in arguments
             assert "at IoU 0.5" in stdout or "--config" not in arguments
         if "--pretrained_detector" in arguments:
             assert "weights of ckpt/own/last.ckpt, " in stdout and "random" not in stdout
-    # With the usual splits, with --val_fraction, and with --report_only
-    conversions = ["create_data.py"] * 3
-    assert scripts == [*conversions, "anchors.py", "train.py", "eval.py", "predict.py", "train.py"]
+    # COCO, own images with the usual splits, with --val_fraction, and with --report_only
+    conversions = ["create_data.py"] * 4
+    assert scripts == [*conversions, "anchors.py", "train", "eval", "predict", "train"]
+    assert (clone / "data/coco/dataset.json").is_file()
     info = json.loads((clone / "data/own/dataset.json").read_text())
     assert info["classes"][0] == "background" and set(info["classes"][1:]) == SHAPES
     assert (clone / "output/own/anchors.png").is_file()
@@ -95,7 +114,7 @@ def test_the_walkthrough_runs(clone, shapes_coco):
 def test_report_only_writes_nothing(clone, shapes_coco):
     line = next(line for line in LINES if "--report_only" in line)
     (clone / "photos").symlink_to(shapes_coco)
-    expect_clean(run(shlex.split(line), clone))
+    expect_clean(run_line(line, clone))
     assert not (clone / "data").exists()
 
 
