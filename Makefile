@@ -6,6 +6,7 @@
 # make test         run every test; tests that need PyTorch are skipped if it is not installed
 # make test-fast    run the tests that start no training, no launch and no browser: 3 minutes on 2 cores
 # make lint         check style, format and types
+# make docs         write the generated files of the documentation: the pages of recipe keys and the drawing of the package
 # make test-torch   install PyTorch's CPU build, and test that converted weights give PyTorch's outputs
 # make soak         kill a training run up to 20 times, and compare it with an uninterrupted one; takes a quarter of an hour
 # All commands can be repeated.
@@ -24,7 +25,7 @@ DATA := data/shapes/coco
 endif
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo doctor ascend-check test test-fast test-torch lint soak
+.PHONY: setup demo doctor ascend-check test test-fast test-torch lint docs soak
 
 setup: $(VENV)/ready
 
@@ -67,6 +68,9 @@ lint: setup
 	$(RUN) -m ruff check examples tools tests
 	$(RUN) -m ruff format --check examples tools tests
 	$(RUN) -m mypy
+
+docs: setup
+	$(RUN) tools/make_docs.py
 
 soak: setup
 	$(RUN) tools/soak.py
