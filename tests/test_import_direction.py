@@ -14,8 +14,8 @@ PACKAGE = ROOT / "examples" / "det" / "ssd" / "ssd"
 
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-# Rooms and files that may import FRAMEWORKS. All other files work with NumPy alone, so commands can check their input without
-# waiting for MindSpore to load.
+# Rooms and files that may import FRAMEWORKS. All other files work with NumPy alone, so commands can check their input
+# without waiting for MindSpore to load.
 WITH_MINDSPORE = [
     "models",
     "runtime.collectives",

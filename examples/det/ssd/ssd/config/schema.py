@@ -235,8 +235,8 @@ class Config(Section):
     sink_size: int = Field(
         10,
         gt=0,
-        description="with dataset_sink_mode: maximum number of steps without the host; the largest divisor of the steps "
-        "per epoch is used",
+        description="with dataset_sink_mode: maximum number of steps without the host; the largest divisor of the "
+        "steps per epoch is used",
     )
     num_parallel_workers: Annotated[int, HOST] = Field(
         8, gt=0, description="number of data loading threads per device, limited to the device's share of the CPU cores"
