@@ -26,7 +26,7 @@ CHARACTER = 6.65  # width of a character of a monospace font of 11 px
 PADDING = 10  # above and below the boxes of a row
 TOP = 74  # height of the title
 
-INK, GREY, LINE = "#1f2328", "#59636e", "#afb8c1"
+INK, GREY, LINE = "#1f2328", "#59636e", "#8c959f"
 FLOOR_FILL, BOX_FILL, MINDSPORE_FILL, MINDSPORE_INK = "#f6f8fa", "#ffffff", "#ddf4ff", "#0550ae"
 SANS = "-apple-system,'Segoe UI','Noto Sans',Helvetica,Arial,sans-serif"
 MONO = "ui-monospace,SFMono-Regular,Menlo,'Liberation Mono','DejaVu Sans Mono',monospace"

@@ -1,7 +1,8 @@
 """Schema of recipes: type, default, limits and description of each key, and its markers.
 
-A new key is declared in this file, and read by the code that uses the key. No other file lists keys, except that the
-keys of `augment` are also arguments of TrainBatchTransform. Markers state what else depends on a key:
+A new key is declared in this file, and read by the code that uses the key. No other code lists keys, except that the
+keys of `augment` are also arguments of TrainBatchTransform. `make docs` writes the pages of recipe keys from this file;
+their Chinese meanings are in tools/docs_pages/recipe_keys_zh.yaml. Markers state what else depends on a key:
 
     HOST        no compiled graph depends on the key, so the compile cache stays valid when the key changes
     EVALUATION  the key changes the evaluation scores of a checkpoint, and is listed in metrics.json
