@@ -1,5 +1,6 @@
 """Pages of the documentation: links, pictures, lengths, twins in the other language, and generated files."""
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +23,8 @@ from markdown_pages import (
 LONGEST_LINE = 160  # characters
 MOST_LINES = {**dict.fromkeys(READMES, 180), **dict.fromkeys(PAGES, 200)}
 MOST_PICTURE_BYTES = 2 * 10**6
+# Pages of the repository on GitHub, relative to its root there: OWNER/REPOSITORY/blob/BRANCH.
+GITHUB_PAGES = tuple(f"../../{name}" for name in ("actions", "issues", "pulls", "releases", "discussions"))
 TWINS = (READMES[0], *ENGLISH_PAGES)
 
 
@@ -38,17 +41,20 @@ def link_faults(path: Path) -> list[str]:
     """Return a line for each relative link or picture of a page whose file or anchor does not exist."""
     page = read(path)
     faults = [f"{text}: no definition" for text in page.unresolved]
+    switch = switch_links(path)
     for target in [*page.links, *(target for target, _ in page.pictures)]:
-        parts = urlsplit(target)
+        parts, target = urlsplit(target), unquote(target)
         if parts.scheme or parts.netloc:
             continue
         file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
         anchor = unquote(parts.fragment)
+        if os.path.relpath(file, ROOT).startswith(GITHUB_PAGES):
+            continue
         if not file.exists():
             faults.append(f"{target}: no such file")
         elif anchor and file.suffix == ".md" and anchor not in read(file).anchors:
             faults.append(f"{target}: no such anchor")
-        elif path.stem.endswith("_CN") and twin_of(file).is_file() and target not in switch_links(path):
+        elif path.stem.endswith("_CN") and twin_of(file).is_file() and target not in switch:
             faults.append(f"{target}: not the Chinese page")
     return faults
 
@@ -207,6 +213,10 @@ def test_planted_link_is_found(text, fault, tmp_path):
     (tmp_path / "other.md").write_text("# Two words\n")
     (tmp_path / "page.md").write_text(f"# Here\n\n{text}\n")
     assert link_faults(tmp_path / "page.md") == ([fault] if fault else [])
+
+
+def test_pages_on_github_are_no_files():
+    assert os.path.relpath((ROOT / "../../actions/workflows/ci.yml").resolve(), ROOT).startswith(GITHUB_PAGES)
 
 
 def test_planted_link_from_chinese_to_english_is_found(tmp_path):
