@@ -48,7 +48,7 @@ def link_faults(path: Path) -> list[str]:
             continue
         file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
         anchor = unquote(parts.fragment)
-        if os.path.relpath(file, ROOT).startswith(GITHUB_PAGES):
+        if is_github_page(path.parent, parts.path):
             continue
         if not file.exists():
             faults.append(f"{target}: no such file")
@@ -57,6 +57,11 @@ def link_faults(path: Path) -> list[str]:
         elif path.stem.endswith("_CN") and twin_of(file).is_file() and target not in switch:
             faults.append(f"{target}: not the Chinese page")
     return faults
+
+
+def is_github_page(folder: Path, target: str) -> bool:
+    """Return True for a link from a page in this folder to a page of the repository on GitHub, such as its issues."""
+    return os.path.normpath(os.path.join(os.path.relpath(folder, ROOT), target)).startswith(GITHUB_PAGES)
 
 
 def switch_links(path: Path) -> set[str]:
@@ -216,7 +221,9 @@ def test_planted_link_is_found(text, fault, tmp_path):
 
 
 def test_pages_on_github_are_no_files():
-    assert os.path.relpath((ROOT / "../../actions/workflows/ci.yml").resolve(), ROOT).startswith(GITHUB_PAGES)
+    assert is_github_page(ROOT, "../../actions/workflows/ci.yml")
+    assert is_github_page(DOCS, "../../../../../../issues")
+    assert not is_github_page(DOCS, "../../issues") and not is_github_page(ROOT, "../../configs")
 
 
 def test_planted_link_from_chinese_to_english_is_found(tmp_path):
