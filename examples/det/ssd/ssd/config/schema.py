@@ -149,7 +149,10 @@ class Config(Section):
         description="with schedule steps: factor by which the learning rate is multiplied at each milestone",
     )
     max_gt: int | None = Field(
-        None, gt=0, description="maximum number of ground-truth boxes of a training image; the largest boxes are kept"
+        None,
+        gt=0,
+        description="maximum number of ground-truth boxes of a training image, largest first; if null, derived from "
+        "data and memory",
     )
     lr: float = Field(0.05, gt=0, description="peak learning rate")
     lr_init: float = Field(0.001, ge=0, description="learning rate at the start of the warm-up")
