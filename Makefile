@@ -6,6 +6,7 @@
 # make test         run every test; tests that need PyTorch are skipped if it is not installed
 # make test-fast    run the tests that start no training, no launch and no browser: 3 minutes on 2 cores
 # make lint         check style, format and types
+# make docs         write the generated files of the documentation: the pages of recipe keys and the drawing of the package
 # make test-torch   install PyTorch's CPU build, and test that converted weights give PyTorch's outputs
 # make docs-images make the pictures of the documentation again; takes an hour. BCCD=<folder> is the BCCD blood cells in
 #                   Pascal VOC's layout: git clone https://github.com/Shenggan/BCCD_Dataset
@@ -27,7 +28,7 @@ endif
 FORMAT ?= coco
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo docs-images doctor ascend-check test test-fast test-torch lint soak
+.PHONY: setup demo doctor ascend-check test test-fast test-torch lint docs docs-images soak
 
 setup: $(VENV)/ready
 
@@ -71,6 +72,9 @@ lint: setup
 	$(RUN) -m ruff check examples tools tests
 	$(RUN) -m ruff format --check examples tools tests
 	$(RUN) -m mypy
+
+docs: setup
+	$(RUN) tools/make_docs.py
 
 BCCD ?= BCCD_Dataset/BCCD
 CELLS := --config $(SSD)/ssd_mobilenetv2_plus.yaml --data_dir data/bccd --ckpt_save_dir ckpt/bccd --output_dir output/bccd

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from docs_pages.imports import FLOORS, FRAMEWORKS, read_package
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "examples" / "det" / "ssd" / "ssd"
 
-# From the ground up. An import points to a lower floor or stays in its own room, a folder or a file of the package.
-FLOORS = [
-    {""},  # the package's own __init__.py
-    {"errors", "__main__"},
-    {"boxes"},
-    {"runtime", "models"},
-    {"data", "checkpoints"},
-    {"config"},
-    {"inference"},
-    {"deployment", "evaluation"},
-    {"training"},
-]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-FRAMEWORKS = {"mindspore", "mindcv"}
-# Rooms and files that may import them. All other files work with NumPy alone, so commands can check their input without
-# waiting for MindSpore to load.
+# Rooms and files that may import FRAMEWORKS. All other files work with NumPy alone, so commands can check their input
+# without waiting for MindSpore to load.
 WITH_MINDSPORE = [
     "models",
     "runtime.collectives",
@@ -44,67 +31,6 @@ WITH_MINDSPORE = [
 ]
 MOST_POSITIONAL_ARGUMENTS = 3
 WITHOUT_KEYWORDS = {"os.posix_fadvise"}  # functions that accept positional arguments only
-
-
-@dataclasses.dataclass(frozen=True)
-class Import:
-    """One imported module.
-
-    module: dotted name; below the package for relative imports, as in "boxes.ops"; "" is the package itself
-    line: line number of the statement
-    is_relative: True for imports inside the package
-    """
-
-    module: str
-    line: int
-    is_relative: bool
-
-
-class ImportVisitor(ast.NodeVisitor):
-    """Collect the import statements of a file, at any depth, except those under `if TYPE_CHECKING:`."""
-
-    def __init__(self) -> None:
-        self.statements: list[ast.Import | ast.ImportFrom] = []
-
-    def visit_Import(self, node: ast.Import) -> None:
-        self.statements.append(node)
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        self.statements.append(node)
-
-    def visit_If(self, node: ast.If) -> None:
-        test = node.test
-        name = test.attr if isinstance(test, ast.Attribute) else test.id if isinstance(test, ast.Name) else None
-        for child in [*([] if name == "TYPE_CHECKING" else node.body), *node.orelse]:
-            self.visit(child)
-
-
-def read_package(package: Path) -> dict[str, list[Import]]:
-    """Return {module below the package: its imports}. "boxes.ops" is a file, "boxes" a folder's __init__.py."""
-    paths = {}
-    for path in sorted(package.rglob("*.py")):
-        parts = path.relative_to(package).with_suffix("").parts
-        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return {module: list(imports_of(module, path, set(paths))) for module, path in paths.items()}
-
-
-def imports_of(module: str, path: Path, modules: set[str]) -> Iterator[Import]:
-    """Yield the imports of one file. modules: those of the package, which `from . import name` may name."""
-    visitor = ImportVisitor()
-    visitor.visit(ast.parse(path.read_text(encoding="utf-8")))
-    for node in visitor.statements:
-        if isinstance(node, ast.Import):
-            yield from (Import(alias.name, node.lineno, is_relative=False) for alias in node.names)
-        elif node.level == 0:
-            yield Import(node.module or "", node.lineno, is_relative=False)
-        else:
-            parts = module.split(".") if module else []
-            steps_up = node.level - (path.name == "__init__.py")
-            folder = parts[: len(parts) - steps_up]
-            base = ".".join([*folder, *([node.module] if node.module else [])])
-            names = {f"{base}.{alias.name}".lstrip(".") for alias in node.names}
-            for target in sorted(names & modules) or [base]:
-                yield Import(target, node.lineno, is_relative=True)
 
 
 def is_inside(module: str, rooms: list[str]) -> bool:

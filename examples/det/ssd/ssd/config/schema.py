@@ -1,7 +1,8 @@
 """Schema of recipes: type, default, limits and description of each key, and its markers.
 
-A new key is declared in this file, and read by the code that uses the key. No other file lists keys, except that the
-keys of `augment` are also arguments of TrainBatchTransform. Markers state what else depends on a key:
+A new key is declared in this file, and read by the code that uses the key. No other code lists keys, except that the
+keys of `augment` are also arguments of TrainBatchTransform. `make docs` writes the pages of recipe keys from this file;
+their Chinese meanings are in tools/docs_pages/recipe_keys_zh.yaml. Markers state what else depends on a key:
 
     HOST        no compiled graph depends on the key, so the compile cache stays valid when the key changes
     EVALUATION  the key changes the evaluation scores of a checkpoint, and is listed in metrics.json
@@ -74,8 +75,7 @@ class Config(Section):
     )
     head: Literal["separate", "plain", "shared"] = Field(
         "separate",
-        description="prediction layers: separable convolutions (separate) or 3x3 convolutions (plain) for each level, "
-        "or layers that all levels share (shared)",
+        description="prediction layers: separable (separate), 3x3 (plain), or shared by all levels (shared)",
     )
     anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
         "default", description="SSD's default boxes (default) or RetinaNet's grid anchors (grid)"
@@ -131,8 +131,8 @@ class Config(Section):
     )
     sync_num_positives: bool = Field(
         False,
-        description="with loss focal: divide by the positive anchors of all devices, so that several devices compute "
-        "the gradients of one device with the whole batch; false, as in MindCV, divides by those of each device",
+        description="with loss focal: divide by the positive anchors of all devices (true), or of each device as in "
+        "MindCV (false)",
     )
 
     # Training
@@ -149,7 +149,10 @@ class Config(Section):
         description="with schedule steps: factor by which the learning rate is multiplied at each milestone",
     )
     max_gt: int | None = Field(
-        None, gt=0, description="maximum number of ground-truth boxes of a training image; the largest boxes are kept"
+        None,
+        gt=0,
+        description="maximum number of ground-truth boxes of a training image, largest first; if null, derived from "
+        "data and memory",
     )
     lr: float = Field(0.05, gt=0, description="peak learning rate")
     lr_init: float = Field(0.001, ge=0, description="learning rate at the start of the warm-up")
@@ -225,7 +228,7 @@ class Config(Section):
     device_target: Literal["Ascend", "CPU"] = Field(description="device that runs the detector; detected if not given")
     mode: Literal[0, 1] = Field(0, description="0 for graph mode, 1 for PyNative mode")
     jit_level: Literal["", "O0", "O1", "O2"] = Field(
-        "", description="graph compilation level of MindSpore; if empty, MindSpore chooses the level for the device"
+        "", description="graph compilation level; if empty, MindSpore chooses the level for the device"
     )
     amp_level: Literal["O0", "O1", "O2", "O3"] = Field(
         "O0", description="mixed precision: O0 for float32, O2 for float16 except BatchNorm, O3 for float16"
@@ -236,8 +239,8 @@ class Config(Section):
     sink_size: int = Field(
         10,
         gt=0,
-        description="with dataset_sink_mode: maximum number of steps that the device runs without the host; the "
-        "largest divisor of the number of steps per epoch is used",
+        description="with dataset_sink_mode: maximum number of steps without the host; the largest divisor of the "
+        "steps per epoch is used",
     )
     num_parallel_workers: Annotated[int, HOST] = Field(
         8, gt=0, description="number of data loading threads per device, limited to the device's share of the CPU cores"

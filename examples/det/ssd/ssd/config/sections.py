@@ -44,7 +44,7 @@ class Augment(Section):
     crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.1, 0.3, 0.5, 0.7, 0.9),
         min_length=1,
-        description="minimum IoUs of the crop window with a box; one of these values is drawn for each crop",
+        description="minimum IoUs of crop window and box, of which each crop uses one at random",
     )
     zoom_out_prob: float = Field(0.0, ge=0, le=1, description="probability of a zoom-out before the crop")
     zoom_out_max: float = Field(4.0, ge=1, le=16, description="zoom-out: maximum of canvas side / image side")
@@ -61,9 +61,9 @@ class Augment(Section):
 class ExtraLayer(Section):
     """A block after the backbone: inverted residual (neck `extras`), or 1x1 and 3x3 convolutions (neck `convs`)."""
 
-    out_channels: int = Field(gt=0)
+    out_channels: int = Field(gt=0, description="number of output channels")
     expand_ratio: float = Field(gt=0, description="ratio of hidden channels to input channels")
-    stride: Literal[1, 2] = 2
+    stride: Literal[1, 2] = Field(2, description="stride of the 3x3 convolution")
     pad: bool = Field(
         True, description="with neck convs: pad the 3x3 convolution; without padding, feature maps shrink by 2 pixels"
     )
