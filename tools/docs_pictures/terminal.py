@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
-import select
 import shlex
-import signal
-import struct
-import subprocess
-import termios
 from collections.abc import Sequence
 from pathlib import Path
 
+import pexpect
 import pyte
 from rich.console import Console
 from rich.text import Text
@@ -31,42 +25,29 @@ def record_command(command: Sequence[str], until: str, timeout_s: float) -> list
     until: regular expression that is searched in each line of the screen
     timeout_s: maximum time between two outputs of the command, in seconds
     Returns the lines of the screen at that moment, without trailing spaces and empty lines at the end.
-    Raises UserError if the command ends before its screen matches.
+    Raises UserError if the command ends or is silent for too long before its screen matches.
     """
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    # These variables would take precedence over the size of the terminal.
     variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        command, stdin=terminal, stdout=terminal, stderr=terminal, env=variables, start_new_session=True
+    process = pexpect.spawn(
+        command[0], args=list(command[1:]), dimensions=(LINES, COLUMNS), env=variables, timeout=timeout_s
     )
-    os.close(terminal)
     try:
-        while select.select([controller], [], [], timeout_s)[0]:
-            try:
-                stream.feed(os.read(controller, 65536))
-            except OSError:  # the command has ended
-                break
+        while True:
+            stream.feed(process.read_nonblocking(65536, timeout=timeout_s))
             lines = [line.rstrip() for line in screen.display]
             if any(re.search(until, line) for line in lines):
+                process.sendintr()
+                process.expect(pexpect.EOF)
                 return "\n".join(lines).rstrip().split("\n")
+    except (pexpect.EOF, pexpect.TIMEOUT):
+        raise UserError(
+            f"{shlex.join(command)}: did not show {until!r} on its screen. Run the command to see why."
+        ) from None
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGINT)
-        _read_to_the_end(controller)
-        process.wait()
-        os.close(controller)
-    raise UserError(f"{shlex.join(command)}: ended before its screen matched {until!r}. Run the command to see why.")
-
-
-def _read_to_the_end(controller: int) -> None:
-    """Read and drop what a command prints until it ends, so that it is not blocked by a full terminal."""
-    try:
-        while os.read(controller, 65536):
-            pass
-    except OSError:
-        pass
+        process.close(force=True)
 
 
 def draw_terminal(path: Path, command: str, lines: Sequence[str]) -> None:
