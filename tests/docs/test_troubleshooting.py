@@ -43,13 +43,13 @@ NOT_PROVOKED = {
 
 
 def read_entries(page):
-    """Return (heading, kind of the line, line to type) of each entry of a page."""
+    """Return (heading, cause, kind of the line, line to type) of each entry of a page."""
     entries = []
     for block in re.split(r"^### ", page.read_text(), flags=re.MULTILINE)[1:]:
         heading, cause, last = block.splitlines()[:3]
         kind, line = re.fullmatch(r"- (\S+[:：]) ?`(.+)`", last).groups()
         assert cause and not cause.startswith(("-", "#"))
-        entries.append((heading, KINDS[kind], line))
+        entries.append((heading, cause, KINDS[kind], line))
     return entries
 
 
@@ -58,7 +58,7 @@ def code_in(text):
 
 
 def quoted_errors():
-    headings = [heading for heading, _, _ in read_entries(ENGLISH)]
+    headings = [heading for heading, *_ in read_entries(ENGLISH)]
     return [code for code in code_in("\n".join(headings)) if code.startswith("error:")]
 
 
@@ -71,8 +71,9 @@ def test_a_page_is_short(page):
 def test_both_languages_have_the_same_entries():
     english, chinese = read_entries(ENGLISH), read_entries(CHINESE)
     assert len(english) == len(chinese) >= 25
-    for (heading, *line), (heading_cn, *line_cn) in zip(english, chinese):
+    for (heading, cause, *line), (heading_cn, cause_cn, *line_cn) in zip(english, chinese):
         assert line == line_cn and code_in(heading) == code_in(heading_cn)
+        assert set(code_in(cause)) == set(code_in(cause_cn)), heading
     groups = [len(re.findall(r"^## ", page.read_text(), flags=re.MULTILINE)) for page in (ENGLISH, CHINESE)]
     assert groups[0] == groups[1] == 8
 
@@ -105,14 +106,14 @@ def parse_line(command, monkeypatch):
 
 def test_lines_parse(monkeypatch):
     monkeypatch.chdir(ROOT)
-    lines = [line for _, kind, line in read_entries(ENGLISH) if kind == "Type"]
+    lines = [line for *_, kind, line in read_entries(ENGLISH) if kind == "Type"]
     parsed = [line for line in lines if parse_line(line, monkeypatch)]
     assert all(line in parsed for line in lines if ".py coco" in line or "eval.py" in line) and len(parsed) > 10
 
 
 def test_options_to_add_parse(monkeypatch):
     monkeypatch.chdir(ROOT)
-    added = [shlex.split(line) for _, kind, line in read_entries(ENGLISH) if kind == "Add"]
+    added = [shlex.split(line) for *_, kind, line in read_entries(ENGLISH) if kind == "Add"]
     assert len(added) > 10
     for words in added:
         if words[0] == "--names":
@@ -231,3 +232,25 @@ def test_errors_are_quoted_as_printed(configuration_errors, data_errors, checkpo
     for error in set(quoted) - NOT_PROVOKED:
         pattern = ".*".join(map(re.escape, error.split("…")))
         assert any(re.match(pattern, line) for line in printed), error
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "training … for … classes",
+        "images with EXIF rotation, which is ignored",
+        "images that cannot be converted",
+        "classes that cannot be evaluated, because they have no validation boxes",
+        "skipped for overflow at loss scale …",
+        "This rank was stopped because another rank failed.",
+        "RANK_TABLE_FILE: ignored the rank table …",
+        "Wrote … with scores of at least …",
+    ],
+)
+def test_other_phrases_are_in_the_sources(phrase):
+    """These phrases are printed by runs, so they are only searched for in the strings of the package."""
+    sources = "\n".join(path.read_text() for path in (ROOT / "examples" / "det" / "ssd" / "ssd").rglob("*.py"))
+    sources = re.sub(r'"\s*\n\s*f?"', "", sources)  # join strings that continue on the next line
+    pieces = [piece.strip() for piece in phrase.split("…") if piece.strip()]
+    page = ENGLISH.read_text()
+    assert all(piece in page and piece in sources for piece in pieces)
