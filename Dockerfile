@@ -3,6 +3,7 @@
 #   docker build --network=host -t ssd .
 #   docker run --rm -it -v path/to/your/coco:/coco -v path/to/trained_models:/trained_models --ipc=host --network=host ssd
 #
+# Write your own folders as absolute paths: Docker takes other names for those of volumes.
 # The container starts a shell in the root of the project, where the commands of README.md run as they are written:
 #   cocodataset  links to /coco, which is only read; `-v path/to/your/coco:/coco:ro` works too
 #   ckpt         links to /trained_models
