@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 from pathlib import Path
 
@@ -105,7 +104,8 @@ def create_base(root):
     """
     venv.create(root, with_pip=False, symlinks=True)
     (site_packages,) = root.glob("lib/python*/site-packages")
-    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    (site_packages / "dependencies.pth").write_text("\n".join(packages))
     pip = root / "bin/pip"
     pip.write_text(f'#!/bin/sh\nexec {sys.executable} -m pip --python {root}/bin/python "$@" --no-deps\n')
     pip.chmod(0o755)
@@ -167,10 +167,8 @@ def run_step(image, value):
             for path in words[2:]:
                 assert path.startswith(("/var/lib/apt/lists/", SITE_PACKAGES)), path
                 # The folder of a library must exist in the package, or the path has become wrong.
-                installed = Path(sysconfig.get_path("purelib"))
                 if path.startswith(SITE_PACKAGES):
-                    roots = [installed, *map(Path, sys.path)]
-                    assert any(list(root.glob(path.removeprefix(SITE_PACKAGES))) for root in roots), path
+                    assert any(list(Path(root).glob(path.removeprefix(SITE_PACKAGES))) for root in sys.path), path
         else:
             result = image.run(["bash", "-ec", image.place(command)])
             assert result.returncode == 0, f"{command}: {result.stderr}"
