@@ -7,7 +7,8 @@ from markdown_pages import ALL, PAGES, READMES, ROOT, parse_page
 from ssd.errors import UserError
 
 # Pages that need no command.
-WITHOUT_COMMANDS = {"architecture", "differences-from-mindcv"}
+# The commands of troubleshooting are inline code, which test_troubleshooting.py parses.
+WITHOUT_COMMANDS = {"architecture", "troubleshooting"}
 
 
 def commands_of(path):
