@@ -5,7 +5,7 @@
 `make docs-images` runs the commands whose results this tool draws: `make demo`, and a training on the BCCD blood cells.
 
 - detections.jpg: detections on drawn shapes and on photographs of blood cells
-- report.png: report.html of the blood cells, 1280 pixels wide
+- report.png: charts of report.html for the blood cells, 1280 pixels wide
 - curves.svg: loss and average precision while training on the blood cells
 - anchors.png: default boxes before and after tools/anchors.py fitted them to the blood cells
 - terminal.svg: the terminal while train.py trains the detector of the demo, for four epochs
@@ -28,9 +28,9 @@ from ssd.errors import UserError, exit_cleanly
 
 RECIPES = "examples/det/ssd"
 SHAPES = {"data_dir": "data/shapes/records", "ckpt_save_dir": "ckpt/shapes"}
-CELLS = {"data_dir": "data/bccd", "ckpt_save_dir": "ckpt/bccd", "display_score": 0.4}
-SHAPE_IMAGES = [Path("data/shapes/coco/val2017", name) for name in ("000000000807.jpg", "000000000812.jpg")]
-CELL_IMAGES = ("BloodImage_00007.jpg", "BloodImage_00016.jpg")  # validation images
+CELLS = {"data_dir": "data/bccd", "ckpt_save_dir": "ckpt/bccd", "display_score": 0.5}
+SHAPE_IMAGES = [Path("data/shapes/coco/val2017", name) for name in ("000000000810.jpg", "000000000811.jpg")]
+CELL_IMAGES = ("BloodImage_00062.jpg", "BloodImage_00065.jpg")  # validation images
 
 
 @exit_cleanly
@@ -49,7 +49,8 @@ def main() -> None:
     tiles = draw_tiles(f"{RECIPES}/ssd_shapes.yaml", SHAPE_IMAGES, **SHAPES)
     tiles += draw_tiles(f"{RECIPES}/ssd_mobilenetv2_plus.yaml", cells, **CELLS)
     join_tiles(tiles).save(output / "detections.jpg", quality=88, optimize=True)
-    take_screenshot(Path("output/bccd/report.html"), output / "report.png", width=1280, height=1000)
+    report = Path("output/bccd/report.html")
+    take_screenshot(report, output / "report.png", anchor="curves", width=1280, height=965)
     draw_curves(output / "curves.svg", Path("ckpt/bccd/metrics.csv"), title="BCCD blood cells")
     shutil.copyfile("output/bccd/anchors.png", output / "anchors.png")
     with tempfile.TemporaryDirectory() as folder:

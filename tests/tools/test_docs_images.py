@@ -102,4 +102,4 @@ def test_tiles_have_one_height_and_show_detections_above_the_display_score(tmp_p
 
 def test_a_screenshot_needs_the_page(tmp_path):
     with pytest.raises(UserError, match="report.html"):
-        take_screenshot(tmp_path / "report.html", tmp_path / "a.png", width=100, height=100)
+        take_screenshot(tmp_path / "report.html", tmp_path / "a.png", anchor="summary", width=100, height=100)

@@ -27,6 +27,7 @@ def draw_curves(path: Path, metrics_csv: Path, title: str) -> None:
     steps_per_epoch = int(evaluations[-1]["step"]) / int(evaluations[-1]["epoch"])
     with chart_style({"svg.hashsalt": "curves", "axes.titlelocation": "left", "axes.titlesize": 11}):
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullLocator
 
         figure = Figure(figsize=(10.5, 3.6), layout="constrained", facecolor="white")
         losses, scores = figure.subplots(1, 2)
@@ -34,8 +35,9 @@ def draw_curves(path: Path, metrics_csv: Path, title: str) -> None:
         for key, label, color in (("loss", "total", BLUE), ("box_loss", "box", RED), ("class_loss", "class", GREY)):
             losses.plot(epochs, [float(row[key]) for row in steps], color=color, label=label, linewidth=1.4)
         losses.set(xlabel="epoch", yscale="log", title=f"{title}: training loss")
+        losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        losses.yaxis.set_minor_locator(NullLocator())
         losses.yaxis.set_major_formatter("{x:g}")
-        losses.yaxis.set_minor_formatter("{x:g}")
         epochs = [int(row["epoch"]) for row in evaluations]
         for key, label, color in (("AP50", "AP at IoU 0.5", GREY), ("mAP", "AP at IoU 0.5 to 0.95 (mAP)", BLUE)):
             scores.plot(epochs, [float(row[key]) for row in evaluations], "o-", color=color, label=label, markersize=3)

@@ -13,11 +13,12 @@ from ssd.errors import UserError
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def take_screenshot(page: Path, path: Path, width: int, height: int) -> None:
-    """Take a screenshot of the top of a page.
+def take_screenshot(page: Path, path: Path, anchor: str, width: int, height: int) -> None:
+    """Take a screenshot of a page.
 
     page: HTML file
     path: PNG file to write, with a palette of 256 colors
+    anchor: id of the element at the top of the picture
     width, height: size of the window in pixels
     Raises UserError if the page or the browser is missing.
     """
@@ -31,7 +32,7 @@ def take_screenshot(page: Path, path: Path, width: int, height: int) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         tab = browser.new_page(viewport={"width": width, "height": height})
-        tab.goto(page.resolve().as_uri())
+        tab.goto(f"{page.resolve().as_uri()}#{anchor}")
         picture = tab.screenshot()
         browser.close()
     with Image.open(io.BytesIO(picture)) as image:

@@ -18,7 +18,7 @@ Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels; x1 and y1 are
 GROUND_TRUTH_COLOR: Color = (255, 255, 255)
 _GOLDEN_RATIO = 0.6180339887  # multiples of this ratio, modulo 1, are well-separated hues
 # Neighboring classes differ in luminance too, for readers who confuse hues. No color is nearly black or nearly white.
-_LUMINANCES = (0.45, 0.19, 0.32)
+_LUMINANCES = (0.38, 0.19, 0.28)
 
 
 @functools.lru_cache(maxsize=1024)
