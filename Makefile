@@ -26,6 +26,8 @@ NAME := shapes
 DATA := data/shapes/coco
 endif
 FORMAT ?= coco
+# One more test process than cores, because tests of launches wait for other processes.
+PYTEST := $(RUN) -m pytest -n $(shell echo $$(( $$(nproc) + 1 < 4 ? $$(nproc) + 1 : 4 ))) --dist loadfile --no-loadscope-reorder
 RECORDS := data/$(NAME)/records
 
 .PHONY: setup demo doctor ascend-check test test-fast test-torch lint docs docs-images soak
@@ -59,10 +61,10 @@ doctor: setup
 	$(RUN) tools/doctor.py $(if $(CONFIG),--config '$(CONFIG)')
 
 test: setup
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 test-fast: setup
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-torch: setup
 	$(RUN) -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu -e '.[torch]'
