@@ -76,28 +76,28 @@ extends or overrides. On the command line, `--key value` overrides the recipe. N
 )
 
 CHINESE = Texts(
-    title="配方文件的键",
+    title="配方配置项",
     switch="[English](recipe-keys.md) | 简体中文",
     introduction=f"""\
-本页列出配方文件（recipe，YAML）的所有键，包括类型、取值范围、默认值和含义。
-本页由 `make docs` 根据 [schema.py](../ssd/config/schema.py) 生成，请勿手工修改。
+本页列出配方文件（recipe，YAML）的全部配置项，包括类型、取值范围、默认值和含义。
+本页由 `make docs` 根据 [schema.py](../ssd/config/schema.py) 生成，请勿手动修改。
 
-配方是由 `key: value` 行组成的 YAML 文件。键 `__BASE__` 列出若干文件，配方在这些文件的键之上扩展或覆盖。
-在命令行中用 `--key value` 覆盖配方，嵌套的键用点号连接：
+配方是由 `key: value` 行组成的 YAML 文件。`__BASE__` 列出若干文件，配方扩展或覆盖这些文件中的配置项。
+命令行中的 `--key value` 覆盖配方，嵌套的配置项用点号连接：
 
 {COMMAND}
 
-- 遇到未知的键，命令会停止，并在提示中给出最相近的键。
-- 默认值为 `null` 的键也可以设为 `null`：此时该功能关闭，或由程序推导取值。
-- 分别给出 Ascend 和 CPU 两个默认值的键，其默认值来自 [ascend.yaml](../../../../configs/runtime/ascend.yaml)
+- 遇到未知的配置项时，命令会停止，报错中给出最相近的配置项。
+- 默认值为 `null` 的配置项也可以设为 `null`：此时不启用该设置，或由程序推导其值。
+- 如果 Ascend 和 CPU 各有一个默认值，则默认值来自 [ascend.yaml](../../../../configs/runtime/ascend.yaml)
   和 [cpu.yaml](../../../../configs/runtime/cpu.yaml)。配方覆盖 `ascend.yaml`，而 `cpu.yaml` 覆盖配方。
-- ¹ 取值随 checkpoint（权重文件）保存。配方中的取值与之不同时，拒绝加载该 checkpoint。
-- ² 取值会改变同一 checkpoint 的评估精度，并记录在 `metrics.json` 中。""",
-    columns=("键", "类型", "取值范围", "默认值", "含义"),
+- ¹ 该值保存在 checkpoint（权重文件）中。如果配方中的值不同，会拒绝加载该 checkpoint。
+- ² 该值会改变 checkpoint 的评估结果，并记录在 `metrics.json` 中。""",
+    columns=("配置项", "类型", "取值范围", "默认值", "含义"),
     sections={
         "Paths": "路径",
         "Classes": "类别",
-        "Detector": "检测器",
+        "Detector": "检测模型",
         "extra_layers": "附加层",
         "Loss": "损失",
         "Training": "训练",
@@ -106,12 +106,12 @@ CHINESE = Texts(
         "Device": "设备",
     },
     notes={
-        "extra_layers": "以下是列表 `extra_layers` 中每一项的键。命令行只能替换整个列表。",
-        "augment": "数据增强只用于训练图像。",
+        "extra_layers": "下表是 `extra_layers` 中每一项的配置项。命令行会替换整个列表。",
+        "augment": "数据增强只用于训练图片。",
     },
     defaults={"num_classes": "由数据决定", "device_target": "自动检测"},
     required="必填",
     choices="`{key}` 的取值：{values}。",
-    see_also="另请参阅：[训练](training_CN.md) · [评估](evaluation_CN.md) · [昇腾](ascend_CN.md) · "
+    see_also="另请参阅：[训练](training_CN.md)、[评估](evaluation_CN.md)、[昇腾](ascend_CN.md)、"
     "[架构](architecture_CN.md)",
 )
