@@ -90,7 +90,7 @@ def _primitive_faults(node: Node, primitives: Primitives) -> list[str]:
     note = primitives.groups[group][node.primitive]
     reasons = {
         "kbk": "the GE backend (jit level O2) cannot compile the primitive",
-        "aicpu": "an NPU runs the primitive on its control CPU, which is slow",
+        "aicpu": "an NPU runs the primitive on its AI CPU, which is slow",
         "refused": "the primitive is not safe under the GE backend",
     }
     return [reasons[group] + (f". {note}" if note else "")]

@@ -164,7 +164,7 @@ def _follows_relu(found: _LayerInParent) -> bool:
 class _PaddedMaxPool(nn.Cell):
     """Max pooling of non-negative maps, with the same zero padding on opposite sides.
 
-    The result equals that of `nn.MaxPool2d(pad_mode="pad")`, which an Ascend NPU computes on its control CPU.
+    The result equals that of `nn.MaxPool2d(pad_mode="pad")`, which an Ascend NPU computes on its AI CPU.
 
     kernel_size: odd (height, width) of the kernel
     """
