@@ -50,7 +50,7 @@ def main() -> None:
     tiles += draw_tiles(f"{RECIPES}/ssd_mobilenetv2_plus.yaml", cells, **CELLS)
     join_tiles(tiles).save(output / "detections.jpg", quality=88, optimize=True)
     report = Path("output/bccd/report.html")
-    take_screenshot(report, output / "report.png", anchor="curves", width=1280, height=965)
+    take_screenshot(report, output / "report.png", anchor="curves", width=1280, height=625)
     draw_curves(output / "curves.svg", Path("ckpt/bccd/metrics.csv"), title="BCCD blood cells")
     shutil.copyfile("output/bccd/anchors.png", output / "anchors.png")
     with tempfile.TemporaryDirectory() as folder:
