@@ -64,7 +64,7 @@ def precision_recall_chart(curves: Mapping[str, np.ndarray], color: str) -> str:
         axes = figure.add_subplot(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
         for (name, precision), line_style in zip(curves.items(), ("-", "--", ":")):
             axes.plot(RECALL_THRESHOLDS, precision, linestyle=line_style, color=color, label=name, linewidth=1.8)
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")  # where it hides least of the curves
     return uris[0]
 
 
