@@ -1,11 +1,12 @@
 """COCO folders: the layouts that are found, and several files merged into one split."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from own_data import write_coco
-from ssd.data.readers.annotations import UNUSABLE_IMAGES
+from ssd.data.readers.annotations import FOUND_ELSEWHERE, UNUSABLE_IMAGES
 from ssd.data.readers.coco_layouts import CocoFolder
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.errors import UserError
@@ -96,3 +97,50 @@ def test_a_missing_split_is_named_in_the_layout_of_coco(tmp_path):
         read(tmp_path)
     with pytest.raises(UserError, match="annotations/instances_night.json: .*--train_split"):
         read(tmp_path, ["night"])
+
+
+PREFIXES = {
+    "absolute": "/home/anna/set/images/train/",
+    "Windows": "D:\\\\set\\\\images\\\\train\\\\",
+    "parent": "..\\\\train\\\\",
+    "URL": "https://host.example/train/",
+}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES.values(), ids=PREFIXES)
+def test_file_names_of_another_machine(prefix, tmp_path):
+    for first_id, split in ((1, "train"), (11, "val")):
+        write_coco(tmp_path / f"{split}.json", first_id, 3, folder=tmp_path / "images" / split)
+    path = tmp_path / "train.json"
+    path.write_text(path.read_text().replace('"file_name": "train', f'"file_name": "{prefix}train'))
+    train, _ = read(tmp_path)
+    assert [image.path for image in train.images] == [tmp_path / f"images/train/train{i}.jpg" for i in (1, 2, 3)]
+    assert UNUSABLE_IMAGES not in train.problems and len(train.problems[FOUND_ELSEWHERE]) == 3
+
+
+def test_images_of_an_absent_folder_are_missing_images(tmp_path):
+    """One of two camera folders was not copied. The other one has images of the same names."""
+    write_coco(tmp_path / "val.json", 11, 2, folder=tmp_path / "val")
+    write_coco(tmp_path / "train.json", 1, 4, folder=tmp_path / "cam2")
+    content = json.loads((tmp_path / "train.json").read_text())
+    for image, name in zip(content["images"], ("cam1/train1.jpg", "cam1/train2.jpg", "cam2/train1.jpg", "cam2/x.jpg")):
+        image["file_name"] = name
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    train, _ = read(tmp_path)
+    assert [image.path for image in train.images][2] == tmp_path / "cam2/train1.jpg"
+    missing = train.problems[UNUSABLE_IMAGES]
+    assert len(missing) == 3
+    for name, text in zip(("cam1/train1.jpg", "cam1/train2.jpg", "cam2/x.jpg"), missing):
+        assert name in text
+
+
+def test_merged_files_keep_the_images_that_were_found(tmp_path):
+    for name in ("a", "b"):
+        write_coco(tmp_path / f"{name}.json", 1, 2, folder=tmp_path / "images" / name)
+        path = tmp_path / f"{name}.json"
+        path.write_text(path.read_text().replace(f'"file_name": "{name}', f'"file_name": "/mnt/{name}/{name}'))
+    write_coco(tmp_path / "val.json", 11, 2, folder=tmp_path / "val")
+    train, _ = read(tmp_path, ["a", "b"])
+    assert [image.path.relative_to(tmp_path).as_posix() for image in train.images] == [
+        *("images/a/a1.jpg", "images/a/a2.jpg", "images/b/b1.jpg", "images/b/b2.jpg")
+    ]

@@ -135,6 +135,24 @@ def test_data_yaml_names_the_folders_of_splits(settings, tmp_path):
     assert stems(train) == ["a"] and len(train.images[0].ground_truth) == 1
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    ["data/obj_train_data/", "/home/anna/set/obj_train_data/", "D:\\set\\obj_train_data\\", "../obj_train_data/"],
+)
+def test_lists_of_other_tools_and_machines(prefix, tmp_path):
+    """CVAT writes data/obj_train_data/a.png, although obj_train_data is beside the list."""
+    add(tmp_path, "a", "0 0.5 0.5 0.5 0.5\n", images="obj_train_data", beside=True)
+    add(tmp_path, "b", "0 0.5 0.5 0.5 0.5\n", images="obj_train_data", beside=True)
+    (tmp_path / "obj.names").write_text("cat\n")
+    (tmp_path / "train.txt").write_text(f"{prefix}a.png\n{prefix}absent.png\n")
+    (tmp_path / "val.txt").write_text(f"{prefix}b.png\n")
+    train, val = read(tmp_path)
+    assert train.images[0].path == tmp_path / "obj_train_data/a.png" and stems(val) == ["b"]
+    assert [len(image.ground_truth) for image in train.images] == [1, 0]
+    (text,) = train.problems[UNUSABLE_IMAGES]
+    assert "absent.png" in text
+
+
 def test_several_folders_are_merged_into_one_split(folder):
     add(folder, "c", "0 0.5 0.5 1 1\n", images="images/extra")
     table = folder / "data.yaml"

@@ -13,6 +13,7 @@ from ...errors import UserError, os_reason
 
 # Kinds of problems in the dataset report. UNUSABLE_IMAGES also stop a conversion.
 UNUSABLE_IMAGES = "images that cannot be converted"
+FOUND_ELSEWHERE = "images found at another path than the annotations state"
 EMPTY_BOXES = "boxes whose width or height is not positive, which are left out"
 
 

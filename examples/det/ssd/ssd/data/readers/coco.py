@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from ...boxes.ops import xywh_to_yxyx
 from ...errors import UserError
-from .annotations import UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit, load_coco_json
+from .annotations import FOUND_ELSEWHERE, UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit, load_coco_json
+from .image_finder import find_images
 
 NUMBER_TYPES = {int, float}  # bool is excluded, although bool is a subclass of int
 MAX_COORDINATE = 1e9  # pixels; larger coordinates are invalid
@@ -52,7 +52,8 @@ def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> Datas
     annotation_path: path of the file or folder that coco_dict was read from, for error messages
     image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
 
-    Returns a split whose coco_dict is None. Missing image files are recorded as problems of the kind UNUSABLE_IMAGES.
+    Returns a split whose coco_dict is None. Missing image files are recorded as problems of the kind UNUSABLE_IMAGES,
+    and files at another path than stated as problems of the kind FOUND_ELSEWHERE.
     Raises UserError if image_dir is missing, or a category, an image entry or a box is invalid.
     """
     if not image_dir.is_dir():
@@ -83,12 +84,14 @@ def _parse(coco_dict: dict, path: Path, image_dir: Path) -> DatasetSplit:
     if not image_indices:
         raise UserError(f"{path}: the list of images is empty. Add at least one image.")
 
-    images, missing = [], []
-    names_in_folder = _file_names(image_dir)
-    for entry, ground_truth, crowd_boxes in zip(coco_dict["images"], ground_truths, crowd_counts):
-        image_path = image_dir / entry["file_name"]
-        if entry["file_name"] not in names_in_folder and not image_path.is_file():
+    images, missing, moved = [], [], []
+    paths = find_images([entry["file_name"] for entry in coco_dict["images"]], [image_dir])
+    for entry, path_found, ground_truth, crowd_boxes in zip(coco_dict["images"], paths, ground_truths, crowd_counts):
+        image_path = path_found or image_dir / entry["file_name"]
+        if path_found is None:
             missing.append(f"{image_path}: cannot be read (no such file or directory)")
+        elif path_found != image_dir / entry["file_name"]:
+            moved.append(f"{entry['file_name']}: found at {path_found}")
         size = (entry["height"], entry["width"]) if entry.get("height") and entry.get("width") else None
         image = AnnotatedImage(
             image_id=entry["id"], path=image_path, size=size, ground_truth=ground_truth, crowd_boxes=crowd_boxes
@@ -99,7 +102,7 @@ def _parse(coco_dict: dict, path: Path, image_dir: Path) -> DatasetSplit:
         classes=["background", *names],
         category_ids=category_ids,
         images=images,
-        problems={UNUSABLE_IMAGES: missing} if missing else {},
+        problems={kind: texts for kind, texts in ((UNUSABLE_IMAGES, missing), (FOUND_ELSEWHERE, moved)) if texts},
     )
 
 
@@ -196,12 +199,6 @@ def _raise_invalid_box(annotation: dict, path: Path) -> NoReturn:
         f"{path}: annotation {annotation.get('id')}: bbox {annotation.get('bbox')} is not a list of four finite "
         "numbers x, y, width, height in pixels. Correct the bbox."
     )
-
-
-def _file_names(folder: Path) -> set[str]:
-    """Return the names of all files in a folder. One scan of the folder is faster than one `is_file` per image."""
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.is_file()}
 
 
 def _first_repeated(values: list) -> object:

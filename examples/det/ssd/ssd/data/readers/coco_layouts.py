@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 from ...errors import UserError
 from .annotations import UncheckedSplit, load_coco_json
 from .coco import parse_coco
+from .image_finder import find_images
 
 # Possible paths of the annotation file and the image folder of split {0}, relative to the dataset folder. The first
 # path of each list is COCO's published layout. Roboflow exports `{0}/_annotations.coco.json`.
@@ -79,14 +81,17 @@ class CocoFolder:
     def _find_image_dir(self, path: Path, split: str, coco_dict: dict) -> Path:
         """Return the first folder of IMAGE_DIRS that contains an image of the split.
 
-        If no folder contains an image, return the image folder in COCO's published layout.
+        Exact paths have priority over those that `find_images` finds besides. If no folder contains an image, return
+        the first folder that exists, or else the image folder in COCO's published layout.
         """
         name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
         candidates = [self.path / folder.format(name) for folder in IMAGE_DIRS] + [path.parent]
         try:
             file_names = [image["file_name"] for image in coco_dict["images"][:MAX_PROBED_IMAGES]]
-            found = (folder for name in file_names for folder in candidates if (folder / name).is_file())
-            return next(found, candidates[0])
+            exact = (folder for name in file_names for folder in candidates if (folder / name).is_file())
+            similar = (folder for folder in candidates if any(find_images(file_names, [folder])))
+            existing = (folder for folder in candidates if folder.is_dir())
+            return next(itertools.chain(exact, similar, existing), candidates[0])
         except (KeyError, TypeError):  # invalid content, for which parse_coco raises a UserError later
             return candidates[0]
 
@@ -112,9 +117,9 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
                 f"in {splits[0].annotation_path.name}. Use the same ids and names in both files."
             )
         new_ids = {}
-        for image in split.coco_dict["images"]:
+        for image, image_path in zip(split.coco_dict["images"], (image.path for image in checked.images)):
             new_ids[image["id"]] = len(images) + 1 if needs_new_ids else image["id"]
-            file_name = Path(os.path.relpath(split.image_dir / image["file_name"], folder)).as_posix()
+            file_name = Path(os.path.relpath(image_path, folder)).as_posix()
             images.append({**image, "id": new_ids[image["id"]], "file_name": file_name})
         for annotation in split.coco_dict["annotations"]:
             image_id = new_ids[annotation["image_id"]]

@@ -133,7 +133,7 @@ def find_unlisted_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:
     """
     listed = {os.path.normpath(image.path) for image in (*train.images, *val.images)}
     unlisted = []
-    for folder in sorted({os.path.dirname(path) for path in listed}):
+    for folder in filter(os.path.isdir, sorted({os.path.dirname(path) for path in listed})):
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if not entry.name.startswith(".")]
         image_names = sorted(name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
@@ -166,6 +166,9 @@ def _check(unchecked: UncheckedSplit) -> DatasetSplit:
     Raises UserError if the image folder is missing, or a category, an image entry or a box is invalid.
     """
     split = parse_coco(unchecked.coco_dict, unchecked.annotation_path, unchecked.image_dir)
-    new_problems = {kind: [*unchecked.problems.get(kind, []), *texts] for kind, texts in split.problems.items()}
+    # Both the reader and parse_coco report a missing image, with the same text.
+    new_problems = {
+        kind: list(dict.fromkeys([*unchecked.problems.get(kind, []), *texts])) for kind, texts in split.problems.items()
+    }
     coco_dict = None if unchecked.is_coco_file else unchecked.coco_dict
     return dataclasses.replace(split, coco_dict=coco_dict, problems={**unchecked.problems, **new_problems})

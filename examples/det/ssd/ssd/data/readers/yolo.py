@@ -18,6 +18,7 @@ from ...errors import UserError
 from ...runtime.progress import Progress
 from ..images import IMAGE_SUFFIXES, probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
+from .image_finder import find_images
 
 OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next two
 EXIF_ROTATED = "images with EXIF rotation, which is ignored (if boxes refer to rotated images, save the images upright)"
@@ -150,12 +151,9 @@ class YoloFolder:
 
     def _read_image_list(self, list_path: Path) -> list[Path]:
         """Read a list of image paths, each relative to the list or the dataset folder. Missing files are included."""
-        found = []
-        for line in filter(None, map(str.strip, read_text_lines(list_path))):
-            spellings = (line, line.replace("\\", "/"))
-            candidates = [folder / spelling for spelling in spellings for folder in (list_path.parent, self.path)]
-            found.append(next((path for path in candidates if path.is_file()), candidates[-1]))
-        return found
+        names = list(filter(None, map(str.strip, read_text_lines(list_path))))
+        paths = find_images(names, [list_path.parent, self.path])
+        return [path or self.path / name.replace("\\", "/").lstrip("/") for name, path in zip(names, paths)]
 
     def _read_label_file(self, image_path: Path, problems: dict[str, list[str]]) -> list[tuple[int, np.ndarray]]:
         """Read the boxes of an image. Missing label files and boxes without a positive size are added to `problems`.
