@@ -1,6 +1,7 @@
 """Pascal VOC folders: inclusive pixel coordinates, several years, difficult objects, and errors."""
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -132,6 +133,20 @@ def test_images_are_found_by_the_name_of_the_xml_file_or_by_its_content(tmp_path
     (tmp_path / "JPEGImages" / "moved.jpg").rename(tmp_path / "JPEGImages" / "other.jpg")
     train, _ = read(tmp_path)
     assert [image.path.name for image in train.images] == ["renamed.jpg", "other.jpg"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["{}.jpg", "JPEGImages/{}.jpg", "/home/anna/JPEGImages/{}.JPG", "D:\\set\\{}.png", "{}.xml", "./{}"],
+)
+def test_lists_of_other_tools_and_machines(entry, tmp_path):
+    """Lists may contain files and paths, and names with letters composed in another way than those of the files."""
+    add(tmp_path, unicodedata.normalize("NFD", "Zürich.1"), [xml_object("cat", (1, 1, 20, 20))], splits=())
+    add(tmp_path, "b", [xml_object("cat", (1, 1, 20, 20))], splits=("val",))
+    name = unicodedata.normalize("NFC", "Zürich.1")
+    (tmp_path / "ImageSets/Main/train.txt").write_text(entry.format(name), encoding="utf-8")
+    (image,) = read(tmp_path)[0].images
+    assert image.path.is_file() and len(image.ground_truth) == 1
 
 
 def test_all_unusable_images_are_recorded(tmp_path):

@@ -10,6 +10,8 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from ..images import IMAGE_SUFFIXES
+
 
 def find_images(names: Sequence[str], folders: Sequence[Path]) -> list[Path | None]:
     """Find an image file for each name of a list.
@@ -31,6 +33,15 @@ def find_images(names: Sequence[str], folders: Sequence[Path]) -> list[Path | No
     uses = collections.Counter(found)
     # `cam1/1.jpg` and `cam2/1.jpg` are two images. If both fit the file `1.jpg`, it is unknown which one it is.
     return [path if certain is not None or uses[path] == 1 else None for certain, path in zip(exact, found)]
+
+
+def image_name(text: str) -> str:
+    """Return the name of an image without folder and suffix, with composed letters (Unicode NFC).
+
+    text: file name, path, or name that already lacks the suffix; dots that do not start a known suffix stay
+    """
+    path = PurePosixPath(unicodedata.normalize("NFC", text.replace("\\", "/")))
+    return path.stem if path.suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else path.name
 
 
 class _Listings:

@@ -16,6 +16,7 @@ from ...errors import UserError
 from ...runtime.progress import Progress
 from ..images import IMAGE_SUFFIXES, probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
+from .image_finder import image_name
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FLAGS = ("difficult", "truncated", "occluded")
@@ -126,13 +127,14 @@ class _Year:
     def __init__(self, path: Path, annotation_dir: Path):
         self.path = path
         self.annotation_dir = annotation_dir
-        self.xml_paths = {file.stem: file for file in _list_xml_files(annotation_dir)}
+        self.xml_paths = {image_name(file.name): file for file in _list_xml_files(annotation_dir)}
         image_dir = _find_subfolder(path, "JPEGImages") or _find_subfolder(path, "images")
         if image_dir is None:
             raise UserError(f"{path / 'JPEGImages'}: the image folder does not exist. Check --data_path.")
         self.image_dir = image_dir
         files = [file for file in image_dir.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-        self.image_paths = {file.stem: file for file in sorted(files, reverse=True) if not file.name.startswith(".")}
+        files = [file for file in sorted(files, reverse=True) if not file.name.startswith(".")]
+        self.image_paths = {image_name(file.name): file for file in files}
 
     def list_path(self, split: str) -> Path:
         return self.path / "ImageSets" / "Main" / f"{split}.txt"
@@ -140,7 +142,7 @@ class _Year:
     def read_list(self, split: str) -> list[str]:
         """Read the image names from the list file of a split. Raises UserError if an image has no XML file."""
         path = self.list_path(split)
-        names = [line.strip() for line in read_text_lines(path) if line.strip()]
+        names = [image_name(line.strip()) for line in read_text_lines(path) if line.strip()]
         for name in names:
             if name not in self.xml_paths:
                 raise UserError(
