@@ -62,6 +62,12 @@ def parse_args() -> argparse.Namespace:
         metavar="FILE",
         help="yolo only: data.yaml, or a text file with one class name per line; required if --data_path has neither",
     )
+    parser.add_argument(
+        "--image_dir",
+        type=Path,
+        metavar="FOLDER",
+        help="coco only: folder of the images of both splits; needed only if it is not found in --data_path",
+    )
     parser.add_argument("--config", help="recipe whose anchors the report compares with the ground-truth boxes")
     parser.add_argument(
         "--report_only", action="store_true", help="check every image and print the report without writing any file"
@@ -88,7 +94,7 @@ def main() -> None:
 
     # Override data_dir, because the data_dir of the recipe may contain a dataset with other classes.
     cfg = load_config(args.config, {"data_dir": str(args.data_path)}) if args.config else None
-    folder = open_dataset_folder(args.format, args.data_path, names_path=args.names)
+    folder = open_dataset_folder(args.format, args.data_path, names_path=args.names, image_dir=args.image_dir)
     train, val = read_splits(
         folder,
         train_splits=args.train_split,

@@ -23,6 +23,9 @@ def read(folder, *splits):
         ("annotations/{}.json", "images/{}"),
         ("{}/_annotations.coco.json", "{}"),
         ("{}.json", "images"),
+        ("{}/labels.json", "{}/data"),
+        ("annotations/boxes_{}.json", "{}"),
+        ("project_{}.json", "data"),
         ("{}.json", "."),
     ],
 )
@@ -90,6 +93,26 @@ def test_files_with_different_categories_are_not_merged(tmp_path):
     write_coco(tmp_path / "b.json", 6, 2, folder=tmp_path / "b", categories=other)
     with pytest.raises(UserError, match="b.json: .*'cow'.*'猫'.*a.json"):
         read(tmp_path, ["a", "b"], ["a"])
+
+
+def test_published_names_have_priority_and_several_others_are_ambiguous(tmp_path):
+    for name in ("person_keypoints_train", "captions_train", "instances_val"):
+        write_coco(tmp_path / f"annotations/{name}.json", 1, 2, folder=tmp_path / "images")
+    with pytest.raises(UserError, match=r"instances_train2017\.json.*annotations/person_keypoints_train\.json"):
+        read(tmp_path)
+    write_coco(tmp_path / "annotations/instances_train.json", 1, 3, folder=tmp_path / "images")
+    assert len(read(tmp_path)[0].images) == 3
+
+
+def test_the_image_folder_may_be_elsewhere(tmp_path):
+    for first_id, split in ((1, "train"), (11, "val")):
+        write_coco(tmp_path / f"set/{split}.json", first_id, 2, folder=tmp_path / "photos/2024")
+    folder = open_dataset_folder("coco", tmp_path / "set", image_dir=tmp_path / "photos/2024")
+    train, val = read_splits(folder)
+    assert [image.path.parent for image in (*train.images, *val.images)] == [tmp_path / "photos/2024"] * 4
+    for annotation_format, image_dir in (("coco", "absent"), ("voc", "photos"), ("yolo", "photos")):
+        with pytest.raises(UserError, match="--image_dir"):
+            open_dataset_folder(annotation_format, tmp_path / "set", image_dir=tmp_path / image_dir)
 
 
 def test_a_missing_split_is_named_in_the_layout_of_coco(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 from pathlib import Path
@@ -12,9 +13,13 @@ from .coco import parse_coco
 from .image_finder import find_images
 
 # Possible paths of the annotation file and the image folder of split {0}, relative to the dataset folder. The first
-# path of each list is COCO's published layout. Roboflow exports `{0}/_annotations.coco.json`.
-ANNOTATION_PATHS = ("annotations/instances_{0}.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}.json")
-IMAGE_DIRS = ("{0}", "images/{0}", "images", "{0}/images", ".")
+# path of each list is COCO's published layout. Roboflow exports `{0}/_annotations.coco.json`, and FiftyOne
+# `{0}/labels.json` with the images in `{0}/data`. A pattern counts only if exactly one file matches.
+ANNOTATION_PATHS = (
+    *("annotations/instances_{0}.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}/labels.json"),
+    *("{0}.json", "annotations/*_{0}.json", "*_{0}.json"),
+)
+IMAGE_DIRS = ("{0}", "images/{0}", "images", "{0}/images", "{0}/data", "data", ".")
 MAX_PROBED_IMAGES = 100  # images tried to find the image folder; the first images may be missing
 
 
@@ -28,8 +33,15 @@ class CocoFolder:
     train_splits: tuple[str, ...] = ("train2017", "train")
     val_splits: tuple[str, ...] = ("val2017", "val", "valid")
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, image_dir: Path | None = None):
+        """Open a folder. image_dir: folder of the images; None searches it
+
+        Raises UserError if image_dir does not exist.
+        """
         self.path = path
+        self.image_dir = image_dir
+        if image_dir is not None and not image_dir.is_dir():
+            raise UserError(f"--image_dir: the folder {image_dir} does not exist. Correct the path.")
 
     def has_split(self, split: str) -> bool:
         return self._annotation_path(split).is_file()
@@ -50,8 +62,11 @@ class CocoFolder:
         """Return the path of the annotation file of a split. If no file exists, return the path in COCO's layout."""
         if split.endswith(".json"):
             return self.path / split
-        candidates = [self.path / name.format(split) for name in ANNOTATION_PATHS]
-        return next((path for path in candidates if path.is_file()), candidates[0])
+        for pattern in ANNOTATION_PATHS:
+            found = [path for path in sorted(self.path.glob(pattern.format(glob.escape(split)))) if path.is_file()]
+            if len(found) == 1:
+                return found[0]
+        return self.path / ANNOTATION_PATHS[0].format(split)
 
     def _only_file(self) -> str:
         """Return the path of the only annotation file, relative to the folder.
@@ -70,13 +85,22 @@ class CocoFolder:
     def _read_split(self, split: str) -> UncheckedSplit:
         path = self._annotation_path(split)
         if not path.is_file():
+            looked_for = ", ".join(pattern.format(split) for pattern in ANNOTATION_PATHS[1:])
             raise UserError(
-                f"{path}: the annotation file of split {split!r} does not exist. Check --data_path, or select "
-                "existing splits with --train_split and --val_split."
+                f"{path}: the annotation file of split {split!r} does not exist. {looked_for} were searched too. "
+                f"{self._list_json_files()} Check --data_path, or select existing splits with --train_split and "
+                "--val_split."
             )
         coco_dict = load_coco_json(path)
         image_dir = self._find_image_dir(path, split, coco_dict)
         return UncheckedSplit(coco_dict, annotation_path=path, image_dir=image_dir, is_coco_file=True)
+
+    def _list_json_files(self) -> str:
+        """Return a sentence that lists the JSON files of the folder, for error messages."""
+        found = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob("**/*.json"))
+        if not found:
+            return "The folder contains no JSON file."
+        return f"The folder contains {', '.join(found[:5])}{' and more' if len(found) > 5 else ''}."
 
     def _find_image_dir(self, path: Path, split: str, coco_dict: dict) -> Path:
         """Return the first folder of IMAGE_DIRS that contains an image of the split.
@@ -84,6 +108,8 @@ class CocoFolder:
         Exact paths have priority over those that `find_images` finds besides. If no folder contains an image, return
         the first folder that exists, or else the image folder in COCO's published layout.
         """
+        if self.image_dir is not None:
+            return self.image_dir
         name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
         candidates = [self.path / folder.format(name) for folder in IMAGE_DIRS] + [path.parent]
         try:

@@ -22,15 +22,22 @@ FORMATS: dict[str, Callable[[Path], DatasetFolder]] = {"coco": CocoFolder, "voc"
 UNLISTED_IMAGES = "images in the image folders that belong to neither split"  # a kind of problem
 
 
-def open_dataset_folder(annotation_format: str, path: Path, names_path: Path | None = None) -> DatasetFolder:
+def open_dataset_folder(
+    annotation_format: str, path: Path, names_path: Path | None = None, image_dir: Path | None = None
+) -> DatasetFolder:
     """Create the annotation reader for a dataset folder.
 
     annotation_format: key of FORMATS
     path: folder of the images and annotations
     names_path: for the format "yolo": file of the class names; None searches the folder for this file
-    Raises UserError if the folder does not have this format, or names_path is set for a format other than "yolo".
+    image_dir: for the format "coco": folder of the images; None searches the folder of the annotations
+    Raises UserError if the folder does not have this format, or an option of another format is set.
     """
     path = Path(os.path.abspath(path))  # readers need the name and the parent of the folder, which "." lacks
+    if image_dir is not None:
+        if annotation_format != "coco":
+            raise UserError(f"--image_dir: {image_dir} is used only with coco annotations. Remove the option.")
+        return CocoFolder(path, Path(os.path.abspath(image_dir)))
     if names_path is None:
         return FORMATS[annotation_format](path)
     if annotation_format != "yolo":
