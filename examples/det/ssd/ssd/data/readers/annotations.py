@@ -11,6 +11,8 @@ import numpy as np
 
 from ...errors import UserError, os_reason
 
+Problems = dict[str, list[str]]  # {kind of problem: one text per occurrence}
+
 # Kinds of problems in the dataset report. UNUSABLE_IMAGES also stop a conversion.
 UNUSABLE_IMAGES = "images that cannot be converted"
 FOUND_ELSEWHERE = "images found at another path than the annotations state"

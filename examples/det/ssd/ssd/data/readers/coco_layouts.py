@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 
 from ...errors import UserError
-from .annotations import UncheckedSplit, load_coco_json
+from .annotations import Problems, UncheckedSplit, load_coco_json
 from .coco import parse_coco
+from .coco_exports import undo_export_quirks
 from .image_finder import find_images
 
 # Possible paths of the annotation file and the image folder of split {0}, relative to the dataset folder. The first
@@ -91,9 +92,12 @@ class CocoFolder:
                 f"{self._list_json_files()} Check --data_path, or select existing splits with --train_split and "
                 "--val_split."
             )
-        coco_dict = load_coco_json(path)
-        image_dir = self._find_image_dir(path, split, coco_dict)
-        return UncheckedSplit(coco_dict, annotation_path=path, image_dir=image_dir, is_coco_file=True)
+        content = load_coco_json(path)
+        image_dir = self._find_image_dir(path, split, content)
+        coco_dict, problems = undo_export_quirks(content)
+        return UncheckedSplit(
+            coco_dict, annotation_path=path, image_dir=image_dir, problems=problems, is_coco_file=coco_dict is content
+        )
 
     def _list_json_files(self) -> str:
         """Return a sentence that lists the JSON files of the folder, for error messages."""
@@ -151,4 +155,8 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
             image_id = new_ids[annotation["image_id"]]
             annotations.append({**annotation, "id": len(annotations) + 1, "image_id": image_id})
     coco_dict = {"images": images, "annotations": annotations, "categories": splits[0].coco_dict["categories"]}
-    return UncheckedSplit(coco_dict, annotation_path=folder, image_dir=folder)
+    problems: Problems = {}
+    for split in splits:
+        for kind, texts in split.problems.items():
+            problems.setdefault(kind, []).extend(texts)
+    return UncheckedSplit(coco_dict, annotation_path=folder, image_dir=folder, problems=problems)
