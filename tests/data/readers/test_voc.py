@@ -135,6 +135,53 @@ def test_images_are_found_by_the_name_of_the_xml_file_or_by_its_content(tmp_path
     assert [image.path.name for image in train.images] == ["renamed.jpg", "other.jpg"]
 
 
+LAYOUTS = {  # of a split: (folder of XML files, folder of images)
+    "labelling tools: XML files beside images": ("{}", "{}"),
+    "Annotations and images for each split": ("{}/Annotations", "{}/images"),
+    "XML files in a folder of their own": ("{}/xml", "{}"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("val", ["val", "valid"])
+def test_a_folder_for_each_split(layout, val, tmp_path):
+    for split, name in (("train", "a"), (val, "b")):
+        add(tmp_path / "made", name, [xml_object("cat", (1, 1, 20, 20))])
+        for source, folder in (("Annotations/{}.xml", layout[0]), ("JPEGImages/{}.jpg", layout[1])):
+            target = tmp_path / "set" / folder.format(split)
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.move(tmp_path / "made" / source.format(name), target)
+    train, val_split = read(tmp_path / "set")
+    assert [image.path for image in train.images] == [tmp_path / "set" / layout[1].format("train") / "a.jpg"]
+    assert [image.path.stem for image in val_split.images] == ["b"]
+    assert [len(image.ground_truth) for image in (*train.images, *val_split.images)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "layout", [(".", "."), ("xmls", "images"), ("annotations/xmls", "images"), ("labels", "images")]
+)
+def test_a_folder_without_splits(layout, tmp_path):
+    """A share is held out, or text files in the folder list the images of each split."""
+    for name in "abcd":
+        add(tmp_path / "made", name, [xml_object("cat", (1, 1, 20, 20))])
+    for source, folder in (("Annotations", layout[0]), ("JPEGImages", layout[1])):
+        (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+        for path in list((tmp_path / "made" / source).iterdir()):
+            shutil.move(path, tmp_path / "set" / folder)
+    train, val = read(tmp_path / "set", val_fraction=0.25)
+    assert (len(train.images), len(val.images)) == (3, 1)
+    (tmp_path / "set/train.txt").write_text("a.jpg\nimages/b.jpg\n")
+    (tmp_path / "set/val.txt").write_text("d\n")
+    train, val = read(tmp_path / "set")
+    assert [image.path.stem for image in (*train.images, *val.images)] == ["a", "b", "d"]
+
+
+def test_xml_files_without_images_are_named(tmp_path):
+    add(tmp_path, "a", [xml_object("cat", (1, 1, 20, 20))])
+    shutil.rmtree(tmp_path / "JPEGImages")
+    expect_error(tmp_path, [tmp_path / "JPEGImages", tmp_path / "images"])
+
+
 @pytest.mark.parametrize(
     "entry",
     ["{}.jpg", "JPEGImages/{}.jpg", "/home/anna/JPEGImages/{}.JPG", "D:\\set\\{}.png", "{}.xml", "./{}"],

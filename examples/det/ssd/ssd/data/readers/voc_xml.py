@@ -1,0 +1,154 @@
+"""Read the XML files of Pascal VOC and of annotation tools, and convert them to COCO annotations.
+
+Box corners are pixel coordinates counted from 1, and a box includes the pixels of both corners (VOC2012 development
+kit, section 2). A box around a whole image of 500x375 pixels is therefore 1, 1, 500, 375.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+from ...errors import UserError
+from ...runtime.progress import Progress
+from ..images import probe_images
+from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, Problems
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+FLAGS = ("difficult", "truncated", "occluded")
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotationFile:
+    """Content of an XML annotation file.
+
+    path: path of the XML file
+    image_path: path of the image file, which may not exist
+    stated_size: (height, width) in pixels according to the XML file; None for each missing value
+    objects: one dictionary per object with its name, bbox (x, y, width, height in pixels) and flags
+    """
+
+    path: Path
+    image_path: Path
+    stated_size: tuple[float | None, float | None]
+    objects: list[dict]
+
+
+def read_annotation_file(path: Path, find_image: Callable[[str], Path], problems: Problems) -> AnnotationFile:
+    """Read an XML file.
+
+    path: path of the XML file
+    find_image: function that returns the path of the image for the text of the element <filename>
+    problems: {kind of problem: texts}; boxes whose width or height is not positive are left out and added here
+    Raises UserError if the file is not valid XML, or an object is invalid.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise UserError(f"{path}: the file is not valid XML ({error}). Correct the file.") from None
+    objects = []
+    for number, element in enumerate(root.findall("object"), start=1):
+        entry = _read_object(element, f"{path}: object {number}")
+        if min(entry["bbox"][2:]) <= 0:
+            problems.setdefault(EMPTY_BOXES, []).append(f"{path}, object {number}")
+        else:
+            objects.append(entry)
+    size = root.find("size")
+    stated_size = (_read_number(size, "height"), _read_number(size, "width"))
+    image_path = find_image((root.findtext("filename") or "").strip())
+    return AnnotationFile(path, image_path, stated_size=stated_size, objects=objects)
+
+
+def read_image_sizes(files: list[AnnotationFile], split: str, problems: Problems) -> list[tuple[int, int] | None]:
+    """Return (height, width) of each image in pixels before EXIF rotation, or None if it is missing or unreadable.
+
+    files: contents of the XML files
+    split: key of the split, which the progress display shows
+    problems: {kind of problem: texts}; unreadable images and images whose size differs from the XML file are added here
+    """
+    sizes = []
+    with Progress(len(files), f"reading image sizes: {split}", "images") as progress:
+        for file, probe in zip(files, probe_images([file.image_path for file in files])):
+            if probe.size is None:
+                problems.setdefault(UNUSABLE_IMAGES, []).append(probe.error)
+            elif all(file.stated_size) and file.stated_size != probe.size:
+                stated_height, stated_width = file.stated_size
+                height, width = probe.size
+                problems.setdefault(UNUSABLE_IMAGES, []).append(
+                    f"{file.path}: states {stated_width:g}x{stated_height:g} pixels, but {file.image_path.name} has "
+                    f"{width}x{height} pixels and may be rotated by EXIF data"
+                )
+            sizes.append(probe.size)
+            progress.update()
+    return sizes
+
+
+def _read_object(element: ElementTree.Element, where: str) -> dict:
+    """Parse an <object> element. <part> elements inside the object are ignored.
+
+    where: position in the file, for error messages
+    Returns a dictionary with `name`, `bbox` (x, y, width, height in pixels from 0) and each of FLAGS (0 or 1).
+    Raises UserError if the name or a corner of the box is missing.
+    """
+    name = (element.findtext("name") or "").strip()  # findtext finds only direct children, not the names of parts
+    if not name:
+        raise UserError(f"{where}: the class name is missing. Add a <name> element.")
+    box = element.find("bndbox")
+    corners = [_read_number(box, corner) for corner in CORNERS]
+    x0, y0, x1, y1 = corners
+    if x0 is None or y0 is None or x1 is None or y1 is None:
+        invalid = [tag for tag, value in zip(CORNERS, corners) if value is None]
+        raise UserError(f"{where}: <bndbox> has no finite number for {', '.join(invalid)}. Correct the file.")
+    flags = {flag: int((element.findtext(flag) or "0").strip().lower() in ("1", "true")) for flag in FLAGS}
+    return {"name": name, "bbox": [x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1], **flags}
+
+
+def to_coco(
+    files: list[AnnotationFile],
+    sizes: list[tuple[int, int] | None],
+    root: Path,
+    category_ids: dict[str, int],
+    first_id: int,
+) -> dict:
+    """Convert XML annotations to a COCO JSON object without categories.
+
+    Objects marked difficult become crowd regions (iscrowd = 1). Like the VOC evaluation, pycocotools then ignores
+    detections of these objects. Training leaves these objects out.
+
+    files: contents of the XML files
+    sizes: (height, width) of each image in pixels; None if unknown
+    root: dataset folder; file names in the result are relative to this folder
+    category_ids: {object name: COCO category id}
+    first_id: image id of the first image
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for image_id, (file, size) in enumerate(zip(files, sizes), start=first_id):
+        image = {"id": image_id, "file_name": file.image_path.relative_to(root).as_posix()}
+        images.append({**image, "height": size[0], "width": size[1]} if size else image)
+        for entry in file.objects:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category_ids[entry["name"]],
+                    "bbox": entry["bbox"],
+                    "area": entry["bbox"][2] * entry["bbox"][3],
+                    "iscrowd": entry["difficult"],
+                    **{flag: entry[flag] for flag in FLAGS},
+                }
+            )
+    return {"images": images, "annotations": annotations}
+
+
+def _read_number(element: ElementTree.Element | None, tag: str) -> float | None:
+    """Return the number in the child element `tag`; None if the child is missing or not a finite number."""
+    text = None if element is None else element.findtext(tag)
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
