@@ -115,6 +115,18 @@ def test_the_image_folder_may_be_elsewhere(tmp_path):
             open_dataset_folder(annotation_format, tmp_path / "set", image_dir=tmp_path / image_dir)
 
 
+def test_a_file_without_any_image_names_the_folders_and_the_first_file_name(tmp_path):
+    for first_id, split in ((1, "train"), (11, "val")):
+        write_coco(tmp_path / f"annotations/{split}.json", first_id, 2, folder=tmp_path / "photos")
+    (tmp_path / "images").mkdir()
+    with pytest.raises(UserError) as caught:
+        read(tmp_path)
+    message = str(caught.value)
+    for part in (tmp_path / "annotations/train.json", tmp_path / "images", "'train1.jpg'", "--image_dir"):
+        assert str(part) in message
+    assert str(tmp_path / "train,") not in message  # this folder does not exist
+
+
 def test_a_missing_split_is_named_in_the_layout_of_coco(tmp_path):
     with pytest.raises(UserError, match="annotations/instances_train2017.json: "):
         read(tmp_path)

@@ -86,7 +86,8 @@ def _parse(coco_dict: dict, path: Path, image_dir: Path) -> DatasetSplit:
 
     images, missing, moved = [], [], []
     paths = find_images([entry["file_name"] for entry in coco_dict["images"]], [image_dir])
-    for entry, path_found, ground_truth, crowd_boxes in zip(coco_dict["images"], paths, ground_truths, crowd_counts):
+    boxes = zip(ground_truths, crowd_counts)
+    for entry, path_found, (ground_truth, crowd_boxes) in zip(coco_dict["images"], paths, boxes):
         image_path = path_found or image_dir / entry["file_name"]
         if path_found is None:
             missing.append(f"{image_path}: cannot be read (no such file or directory)")

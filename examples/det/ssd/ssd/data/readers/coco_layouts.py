@@ -7,7 +7,7 @@ import itertools
 import os
 from pathlib import Path
 
-from ...errors import UserError
+from ...errors import UserError, count_noun
 from .annotations import Problems, UncheckedSplit, load_coco_json
 from .coco import parse_coco
 from .coco_exports import undo_export_quirks
@@ -109,21 +109,30 @@ class CocoFolder:
     def _find_image_dir(self, path: Path, split: str, coco_dict: dict) -> Path:
         """Return the first folder of IMAGE_DIRS that contains an image of the split.
 
-        Exact paths have priority over those that `find_images` finds besides. If no folder contains an image, return
-        the first folder that exists, or else the image folder in COCO's published layout.
+        Exact paths have priority over those that `find_images` finds besides.
+        Raises UserError if no folder contains an image of the split.
         """
         if self.image_dir is not None:
             return self.image_dir
         name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
         candidates = [self.path / folder.format(name) for folder in IMAGE_DIRS] + [path.parent]
         try:
-            file_names = [image["file_name"] for image in coco_dict["images"][:MAX_PROBED_IMAGES]]
-            exact = (folder for name in file_names for folder in candidates if (folder / name).is_file())
-            similar = (folder for folder in candidates if any(find_images(file_names, [folder])))
-            existing = (folder for folder in candidates if folder.is_dir())
-            return next(itertools.chain(exact, similar, existing), candidates[0])
+            file_names = [image["file_name"] for image in coco_dict["images"]]
+            probed = file_names[:MAX_PROBED_IMAGES]
+            exact = (folder for name in probed for folder in candidates if (folder / name).is_file())
+            similar = (
+                folder for names in (probed, file_names) for folder in candidates if any(find_images(names, [folder]))
+            )
+            found = next(itertools.chain(exact, similar), None)
         except (KeyError, TypeError):  # invalid content, for which parse_coco raises a UserError later
-            return candidates[0]
+            return self.path
+        if found is None and file_names:
+            searched = ", ".join(dict.fromkeys(str(folder) for folder in candidates if folder.is_dir()))
+            raise UserError(
+                f"{path}: none of {count_noun(len(file_names), 'image')} was found in {searched}. The first file "
+                f"name is {file_names[0]!r}. Copy the images there, or set --image_dir."
+            )
+        return found or self.path
 
 
 def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
