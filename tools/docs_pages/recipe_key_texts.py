@@ -41,15 +41,17 @@ ENGLISH = Texts(
 This page lists all keys of a recipe with type, range, default and meaning. `make docs` generates it from
 [schema.py](../ssd/config/schema.py), so do not edit it.
 
-A recipe is a YAML file of `key: value` lines that describes a detector and its training. The key `__BASE__` lists files whose keys the recipe
-extends or overrides. On the command line, `--key value` overrides the recipe. Nested keys have a dot:
+A recipe is a YAML file of `key: value` lines that describes a detector and its training. The key `__BASE__` lists
+files whose keys the recipe extends or overrides. On the command line, `--key value` overrides the recipe. Nested keys
+have a dot:
 
 {COMMAND}
 
 - An unknown key stops the command. The message names the most similar key.
 - A key whose default is `null` also accepts `null`: the setting is then off, or the value is derived.
-- Keys with two defaults have one for Ascend and one for CPU. These come from [ascend.yaml](../../../../configs/runtime/ascend.yaml) and
-  [cpu.yaml](../../../../configs/runtime/cpu.yaml). A recipe overrides `ascend.yaml`. `cpu.yaml` overrides recipes.
+- Keys with two defaults have one for Ascend and one for CPU, from
+  [ascend.yaml](../../../../configs/runtime/ascend.yaml) and [cpu.yaml](../../../../configs/runtime/cpu.yaml). A recipe
+  overrides `ascend.yaml`. `cpu.yaml` overrides recipes.
 - ¹ The value is stored with checkpoints. A checkpoint is refused if the recipe has another value.
 - ² The value changes the evaluation scores of a checkpoint. `metrics.json` contains the value.""",
     columns=("key", "type", "range", "default", "meaning"),
@@ -67,8 +69,9 @@ extends or overrides. On the command line, `--key value` overrides the recipe. N
     notes={
         "extra_layers": "These are the keys of each item of `extra_layers`. The command line replaces the whole list.",
         "augment": "Augmentation applies to training images only.",
-        "Device": "`jit_level: O0` runs a graph operator by operator, `O1` fuses operators, and `O2` compiles the whole graph. "
-        "On a CPU\nthe level has no effect. The levels of `amp_level` are those of NVIDIA's Apex, and unrelated to `jit_level`.",
+        "Device": "`jit_level: O0` runs a graph operator by operator, `O1` fuses operators, and `O2` compiles the whole "
+        "graph.\nOn a CPU the level has no effect. The levels of `amp_level` are those of NVIDIA's Apex, and unrelated to "
+        "`jit_level`.",
     },
     defaults={"num_classes": "from the data", "device_target": "detected"},
     required="required",
