@@ -69,9 +69,9 @@ have a dot:
     notes={
         "extra_layers": "These are the keys of each item of `extra_layers`. The command line replaces the whole list.",
         "augment": "Augmentation applies to training images only.",
-        "Device": "`jit_level: O0` runs a graph operator by operator, `O1` fuses operators, and `O2` compiles the whole "
-        "graph.\nOn a CPU the level has no effect. The levels of `amp_level` are those of NVIDIA's Apex, and unrelated to "
-        "`jit_level`.",
+        "Device": "`jit_level: O0` runs a graph operator by operator, `O1` fuses operators, and `O2` compiles the "
+        "whole graph.\nOn a CPU the level has no effect. The levels of `amp_level` are those of NVIDIA's Apex, and "
+        "unrelated to `jit_level`.",
     },
     defaults={"num_classes": "from the data", "device_target": "detected"},
     required="required",
