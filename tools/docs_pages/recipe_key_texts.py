@@ -76,7 +76,7 @@ have a dot:
     defaults={"num_classes": "from the data", "device_target": "detected"},
     required="required",
     choices="Values of `{key}`: {values}.",
-    see_also="See also: [Training](training.md) · [Evaluation](evaluation.md) · [Ascend](ascend.md) · "
+    see_also="See also: [Training](training.md), [Evaluation](evaluation.md), [Ascend](ascend.md), "
     "[Architecture](architecture.md)",
 )
 
