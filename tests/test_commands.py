@@ -174,8 +174,6 @@ def test_readme_python_runs(clone, shapes_coco):
         pytest.skip("needs the training test")
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     (clone / "photo.jpg").write_bytes(next((shapes_coco / "val2017").iterdir()).read_bytes())
-    checkpoint = clone / "ckpt/ssd_mobilenetv2"
-    (checkpoint / "best.ckpt").write_bytes((checkpoint / "ssd-1.ckpt").read_bytes())
     # The README's COCO has 80 classes, this data 6: a user's data_dir is where the recipe says.
     code += "print(detections.boxes_yxyx.shape, predictor.classes[1])"
     result = expect_clean(run(["python", "-c", code], clone, PYTHONPATH=SSD))

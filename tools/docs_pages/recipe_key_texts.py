@@ -41,15 +41,17 @@ ENGLISH = Texts(
 This page lists all keys of a recipe with type, range, default and meaning. `make docs` generates it from
 [schema.py](../ssd/config/schema.py), so do not edit it.
 
-A recipe is a YAML file of `key: value` lines. The key `__BASE__` lists files whose keys the recipe
-extends or overrides. On the command line, `--key value` overrides the recipe. Nested keys have a dot:
+A recipe is a YAML file of `key: value` lines that describes a detector and its training. The key `__BASE__` lists
+files whose keys the recipe extends or overrides. On the command line, `--key value` overrides the recipe. Nested keys
+have a dot:
 
 {COMMAND}
 
 - An unknown key stops the command. The message names the most similar key.
 - A key whose default is `null` also accepts `null`: the setting is then off, or the value is derived.
-- Two defaults, for Ascend and CPU, come from [ascend.yaml](../../../../configs/runtime/ascend.yaml) and
-  [cpu.yaml](../../../../configs/runtime/cpu.yaml). A recipe overrides `ascend.yaml`. `cpu.yaml` overrides recipes.
+- Keys with two defaults have one for Ascend and one for CPU, from
+  [ascend.yaml](../../../../configs/runtime/ascend.yaml) and [cpu.yaml](../../../../configs/runtime/cpu.yaml). A recipe
+  overrides `ascend.yaml`. `cpu.yaml` overrides recipes.
 - ¹ The value is stored with checkpoints. A checkpoint is refused if the recipe has another value.
 - ² The value changes the evaluation scores of a checkpoint. `metrics.json` contains the value.""",
     columns=("key", "type", "range", "default", "meaning"),
@@ -67,11 +69,14 @@ extends or overrides. On the command line, `--key value` overrides the recipe. N
     notes={
         "extra_layers": "These are the keys of each item of `extra_layers`. The command line replaces the whole list.",
         "augment": "Augmentation applies to training images only.",
+        "Device": "`jit_level: O0` runs a graph operator by operator, `O1` fuses operators, and `O2` compiles the "
+        "whole graph.\nOn a CPU the level has no effect. The levels of `amp_level` are those of NVIDIA's Apex, and "
+        "unrelated to `jit_level`.",
     },
     defaults={"num_classes": "from the data", "device_target": "detected"},
     required="required",
     choices="Values of `{key}`: {values}.",
-    see_also="See also: [Training](training.md) · [Evaluation](evaluation.md) · [Ascend](ascend.md) · "
+    see_also="See also: [Training](training.md), [Evaluation](evaluation.md), [Ascend](ascend.md), "
     "[Architecture](architecture.md)",
 )
 
@@ -108,6 +113,8 @@ CHINESE = Texts(
     notes={
         "extra_layers": "下表是 `extra_layers` 中每一项的配置项。命令行会替换整个列表。",
         "augment": "数据增强只用于训练图片。",
+        "Device": "`jit_level: O0` 逐算子执行计算图，`O1` 融合算子，`O2` 编译整图。在 CPU 上该级别没有作用。\n"
+        "`amp_level` 的级别与 NVIDIA Apex 相同，与 `jit_level` 无关。",
     },
     defaults={"num_classes": "由数据决定", "device_target": "自动检测"},
     required="必填",

@@ -116,6 +116,11 @@ def load_backbone(net: nn.Cell, path: str | Path) -> None:
     """
     prefix = "backbone.features.net."
     parameters = {name: value for name, value in net.parameters_dict().items() if name.startswith(prefix)}
+    if not Path(path).is_file():
+        raise UserError(
+            f"backbone_ckpt_path: {path}: the checkpoint was not found. Download it (see "
+            "examples/det/ssd/docs/weights.md), correct the path, or set an empty path to train from scratch."
+        )
     content = read_checkpoint(path)
     weights = {}
     for name in parameters:

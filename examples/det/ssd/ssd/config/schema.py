@@ -174,7 +174,7 @@ class Config(Section):
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="decay of the exponential moving average (EMA) of the weights; 0.9998 is usual"
     )
-    use_ema: Annotated[bool, HOST] = Field(
+    use_ema: Annotated[bool, HOST, EVALUATION] = Field(
         True, description="load the averaged (EMA) weights from checkpoints that contain averaged weights"
     )
     loss_scale: float = Field(1024.0, gt=0, description="loss scale; with loss_scale_type dynamic: initial loss scale")
