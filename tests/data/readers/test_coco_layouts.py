@@ -7,6 +7,7 @@ import pytest
 from own_data import write_coco
 from ssd.data.readers.annotations import UNUSABLE_IMAGES
 from ssd.data.readers.coco_layouts import CocoFolder
+from ssd.data.readers.corners import REVERSED_BOXES
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.errors import UserError
 
@@ -96,3 +97,13 @@ def test_a_missing_split_is_named_in_the_layout_of_coco(tmp_path):
         read(tmp_path)
     with pytest.raises(UserError, match="annotations/instances_night.json: .*--train_split"):
         read(tmp_path, ["night"])
+
+
+def test_problems_of_merged_files_are_kept(tmp_path):
+    for name, first_id in (("a", 1), ("b", 3), ("val", 5)):
+        boxes = [{"id": 1, "image_id": first_id, "category_id": 3, "bbox": [20, 30, -5, -6]}]
+        write_coco(tmp_path / f"{name}.json", first_id, 2, folder=tmp_path / name, annotations=boxes)
+    train, val = read_splits(CocoFolder(tmp_path), ["a", "b"], ["val"])
+    assert train.problems == {REVERSED_BOXES: [f"{tmp_path / name}.json: annotation 1" for name in ("a", "b")]}
+    assert [row["bbox"] for row in train.coco_dict["annotations"]] == [[15, 24, 5, 6]] * 2
+    assert val.coco_dict["annotations"][0]["bbox"] == [15, 24, 5, 6]

@@ -10,10 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from ...errors import UserError, os_reason
+from .other_tools import recognize_text
 
 # Kinds of problems in the dataset report. UNUSABLE_IMAGES also stop a conversion.
 UNUSABLE_IMAGES = "images that cannot be converted"
-EMPTY_BOXES = "boxes whose width or height is not positive, which are left out"
+EMPTY_BOXES = "boxes whose width or height is zero, which are left out"
+
+MIN_BOX_SIDE = 1.0  # pixels after clipping; thinner boxes cannot be localized and have unbounded regression targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +132,15 @@ def load_coco_json(annotation_path: Path) -> dict:
     """
     if not annotation_path.is_file():
         raise UserError(f"{annotation_path}: the COCO annotation file does not exist. Check --data_path.")
+    text = ""
     try:
-        return json.loads(annotation_path.read_text(encoding="utf-8-sig"))
+        text = annotation_path.read_text(encoding="utf-8-sig")
+        return json.loads(text)
     except OSError as error:
         raise UserError(f"{annotation_path}: cannot be read ({os_reason(error)}). Check the permissions.") from None
-    except ValueError as error:
-        raise UserError(f"{annotation_path}: the file is not valid JSON ({error}). Correct the file.") from None
+    except (ValueError, RecursionError) as error:
+        advice = recognize_text(text) or f"the file is not valid JSON ({error}). Correct the file."
+        raise UserError(f"{annotation_path}: {advice}") from None
 
 
 def align_categories(train: DatasetSplit, val: DatasetSplit) -> DatasetSplit:

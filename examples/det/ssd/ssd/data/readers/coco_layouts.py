@@ -8,6 +8,8 @@ from pathlib import Path
 from ...errors import UserError
 from .annotations import UncheckedSplit, load_coco_json
 from .coco import parse_coco
+from .coco_fields import normalize_coco
+from .other_tools import recognize_folder
 
 # Possible paths of the annotation file and the image folder of split {0}, relative to the dataset folder. The first
 # path of each list is COCO's published layout. Roboflow exports `{0}/_annotations.coco.json`.
@@ -46,7 +48,7 @@ class CocoFolder:
 
     def _annotation_path(self, split: str) -> Path:
         """Return the path of the annotation file of a split. If no file exists, return the path in COCO's layout."""
-        if split.endswith(".json"):
+        if split.endswith(".json") or (self.path / split).is_file():
             return self.path / split
         candidates = [self.path / name.format(split) for name in ANNOTATION_PATHS]
         return next((path for path in candidates if path.is_file()), candidates[0])
@@ -59,6 +61,9 @@ class CocoFolder:
         found = sorted({*self.path.glob("*.json"), *self.path.glob("annotations/*.json")})
         if len(found) != 1:
             listed = f" ({', '.join(path.name for path in found[:5])})" if found else ""
+            other_tool = recognize_folder(self.path)
+            if other_tool:
+                raise UserError(f"{self.path}: {other_tool}")
             raise UserError(
                 f"{self.path}: the folder contains {len(found)} annotation files{listed}, but exactly 1 is needed. "
                 + ("Select an annotation file with --train_split." if found else "Check --data_path.")
@@ -68,13 +73,18 @@ class CocoFolder:
     def _read_split(self, split: str) -> UncheckedSplit:
         path = self._annotation_path(split)
         if not path.is_file():
-            raise UserError(
-                f"{path}: the annotation file of split {split!r} does not exist. Check --data_path, or select "
-                "existing splits with --train_split and --val_split."
-            )
-        coco_dict = load_coco_json(path)
+            advice = "Check --data_path, or select existing splits with --train_split and --val_split."
+            other_tool = recognize_folder(self.path)
+            if other_tool:
+                advice = f"In {self.path}, {other_tool}"
+            raise UserError(f"{path}: the annotation file of split {split!r} does not exist. {advice}")
+        content = load_coco_json(path)
+        coco_dict, problems = normalize_coco(content, path)
         image_dir = self._find_image_dir(path, split, coco_dict)
-        return UncheckedSplit(coco_dict, annotation_path=path, image_dir=image_dir, is_coco_file=True)
+        is_coco_file = coco_dict is content
+        return UncheckedSplit(
+            coco_dict, annotation_path=path, image_dir=image_dir, problems=problems, is_coco_file=is_coco_file
+        )
 
     def _find_image_dir(self, path: Path, split: str, coco_dict: dict) -> Path:
         """Return the first folder of IMAGE_DIRS that contains an image of the split.
@@ -83,12 +93,9 @@ class CocoFolder:
         """
         name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
         candidates = [self.path / folder.format(name) for folder in IMAGE_DIRS] + [path.parent]
-        try:
-            file_names = [image["file_name"] for image in coco_dict["images"][:MAX_PROBED_IMAGES]]
-            found = (folder for name in file_names for folder in candidates if (folder / name).is_file())
-            return next(found, candidates[0])
-        except (KeyError, TypeError):  # invalid content, for which parse_coco raises a UserError later
-            return candidates[0]
+        file_names = [image["file_name"] for image in coco_dict["images"][:MAX_PROBED_IMAGES]]
+        found = (folder for name in file_names for folder in candidates if (folder / name).is_file())
+        return next(found, candidates[0])
 
 
 def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
@@ -99,6 +106,7 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
     """
     images: list[dict] = []
     annotations: list[dict] = []
+    problems: dict[str, list[str]] = {}
     # Parse each file before merging, so that errors name the path of the invalid file.
     parsed = [parse_coco(split.coco_dict, split.annotation_path, split.image_dir) for split in splits]
     original_ids = [image.image_id for split in parsed for image in split.images]
@@ -111,6 +119,8 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
                 f"{split.annotation_path}: the categories {categories} differ from the categories {first_categories} "
                 f"in {splits[0].annotation_path.name}. Use the same ids and names in both files."
             )
+        for kind, texts in split.problems.items():
+            problems.setdefault(kind, []).extend(texts)
         new_ids = {}
         for image in split.coco_dict["images"]:
             new_ids[image["id"]] = len(images) + 1 if needs_new_ids else image["id"]
@@ -120,4 +130,4 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
             image_id = new_ids[annotation["image_id"]]
             annotations.append({**annotation, "id": len(annotations) + 1, "image_id": image_id})
     coco_dict = {"images": images, "annotations": annotations, "categories": splits[0].coco_dict["categories"]}
-    return UncheckedSplit(coco_dict, annotation_path=folder, image_dir=folder)
+    return UncheckedSplit(coco_dict, annotation_path=folder, image_dir=folder, problems=problems)

@@ -8,7 +8,6 @@ line. Box corners in the XML files are pixel coordinates counted from 1, and a b
 from __future__ import annotations
 
 import dataclasses
-import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from ...errors import UserError
 from ...runtime.progress import Progress
 from ..images import IMAGE_SUFFIXES, probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
-
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-FLAGS = ("difficult", "truncated", "occluded")
+from .voc_objects import FLAGS, read_number, read_object
 
 
 class VocFolder:
@@ -153,7 +150,7 @@ class _Year:
         """Read the XML file of an image.
 
         name: name of the image without folder and suffix
-        problems: {kind of problem: texts}; boxes whose width or height is not positive are left out and added here
+        problems: {kind of problem: texts}; boxes of zero size are left out and added here
         Raises UserError if the file is not valid XML, or an object is invalid.
         """
         path = self.xml_paths[name]
@@ -163,13 +160,13 @@ class _Year:
             raise UserError(f"{path}: the file is not valid XML ({error}). Correct the file.") from None
         objects = []
         for number, element in enumerate(root.findall("object"), start=1):
-            entry = _read_object(element, f"{path}: object {number}")
-            if min(entry["bbox"][2:]) <= 0:
+            entry = read_object(element, f"{path}: object {number}", problems)
+            if 0 in entry["bbox"][2:]:
                 problems.setdefault(EMPTY_BOXES, []).append(f"{path}, object {number}")
             else:
                 objects.append(entry)
         size = root.find("size")
-        stated_size = (_read_number(size, "height"), _read_number(size, "width"))
+        stated_size = (read_number(size, "height"), read_number(size, "width"))
         return _AnnotationFile(path, self._find_image(name, root), stated_size=stated_size, objects=objects)
 
     def _find_image(self, name: str, root: ElementTree.Element) -> Path:
@@ -210,26 +207,6 @@ def _read_image_sizes(
     return sizes
 
 
-def _read_object(element: ElementTree.Element, where: str) -> dict:
-    """Parse an <object> element. <part> elements inside the object are ignored.
-
-    where: position in the file, for error messages
-    Returns a dictionary with `name`, `bbox` (x, y, width, height in pixels from 0) and each of FLAGS (0 or 1).
-    Raises UserError if the name or a corner of the box is missing.
-    """
-    name = (element.findtext("name") or "").strip()  # findtext finds only direct children, not the names of parts
-    if not name:
-        raise UserError(f"{where}: the class name is missing. Add a <name> element.")
-    box = element.find("bndbox")
-    corners = [_read_number(box, corner) for corner in CORNERS]
-    x0, y0, x1, y1 = corners
-    if x0 is None or y0 is None or x1 is None or y1 is None:
-        invalid = [tag for tag, value in zip(CORNERS, corners) if value is None]
-        raise UserError(f"{where}: <bndbox> has no finite number for {', '.join(invalid)}. Correct the file.")
-    flags = {flag: int((element.findtext(flag) or "0").strip().lower() in ("1", "true")) for flag in FLAGS}
-    return {"name": name, "bbox": [x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1], **flags}
-
-
 def _to_coco(
     files: list[_AnnotationFile],
     sizes: list[tuple[int, int] | None],
@@ -266,16 +243,6 @@ def _to_coco(
                 }
             )
     return {"images": images, "annotations": annotations}
-
-
-def _read_number(element: ElementTree.Element | None, tag: str) -> float | None:
-    """Return the number in the child element `tag`; None if the child is missing or not a finite number."""
-    text = None if element is None else element.findtext(tag)
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _find_annotation_dir(folder: Path) -> Path | None:
