@@ -204,7 +204,7 @@ def test_invalid_entries_are_named(images, annotations, categories, parts, tmp_p
 def test_boxes_given_as_fractions_are_refused(boxes, tmp_path):
     rows = [annotation(number, 5, box) for number, box in enumerate(boxes, start=1)]
     path, folder = write(tmp_path, [image(5)], rows)
-    expect_error((path, folder), [path, f"{len(boxes)} box", "pixels"])
+    expect_error((path, folder), [path, f"{len(boxes)} box", "0 and 1"])
 
 
 def test_boxes_of_a_pixel_are_no_fractions(tmp_path):

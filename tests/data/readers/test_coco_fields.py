@@ -146,6 +146,7 @@ def test_numbers():
 
 def test_integers_have_64_bits():
     assert [to_integer(value) for value in (3, 3.0, "3", "3.0", -3, 2**63 - 1)] == [3, 3, 3, 3, -3, 2**63 - 1]
+    assert to_integer(str(2**63 - 1)) == 2**63 - 1  # not by way of a float
     assert [to_integer(value) for value in (3.5, "x", True, None, 2**63, 10**400, 1e30)] == [None] * 7
 
 

@@ -18,22 +18,29 @@ from ssd.data.readers.coco_segmentation import segmentation_box
         ({"size": [10, 20], "counts": [15, 7, 178]}, [1, 0, 2, 10]),
         ({"size": [10, 20], "counts": [15, 3]}, [1, 5, 1, 3]),  # without the last run
         ({"size": [10, 20], "counts": [200]}, [0, 0, 0, 0]),  # no pixels
+        ({"size": [10, 20], "counts": [100, 0, 100]}, [0, 0, 0, 0]),
     ],
 )
 def test_boxes_by_hand(segmentation, expected):
     assert segmentation_box(segmentation) == expected
 
 
-def test_masks_of_pixels_in_both_encodings():
-    pixels = np.zeros((40, 30), np.uint8, order="F")
-    pixels[5:25, 7:19] = 1
-    pixels[30, 3] = 1
+@pytest.mark.parametrize("seed", range(20))
+def test_masks_in_both_encodings_have_the_box_of_their_pixels(seed):
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros(rng.integers(1, 200, 2), np.uint8, order="F")
+    height, width = pixels.shape
+    for _ in range(rng.integers(1, 4)):
+        y0, x0 = rng.integers(0, height), rng.integers(0, width)
+        pixels[y0 : y0 + rng.integers(1, 60), x0 : x0 + rng.integers(1, 60)] = 1
+    rows, columns = np.nonzero(pixels)
+    expected = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
     compressed = coco_mask.encode(pixels)
-    runs = np.flatnonzero(np.diff(np.concatenate([[0], pixels.ravel(order="F"), [-1]])))
-    counts = np.diff(np.concatenate([[0], runs])).tolist()
-    expected = [3, 5, 16, 26]
-    assert segmentation_box({"size": [40, 30], "counts": compressed["counts"].decode()}) == expected
-    assert segmentation_box({"size": [40, 30], "counts": counts}) == expected
+    assert coco_mask.toBbox(compressed).tolist() == expected
+    assert segmentation_box({"size": [height, width], "counts": compressed["counts"].decode()}) == expected
+    starts = np.flatnonzero(np.diff(pixels.ravel(order="F"), prepend=0, append=2))
+    counts = np.diff(starts, prepend=0).tolist()  # the first run is of zeros, and may be empty
+    assert segmentation_box({"size": [height, width], "counts": counts}) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,9 @@ def test_masks_of_pixels_in_both_encodings():
         {"size": [10, 20], "counts": "Käfer"},
         {"size": [10, 20], "counts": "0P"},  # the last character announces another one
         {"size": [10, 20], "counts": "oooO" * 9},
+        {"size": [10, 20], "counts": []},
+        {"size": [-10, -20], "counts": [100, 10]},
+        {"size": [2**40, 2**40], "counts": [100, 10]},
     ],
 )
 def test_other_values_have_no_box(segmentation):

@@ -52,7 +52,7 @@ def test_xml_is_recognized(text, tool, tmp_path):
     assert tool in recognize_text(text)
     path = tmp_path / "annotations.xml"
     path.write_text(text)
-    with pytest.raises(UserError, match=f"annotations.xml: .*{tool}"):
+    with pytest.raises(UserError, match=f"^{path}: .*{tool}"):
         CocoFolder(tmp_path).read({"train": ["annotations.xml"]})
     for splits in (["train2017"], None):  # the file is in the folder, but is not asked for
         with pytest.raises(UserError, match=f"annotations.xml: .*{tool}"):

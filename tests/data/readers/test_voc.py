@@ -201,7 +201,7 @@ def test_reversed_corners_are_sorted_and_recorded(tmp_path):
 
 def test_boxes_given_as_fractions_are_refused(tmp_path):
     add(tmp_path, "a", [xml_object("dog", (0.1, 0.2, 0.5, 1)), xml_object("dog", (0, 0, 0.25, 0.5))])
-    expect_error(tmp_path, [tmp_path, "2 boxes", "pixels"])
+    expect_error(tmp_path, [tmp_path, "2 boxes", "0 and 1"])
 
 
 def test_only_difficult_objects_are_refused(tmp_path):

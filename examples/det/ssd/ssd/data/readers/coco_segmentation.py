@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 
 def segmentation_box(segmentation: object) -> list[float] | None:
@@ -17,7 +16,7 @@ def segmentation_box(segmentation: object) -> list[float] | None:
             return _polygon_box(segmentation)
         if isinstance(segmentation, dict):
             return _mask_box(segmentation["counts"], segmentation["size"])
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (ValueError, TypeError, LookupError, OverflowError):
         pass
     return None
 
@@ -37,25 +36,43 @@ def _mask_box(counts: str | list, size: list) -> list[float]:
     counts: lengths of alternating runs of 0 and 1 down the columns; a list, or COCO's compressed text
     size: [height, width] in pixels
 
-    Raises ValueError or TypeError if the values are not a mask.
+    Raises ValueError, TypeError, IndexError or OverflowError if the values are not a mask.
     """
     height, width = (int(side) for side in size)
-    if not (0 < height < 2**31 and 0 < width < 2**31):
-        raise ValueError("the size is not positive")
-    if isinstance(counts, str):
-        encoded = counts.encode("ascii")
-        # pycocotools reads beyond the end of a text whose last character announces another one.
-        if not encoded or not all(48 <= code < 112 for code in encoded) or (encoded[-1] - 48) & 0x20:
-            raise ValueError("the compressed run lengths are damaged")
-        mask = {"size": [height, width], "counts": encoded}
-    else:
-        lengths = [int(length) for length in counts]
-        if min(lengths, default=0) < 0 or sum(lengths) > height * width:
-            raise ValueError("the run lengths do not fit the size")
-        mask = coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
-    if not 0 <= int(coco_mask.area(mask)) <= height * width:
+    lengths = _decode_run_lengths(counts) if isinstance(counts, str) else [int(length) for length in counts]
+    if min(height, width) <= 0 or height * width >= 2**62 or min(lengths) < 0 or sum(lengths) > height * width:
         raise ValueError("the run lengths do not fit the size")
-    box = coco_mask.toBbox(mask).tolist() if coco_mask.area(mask) else [0.0, 0.0, 0.0, 0.0]
-    if box[0] + box[2] > width or box[1] + box[3] > height:
-        raise ValueError("the run lengths do not fit the size")
-    return box
+    ends = np.cumsum(lengths)[1::2]
+    runs = np.stack([ends - lengths[1::2], ends - 1], axis=1)[np.array(lengths[1::2]) > 0]  # first and last pixel
+    if not len(runs):
+        return [0.0, 0.0, 0.0, 0.0]
+    columns, rows = np.divmod(runs, height)
+    x0, x1 = columns.min(), columns.max() + 1
+    spans_columns = (columns[:, 0] < columns[:, 1]).any()  # such a run covers the last row and the first one
+    y0, y1 = (0, height) if spans_columns else (rows.min(), rows.max() + 1)
+    return [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]
+
+
+def _decode_run_lengths(text: str) -> list[int]:
+    """Decode compressed run lengths, as `rleFrString` of pycocotools does, which crashes on damaged text.
+
+    A number has five bits per character, the lowest first. A sixth bit marks that another character follows, and the
+    highest bit of the last character is the sign. From the fourth number on, the difference to the number before the
+    last one is stored.
+
+    Raises IndexError if the last character announces another one.
+    """
+    lengths: list[int] = []
+    position = 0
+    while position < len(text):
+        value, bits, has_more = 0, 0, True
+        while has_more:
+            code = ord(text[position]) - 48
+            value |= (code & 0x1F) << bits
+            bits += 5
+            position += 1
+            has_more = bool(code & 0x20)
+        if code & 0x10:
+            value -= 1 << bits
+        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
+    return lengths
