@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ssd.data.readers import other_tools
 from ssd.data.readers.coco_layouts import CocoFolder
 from ssd.data.readers.other_tools import recognize_folder, recognize_json, recognize_text
 from ssd.errors import UserError
@@ -55,7 +56,7 @@ def test_xml_is_recognized(text, tool, tmp_path):
     with pytest.raises(UserError, match=f"^{path}: .*{tool}"):
         CocoFolder(tmp_path).read({"train": ["annotations.xml"]})
     for splits in (["train2017"], None):  # the file is in the folder, but is not asked for
-        with pytest.raises(UserError, match=f"annotations.xml: .*{tool}"):
+        with pytest.raises(UserError, match=f"annotations.xml .*{tool}"):
             CocoFolder(tmp_path).read({"train": splits})
 
 
@@ -65,8 +66,8 @@ def test_xml_is_recognized(text, tool, tmp_path):
         ("data.yaml", "names: [a]", "create_data.py yolo"),
         ("Annotations/a.xml", VOC, "create_data.py voc"),
         ("VOC2007/Annotations/a.xml", VOC, "create_data.py voc"),
-        ("a.json", json.dumps(FILES["labelme"]), "a.json: .*labelme"),
-        ("images/a.json", json.dumps(FILES["labelme"]), "a.json: .*labelme"),
+        ("a.json", json.dumps(FILES["labelme"]), "a.json .*labelme"),
+        ("images/a.json", json.dumps(FILES["labelme"]), "a.json .*labelme"),
     ],
 )
 def test_folders_of_other_formats_are_recognized(path, text, part, tmp_path):
@@ -76,9 +77,27 @@ def test_folders_of_other_formats_are_recognized(path, text, part, tmp_path):
         CocoFolder(tmp_path).read({"train": ["train2017"]})
 
 
-def test_damaged_and_large_files_are_passed_over(tmp_path):
+def test_other_files_beside_coco_files_do_not_count(tmp_path):
+    """The message is then about the missing split, because the user has COCO annotations."""
+    (tmp_path / "data.yaml").write_text("names: [a]")
+    (tmp_path / "a.json").write_text(json.dumps(FILES["labelme"]))
+    assert recognize_folder(tmp_path) is not None
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train2017.json").write_text('{"images": [], "annotations": []}')
+    assert recognize_folder(tmp_path) is None
+
+
+def test_damaged_files_are_passed_over(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    (tmp_path / "b.json").write_text(json.dumps(FILES["labelme"] | {"imageData": "x" * 2**20}))
+    (tmp_path / "b.json").write_text("[" * 10**5)
     (tmp_path / "c.xml").write_bytes(b"\xff\xfe\xff")
     (tmp_path / "d.json").mkdir()
+    assert recognize_folder(tmp_path) is None
+    (tmp_path / "e.json").write_text(json.dumps(FILES["labelme"]))
+    assert "e.json" in recognize_folder(tmp_path)
+
+
+def test_only_some_files_are_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(other_tools, "MAX_BYTES", 1000)
+    (tmp_path / "b.json").write_text(json.dumps(FILES["labelme"] | {"imageData": "x" * 1000}))
     assert recognize_folder(tmp_path) is None

@@ -138,7 +138,7 @@ def _raise_invalid_entries(path: Path, errors: list[str], kind: str) -> NoReturn
     """
     others = len(errors) - 1
     more = f", and {count_noun(others, f'more {kind}', f'more {PLURALS[kind]}')} cannot be used" if others else ""
-    raise UserError(f"{path}: {errors[0]}{more}. Correct the {PLURALS[kind] if others else kind}.")
+    raise UserError(f"{path}: {errors[0]}{more}. Correct or remove the {PLURALS[kind] if others else kind}.")
 
 
 def _describe_entry(entry: object, position: int, kind: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 YAML_NAMES = ("data.yaml", "data.yml")
-MAX_BYTES = 2**20  # larger files are not opened to look for the files of other tools
+MAX_OPENED = 5  # files that are opened to recognize a folder
+MAX_BYTES = 2**25  # a larger file is not opened; files of labelme contain the image
 
 CVAT_XML = (
     "this is an XML file of CVAT, not COCO annotations. In CVAT, choose Actions > Export dataset, and the format "
@@ -120,21 +121,30 @@ def recognize_text(text: str) -> str | None:
 
 
 def recognize_folder(folder: Path) -> str | None:
-    """Return sentences on the tool that wrote the annotations in a folder without COCO files; None if unknown."""
-    if any((folder / name).is_file() for name in YAML_NAMES):
-        return "the folder has the data.yaml of a YOLO dataset. Use `create_data.py yolo`."
-    if any(True for name in ("Annotations", "*/Annotations") for _ in folder.glob(f"{name}/*.xml")):
-        return "the folder has the XML files of Pascal VOC. Use `create_data.py voc`."
-    for path in _small_files(sorted([*folder.glob("*.xml"), *folder.glob("*.json"), *folder.glob("*/*.json")])):
+    """Return sentences on the tool that wrote the annotations in a folder; None if unknown or if COCO files are there.
+
+    Only the first MAX_OPENED files are opened.
+    """
+    names = ("*.xml", "*.json", "annotations/*.json", "*/*.json")
+    paths = [
+        path for path in dict.fromkeys(path for name in names for path in sorted(folder.glob(name))) if path.is_file()
+    ]
+    found = None
+    for path in paths[:MAX_OPENED]:
+        if path.stat().st_size > MAX_BYTES:  # probably a COCO file
+            return None
         try:
             text = path.read_text(encoding="utf-8-sig")
-            found = recognize_json(json.loads(text)) if path.suffix == ".json" else recognize_text(text)
+            content = json.loads(text) if path.suffix == ".json" else None
         except (OSError, ValueError, RecursionError):
-            found = None
-        if found:
-            return f"{path.name}: {found}"
-    return None
-
-
-def _small_files(paths: Iterable[Path], number: int = 5) -> list[Path]:
-    return [path for path in paths if path.is_file() and path.stat().st_size <= MAX_BYTES][:number]
+            continue
+        if _is_object("images", "annotations")(content):
+            return None
+        known = recognize_json(content) if path.suffix == ".json" else recognize_text(text)
+        if known and found is None:
+            found = f"{path.name} {known.removeprefix('this ')}"
+    if any((folder / name).is_file() for name in YAML_NAMES):
+        return "data.yaml is a file of a YOLO dataset. Use `create_data.py yolo`."
+    if any(True for name in ("Annotations", "*/Annotations") for _ in folder.glob(f"{name}/*.xml")):
+        return "the folder Annotations has XML files of Pascal VOC. Use `create_data.py voc`."
+    return found
