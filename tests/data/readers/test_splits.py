@@ -54,7 +54,7 @@ def test_shards_have_their_own_validation_annotations(annotation_format, folders
     train, val = read(annotation_format, folders[annotation_format])
     info = convert(train, val, tmp_path / "out", overwrite=False, num_workers=1)
     assert info == read_dataset_info(tmp_path / "out" / "dataset.json")
-    assert info.annotations == "annotations/instances_val.json"
+    assert info.annotations == "annotations/val_annotations.json"
     check_files(info, tmp_path / "out", "val")
     path = tmp_path / "out" / info.annotations
     assert info.val.source_sha256 == sha256(path) and json.loads(path.read_text()) == val.coco_dict

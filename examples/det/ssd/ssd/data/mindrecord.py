@@ -39,7 +39,9 @@ SCHEMA = {
     "annotation": {"type": "float32", "shape": [-1, 5]},
 }
 SHARDS = 8
-VAL_ANNOTATIONS = "instances_val.json"  # file name for a split that was not read from a single COCO file
+# File name of annotations that are not a copy of a COCO file. No split has this name, so a folder that is converted in
+# place can be converted again.
+VAL_ANNOTATIONS = "val_annotations.json"
 ROWS_PER_WRITE = 256  # many more than SHARDS, because MindRecord distributes the rows of each call over the shards
 READ_AHEAD = 256  # maximum number of images in memory between the reader threads and the writer
 

@@ -66,7 +66,7 @@ _KNOWN_FILES: tuple[tuple[Callable[[object], bool], str, str], ...] = (
     (
         _is_object("items", "categories", "info"),
         "a dataset of Datumaro",
-        "Convert it with `datum convert --input-format datumaro --output-format coco`.",
+        "Convert it with `datum convert --input-format datumaro --input-path FOLDER --output-format coco`.",
     ),
     (
         _is_object("samples"),
