@@ -132,15 +132,22 @@ def load_coco_json(annotation_path: Path) -> dict:
     """
     if not annotation_path.is_file():
         raise UserError(f"{annotation_path}: the COCO annotation file does not exist. Check --data_path.")
-    text = ""
+    encoded = b""
     try:
-        text = annotation_path.read_text(encoding="utf-8-sig")
-        return json.loads(text)
+        encoded = annotation_path.read_bytes()
+        return json.loads(encoded)  # UTF-8 with or without a byte order mark, UTF-16 or UTF-32
     except OSError as error:
         raise UserError(f"{annotation_path}: cannot be read ({os_reason(error)}). Check the permissions.") from None
     except (ValueError, RecursionError) as error:
-        advice = recognize_text(text) or f"the file is not valid JSON ({error}). Correct the file."
+        known = recognize_text(encoded[:1000].decode(errors="replace"))
+        advice = known or f"the file is not valid JSON ({error}). Correct the file."
         raise UserError(f"{annotation_path}: {advice}") from None
+
+
+def is_plain_utf8(path: Path) -> bool:
+    """Return whether a JSON file is UTF-8 without a byte order mark, the only encoding that pycocotools reads."""
+    with path.open("rb") as file:
+        return json.detect_encoding(file.read(4)) == "utf-8"
 
 
 def align_categories(train: DatasetSplit, val: DatasetSplit) -> DatasetSplit:

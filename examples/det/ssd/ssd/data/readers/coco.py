@@ -10,7 +10,7 @@ import numpy as np
 
 from ...boxes.ops import xywh_to_yxyx
 from ...errors import UserError
-from .annotations import UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit, load_coco_json
+from .annotations import UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit, is_plain_utf8, load_coco_json
 from .coco_fields import normalize_coco
 
 # If no box ends beyond this coordinate in pixels, the coordinates are fractions 0..1, with a tolerance for rounding.
@@ -31,8 +31,9 @@ def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
     coco_dict, problems = normalize_coco(content, annotation_path)
     split = parse_coco(coco_dict, annotation_path, image_dir)
     require_usable_images(split)
+    is_normal = coco_dict is content and is_plain_utf8(annotation_path)
     return dataclasses.replace(
-        split, coco_dict=None if coco_dict is content else coco_dict, problems={**problems, **split.problems}
+        split, coco_dict=None if is_normal else coco_dict, problems={**problems, **split.problems}
     )
 
 

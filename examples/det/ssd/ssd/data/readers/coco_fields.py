@@ -185,8 +185,10 @@ def _normalize_annotation(annotation: dict, path: Path, problems: dict[str, list
     if _is_normal(annotation):
         return annotation
 
+    where = f"{path}: annotation {annotation.get('id', 'without id')}"
+
     def record(kind: str) -> None:
-        problems.setdefault(kind, []).append(f"{path}: annotation {annotation.get('id')}")
+        problems.setdefault(kind, []).append(where)
 
     normalized = {**annotation, "image_id": _require_id(annotation, "image_id")}
     normalized["category_id"] = _require_id(annotation, "category_id")
@@ -206,7 +208,7 @@ def _normalize_annotation(annotation: dict, path: Path, problems: dict[str, list
             f"bbox {annotation.get('bbox')!r:.80} is not a list of four finite numbers x, y, width, height in pixels"
             + (", and segmentation is not a polygon or a mask" if box is None else "")
         )
-    normalized["bbox"] = sort_corners(values, f"{path}: annotation {annotation.get('id')}", problems)
+    normalized["bbox"] = sort_corners(values, where, problems)
     box_area = normalized["bbox"][2] * normalized["bbox"][3]
     area = to_number(annotation.get("area"))
     if area is None or area < 0 or (area == 0 and box_area > 0):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ...errors import UserError
-from .annotations import UncheckedSplit, load_coco_json
+from .annotations import UncheckedSplit, is_plain_utf8, load_coco_json
 from .coco import parse_coco
 from .coco_fields import normalize_coco
 from .other_tools import recognize_folder
@@ -81,7 +81,7 @@ class CocoFolder:
         content = load_coco_json(path)
         coco_dict, problems = normalize_coco(content, path)
         image_dir = self._find_image_dir(path, split, coco_dict)
-        is_coco_file = coco_dict is content
+        is_coco_file = coco_dict is content and is_plain_utf8(path)
         return UncheckedSplit(
             coco_dict, annotation_path=path, image_dir=image_dir, problems=problems, is_coco_file=is_coco_file
         )
