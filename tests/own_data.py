@@ -30,7 +30,8 @@ def write_coco(path, first_id, number, folder, **more):
     content = {
         "images": [{"id": i, "file_name": f"{path.stem}{i}.jpg", "height": 50, "width": 40} for i in ids],
         "annotations": [
-            {"id": 1, "image_id": i, "category_id": (3, 9)[i % 2], "bbox": [0, 0, i, 1], "iscrowd": 0} for i in ids
+            {"id": i, "image_id": i, "category_id": (3, 9)[i % 2], "bbox": [0, 0, i, 1], "area": i, "iscrowd": 0}
+            for i in ids
         ],
         "categories": [{"id": 3, "name": "猫"}, {"id": 9, "name": "dog"}],
         **more,

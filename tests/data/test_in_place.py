@@ -28,22 +28,33 @@ def convert_in_place(folder, overwrite=True, **options):
 
 
 def test_annotations_of_the_user_are_never_replaced(flat):
-    path = flat / "annotations" / "instances_val.json"
+    path = flat / "annotations" / "val_annotations.json"
+    (flat / "annotations" / "instances_val.json").rename(path)
+    user_split = {"val_splits": ["annotations/val_annotations.json"]}
     before = path.read_bytes()
     with pytest.raises(UserError, match=f"^{path}: .*--out_path"):
         convert_in_place(flat, val_fraction=0.4)
     assert {file.name for file in flat.iterdir()} == {"annotations", "images"} and path.read_bytes() == before
-    convert_in_place(flat)  # keeps the file
-    info = convert_in_place(flat)
-    assert path.read_bytes() == before and info.annotations == "annotations/instances_val.json"
+    convert_in_place(flat, **user_split)  # keeps the file
+    info = convert_in_place(flat, **user_split)
+    assert path.read_bytes() == before and info.annotations == "annotations/val_annotations.json"
     with pytest.raises(UserError, match=f"^{path}: .*--out_path"):  # although dataset.json now names the file
         convert_in_place(flat, val_fraction=0.4)
     assert path.read_bytes() == before and read_dataset_info(flat / "dataset.json") == info
     check_files(info, flat, "val")
 
 
+def test_corrected_annotations_are_written_beside_those_of_the_user(flat):
+    path = flat / "annotations" / "instances_val.json"
+    path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": null'))
+    before = path.read_bytes()
+    for _ in range(2):
+        info = convert_in_place(flat)
+        assert path.read_bytes() == before and info.annotations == "annotations/val_annotations.json"
+        check_files(info, flat, "val")
+
+
 def test_annotations_of_an_earlier_conversion_are_replaced(flat):
-    (flat / "annotations" / "instances_val.json").unlink()
     assert convert_in_place(flat, val_fraction=0.4).val.images == 4
     info = convert_in_place(flat, val_fraction=0.2)
     assert info.val.images == 2

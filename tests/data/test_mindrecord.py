@@ -173,6 +173,20 @@ def test_training_split_without_boxes_is_an_error(coco, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_boxes_outside_images_of_unknown_size_are_an_error(coco, tmp_path):
+    def change(content):
+        for entry in content["images"]:
+            del entry["width"]
+        for annotation in content["annotations"]:
+            annotation["bbox"][0] += 5000
+
+    edit(coco, "train2017", change)
+    number = len(json.loads((coco / "annotations" / "instances_train2017.json").read_text())["annotations"])
+    with pytest.raises(UserError, match=f"instances_train2017.json: .*{number} boxes"):
+        convert(coco, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_validation_split_without_boxes_is_accepted(coco, tmp_path):
     edit(coco, "val2017", lambda content: content["annotations"].clear())
     info = convert(coco, tmp_path / "out")

@@ -138,6 +138,40 @@ def test_annotation_ids_do_not_matter(ids, tmp_path):
     assert evaluator.summarize().metrics["AP"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"area": None},
+        {"area": "1500"},
+        {"area": [1]},
+        {"iscrowd": None},
+        {"iscrowd": "0"},
+        {"id": None},
+        {"bbox": ["10", "20", "30", "50"]},
+        {"bbox": [40, 70, -30, -50]},
+    ],
+)
+def test_unusual_values_of_older_shards_are_read(changes, tmp_path):
+    rows = [make_annotation(*row, annotation_id=number) for number, row in enumerate(OBJECTS, start=1)]
+    expected = add_exact_detections(CocoEvaluator(write_annotations(tmp_path / "whole.json", rows), CLASSES))
+    rows[0].update(changes)  # the cat at 10, 20 with 30x50 pixels
+    evaluator = add_exact_detections(CocoEvaluator(write_annotations(tmp_path / "val.json", rows), CLASSES))
+    assert evaluator.summarize().metrics == expected.summarize().metrics
+
+
+def test_unusable_values_of_older_shards_are_named(tmp_path):
+    path = write_annotations(tmp_path / "val.json", [make_annotation(11, 90, OBJECTS[0][2], iscrowd="yes")])
+    with pytest.raises(UserError, match="val.json: annotation 1: iscrowd 'yes'"):
+        CocoEvaluator(path, CLASSES)
+
+
+def test_annotations_of_unlisted_images_are_ignored(tmp_path):
+    rows = [make_annotation(*row, annotation_id=number) for number, row in enumerate(OBJECTS, start=1)]
+    rows.append(make_annotation(99, 90, (1, 2, 3, 4), annotation_id=9))
+    evaluator = add_exact_detections(CocoEvaluator(write_annotations(tmp_path / "val.json", rows), CLASSES))
+    assert evaluator.summarize().metrics["AP"] == pytest.approx(1)
+
+
 def test_area_and_iscrowd_are_optional(tmp_path):
     """create_data.py accepts such files; pycocotools alone raises KeyError."""
     rows = [make_annotation(*row, annotation_id=number) for number, row in enumerate(OBJECTS, start=1)]

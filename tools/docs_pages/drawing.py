@@ -137,22 +137,27 @@ def _draw_boxes(room: Room, left: float, right: float, top: float) -> tuple[list
     parts: list[str] = []
     x, y = left, top
     for folder, modules in room.boxes.items():
-        widths = [len(module) * CHARACTER + 14 for module in modules]
+        start = left
         if folder:  # a frame around the boxes of an inner folder, on lines of its own
             y += (BOX_HEIGHT + GAP) * (x > left)
-            label = len(folder) * CHARACTER + 20
-            total = label + sum(widths) + GAP * len(widths)
-            parts.append(_rectangle(left, y, width=total, height=BOX_HEIGHT + 8, fill="none", radius=6))
             parts.append(_text(left + 8, y + 19, f"{folder}/", size=11, family="m", fill=GREY))
-            x, y = left + label, y + 4
-        for (module, has_framework), width in zip(modules.items(), widths):
-            if x + width > right:
-                x, y = left, y + BOX_HEIGHT + GAP
+            start = left + len(folder) * CHARACTER + 20
+            x, y = start, y + 4
+        frame_top, frame_right = y - 4, start
+        for module, has_framework in modules.items():
+            width = len(module) * CHARACTER + 14
+            if x + width > right - (GAP if folder else 0):
+                x, y = start, y + BOX_HEIGHT + GAP
             fill, ink = (MINDSPORE_FILL, MINDSPORE_INK) if has_framework else (BOX_FILL, INK)
             parts.append(_rectangle(x, y, width=width, height=BOX_HEIGHT, fill=fill, radius=5))
             parts.append(_text(x + 7, y + 15, module, size=11, family="m", fill=ink))
             x += width + GAP
+            frame_right = max(frame_right, x)
         if folder:
+            frame_height = y + BOX_HEIGHT + 4 - frame_top
+            parts.append(
+                _rectangle(left, frame_top, width=frame_right - left, height=frame_height, fill="none", radius=6)
+            )
             x, y = left, y + BOX_HEIGHT + 4 + GAP
     is_open = x > left
     return parts, y - top + (BOX_HEIGHT if is_open else -GAP)

@@ -109,11 +109,12 @@ def test_each_kind_of_problem_is_counted_with_examples():
     lines = summarize(train, val)["problems"]
     line = find_line(lines, ["unreadable labels", "(4)", "x; y; z"])
     assert "w" not in line and has_numbers(line, "4 1")  # one more than the examples
-    find_line(lines, ["thinner", "(2)", "a.jpg cat x 10 to 90, y 10 to 10.5", "c.jpg cat x 10 to 20, y 200 to 220"])
+    find_line(lines, ["thinner", "(1)", "a.jpg cat x 10 to 90, y 10 to 10.5"])
+    find_line(lines, ["outside", "(1)", "c.jpg cat x 10 to 20, y 200 to 220"])
     find_line(lines, ["(1)", "a.jpg dog x 150 to 260.5, y -5 to 20"])
     find_line(lines, ["duplicate", "(1)", "a.jpg cat x 0 to 40, y 0 to 20"])
     find_line(lines, ["(1)", "/data/twice.jpg"])
-    assert len(lines) == 5  # no other kinds
+    assert len(lines) == 6  # no other kinds
 
 
 def test_problems_found_elsewhere_come_first():

@@ -7,6 +7,8 @@ import pytest
 
 from ssd.data.readers.annotations import UNUSABLE_IMAGES, load_coco_json
 from ssd.data.readers.coco import parse_coco, read_coco
+from ssd.data.readers.coco_fields import normalize_coco
+from ssd.data.readers.corners import REVERSED_BOXES
 from ssd.errors import UserError
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 2, "name": "cat"}]
@@ -73,7 +75,7 @@ def test_images_keep_their_order_and_their_boxes(tmp_path):
 
 def test_crowd_regions_are_counted_but_not_read_as_boxes(tmp_path):
     annotations = [annotation(1, 5, iscrowd=1), annotation(2, 5, iscrowd=0), annotation(3, 5)]
-    segmentation = {"counts": [], "size": []}
+    segmentation = {"counts": [400, 10, 1590], "size": [50, 40]}
     annotations.append({"id": 4, "image_id": 5, "category_id": 7, "iscrowd": 1, "segmentation": segmentation})
     (read,) = read_coco(*write(tmp_path, [image(5)], annotations)).images
     assert len(read.ground_truth) == 2 and read.crowd_boxes == 2
@@ -117,7 +119,7 @@ def test_all_missing_images_are_recorded(tmp_path):
     missing = [folder / "5.jpg", folder / "7.jpg"]
     for file in missing:
         file.unlink()
-    split = parse_coco(load_coco_json(path), path, folder)
+    split = parse_coco(normalize_coco(load_coco_json(path), path)[0], path, folder)
     assert split.problems.keys() == {UNUSABLE_IMAGES} and len(split.images) == 3
     assert [text.partition(": ")[0] for text in split.problems[UNUSABLE_IMAGES]] == [str(file) for file in missing]
     expect_error((path, folder), [missing[0], "1 more", path])
@@ -154,7 +156,8 @@ INVALID_BOXES = {
     "five numbers": [1, 2, 3, 4, 5],
     "NaN": [1, 2, float("nan"), 4],
     "infinity": [1, 2, float("inf"), 4],
-    "text": [1, 2, "3", 4],
+    "text": [1, 2, "three", 4],
+    "true": [1, 2, True, 4],
     "null": [1, 2, None, 4],
     "null for all": None,
     "no list": 5,
@@ -185,7 +188,9 @@ def test_a_missing_box_is_named_by_its_annotation(tmp_path):
         ([image(5)], [], [], ["categories"]),
         ([image(5)], [], [*CATEGORIES, {"id": 9, "name": 3}], ["name", "category 9", "3"]),
         ([image(5)], [], [*CATEGORIES, {"id": 9, "name": None}], ["name", "category 9", "None"]),
-        ([image(5, height="80")], [], CATEGORIES, ["image 5.jpg", "height '80'"]),
+        ([image(5, height="tall")], [], CATEGORIES, ["image 5.jpg", "height 'tall'"]),
+        ([image(5, height=-80)], [], CATEGORIES, ["image 5.jpg", "height -80"]),
+        ([image(5, height=80.5)], [], CATEGORIES, ["image 5.jpg", "height 80.5"]),
         ([image(5, width=[80])], [], CATEGORIES, ["image 5.jpg", "width [80]"]),
         ([{"id": 5}], [], CATEGORIES, ["file_name"]),
     ],
@@ -193,6 +198,24 @@ def test_a_missing_box_is_named_by_its_annotation(tmp_path):
 def test_invalid_entries_are_named(images, annotations, categories, parts, tmp_path):
     path, folder = write(tmp_path, images, annotations, categories=categories)
     expect_error((path, folder), [path, *parts])
+
+
+@pytest.mark.parametrize("boxes", [[[0.1, 0.2, 0.5, 0.8], [0, 0, 1, 1]], [["0.5", "0.5", "-0.25", "-0.5"]]])
+def test_boxes_given_as_fractions_are_refused(boxes, tmp_path):
+    rows = [annotation(number, 5, box) for number, box in enumerate(boxes, start=1)]
+    path, folder = write(tmp_path, [image(5)], rows)
+    expect_error((path, folder), [path, f"{len(boxes)} box", "0 and 1"])
+
+
+def test_boxes_of_a_pixel_are_no_fractions(tmp_path):
+    rows = [annotation(1, 5, [0, 0, 1, 1]), annotation(2, 5, [1, 0, 1, 1])]
+    assert len(read_coco(*write(tmp_path, [image(5)], rows)).images[0].ground_truth) == 2
+
+
+def test_corrections_are_kept_for_the_evaluation(tmp_path):
+    split = read_coco(*write(tmp_path, [image(5)], [annotation(1, 5, [9, 9, -4, -5], area=None)]))
+    assert split.coco_dict["annotations"] == [annotation(1, 5, [5, 4, 4, 5], area=20, iscrowd=0)]
+    assert split.problems == {REVERSED_BOXES: [f"{split.annotation_path}: annotation 1"]}
 
 
 def test_a_crowd_region_of_an_unknown_category_is_refused_too(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from own_data import write_coco
 from ssd.data.readers.annotations import FOUND_ELSEWHERE, UNUSABLE_IMAGES
 from ssd.data.readers.coco_layouts import CocoFolder
+from ssd.data.readers.corners import REVERSED_BOXES
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.errors import UserError
 
@@ -179,3 +180,13 @@ def test_merged_files_keep_the_images_that_were_found(tmp_path):
     assert [image.path.relative_to(tmp_path).as_posix() for image in train.images] == [
         *("images/a/a1.jpg", "images/a/a2.jpg", "images/b/b1.jpg", "images/b/b2.jpg")
     ]
+
+
+def test_problems_of_merged_files_are_kept(tmp_path):
+    for name, first_id in (("a", 1), ("b", 3), ("val", 5)):
+        boxes = [{"id": 1, "image_id": first_id, "category_id": 3, "bbox": [20, 30, -5, -6]}]
+        write_coco(tmp_path / f"{name}.json", first_id, 2, folder=tmp_path / name, annotations=boxes)
+    train, val = read_splits(CocoFolder(tmp_path), ["a", "b"], ["val"])
+    assert train.problems == {REVERSED_BOXES: [f"{tmp_path / name}.json: annotation 1" for name in ("a", "b")]}
+    assert [row["bbox"] for row in train.coco_dict["annotations"]] == [[15, 24, 5, 6]] * 2
+    assert val.coco_dict["annotations"][0]["bbox"] == [15, 24, 5, 6]

@@ -54,7 +54,7 @@ def test_shards_have_their_own_validation_annotations(annotation_format, folders
     train, val = read(annotation_format, folders[annotation_format])
     info = convert(train, val, tmp_path / "out", overwrite=False, num_workers=1)
     assert info == read_dataset_info(tmp_path / "out" / "dataset.json")
-    assert info.annotations == "annotations/instances_val.json"
+    assert info.annotations == "annotations/val_annotations.json"
     check_files(info, tmp_path / "out", "val")
     path = tmp_path / "out" / info.annotations
     assert info.val.source_sha256 == sha256(path) and json.loads(path.read_text()) == val.coco_dict
@@ -156,3 +156,13 @@ def test_images_that_belong_to_neither_split_are_recorded(tmp_path):
     expected = {UNLISTED_IMAGES: [str(tmp_path / "images" / "later.PNG")]}
     assert read("coco", tmp_path)[0].problems == expected
     assert read("coco", tmp_path, keep_empty=False)[0].problems == expected  # without the images left out
+
+
+@pytest.mark.parametrize("keep_empty", [True, False])
+def test_a_training_split_of_crowd_regions_is_refused(keep_empty, tmp_path):
+    for split, first_id in (("train", 1), ("val", 11)):
+        write_coco(tmp_path / f"{split}.json", first_id, 3, folder=tmp_path / split)
+    path = tmp_path / "train.json"
+    path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": 1'))
+    with pytest.raises(UserError, match="train.json: .*3 annotations.*iscrowd"):
+        read_splits(open_dataset_folder("coco", tmp_path), keep_empty=keep_empty)

@@ -10,6 +10,7 @@ import pytest
 
 from own_data import xml_image, xml_object
 from ssd.data.readers.annotations import EMPTY_BOXES, UNUSABLE_IMAGES
+from ssd.data.readers.corners import REVERSED_BOXES
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.data.readers.voc import VocFolder
 from ssd.errors import UserError
@@ -241,13 +242,33 @@ def test_missing_sizes_are_read_from_the_image(tmp_path):
 
 
 def test_empty_boxes_are_left_out_and_recorded(tmp_path):
-    add(tmp_path, "a", [xml_object("dog", (9, 1, 5, 9)), xml_object("dog", (1, 1, 9, 9))])
+    add(tmp_path, "a", [xml_object("dog", (6, 1, 5, 9)), xml_object("dog", (1, 1, 9, 9))])
     train, val = read(tmp_path)
     assert len(train.images[0].ground_truth) == len(val.coco_dict["annotations"]) == 1
     assert train.problems == {EMPTY_BOXES: [f"{tmp_path / 'Annotations' / 'a.xml'}, object 1"]}
 
 
+def test_reversed_corners_are_sorted_and_recorded(tmp_path):
+    corners = [(9, 2, 5, 7), (9, 7, 5, 2), (5, 7, 9, 2), (5, 2, 9, 7)]
+    add(tmp_path, "a", [xml_object("dog", box) for box in corners])
+    train, val = read(tmp_path)
+    assert train.images[0].ground_truth.tolist() == [[1, 4, 7, 9, 1]] * 4  # rows 2 to 7 and columns 5 to 9 from 1
+    where = [f"{tmp_path / 'Annotations' / 'a.xml'}: object {number}" for number in (1, 2, 3)]
+    assert train.problems == val.problems == {REVERSED_BOXES: where}
+    assert [row["area"] for row in val.coco_dict["annotations"]] == [30] * 4
+
+
 # --- errors ---
+
+
+def test_boxes_given_as_fractions_are_refused(tmp_path):
+    add(tmp_path, "a", [xml_object("dog", (0.1, 0.2, 0.5, 1)), xml_object("dog", (0, 0, 0.25, 0.5))])
+    expect_error(tmp_path, [tmp_path, "2 boxes", "0 and 1"])
+
+
+def test_only_difficult_objects_are_refused(tmp_path):
+    add(tmp_path, "a", [xml_object("dog", (1, 1, 9, 9), more="<difficult>1</difficult>")] * 3)
+    expect_error(tmp_path, [tmp_path, "3 annotations", "difficult"])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ssd.data.readers.annotations import EMPTY_BOXES, UNUSABLE_IMAGES
+from ssd.data.readers.corners import REVERSED_BOXES
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.data.readers.yolo import EXIF_ROTATED, OUTSIDE_DATA_PATH, WITHOUT_LABEL_FILE, YoloFolder
 from ssd.errors import UserError
@@ -272,6 +273,13 @@ def test_empty_boxes_and_images_without_a_label_file_are_recorded(folder):
     assert val.problems == {WITHOUT_LABEL_FILE: [str(folder / "images" / "val" / "b.png")]}
     add(folder, "b", "", images="images/val")  # an empty label file states that there are no objects
     assert read(folder)[1].problems == {}
+
+
+def test_negative_sizes_are_sorted_and_recorded(folder):
+    path = add(folder, "a", "1 0.5 0.25 -0.25 0.5\n1 0.5 0.25 0.25 -0.5\n1 0.5 0.25 0.25 0.5\n", images="images/train")
+    train, _ = read(folder)
+    assert train.images[0].ground_truth.tolist() == [[0, 30, 20, 50, 2]] * 3
+    assert train.problems == {REVERSED_BOXES: [f"{path}, line 1", f"{path}, line 2"]}
 
 
 def test_images_rotated_by_exif_are_recorded(folder):

@@ -24,13 +24,13 @@ import numpy as np
 from mindspore.mindrecord import FileWriter
 
 from ..boxes.ops import clip_boxes
-from ..errors import UserError, mindspore_reason, os_reason
+from ..errors import UserError, count_noun, mindspore_reason, os_reason
 from ..runtime.atomic_write import work_folder
 from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
 from .dataset_info import DATASET_INFO_NAME, DatasetInfo, SplitInfo, sha256
 from .images import check_image
-from .readers.annotations import AnnotatedImage, DatasetSplit, align_categories
+from .readers.annotations import MIN_BOX_SIDE, AnnotatedImage, DatasetSplit, align_categories
 from .readers.coco import require_usable_images
 
 SCHEMA = {
@@ -39,10 +39,11 @@ SCHEMA = {
     "annotation": {"type": "float32", "shape": [-1, 5]},
 }
 SHARDS = 8
-VAL_ANNOTATIONS = "instances_val.json"  # file name for a split that was not read from a single COCO file
+# File name of annotations that are not a copy of a COCO file. No split has this name, so a folder that is converted in
+# place can be converted again.
+VAL_ANNOTATIONS = "val_annotations.json"
 ROWS_PER_WRITE = 256  # many more than SHARDS, because MindRecord distributes the rows of each call over the shards
 READ_AHEAD = 256  # maximum number of images in memory between the reader threads and the writer
-MIN_BOX_SIDE = 1.0  # pixels after clipping; thinner boxes cannot be localized and have unbounded regression targets
 
 
 def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: bool, num_workers: int) -> DatasetInfo:
@@ -152,9 +153,13 @@ def _write_dataset(
     """
     train_info = _write_split(train, folder / "train", num_workers)
     if not train_info.boxes:
+        crowds = count_noun(
+            train_info.crowd_boxes, "crowd region or difficult object", "crowd regions or difficult objects"
+        )
+        thin = count_noun(train_info.dropped_boxes, "box", "boxes")
         raise UserError(
-            f"{train.annotation_path}: the training split has no usable boxes. Annotate at least one object, not a "
-            f"crowd region, with a box that is at least {MIN_BOX_SIDE:g} pixel wide and high."
+            f"{train.annotation_path}: no boxes remain for training: {crowds}, and {thin} thinner than "
+            f"{MIN_BOX_SIDE:g} pixel inside the image. Check that boxes are in pixels of these images."
         )
     val_info = _write_split(val, folder / "val", num_workers)
     (folder / "annotations").mkdir()

@@ -14,6 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..boxes.ops import yxyx_to_xywh
+from ..data.readers.annotations import load_coco_json
+from ..data.readers.coco_fields import normalize_coco
 from ..errors import UserError
 from ..models.postprocess import Detections
 
@@ -171,17 +173,12 @@ class CocoEvaluator:
 
 
 def _read_ground_truth(path: Path) -> COCO:
-    """Read a COCO annotation file and add the keys that pycocotools requires.
+    """Read a COCO annotation file, normalized as create_data.py does, because older shards have the user's own file.
 
-    Annotations are renumbered from 1, because pycocotools treats id 0 as "no match" and requires unique ids.
-    A missing `iscrowd` is set to 0, and a missing `area` to the area of the box in pixels.
+    Raises UserError if values of the file cannot be used.
     """
     ground_truth = COCO()
-    ground_truth.dataset = json.loads(path.read_text(encoding="utf-8-sig"))
-    for number, annotation in enumerate(ground_truth.dataset["annotations"], start=1):
-        annotation["id"] = number
-        annotation.setdefault("iscrowd", 0)
-        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+    ground_truth.dataset, _ = normalize_coco(load_coco_json(path), path, check_references=False)
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth.createIndex()
     return ground_truth

@@ -10,8 +10,7 @@ import numpy as np
 
 from ...boxes.ops import box_area
 from ...errors import count_noun
-from ..mindrecord import MIN_BOX_SIDE
-from ..readers.annotations import UNUSABLE_IMAGES, DatasetSplit
+from ..readers.annotations import MIN_BOX_SIDE, UNUSABLE_IMAGES, DatasetSplit
 from ..readers.splits import find_repeated_images
 from .anchor_recall import AnchorSet, not_recalled, reasons_for_missed_boxes
 
@@ -172,20 +171,25 @@ def _find_problems(
 
 
 def _find_bad_boxes(boxes: _Boxes) -> dict[str, list[int]]:
-    """Find boxes that are too thin, extend beyond their image, or are duplicates.
+    """Find boxes that lie outside their image, are too thin, extend beyond their image, or are duplicates.
 
     Returns {kind of problem: row indices of `boxes`}.
     """
+    annotated_sides = boxes.annotated_yxyx[:, 2:] - boxes.annotated_yxyx[:, :2]
+    is_outside = ((boxes.sides <= 0) & (annotated_sides > 0)).any(axis=1)
     is_thin = (boxes.sides < MIN_BOX_SIDE).any(axis=1)
     # Up to 1 pixel beyond the image is considered a rounding error.
-    is_outside = np.abs(boxes.annotated_yxyx - boxes.boxes_yxyx).max(axis=1, initial=0) > 1
+    extends_beyond = np.abs(boxes.annotated_yxyx - boxes.boxes_yxyx).max(axis=1, initial=0) > 1
     keys = np.concatenate([boxes.image_indices[:, None], boxes.labels[:, None], boxes.annotated_yxyx], axis=1)
     _, first_rows = np.unique(keys, axis=0, return_index=True)
     is_duplicate = np.ones(len(keys), dtype=bool)
     is_duplicate[first_rows] = False
     return {
-        "boxes thinner than one pixel inside their image, which are left out": np.flatnonzero(is_thin).tolist(),
-        "boxes that extend beyond their image, which are clipped": np.flatnonzero(is_outside & ~is_thin).tolist(),
+        "boxes outside their image, which are left out": np.flatnonzero(is_outside).tolist(),
+        "boxes thinner than one pixel inside their image, which are left out": np.flatnonzero(
+            is_thin & ~is_outside
+        ).tolist(),
+        "boxes that extend beyond their image, which are clipped": np.flatnonzero(extends_beyond & ~is_thin).tolist(),
         "duplicate boxes of the same class": np.flatnonzero(is_duplicate).tolist(),
     }
 

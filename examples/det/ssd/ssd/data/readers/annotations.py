@@ -10,13 +10,16 @@ from typing import Protocol
 import numpy as np
 
 from ...errors import UserError, os_reason
+from .other_tools import recognize_text
 
 Problems = dict[str, list[str]]  # {kind of problem: one text per occurrence}
 
 # Kinds of problems in the dataset report. UNUSABLE_IMAGES also stop a conversion.
 UNUSABLE_IMAGES = "images that cannot be converted"
 FOUND_ELSEWHERE = "images found at another path than the annotations state"
-EMPTY_BOXES = "boxes whose width or height is not positive, which are left out"
+EMPTY_BOXES = "boxes whose width or height is zero, which are left out"
+
+MIN_BOX_SIDE = 1.0  # pixels after clipping; thinner boxes cannot be localized and have unbounded regression targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +135,22 @@ def load_coco_json(annotation_path: Path) -> dict:
     """
     if not annotation_path.is_file():
         raise UserError(f"{annotation_path}: the COCO annotation file does not exist. Check --data_path.")
+    encoded = b""
     try:
-        return json.loads(annotation_path.read_text(encoding="utf-8-sig"))
+        encoded = annotation_path.read_bytes()
+        return json.loads(encoded)  # UTF-8 with or without a byte order mark, UTF-16 or UTF-32
     except OSError as error:
         raise UserError(f"{annotation_path}: cannot be read ({os_reason(error)}). Check the permissions.") from None
-    except ValueError as error:
-        raise UserError(f"{annotation_path}: the file is not valid JSON ({error}). Correct the file.") from None
+    except (ValueError, RecursionError) as error:
+        known = recognize_text(encoded[:1000].decode(errors="replace"))
+        advice = known or f"the file is not valid JSON ({error}). Correct the file."
+        raise UserError(f"{annotation_path}: {advice}") from None
+
+
+def is_plain_utf8(path: Path) -> bool:
+    """Return whether a JSON file is UTF-8 without a byte order mark, the only encoding that pycocotools reads."""
+    with path.open("rb") as file:
+        return json.detect_encoding(file.read(4)) == "utf-8"
 
 
 def align_categories(train: DatasetSplit, val: DatasetSplit) -> DatasetSplit:

@@ -1,19 +1,27 @@
-"""Read COCO annotation files: parse and check categories, image entries and boxes."""
+"""Read COCO annotation files: check categories, images and references, and convert boxes to arrays."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from ...boxes.ops import xywh_to_yxyx
 from ...errors import UserError
-from .annotations import FOUND_ELSEWHERE, UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit, load_coco_json
+from .annotations import (
+    FOUND_ELSEWHERE,
+    UNUSABLE_IMAGES,
+    AnnotatedImage,
+    DatasetSplit,
+    is_plain_utf8,
+    load_coco_json,
+)
+from .coco_fields import normalize_coco
 from .image_finder import find_images
 
-NUMBER_TYPES = {int, float}  # bool is excluded, although bool is a subclass of int
-MAX_COORDINATE = 1e9  # pixels; larger coordinates are invalid
+# If no box ends beyond this coordinate in pixels, the coordinates are fractions 0..1, with a tolerance for rounding.
+MAX_FRACTION = 1.01
 
 
 def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
@@ -26,9 +34,14 @@ def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
 
     Raises UserError if a file or folder is missing, or a category, an image entry or a box is invalid.
     """
-    split = parse_coco(load_coco_json(annotation_path), annotation_path, image_dir)
+    content = load_coco_json(annotation_path)
+    coco_dict, problems = normalize_coco(content, annotation_path)
+    split = parse_coco(coco_dict, annotation_path, image_dir)
     require_usable_images(split)
-    return split
+    is_normal = coco_dict is content and is_plain_utf8(annotation_path)
+    return dataclasses.replace(
+        split, coco_dict=None if is_normal else coco_dict, problems={**problems, **split.problems}
+    )
 
 
 def require_usable_images(*splits: DatasetSplit) -> None:
@@ -48,29 +61,18 @@ def require_usable_images(*splits: DatasetSplit) -> None:
 def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> DatasetSplit:
     """Check the annotations of a split in COCO format and convert boxes to arrays.
 
-    coco_dict: annotations as a COCO JSON object
+    coco_dict: annotations as a COCO JSON object, as normalize_coco returns it
     annotation_path: path of the file or folder that coco_dict was read from, for error messages
     image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
 
     Returns a split whose coco_dict is None. Missing image files are recorded as problems of the kind UNUSABLE_IMAGES,
     and files at another path than stated as problems of the kind FOUND_ELSEWHERE.
-    Raises UserError if image_dir is missing, or a category, an image entry or a box is invalid.
+    Raises UserError if image_dir is missing, a list is empty, categories or image ids are not unique, or all boxes are
+    fractions instead of pixels.
     """
+    path = annotation_path
     if not image_dir.is_dir():
-        raise UserError(f"{image_dir}: the image folder of {annotation_path.name} does not exist. Check --data_path.")
-    try:
-        return _parse(coco_dict, annotation_path, image_dir)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(
-            f"{annotation_path}: the annotations are not in COCO's object detection format ({reason}). "
-            "Correct the annotations."
-        ) from None
-
-
-def _parse(coco_dict: dict, path: Path, image_dir: Path) -> DatasetSplit:
+        raise UserError(f"{image_dir}: the image folder of {path.name} does not exist. Check --data_path.")
     categories = sorted(coco_dict["categories"], key=lambda category: category["id"])
     names = [category["name"] for category in categories]
     category_ids = [category["id"] for category in categories]
@@ -78,11 +80,10 @@ def _parse(coco_dict: dict, path: Path, image_dir: Path) -> DatasetSplit:
     labels = {category_id: label for label, category_id in enumerate(category_ids, start=1)}
 
     image_indices = _index_images(coco_dict["images"], path)
-    ground_truths, crowd_counts = _parse_boxes(
-        coco_dict["annotations"], path=path, image_indices=image_indices, labels=labels
-    )
+    ground_truths, crowd_counts = _parse_boxes(coco_dict["annotations"], image_indices, labels)
     if not image_indices:
         raise UserError(f"{path}: the list of images is empty. Add at least one image.")
+    _require_pixels(ground_truths, path)
 
     images, missing, moved = [], [], []
     paths = find_images([entry["file_name"] for entry in coco_dict["images"]], [image_dir])
@@ -110,16 +111,8 @@ def _parse(coco_dict: dict, path: Path, image_dir: Path) -> DatasetSplit:
 def _check_categories(category_ids: list, names: list, path: Path) -> None:
     """Check the categories of a COCO file.
 
-    Raises UserError if ids are not unique integers, names are not unique strings, or the file has no categories.
+    Raises UserError if ids or names are not unique, or the file has no categories.
     """
-    if not all(isinstance(category_id, int) for category_id in category_ids):
-        raise UserError(f"{path}: the category ids {category_ids} are not all integers. Change the ids to integers.")
-    for category_id, name in zip(category_ids, names):
-        if not isinstance(name, str):
-            raise UserError(
-                f"{path}: the name of category {category_id} is {name!r}, which is not a string. "
-                "Change the name to a string."
-            )
     for kind, values in (("category id", category_ids), ("category name", names)):
         repeated = _first_repeated(values)
         if repeated is not None:
@@ -131,16 +124,10 @@ def _check_categories(category_ids: list, names: list, path: Path) -> None:
 def _index_images(images: list[dict], path: Path) -> dict[int, int]:
     """Return a dictionary {image id: index in `images`}.
 
-    Raises UserError if an image id is invalid or occurs twice, or a height or width is not a number.
+    Raises UserError if an image id occurs twice.
     """
     indices: dict[int, int] = {}
     for image in images:
-        where = f"{path}: image {image['file_name']}"
-        if not isinstance(image["id"], int) or abs(image["id"]) >= 2**63:
-            raise UserError(f"{where}: id {image['id']!r} is not a 64-bit integer. Change the id to a 64-bit integer.")
-        for side in ("height", "width"):
-            if image.get(side) is not None and type(image[side]) not in NUMBER_TYPES:
-                raise UserError(f"{where}: {side} {image[side]!r} is not a number. Set {side} to the number of pixels.")
         if image["id"] in indices:
             raise UserError(f"{path}: image id {image['id']} occurs twice. Give each image a different id.")
         indices[image["id"]] = len(indices)
@@ -148,46 +135,29 @@ def _index_images(images: list[dict], path: Path) -> dict[int, int]:
 
 
 def _parse_boxes(
-    annotations: list[dict], path: Path, image_indices: dict[int, int], labels: dict[int, int]
+    annotations: list[dict], image_indices: dict[int, int], labels: dict[int, int]
 ) -> tuple[list[np.ndarray], list[int]]:
     """Convert COCO annotations to arrays of ground-truth boxes.
 
     annotations: entries of the key `annotations`
-    path: path of the annotation file, for error messages
     image_indices: {image id: index in the list of images}
     labels: {category id: class index}
 
     Returns two lists with one item per image:
         ground truth, (M, 5) float64, boxes_yxyx in pixels and class index
         number of crowd regions
-    Raises UserError if an annotation refers to an unknown image or category, or its bbox is invalid.
     """
     crowd_counts = [0] * len(image_indices)
-    kept, kept_indices, kept_labels = [], [], []
+    kept_boxes, kept_indices, kept_labels = [], [], []
     for annotation in annotations:
-        index, label = image_indices.get(annotation["image_id"]), labels.get(annotation["category_id"])
-        if index is None:
-            raise UserError(
-                f"{path}: annotation {annotation.get('id')}: image_id {annotation['image_id']!r} is not in the list of "
-                "images. Add the image, or correct image_id."
-            )
-        if label is None:
-            raise UserError(
-                f"{path}: annotation {annotation.get('id')}: category_id {annotation['category_id']!r} is not one of "
-                f"the category ids {list(labels)}. Add the category, or correct category_id."
-            )
-        if annotation.get("iscrowd", 0):
+        index = image_indices[annotation["image_id"]]
+        if annotation["iscrowd"]:
             crowd_counts[index] += 1
-            continue
-        box = annotation.get("bbox")
-        if not (isinstance(box, list) and len(box) == 4 and NUMBER_TYPES.issuperset(map(type, box))):
-            _raise_invalid_box(annotation, path)
-        kept.append(annotation)
-        kept_indices.append(index)
-        kept_labels.append(label)
-    boxes_xywh = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
-    for row in np.flatnonzero(~(np.abs(boxes_xywh) < MAX_COORDINATE).all(axis=1)):  # the condition is also True for NaN
-        _raise_invalid_box(kept[row], path)
+        else:
+            kept_boxes.append(annotation["bbox"])
+            kept_indices.append(index)
+            kept_labels.append(labels[annotation["category_id"]])
+    boxes_xywh = np.array(kept_boxes, dtype=np.float64).reshape(-1, 4)
     # Create one array and split the array by image: creating one array per box takes ten times as long.
     rows = np.concatenate([xywh_to_yxyx(boxes_xywh), np.array(kept_labels, dtype=np.float64)[:, None]], axis=1)
     order = np.argsort(kept_indices, kind="stable")
@@ -195,11 +165,18 @@ def _parse_boxes(
     return np.split(rows[order], ends[:-1]), crowd_counts
 
 
-def _raise_invalid_box(annotation: dict, path: Path) -> NoReturn:
-    raise UserError(
-        f"{path}: annotation {annotation.get('id')}: bbox {annotation.get('bbox')} is not a list of four finite "
-        "numbers x, y, width, height in pixels. Correct the bbox."
-    )
+def _require_pixels(ground_truths: list[np.ndarray], path: Path) -> None:
+    """Raise UserError if no box ends beyond the first pixel of its image, because boxes are then fractions.
+
+    ground_truths: (M, 5) boxes_yxyx in pixels and class index of each image
+    """
+    boxes_yxyx = np.concatenate([np.zeros((0, 5)), *ground_truths])[:, :4]
+    # VOC's first pixel is 1, so the start of a box that is read from fractions is between -1 and 0.
+    if len(boxes_yxyx) and boxes_yxyx[:, 2:].max() <= MAX_FRACTION and boxes_yxyx[:, :2].min() >= -1:
+        raise UserError(
+            f"{path}: the corners of all {len(boxes_yxyx)} boxes are between 0 and 1, but boxes are in pixels in this "
+            "format. If they are fractions of the image size, multiply x by the width and y by the height of the image."
+        )
 
 
 def _first_repeated(values: list) -> object:

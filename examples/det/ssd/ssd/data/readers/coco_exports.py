@@ -15,7 +15,8 @@ def undo_export_quirks(coco_dict: dict) -> tuple[dict, Problems]:
     - A root category is dropped. Roboflow writes one with the name of the project: it is the supercategory of all
       other categories, and no annotation has it.
     - A category that is listed twice with the same id and name is merged.
-    - Image ids that are text become numbers, 1 for the first image. Ids of annotations change with them.
+    - Image ids that are text become numbers, 1 for the first image. Ids of annotations change with them. Digits are
+      left to normalize_coco, which reads them as the number that they are.
 
     coco_dict: content of the file, unchecked; entries of another form are left for parse_coco to refuse
     Returns (new JSON object, or coco_dict itself if nothing is to be changed; {kind of problem: texts}).
@@ -28,7 +29,7 @@ def undo_export_quirks(coco_dict: dict) -> tuple[dict, Problems]:
         kept = _drop_root(kept, {annotation["category_id"] for annotation in annotations}, problems)
         if len(kept) < len(categories):
             changed["categories"] = kept
-        if any(isinstance(image["id"], str) for image in images):
+        if any(isinstance(image["id"], str) and not image["id"].strip().isdecimal() for image in images):
             numbers = {image["id"]: number for number, image in enumerate(images, start=1)}
             if len(numbers) < len(images):  # parse_coco names the repeated id
                 return coco_dict, {}

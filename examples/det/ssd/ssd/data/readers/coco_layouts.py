@@ -8,10 +8,12 @@ import os
 from pathlib import Path
 
 from ...errors import UserError, count_noun
-from .annotations import Problems, UncheckedSplit, load_coco_json
+from .annotations import UncheckedSplit, is_plain_utf8, load_coco_json
 from .coco import parse_coco
 from .coco_exports import undo_export_quirks
+from .coco_fields import normalize_coco
 from .image_finder import find_images
+from .other_tools import recognize_folder
 
 # Possible paths of the annotation file and the image folder of split {0}, relative to the dataset folder. The first
 # path of each list is COCO's published layout. Roboflow exports `{0}/_annotations.coco.json`, and FiftyOne
@@ -61,7 +63,7 @@ class CocoFolder:
 
     def _annotation_path(self, split: str) -> Path:
         """Return the path of the annotation file of a split. If no file exists, return the path in COCO's layout."""
-        if split.endswith(".json"):
+        if split.endswith(".json") or (self.path / split).is_file():
             return self.path / split
         for pattern in ANNOTATION_PATHS:
             found = [path for path in sorted(self.path.glob(pattern.format(glob.escape(split)))) if path.is_file()]
@@ -77,6 +79,9 @@ class CocoFolder:
         found = sorted({*self.path.glob("*.json"), *self.path.glob("annotations/*.json")})
         if len(found) != 1:
             listed = f" ({', '.join(path.name for path in found[:5])})" if found else ""
+            other_tool = recognize_folder(self.path)
+            if other_tool:
+                raise UserError(f"{self.path}: {other_tool}")
             raise UserError(
                 f"{self.path}: the folder contains {len(found)} annotation files{listed}, but exactly 1 is needed. "
                 + ("Select an annotation file with --train_split." if found else "Check --data_path.")
@@ -87,16 +92,23 @@ class CocoFolder:
         path = self._annotation_path(split)
         if not path.is_file():
             looked_for = ", ".join(pattern.format(split) for pattern in ANNOTATION_PATHS[1:])
-            raise UserError(
-                f"{path}: the annotation file of split {split!r} does not exist. {looked_for} were searched too. "
-                f"{self._list_json_files()} Check --data_path, or select existing splits with --train_split and "
-                "--val_split."
+            other_tool = recognize_folder(self.path)
+            advice = (
+                f"In {self.path}, {other_tool}"
+                if other_tool
+                else f"{looked_for} were searched too. {self._list_json_files()} Check --data_path, or select existing "
+                "splits with --train_split and --val_split."
             )
+            raise UserError(f"{path}: the annotation file of split {split!r} does not exist. {advice}")
         content = load_coco_json(path)
-        image_dir = self._find_image_dir(path, split, content)
-        coco_dict, problems = undo_export_quirks(content)
+        usual, export_problems = undo_export_quirks(content)
+        coco_dict, problems = normalize_coco(usual, path)
         return UncheckedSplit(
-            coco_dict, annotation_path=path, image_dir=image_dir, problems=problems, is_coco_file=coco_dict is content
+            coco_dict,
+            annotation_path=path,
+            image_dir=self._find_image_dir(path, split, coco_dict),
+            problems={**export_problems, **problems},
+            is_coco_file=coco_dict is content and is_plain_utf8(path),
         )
 
     def _list_json_files(self) -> str:
@@ -116,16 +128,13 @@ class CocoFolder:
             return self.image_dir
         name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
         candidates = [self.path / folder.format(name) for folder in IMAGE_DIRS] + [path.parent]
-        try:
-            file_names = [image["file_name"] for image in coco_dict["images"]]
-            probed = file_names[:MAX_PROBED_IMAGES]
-            exact = (folder for name in probed for folder in candidates if (folder / name).is_file())
-            similar = (
-                folder for names in (probed, file_names) for folder in candidates if any(find_images(names, [folder]))
-            )
-            found = next(itertools.chain(exact, similar), None)
-        except (KeyError, TypeError):  # invalid content, for which parse_coco raises a UserError later
-            return self.path
+        file_names = [image["file_name"] for image in coco_dict["images"]]
+        probed = file_names[:MAX_PROBED_IMAGES]
+        exact = (folder for name in probed for folder in candidates if (folder / name).is_file())
+        similar = (
+            folder for names in (probed, file_names) for folder in candidates if any(find_images(names, [folder]))
+        )
+        found = next(itertools.chain(exact, similar), None)
         if found is None and file_names:
             searched = ", ".join(dict.fromkeys(str(folder) for folder in candidates if folder.is_dir()))
             raise UserError(
@@ -143,6 +152,7 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
     """
     images: list[dict] = []
     annotations: list[dict] = []
+    problems: dict[str, list[str]] = {}
     # Parse each file before merging, so that errors name the path of the invalid file.
     parsed = [parse_coco(split.coco_dict, split.annotation_path, split.image_dir) for split in splits]
     original_ids = [image.image_id for split in parsed for image in split.images]
@@ -155,6 +165,8 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
                 f"{split.annotation_path}: the categories {categories} differ from the categories {first_categories} "
                 f"in {splits[0].annotation_path.name}. Use the same ids and names in both files."
             )
+        for kind, texts in split.problems.items():
+            problems.setdefault(kind, []).extend(texts)
         new_ids = {}
         for image, image_path in zip(split.coco_dict["images"], (image.path for image in checked.images)):
             new_ids[image["id"]] = len(images) + 1 if needs_new_ids else image["id"]
@@ -164,8 +176,4 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
             image_id = new_ids[annotation["image_id"]]
             annotations.append({**annotation, "id": len(annotations) + 1, "image_id": image_id})
     coco_dict = {"images": images, "annotations": annotations, "categories": splits[0].coco_dict["categories"]}
-    problems: Problems = {}
-    for split in splits:
-        for kind, texts in split.problems.items():
-            problems.setdefault(kind, []).extend(texts)
     return UncheckedSplit(coco_dict, annotation_path=folder, image_dir=folder, problems=problems)

@@ -14,6 +14,7 @@ from ..images import IMAGE_SUFFIXES
 from .annotations import DatasetFolder, DatasetSplit, UncheckedSplit, align_categories
 from .coco import parse_coco
 from .coco_layouts import CocoFolder
+from .usable_boxes import require_training_boxes
 from .voc import VocFolder
 from .yolo import YoloFolder
 
@@ -65,7 +66,8 @@ def read_splits(
     keep_empty: False removes images without boxes from the training split, but never from the validation split
 
     Returns (training split, validation split).
-    Raises UserError if a split is missing, an annotation is invalid, or the options contradict each other.
+    Raises UserError if a split is missing, an annotation is invalid, no boxes remain for training, or the options
+    contradict each other.
     """
     if val_fraction is not None:
         if val_splits is not None:
@@ -86,6 +88,7 @@ def read_splits(
         )
         unchecked_train, unchecked_val = unchecked["train"], unchecked["val"]
     train, val = _check(unchecked_train), _check(unchecked_val)
+    require_training_boxes(train)
     val = align_categories(train, val)
     unlisted = find_unlisted_images(train, val)
     if unlisted:

@@ -7,7 +7,6 @@ kit, section 2). A box around a whole image of 500x375 pixels is therefore 1, 1,
 from __future__ import annotations
 
 import dataclasses
-import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,7 @@ from ...errors import UserError
 from ...runtime.progress import Progress
 from ..images import probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, Problems
-
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-FLAGS = ("difficult", "truncated", "occluded")
+from .voc_objects import FLAGS, read_number, read_object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +39,7 @@ def read_annotation_file(path: Path, find_image: Callable[[str], Path], problems
 
     path: path of the XML file
     find_image: function that returns the path of the image for the text of the element <filename>
-    problems: {kind of problem: texts}; boxes whose width or height is not positive are left out and added here
+    problems: {kind of problem: texts}; boxes of zero size are left out and added here
     Raises UserError if the file is not valid XML, or an object is invalid.
     """
     try:
@@ -51,13 +48,13 @@ def read_annotation_file(path: Path, find_image: Callable[[str], Path], problems
         raise UserError(f"{path}: the file is not valid XML ({error}). Correct the file.") from None
     objects = []
     for number, element in enumerate(root.findall("object"), start=1):
-        entry = _read_object(element, f"{path}: object {number}")
-        if min(entry["bbox"][2:]) <= 0:
+        entry = read_object(element, f"{path}: object {number}", problems)
+        if 0 in entry["bbox"][2:]:
             problems.setdefault(EMPTY_BOXES, []).append(f"{path}, object {number}")
         else:
             objects.append(entry)
     size = root.find("size")
-    stated_size = (_read_number(size, "height"), _read_number(size, "width"))
+    stated_size = (read_number(size, "height"), read_number(size, "width"))
     image_path = find_image((root.findtext("filename") or "").strip())
     return AnnotationFile(path, image_path, stated_size=stated_size, objects=objects)
 
@@ -84,26 +81,6 @@ def read_image_sizes(files: list[AnnotationFile], split: str, problems: Problems
             sizes.append(probe.size)
             progress.update()
     return sizes
-
-
-def _read_object(element: ElementTree.Element, where: str) -> dict:
-    """Parse an <object> element. <part> elements inside the object are ignored.
-
-    where: position in the file, for error messages
-    Returns a dictionary with `name`, `bbox` (x, y, width, height in pixels from 0) and each of FLAGS (0 or 1).
-    Raises UserError if the name or a corner of the box is missing.
-    """
-    name = (element.findtext("name") or "").strip()  # findtext finds only direct children, not the names of parts
-    if not name:
-        raise UserError(f"{where}: the class name is missing. Add a <name> element.")
-    box = element.find("bndbox")
-    corners = [_read_number(box, corner) for corner in CORNERS]
-    x0, y0, x1, y1 = corners
-    if x0 is None or y0 is None or x1 is None or y1 is None:
-        invalid = [tag for tag, value in zip(CORNERS, corners) if value is None]
-        raise UserError(f"{where}: <bndbox> has no finite number for {', '.join(invalid)}. Correct the file.")
-    flags = {flag: int((element.findtext(flag) or "0").strip().lower() in ("1", "true")) for flag in FLAGS}
-    return {"name": name, "bbox": [x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1], **flags}
 
 
 def to_coco(
@@ -142,13 +119,3 @@ def to_coco(
                 }
             )
     return {"images": images, "annotations": annotations}
-
-
-def _read_number(element: ElementTree.Element | None, tag: str) -> float | None:
-    """Return the number in the child element `tag`; None if the child is missing or not a finite number."""
-    text = None if element is None else element.findtext(tag)
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

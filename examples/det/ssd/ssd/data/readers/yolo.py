@@ -18,12 +18,12 @@ from ...errors import UserError
 from ...runtime.progress import Progress
 from ..images import IMAGE_SUFFIXES, probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
+from .corners import sort_corners
 from .image_finder import find_images
 
 OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next two
 EXIF_ROTATED = "images with EXIF rotation, which is ignored (if boxes refer to rotated images, save the images upright)"
 WITHOUT_LABEL_FILE = "images without a label file, read as images without boxes"
-
 YAML_SUFFIXES = (".yaml", ".yml")
 NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
 MAX_FRACTION = 1.01  # tolerance for rounding errors; larger values are pixels, not fractions
@@ -86,7 +86,7 @@ class YoloFolder:
             height, width = probe.size
             images[-1].update(height=height, width=width)
             for label, box_xywh in self._read_label_file(path, problems):
-                x, y, w, h = (box_xywh * [width, height, width, height]).tolist()
+                x, y, w, h = np.multiply(box_xywh, [width, height, width, height]).tolist()
                 annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": label + 1}
                 annotations.append({**annotation, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0})
         categories = [{"id": number, "name": name} for number, name in enumerate(self.class_names, start=1)]
@@ -155,8 +155,8 @@ class YoloFolder:
         paths = find_images(names, [list_path.parent, self.path])
         return [path or self.path / name.replace("\\", "/").lstrip("/") for name, path in zip(names, paths)]
 
-    def _read_label_file(self, image_path: Path, problems: dict[str, list[str]]) -> list[tuple[int, np.ndarray]]:
-        """Read the boxes of an image. Missing label files and boxes without a positive size are added to `problems`.
+    def _read_label_file(self, image_path: Path, problems: dict[str, list[str]]) -> list[tuple[int, list[float]]]:
+        """Read the boxes of an image. Missing label files and boxes of zero size are added to `problems`.
 
         Returns (class index from 0, box_xywh (4,): left, top, width, height as fractions of the image) per object.
         """
@@ -169,10 +169,10 @@ class YoloFolder:
             if not line.strip():
                 continue
             label, box_xywh = self._parse_line(line.split(), where=f"{path}: line {number}")
-            if min(box_xywh[2:]) <= 0:
+            if 0 in box_xywh[2:]:
                 problems.setdefault(EMPTY_BOXES, []).append(f"{path}, line {number}")
             else:
-                boxes.append((label, box_xywh))
+                boxes.append((label, sort_corners(box_xywh, f"{path}, line {number}", problems)))
         return boxes
 
     def _parse_line(self, fields: list[str], where: str) -> tuple[int, np.ndarray]:
@@ -194,7 +194,7 @@ class YoloFolder:
                 f"indices of {self.names_path}. Correct one of the two files."
             )
         fractions = values[1:]
-        if fractions.max() > MAX_FRACTION or fractions.min() < 1 - MAX_FRACTION:
+        if np.abs(fractions).max() > MAX_FRACTION or fractions[: 2 if is_box else None].min() < 1 - MAX_FRACTION:
             raise UserError(
                 f"{where}: {line!r} has coordinates outside the range 0 to 1 (fractions of the image size). Divide "
                 "pixel coordinates by the width and height of the image."
