@@ -1,11 +1,12 @@
 """Commands on shards with a damaged image: one line that names the image, exit code 2 and no traceback."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from broken_shards import BROKEN_IMAGES, copy_shards
+from broken_shards import BROKEN_IMAGES, copy_shards, zeroed_body
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +45,18 @@ def test_evaluation_names_a_damaged_image_and_training_keeps_its_checkpoint(run,
     expect_error(run("train.py", tmp_path / "data", eval_while_train="true"), f"image {image_id} ")
     checkpoint = tmp_path / "ckpt" / "ssd-1.ckpt"
     expect_error(run("eval.py", tmp_path / "data", ckpt_path=checkpoint), f"image {image_id} ")
+
+
+def test_conversion_finds_damaged_pixels_with_decode(run_script, shapes_coco, tmp_path):
+    shutil.copytree(shapes_coco, tmp_path / "coco")
+    path = sorted((tmp_path / "coco" / "val2017").iterdir())[1]
+    path.write_bytes(zeroed_body(path.read_bytes()))
+    command = ["create_data.py", "coco", "--data_path", tmp_path / "coco", "--out_path", tmp_path / "out"]
+    report = run_script(*command, "--report_only")
+    assert report.returncode == 0 and str(path) in report.stdout
+    expect_error(run_script(*command, "--decode"), str(path), "--decode")
+    assert not list((tmp_path / "out").glob("*"))
+    assert run_script(*command).returncode == 0
 
 
 def test_prediction_skips_damaged_files(run, run_script, shapes_coco, shapes_records, tmp_path):

@@ -38,8 +38,8 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
-# JPEG markers SOF0 to SOF15, after which the image size is stored. The codes of DHT, JPG and DAC are excluded.
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# JPEG markers after which the image size is stored. OpenCV cannot decode the other codings, for example lossless.
+_START_OF_FRAME = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 
 # Annotations refer to pixels before EXIF rotation; pycocotools and MindCV's example also ignore the EXIF orientation.
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION

@@ -13,6 +13,7 @@ from ...errors import UserError, os_reason
 
 # Kinds of problems in the dataset report. UNUSABLE_IMAGES also stop a conversion.
 UNUSABLE_IMAGES = "images that cannot be converted"
+DAMAGED_IMAGES = "images with damaged pixels, at which only a conversion with --decode stops"
 EMPTY_BOXES = "boxes whose width or height is not positive, which are left out"
 
 
