@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import UserError, count_noun
-from ..images import IMAGE_SUFFIXES
+from ..image_formats import IMAGE_SUFFIXES
 from .annotations import DatasetFolder, DatasetSplit, UncheckedSplit, align_categories
 from .coco import parse_coco
 from .coco_layouts import CocoFolder

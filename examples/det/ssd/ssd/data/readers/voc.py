@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...runtime.progress import Progress
-from ..images import IMAGE_SUFFIXES, probe_images
+from ..image_formats import IMAGE_SUFFIXES
+from ..images import probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

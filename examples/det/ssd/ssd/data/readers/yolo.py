@@ -16,7 +16,8 @@ import yaml
 
 from ...errors import UserError
 from ...runtime.progress import Progress
-from ..images import IMAGE_SUFFIXES, probe_images
+from ..image_formats import IMAGE_SUFFIXES
+from ..images import probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 
 OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next two
