@@ -393,6 +393,18 @@ def test_all_unreadable_images_are_recorded(folder):
     assert len(train.images) == 1 and len(train.problems[UNUSABLE_IMAGES]) == 1
 
 
+@pytest.mark.parametrize("split", ["train", None])
+def test_a_folder_without_images_is_named_with_the_suffixes_in_it(split, tmp_path):
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    (tmp_path / "images" / "val").mkdir()
+    (tmp_path / "images" / "train" / "a.DNG").touch()
+    (tmp_path / "classes.txt").write_text("cat\n")
+    more = {"train_splits": [split]} if split else {"val_fraction": 0.5}
+    if not split:
+        (tmp_path / "images" / "train").rename(tmp_path / "images" / "all")
+    expect_error(tmp_path, [tmp_path / "images", ".DNG"], **more)
+
+
 def test_label_files_that_are_not_utf8_are_refused(folder):
     path = add(folder, "a", "", images="images/train")
     path.write_bytes(b"\xff\xd8\xff")

@@ -57,7 +57,8 @@ class YoloFolder:
         """
         image_paths = {key: self._find_images(names) for key, names in requested.items()}
         problems: dict[str, dict[str, list[str]]] = {key: {} for key in image_paths}
-        label_files, rows = LabelFiles(self.path), {}
+        label_files = LabelFiles(self.path)
+        rows: dict[str, list[list[LabelRow]]] = {}
         with Progress(sum(map(len, image_paths.values())), "reading labels", "files") as progress:
             for key, paths in image_paths.items():
                 rows[key] = []
@@ -121,7 +122,11 @@ class YoloFolder:
         """Return the image paths of the given splits without duplicates. None selects all images in the folder."""
         if splits is None:
             folder = find_path_ignoring_case(self.path, "images")
-            return _list_images(folder if folder and folder.is_dir() else self.path)
+            source = folder if folder and folder.is_dir() else self.path
+            paths = _list_images(source)
+            if not paths:
+                raise _no_images(source)
+            return paths
         found: dict[Path, None] = {}
         for split in splits:
             sources = self._find_sources(split)
@@ -131,7 +136,10 @@ class YoloFolder:
                     "exists, nor a path in data.yaml. Correct --train_split and --val_split, or use --val_fraction."
                 )
             for source in sources:
-                found.update(dict.fromkeys(self._read_image_list(source) if source.is_file() else _list_images(source)))
+                paths = self._read_image_list(source) if source.is_file() else _list_images(source)
+                if not paths:
+                    raise _no_images(source)
+                found.update(dict.fromkeys(paths))
         return list(found)
 
     def _read_label_file(self, path: Path | None) -> list[LabelRow]:
@@ -197,6 +205,13 @@ def _list_images(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
+
+
+def _no_images(source: Path) -> UserError:
+    """Create the error for a folder or a list of images that contains no image."""
+    others = sorted({path.suffix for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")})
+    found = f", but files with the suffixes {', '.join(others[:5])}" if others else ""
+    return UserError(f"{source}: contains no images{found}. Add images, for example as JPEG or PNG files.")
 
 
 def find_class_names_file(folder: Path) -> Path:
