@@ -100,6 +100,20 @@ def test_keypoints_are_never_taken_for_polygons(seed):
                 assert "a.txt: line 1: " in str(error) and "kpt_shape" in str(error)
 
 
+def test_keypoints_with_visibilities_may_be_followed_by_a_confidence():
+    texts = [f"{text} 0.87" for text in pose_rows(30, 17, 3)]
+    assert choose(texts) == (56,)
+
+
+def test_rows_that_fit_both_forms_are_refused():
+    """As a box and keypoints, small polygons near (0.3, 0.3) are a large box around three keypoints."""
+    rng = np.random.default_rng(0)
+    angles = np.arange(5) * 2 * np.pi / 5
+    points = 0.3 + 0.02 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    with pytest.raises(UserError, match="a.txt: line 1: .*kpt_shape"):
+        choose(texts_of((points + rng.uniform(-0.02, 0.02, 2)).ravel() for _ in range(30)))
+
+
 def test_rotated_boxes_are_polygons():
     """Their four corners near the middle of the image would also fit a box with two keypoints."""
     text = "0 0.4 0.5 0.5 0.4 0.6 0.5 0.5 0.6"
