@@ -38,6 +38,7 @@ def expect_error(folder, split, *parts, **changes):
     with pytest.raises(UserError) as caught:
         read(folder, split, **changes)
     message = str(caught.value)
+    assert message.startswith(f"{folder / split}")
     assert "\n" not in message and "Traceback" not in message and "UserError" not in message
     assert all(str(part) in message for part in parts), message
 
@@ -117,9 +118,9 @@ def test_any_message_arrives_whole_and_once(message):
     def fail(column, info):
         raise UserError(message)
 
-    recorder = ErrorRecorder(fail, "shard")
+    recorder = ErrorRecorder(fail, "data/train/coco0")
     data = ds.NumpySlicesDataset([1, 2], shuffle=False).batch(1, per_batch_map=recorder, input_columns=["column_0"])
     for _ in range(2):
         with pytest.raises(UserError) as caught:
             list(iterate_batches(data))
-        assert str(caught.value) == message and recorder.error is None
+        assert str(caught.value) == f"data/train: {message}" and recorder.error is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import mindspore.dataset as ds
@@ -22,7 +23,7 @@ class ErrorRecorder:
     MindSpore copies datasets, but all copies share this object. Data threads must not be separate processes.
 
     transform: function of the columns of a batch and MindSpore's BatchInfo
-    shard: path of the first shard, for error messages
+    shard: path of the first shard. Messages start with its folder, because both splits may have the same image ids.
     """
 
     def __init__(self, transform: Callable[..., Any], shard: str):
@@ -35,7 +36,7 @@ class ErrorRecorder:
         try:
             return self.transform(*columns)
         except UserError as error:
-            self.error = self.error or error
+            self.error = self.error or UserError(f"{Path(self.shard).parent}: {error}")
             raise
 
 
