@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ssd.data.readers.annotations import EMPTY_BOXES, UNUSABLE_IMAGES
-from ssd.data.readers.label_files import SHARED_LABELS, WITHOUT_IMAGE, WITHOUT_LABEL_FILE
+from ssd.data.readers.label_files import WITHOUT_IMAGE, WITHOUT_LABEL_FILE
 from ssd.data.readers.label_rows import CONFIDENCES, KEYPOINTS, POLYGONS
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.data.readers.yolo import EXIF_ROTATED, OUTSIDE_DATA_PATH, YoloFolder
@@ -107,12 +107,6 @@ def test_polygons_are_reported(folder):
     assert read(folder)[0].problems == {POLYGONS: [f"{path}, line 1"]}
 
 
-def test_label_files_may_have_upper_case_suffixes(folder):
-    path = add(folder, "a", "0 0.5 0.5 1 1\n", images="images/train")
-    path.rename(path.with_suffix(".TXT"))
-    assert read(folder)[0].images[0].ground_truth.tolist() == [[0, 0, 40, 80, 1]]
-
-
 def test_label_files_without_an_image_are_recorded_once(folder):
     """The images of a.txt and others are in the folder, although lists of images leave them out."""
     path = add(folder, "lost", "0 0.5 0.5 1 1\n", images="images/train")
@@ -126,13 +120,6 @@ def test_label_files_without_an_image_are_recorded_once(folder):
     train, val = read(folder)
     assert train.problems[WITHOUT_IMAGE] == [str(path.parent / "empty.txt"), str(path)]
     assert WITHOUT_IMAGE not in val.problems
-
-
-def test_images_that_share_a_label_file_are_recorded(folder):
-    cv2.imwrite(str(folder / "images" / "train" / "a.jpg"), np.zeros((40, 80, 3), np.uint8))
-    train, _ = read(folder)
-    (text,) = train.problems[SHARED_LABELS]
-    assert "a.png" in text and "a.jpg" in text and len(train.images) == 2
 
 
 def test_blank_lines_and_float_classes_are_accepted(folder):
