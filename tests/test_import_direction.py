@@ -23,6 +23,7 @@ WITH_MINDSPORE = [
     "runtime.compile_cache",
     "data.mindrecord",
     "data.dataset",
+    "data.thread_errors",
     "checkpoints",
     "inference.network",
     "inference.predictor",

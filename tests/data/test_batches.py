@@ -34,7 +34,7 @@ def record(boxes, height=80, width=120, extension=".png"):
 def train_transform(size=(80, 120), max_boxes=5, seed=0, **augment):
     """Create a TrainBatchTransform without augmentation except for the given keys of `augment`."""
     keys = Augment(**{**NO_AUGMENT, **augment}).model_dump()
-    return TrainBatchTransform(image_size=size, max_boxes=max_boxes, seed=seed, **keys)
+    return TrainBatchTransform(image_size=size, max_boxes=max_boxes, seed=seed, num_classes=7, **keys)
 
 
 def sampler(size=(80, 120), seed=0, **augment):

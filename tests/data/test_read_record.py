@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from broken_shards import start_of_frame, zeroed_body
 from ssd.data.mindrecord import UnusableImageError, read_record
-from ssd.data.readers.annotations import AnnotatedImage
+from ssd.data.readers.annotations import DAMAGED_IMAGES, UNUSABLE_IMAGES, AnnotatedImage
 
 
 @pytest.fixture
@@ -99,3 +100,19 @@ def test_file_that_ends_in_zeros_is_an_error(jpeg):
 def test_file_that_is_not_an_image_is_an_error(jpeg):
     jpeg.write_text("<html>404</html>")
     expect_unusable(annotated(jpeg))
+
+
+def test_damaged_pixels_are_an_error_only_when_decoding(jpeg):
+    jpeg.write_bytes(zeroed_body(jpeg.read_bytes()))
+    assert read_record(annotated(jpeg)).image == jpeg.read_bytes()
+    with pytest.raises(UnusableImageError, match="a.jpg: .*--decode") as caught:
+        read_record(annotated(jpeg), decode=True)
+    assert caught.value.kind == DAMAGED_IMAGES
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_a_coding_that_decoders_do_not_support_is_an_error(decode, jpeg):
+    jpeg.write_bytes(start_of_frame(jpeg.read_bytes(), 0xC3))
+    with pytest.raises(UnusableImageError, match="a.jpg: ") as caught:
+        read_record(annotated(jpeg), decode=decode)
+    assert caught.value.kind == UNUSABLE_IMAGES

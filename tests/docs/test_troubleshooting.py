@@ -9,6 +9,7 @@ import pytest
 
 import create_data
 import train
+from broken_shards import copy_shards
 from fakes import WeightedSum
 from ssd.__main__ import main as run_ssd
 from ssd.checkpoints.loading import load_weights, read_checkpoint, save_checkpoint
@@ -16,7 +17,7 @@ from ssd.checkpoints.metadata import refuse_mismatch
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.config.loading import CONFIGS, load_config
 from ssd.config.schema import Config
-from ssd.data.dataset import create_dataset, find_shard
+from ssd.data.dataset import create_dataset, find_shard, iterate_batches
 from ssd.data.mindrecord import convert
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.errors import UserError
@@ -181,6 +182,9 @@ def data_errors(tmp_path, shapes_coco, shapes_records, tiny_recipe):
     (yolo / "images" / "train").mkdir(parents=True)
     (yolo / "images" / "train" / "1.jpg").write_bytes(content)
 
+    copy_shards(shapes_records, tmp_path / "shards", "val", image=lambda jpeg: b"no image")
+    with_damage = tiny_recipe(data_dir=str(tmp_path / "shards"), num_classes=None)
+
     large_batch = tiny_recipe(data_dir=str(shapes_records), num_classes=None, batch_size=100)
     return [
         error_of(find_shard, tmp_path, "train"),
@@ -192,6 +196,7 @@ def data_errors(tmp_path, shapes_coco, shapes_records, tiny_recipe):
         conversion_error(shapes_coco, tmp_path / "file" / "out"),
         error_of(read_splits, open_dataset_folder("yolo", yolo), val_fraction=0.5),
         error_of(create_dataset, large_batch, "train"),
+        error_of(lambda: list(iterate_batches(create_dataset(with_damage, "val")))),
         error_of(open_inputs, [str(tmp_path / "film.mp4")], tmp_path / "out"),
     ]
 

@@ -11,6 +11,7 @@ from ssd.data.batches import name_undecodable_image
 from ssd.data.dataset import find_shard
 from ssd.data.dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
 from ssd.data.images import read_size
+from ssd.data.thread_errors import shard_errors
 from ssd.errors import UserError
 from ssd.runtime.progress import Progress
 
@@ -87,7 +88,7 @@ def read_ground_truth(folder: Path, split: str) -> GroundTruth:
     indices = sorted(rng.choice(split_images, min(split_images, MAX_IMAGES), replace=False).tolist())
     data = ds.MindDataset(shard, columns, sampler=ds.SubsetSampler(indices))
     box_parts, label_parts, id_parts = [np.zeros((0, 4))], [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
-    with Progress(len(indices), f"reading {split}", "images") as progress:
+    with shard_errors(shard), Progress(len(indices), f"reading {split}", "images") as progress:
         for image_id, image, annotation in data.create_tuple_iterator(num_epochs=1, output_numpy=True):
             with name_undecodable_image(image_id):
                 height, width = read_size(image.tobytes())

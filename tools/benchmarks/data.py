@@ -15,6 +15,7 @@ import mindspore.dataset as ds
 
 from ssd.data.dataset import create_dataset, find_shard, worker_count
 from ssd.data.images import decode_with_opencv
+from ssd.data.thread_errors import raise_thread_errors
 
 from . import Case, median_ratio
 
@@ -97,9 +98,10 @@ def load_epochs(data: ds.Dataset, epochs: int) -> tuple[int, float]:
     """
     iterator = data.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
     batches = (image for _ in range(epochs) for image, *_ in iterator)
-    next(batches)
-    start = time.perf_counter()
-    num_images = sum(len(image) for image in batches)
+    with raise_thread_errors(data):
+        next(batches)
+        start = time.perf_counter()
+        num_images = sum(len(image) for image in batches)
     return num_images, time.perf_counter() - start
 
 

@@ -70,7 +70,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--config", help="recipe whose anchors the report compares with the ground-truth boxes")
     parser.add_argument(
-        "--report_only", action="store_true", help="check every image and print the report without writing any file"
+        "--report_only", action="store_true", help="decode every image and print the report without writing any file"
+    )
+    parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="decode every image, and stop at damaged pixels, not only at incomplete files",
     )
     parser.add_argument(
         "--num_workers",
@@ -112,7 +117,7 @@ def main() -> None:
 
     from ssd.data.mindrecord import convert
 
-    info = convert(train, val, args.out_path, overwrite=args.overwrite, num_workers=num_workers)
+    info = convert(train, val, args.out_path, overwrite=args.overwrite, num_workers=num_workers, decode=args.decode)
     crowd = "difficult object" if args.format == "voc" else "crowd region"
     for name, split in (("train", info.train), ("val", info.val)):
         images, boxes = count_noun(split.images, "image"), count_noun(split.boxes, "box", "boxes")

@@ -1,6 +1,7 @@
 """Reading both splits of a folder: equal results in each format, held-out images, empty and unlisted images."""
 
 import json
+import shutil
 
 import pytest
 
@@ -8,6 +9,7 @@ from own_data import make_voc, make_yolo, write_coco
 from ssd.data.dataset_info import check_files, read_dataset_info, sha256
 from ssd.data.readers.annotations import UncheckedSplit
 from ssd.data.readers.splits import (
+    PASSED_OVER,
     UNLISTED_IMAGES,
     find_repeated_images,
     hold_out_validation,
@@ -166,3 +168,16 @@ def test_a_training_split_of_crowd_regions_is_refused(keep_empty, tmp_path):
     path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": 1'))
     with pytest.raises(UserError, match="train.json: .*3 annotations.*iscrowd"):
         read_splits(open_dataset_folder("coco", tmp_path), keep_empty=keep_empty)
+
+
+@pytest.mark.parametrize("annotation_format", ["coco", "voc", "yolo"])
+def test_files_with_other_suffixes_are_recorded(annotation_format, folders, tmp_path):
+    """Raw photographs are counted; annotations, text and hidden files beside the images are not."""
+    shutil.copytree(folders[annotation_format], tmp_path / "data")
+    train, _ = read(annotation_format, tmp_path / "data")
+    folder = train.images[0].path.parent
+    for name in ("a.DNG", "b.cr2", "c.jxl", "d", "notes.TXT", "Thumbs.db", "a.xml", ".hidden.dng"):
+        (folder / name).touch()
+    train, val = read(annotation_format, tmp_path / "data")
+    assert train.problems[PASSED_OVER] == [str(folder / name) for name in ("a.DNG", "b.cr2", "c.jxl", "d")]
+    assert PASSED_OVER not in val.problems

@@ -9,8 +9,10 @@ from PIL import Image
 
 from ssd.data.readers.annotations import EMPTY_BOXES, UNUSABLE_IMAGES
 from ssd.data.readers.corners import REVERSED_BOXES
+from ssd.data.readers.label_files import WITHOUT_IMAGE, WITHOUT_LABEL_FILE
+from ssd.data.readers.label_rows import CONFIDENCES, KEYPOINTS, POLYGONS
 from ssd.data.readers.splits import open_dataset_folder, read_splits
-from ssd.data.readers.yolo import EXIF_ROTATED, OUTSIDE_DATA_PATH, WITHOUT_LABEL_FILE, YoloFolder
+from ssd.data.readers.yolo import EXIF_ROTATED, OUTSIDE_DATA_PATH, YoloFolder
 from ssd.errors import UserError
 
 
@@ -75,6 +77,50 @@ def test_centres_and_sizes_are_fractions_of_the_image(folder):
 def test_a_polygon_becomes_its_bounding_box(folder):
     add(folder, "a", "0 0.25 0.5 0.75 0.25 0.5 1.0\n", images="images/train")
     assert read(folder)[0].images[0].ground_truth.tolist() == [[10, 20, 40, 60, 1]]
+
+
+@pytest.mark.parametrize("kind", ["images/train", "images/val"])
+def test_boxes_of_keypoints_are_the_first_four_numbers(kind, folder):
+    (folder / "data.yaml").write_text("names: [cat, dog]\nkpt_shape: [2, 3]\n")
+    path = add(folder, "c", "0 0.5 0.5 0.25 0.5 0.1 0.9 2 0 0 0\n0 0.5 0.5 1 1\n", images=kind)
+    split = read(folder)[kind.endswith("val")]
+    assert split.images[1].ground_truth.tolist() == [[10, 30, 30, 50, 1], [0, 0, 40, 80, 1]]
+    assert split.problems[KEYPOINTS] == [f"{path}, line 1"]
+
+
+def test_keypoints_are_recognised_by_the_rows_of_both_splits(folder):
+    """One row of each split: together they tell keypoints from polygons."""
+    for name, split in (("c", "train"), ("d", "val")):
+        add(folder, name, "0 0.5 0.5 0.25 0.5 0.45 0.6 2 0 0 0\n", images=f"images/{split}")
+    for split in read(folder):
+        assert split.images[1].ground_truth.tolist() == [[10, 30, 30, 50, 1]] and len(split.problems[KEYPOINTS]) == 1
+
+
+def test_rows_with_a_confidence_are_boxes(folder):
+    path = add(folder, "a", "0 0.5 0.5 0.25 0.5 0.9\n", images="images/train")
+    train, _ = read(folder)
+    assert train.images[0].ground_truth.tolist() == [[10, 30, 30, 50, 1]]
+    assert train.problems == {CONFIDENCES: [f"{path}, line 1"]}
+
+
+def test_polygons_are_reported(folder):
+    path = add(folder, "a", "0 0.25 0.5 0.75 0.25 0.5 1.0\n", images="images/train")
+    assert read(folder)[0].problems == {POLYGONS: [f"{path}, line 1"]}
+
+
+def test_label_files_without_an_image_are_recorded_once(folder):
+    """The images of a.txt and others are in the folder, although lists of images leave them out."""
+    path = add(folder, "lost", "0 0.5 0.5 1 1\n", images="images/train")
+    (folder / "images" / "train" / "lost.png").unlink()
+    (path.parent / "classes.txt").write_text("cat\n")
+    (path.parent / "empty.txt").write_text("")
+    add(folder, "c", "0 0.5 0.5 1 1\n", images="images/train")
+    (folder / "train.txt").write_text("images/train/a.png\n")
+    (folder / "val.txt").write_text("images/train/c.png\n")
+    (folder / "data.yaml").write_text("names: [cat, dog]\ntrain: train.txt\nval: val.txt\n")
+    train, val = read(folder)
+    assert train.problems[WITHOUT_IMAGE] == [str(path.parent / "empty.txt"), str(path)]
+    assert WITHOUT_IMAGE not in val.problems
 
 
 def test_blank_lines_and_float_classes_are_accepted(folder):
@@ -289,7 +335,7 @@ def test_images_rotated_by_exif_are_recorded(folder):
     Image.new("RGB", (80, 40)).save(path, exif=exif)
     add(folder, "rotated", "0 0.5 0.5 1 1\n", images="images/train")
     train, _ = read(folder)
-    assert train.problems == {EXIF_ROTATED: [str(path)]} and train.images[1].size == (40, 80)
+    assert train.problems[EXIF_ROTATED] == [str(path)] and train.images[1].size == (40, 80)
 
 
 # --- errors ---
@@ -299,14 +345,19 @@ def test_images_rotated_by_exif_are_recorded(folder):
     "line, part",
     [
         ("0 0.5 0.5 1", "class x y width height"),
-        ("0 0.5 0.5 1 1 0.9", "class x y width height"),
+        ("0 0.5 0.5 1 1 1.1", "confidence"),
+        ("0 0.5 0.5 1 1 37", "confidence"),
+        ("0 0.1 0.1 0.5 0.1 0.5 0.5 0.1", "class x y width height"),
         ("0 0.5 0.5 1 one", "class x y width height"),
         ("0 0.5 0.5 1 nan", "class x y width height"),
         ("2 0.5 0.5 1 1", "class 2"),
         ("-1 0.5 0.5 1 1", "class -1"),
         ("0.5 0.5 0.5 1 1", "class 0.5"),
         ("0 40 20 10 10", "0 to 1"),
-        ("0 0.5 -0.5 1 1", "0 to 1"),
+        ("0 0.5 1.51 1 1", "0 to 1"),
+        ("0 0.5 -0.51 1 1", "0 to 1"),
+        ("0 0.5 0.5 1.51 1", "0 to 1"),
+        ("0 1 1 20 1 20 30 1 30", "0 to 1"),
     ],
 )
 def test_invalid_lines_are_named(line, part, folder):
@@ -353,6 +404,18 @@ def test_all_unreadable_images_are_recorded(folder):
     add(folder, "c", "0 0.5 0.5 1 1\n", images="images/train")
     train, _ = read(folder, val_fraction=0.5)
     assert len(train.images) == 1 and len(train.problems[UNUSABLE_IMAGES]) == 1
+
+
+@pytest.mark.parametrize("split", ["train", None])
+def test_a_folder_without_images_is_named_with_the_suffixes_in_it(split, tmp_path):
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    (tmp_path / "images" / "val").mkdir()
+    (tmp_path / "images" / "train" / "a.DNG").touch()
+    (tmp_path / "classes.txt").write_text("cat\n")
+    more = {"train_splits": [split]} if split else {"val_fraction": 0.5}
+    if not split:
+        (tmp_path / "images" / "train").rename(tmp_path / "images" / "all")
+    expect_error(tmp_path, [tmp_path / "images", ".DNG"], **more)
 
 
 def test_label_files_that_are_not_utf8_are_refused(folder):

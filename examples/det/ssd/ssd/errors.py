@@ -40,13 +40,6 @@ def exit_cleanly(main: Callable[Arguments, Result]) -> Callable[Arguments, Resul
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        except RuntimeError as error:
-            # MindSpore's data threads raise a RuntimeError that quotes the traceback of the original error.
-            quoted = re.search(r"^(?:\w+\.)*UserError: (.*)$", str(error), re.MULTILINE)
-            if not quoted:
-                raise
-            print(f"error: {quoted[1]}", file=sys.stderr)
-            sys.exit(2)
         except KeyboardInterrupt:
             # Another Ctrl-C ends the process without the traceback of a function that frees a network.
             with contextlib.suppress(ValueError):  # not in the main thread

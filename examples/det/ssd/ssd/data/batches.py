@@ -43,6 +43,7 @@ class TrainBatchTransform:
     max_boxes: number of rows to which the boxes of each image are padded. If more boxes remain after the crop, the
         largest ones are kept, in their order.
     seed: random seed of the recipe
+    num_classes: number of classes, background included
     zoom_out_prob … flip_prob: values of the recipe key `augment`, which config/schema.py describes
     """
 
@@ -51,6 +52,7 @@ class TrainBatchTransform:
         image_size: tuple[int, int],
         max_boxes: int,
         seed: int,
+        num_classes: int,
         *,
         zoom_out_prob: float,
         zoom_out_max: float,
@@ -66,6 +68,7 @@ class TrainBatchTransform:
         self.image_size = image_size
         self.max_boxes = max_boxes
         self.seed = seed
+        self.num_classes = num_classes
         self.probs = [zoom_out_prob, crop_prob, color_prob, flip_prob]
         self.zoom_out_max = zoom_out_max
         self.crop_min_iou = np.array(crop_min_iou)
@@ -89,8 +92,10 @@ class TrainBatchTransform:
             image: (B, H, W, 3) uint8 RGB
             gt_boxes_yxyx: (B, max_boxes, 4) float32, yxyx as fractions 0..1 of the output image, padded with zeros
             gt_labels: (B, max_boxes) int32, class index 1..K-1; 0 marks padding
-        Raises UserError if an image cannot be decoded.
+        Raises UserError if an image cannot be decoded, or a record does not have the format of create_data.py.
         """
+        for img_id, annotation in zip(img_ids, annotations):
+            _check_record(img_id, annotation, self.num_classes)
         epoch = batch_info.get_epoch_num()
         numbers = np.stack([self.draw(int(img_id[0]), epoch) for img_id in img_ids])
         draws = dict(zip(DRAWS, np.split(numbers, np.cumsum([*DRAWS.values()])[:-1], axis=1)))
@@ -204,11 +209,44 @@ class EvalBatchTransform:
         pixels = np.empty((len(images), *self.image_size, 3), dtype=np.uint8)
         sizes = np.empty((len(images), 2), dtype=np.int32)
         for row, (img_id, encoded) in enumerate(zip(img_ids, images)):
+            _check_image_id(img_id)
             with name_undecodable_image(img_id):
                 image = decode_image(encoded.tobytes())
             sizes[row] = image.shape[:2]
             resize(image, pixels[row], exact=True)
         return pixels, np.concatenate(img_ids).astype(np.int64), sizes
+
+
+def _check_image_id(img_id: np.ndarray) -> None:
+    """Raise UserError if the image id of a record is not an array (1,) of int."""
+    if img_id.shape != (1,) or img_id.dtype.kind not in "iu":
+        raise UserError(
+            f"img_id: a record in the shards has {img_id!r}, not an array of one integer. Create the shards with "
+            "create_data.py."
+        )
+
+
+def _check_record(img_id: np.ndarray, annotation: np.ndarray, num_classes: int) -> None:
+    """Check that a record has the format of create_data.py, and only classes of the recipe.
+
+    img_id: image id of the record
+    annotation: boxes and class indices of the record
+    num_classes: number of classes, background included
+
+    Raises UserError if the image id or the annotation has another shape, or a class index is out of range.
+    """
+    _check_image_id(img_id)
+    where = f"image {img_id[0]} in the shards"
+    if annotation.ndim != 2 or annotation.shape[1] != 5:
+        raise UserError(
+            f"{where}: annotation has shape {annotation.shape}, not (M, 5). Create the shards with create_data.py."
+        )
+    is_valid = (annotation[:, 4] >= 0) & (annotation[:, 4] < num_classes)  # False for NaN
+    if not is_valid.all():
+        raise UserError(
+            f"{where}: class index {annotation[~is_valid][0, 4]:g} is not from 0 to {num_classes - 1}. Use the recipe "
+            "of these shards, or set num_classes."
+        )
 
 
 def keep_largest_boxes(boxes: np.ndarray, labels: np.ndarray, max_boxes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..errors import UserError, count_noun
 from ..runtime.cpu_cores import available_cores
 from .batches import EvalBatchTransform, TrainBatchTransform
 from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
+from .thread_errors import ErrorRecorder, raise_thread_errors, shard_errors
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -60,6 +60,7 @@ def create_dataset(
             image_size=cfg.image_size,
             max_boxes=min(max_boxes, cfg.max_gt or max_boxes),
             seed=cfg.seed,
+            num_classes=cfg.num_classes,
             **cfg.augment.model_dump(),  # the keys of `augment` are argument names of the transform
         )
     else:
@@ -71,11 +72,21 @@ def create_dataset(
         cfg.batch_size,
         drop_remainder=cfg.drop_remainder and is_train,
         num_parallel_workers=num_workers,
-        per_batch_map=transform,
+        per_batch_map=ErrorRecorder(transform, find_shard(folder, split)),
         input_columns=input_columns,
         output_columns=output_columns,
         python_multiprocessing=False,  # OpenCV releases the GIL, and processes would have to copy the pixels
     )
+
+
+def iterate_batches(dataset: ds.Dataset) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the batches of one epoch as {column: array}.
+
+    dataset: dataset of create_dataset
+    Raises UserError if a record or a shard cannot be read.
+    """
+    with raise_thread_errors(dataset):
+        yield from dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
 
 
 def image_ids_of_step(cfg: Config, step: int, rank: int = 0, world_size: int = 1) -> list[int]:
@@ -89,7 +100,8 @@ def image_ids_of_step(cfg: Config, step: int, rank: int = 0, world_size: int = 1
     records = _open_records(cfg, "train", columns=["img_id"], rank=rank, world_size=world_size)
     data = records.batch(cfg.batch_size, drop_remainder=cfg.drop_remainder)
     data.set_init_step(step - 1)
-    (ids,) = next(data.create_tuple_iterator(num_epochs=cfg.epoch_size, output_numpy=True))
+    with shard_errors(find_shard(Path(cfg.data_dir), "train")):
+        (ids,) = next(data.create_tuple_iterator(num_epochs=cfg.epoch_size, output_numpy=True))
     return [int(image_id) for image_id in ids.ravel()]
 
 
@@ -110,7 +122,7 @@ def _open_records(cfg: Config, split: str, columns: list[str], rank: int, world_
     shard = find_shard(Path(cfg.data_dir), split)
     is_train = split == "train"
     ds.config.set_seed(cfg.seed)
-    with _shard_errors(shard):
+    with shard_errors(shard):
         records = ds.MindDataset(shard, columns, shuffle=cfg.shuffle and is_train, num_shards=world_size, shard_id=rank)
     _count_images(records, shard)  # raises UserError if shards are damaged
     if not is_train:
@@ -138,20 +150,21 @@ def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[in
     split: "train" or "val"
     image_ids: ids of the images to read; ids that the shards do not contain are ignored
 
-    Returns {image id: bytes of the image file}. Raises UserError if the split has no shards.
+    Returns {image id: bytes of the image file}. Raises UserError if shards are missing or damaged.
     """
     shard = find_shard(folder, split)
-    records = ds.MindDataset(shard, ["img_id"], shuffle=False)
     wanted = set(image_ids)
     row_of: dict[int, int] = {}  # {image id: row}, because shards may contain an image twice
-    for row, (image_id,) in enumerate(records.create_tuple_iterator(num_epochs=1, output_numpy=True)):
-        if int(image_id.item()) in wanted:
-            row_of[int(image_id.item())] = row
-    if not row_of:
-        return {}
-    chosen = ds.MindDataset(shard, ["img_id", "image"], sampler=ds.SubsetSampler(list(row_of.values())))
-    rows = chosen.create_tuple_iterator(num_epochs=1, output_numpy=True)
-    return {int(image_id.item()): image.tobytes() for image_id, image in rows}
+    with shard_errors(shard):
+        records = ds.MindDataset(shard, ["img_id"], shuffle=False)
+        for row, (image_id,) in enumerate(records.create_tuple_iterator(num_epochs=1, output_numpy=True)):
+            if int(image_id.item()) in wanted:
+                row_of[int(image_id.item())] = row
+        if not row_of:
+            return {}
+        chosen = ds.MindDataset(shard, ["img_id", "image"], sampler=ds.SubsetSampler(list(row_of.values())))
+        rows = chosen.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        return {int(image_id.item()): image.tobytes() for image_id, image in rows}
 
 
 def worker_count(num_parallel_workers: int, num_cores: float | None = None) -> int:
@@ -205,11 +218,10 @@ def _read_annotations(folder: Path) -> Iterator[np.ndarray]:
     Raises UserError if shards are missing or damaged.
     """
     shard = find_shard(folder, "train")
-    with _shard_errors(shard):
+    with shard_errors(shard):
         records = ds.MindDataset(shard, ["annotation"], shuffle=False)
-    _count_images(records, shard)  # raises UserError if shards are damaged
-    for (annotation,) in records.create_tuple_iterator(num_epochs=1, output_numpy=True):
-        yield annotation
+        for (annotation,) in records.create_tuple_iterator(num_epochs=1, output_numpy=True):
+            yield annotation
 
 
 def _count_images(records: ds.MindDataset, shard: str) -> int:
@@ -219,18 +231,5 @@ def _count_images(records: ds.MindDataset, shard: str) -> int:
 
     Raises UserError if MindSpore reports that a shard is missing or damaged.
     """
-    with _shard_errors(shard):
+    with shard_errors(shard):
         return records.get_dataset_size()
-
-
-@contextlib.contextmanager
-def _shard_errors(shard: str) -> Iterator[None]:
-    """Convert errors of MindSpore inside the context to UserError. shard: path of the first shard"""
-    try:
-        yield
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])
-        raise UserError(
-            f"{shard}: MindSpore cannot read the shards ({reason}). Copy the shards again or rerun create_data.py."
-        ) from None

@@ -22,24 +22,20 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import os_reason
 from ..runtime.prefetch import prefetch
+from .image_formats import unidentified_reason
 
 try:  # optional: simplejpeg decodes JPEGs to the same pixels as OpenCV in 3/4 of the time
     import simplejpeg
 except ImportError:
     simplejpeg = None
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .avif .jp2 .ppm .pgm .pbm .pnm".split()
-)
-JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
-
 # File signatures, and markers inside JPEG files.
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
-# JPEG markers SOF0 to SOF15, after which the image size is stored. The codes of DHT, JPG and DAC are excluded.
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# JPEG markers after which the image size is stored. OpenCV cannot decode the other codings, for example lossless.
+_START_OF_FRAME = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 
 # Annotations refer to pixels before EXIF rotation; pycocotools and MindCV's example also ignore the EXIF orientation.
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -72,8 +68,10 @@ def decode_with_opencv(encoded: bytes, scale_denominator: int = 1) -> np.ndarray
     is_jpeg = encoded.startswith(_JPEG_START)
     flags = _OPENCV_FLAGS | _OPENCV_REDUCED.get(scale_denominator, 0) if is_jpeg else _OPENCV_FLAGS
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
-    if image is None:
+    if image is None and (is_jpeg or not encoded):
         raise ValueError("the image cannot be decoded")
+    if image is None:
+        image = _read_with_pillow(encoded)  # for example AVIF and HEIC
     if scale_denominator == 1 or is_jpeg:
         return image
     height, width = (-(-side // scale_denominator) for side in image.shape[:2])
@@ -109,25 +107,27 @@ def read_image_file(path: Path | str) -> np.ndarray:
     - Transparent images are drawn on white, because the colors stored under transparent pixels are arbitrary.
     - If the file has several frames or pages, only the first frame or page is read.
 
-    All other images have the same pixels as in evaluation.
-
     Returns (H, W, 3) uint8 RGB. Raises OSError if the file cannot be read, or ValueError if the image is incomplete.
     """
     encoded = Path(path).read_bytes()
     if encoded.startswith((_JPEG_START, _PNG_SIGNATURE)):
         check_image(encoded)
-    try:
-        if encoded.startswith(_JPEG_START):  # decode with OpenCV, as in evaluation
-            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
-        else:
-            image = _decode_with_pillow(encoded)
-    except UnidentifiedImageError:
-        raise ValueError("the file is not an image of a supported format") from None
-    except Exception as error:  # decoders raise errors of many classes on damaged files
-        raise ValueError(" ".join(f"the image cannot be decoded ({error})".split())) from None
+    if not encoded.startswith(_JPEG_START):
+        return _read_with_pillow(encoded)
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)  # as in evaluation
     if image is None:
         raise ValueError("the JPEG file cannot be decoded")
     return image
+
+
+def _read_with_pillow(encoded: bytes) -> np.ndarray:
+    """Decode an image to (H, W, 3) uint8 RGB. Raises ValueError if Pillow cannot decode the image."""
+    try:
+        return _decode_with_pillow(encoded)
+    except UnidentifiedImageError:
+        raise ValueError(unidentified_reason(encoded)) from None
+    except Exception as error:  # decoders raise errors of many classes on damaged files
+        raise ValueError(" ".join(f"the image cannot be decoded ({error})".split())) from None
 
 
 def _decode_with_pillow(encoded: bytes) -> np.ndarray:

@@ -13,9 +13,9 @@ Shards of MindCV's example can also be read. Their columns are the same, with in
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
-import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,9 +28,18 @@ from ..errors import UserError, count_noun, mindspore_reason, os_reason
 from ..runtime.atomic_write import work_folder
 from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
+from .conversion_target import check_target
 from .dataset_info import DATASET_INFO_NAME, DatasetInfo, SplitInfo, sha256
 from .images import check_image
-from .readers.annotations import MIN_BOX_SIDE, AnnotatedImage, DatasetSplit, align_categories
+from .pixel_check import DamagedPixelsError, check_pixels
+from .readers.annotations import (
+    DAMAGED_IMAGES,
+    MIN_BOX_SIDE,
+    UNUSABLE_IMAGES,
+    AnnotatedImage,
+    DatasetSplit,
+    align_categories,
+)
 from .readers.coco import require_usable_images
 
 SCHEMA = {
@@ -46,7 +55,9 @@ ROWS_PER_WRITE = 256  # many more than SHARDS, because MindRecord distributes th
 READ_AHEAD = 256  # maximum number of images in memory between the reader threads and the writer
 
 
-def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: bool, num_workers: int) -> DatasetInfo:
+def convert(
+    train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: bool, num_workers: int, decode: bool = False
+) -> DatasetInfo:
     """Write a training and a validation split as MindRecord shards.
 
     This function writes out_path/train/coco0 …, out_path/val/coco0 …, the validation annotations in COCO format and
@@ -57,6 +68,7 @@ def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: b
     out_path: output folder
     overwrite: True replaces shards that already exist in out_path
     num_workers: number of threads that read images
+    decode: True decodes every image, so that damaged pixels stop the conversion
 
     Returns the content of dataset.json.
     Raises UserError if the splits have different classes, an image cannot be converted, out_path cannot be written to,
@@ -66,10 +78,16 @@ def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: b
     val = align_categories(train, val)
     require_usable_images(train, val)
     annotations = Path("annotations") / (val.annotation_path.name if val.coco_dict is None else VAL_ANNOTATIONS)
-    _check_target(train, val, out_path, annotations=annotations, overwrite=overwrite)
+    check_target(
+        out_path,
+        annotations=annotations,
+        digest=_digest(val),
+        sources=[train.annotation_path, val.annotation_path],
+        overwrite=overwrite,
+    )
     try:
         with work_folder(out_path) as work:
-            info = _write_dataset(train, val, work, annotations=annotations, num_workers=num_workers)
+            info = _write_dataset(train, val, work, annotations=annotations, num_workers=num_workers, decode=decode)
             # Remove the old dataset.json first, because it would not describe a mixture of old and new shards.
             (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)
             for split in ("train", "val"):
@@ -86,72 +104,18 @@ def convert(train: DatasetSplit, val: DatasetSplit, out_path: Path, overwrite: b
     return info
 
 
-def _check_target(train: DatasetSplit, val: DatasetSplit, out_path: Path, annotations: Path, overwrite: bool) -> None:
-    """Check that the conversion replaces only files of a previous conversion, and only with --overwrite.
-
-    annotations: path of the validation annotations to write, relative to out_path
-
-    Raises UserError if files that create_data.py did not write would be replaced, or if out_path contains files of a
-    previous conversion and overwrite is False.
-    """
-    _require_only_shards(out_path)
-    existing = [out_path / name for name in (DATASET_INFO_NAME, "train", "val") if (out_path / name).exists()]
-    replaces_annotations = (out_path / annotations).is_file() and sha256(out_path / annotations) != _digest(val)
-    if replaces_annotations:
-        existing.append(out_path / annotations)
-    if existing and not overwrite:
-        raise UserError(
-            f"{existing[0]}: already exists. Choose another --out_path, or add --overwrite to replace the dataset."
-        )
-
-    # If dataset.json or annotations with different content exist, a previous conversion must have written them.
-    try:
-        old = json.loads((out_path / DATASET_INFO_NAME).read_text(encoding="utf-8"))
-        is_foreign = not isinstance(old, dict) or "format" not in old
-    except (OSError, ValueError):  # dataset.json is missing or damaged
-        old, is_foreign = {}, False
-    advice = "the conversion would replace this file, which create_data.py did not write. Choose another --out_path."
-    if is_foreign:
-        raise UserError(f"{out_path / DATASET_INFO_NAME}: {advice}")
-    if replaces_annotations:
-        # If out_path is also the source folder, the file at this path may be the user's own annotation file.
-        converts_own_folder = any(
-            split.annotation_path.resolve().is_relative_to(out_path.resolve()) for split in (train, val)
-        )
-        old_val = old.get("val")
-        was_source = isinstance(old_val, dict) and old_val.get("source") == annotations.name
-        if old.get("annotations") != annotations.as_posix() or (converts_own_folder and was_source):
-            raise UserError(f"{out_path / annotations}: {advice}")
-
-
-def _require_only_shards(out_path: Path) -> None:
-    """Check that out_path/train and out_path/val contain only shards, because the conversion deletes both folders.
-
-    Raises UserError if one of the two paths is a file, or one of the folders contains another file.
-    """
-    for folder in (out_path / "train", out_path / "val"):
-        if folder.exists() and not folder.is_dir():
-            raise UserError(
-                f"{folder}: this path is a file, but the shards need a folder here. Choose another --out_path."
-            )
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if not re.fullmatch(r"coco\d*(\.db)?", path.name):
-                raise UserError(
-                    f"{path}: the conversion would delete this path, which is not a shard. Choose another --out_path."
-                )
-
-
 def _write_dataset(
-    train: DatasetSplit, val: DatasetSplit, folder: Path, annotations: Path, num_workers: int
+    train: DatasetSplit, val: DatasetSplit, folder: Path, annotations: Path, num_workers: int, decode: bool
 ) -> DatasetInfo:
     """Write the shards of both splits, the validation annotations and dataset.json to a folder.
 
     annotations: path of the validation annotations to write, relative to the folder
     num_workers: number of threads that read images
+    decode: True decodes every image
 
     Returns the content of dataset.json. Raises UserError if an image cannot be converted, or no training boxes remain.
     """
-    train_info = _write_split(train, folder / "train", num_workers)
+    train_info = _write_split(train, folder / "train", num_workers, decode=decode)
     if not train_info.boxes:
         crowds = count_noun(
             train_info.crowd_boxes, "crowd region or difficult object", "crowd regions or difficult objects"
@@ -161,7 +125,7 @@ def _write_dataset(
             f"{train.annotation_path}: no boxes remain for training: {crowds}, and {thin} thinner than "
             f"{MIN_BOX_SIDE:g} pixel inside the image. Check that boxes are in pixels of these images."
         )
-    val_info = _write_split(val, folder / "val", num_workers)
+    val_info = _write_split(val, folder / "val", num_workers, decode=decode)
     (folder / "annotations").mkdir()
     if val.coco_dict is None:
         shutil.copyfile(val.annotation_path, folder / annotations)
@@ -178,7 +142,7 @@ def _write_dataset(
     return info
 
 
-def _write_split(split: DatasetSplit, folder: Path, num_workers: int) -> SplitInfo:
+def _write_split(split: DatasetSplit, folder: Path, num_workers: int, decode: bool) -> SplitInfo:
     """Write the shards of a split to a new folder, and return the statistics and shard sizes of the split.
 
     Raises UserError if an image cannot be converted.
@@ -189,8 +153,9 @@ def _write_split(split: DatasetSplit, folder: Path, num_workers: int) -> SplitIn
     per_class = np.zeros(len(split.classes), dtype=np.int64)
     dropped_boxes = crowd_boxes = max_boxes = 0
     rows: list[dict] = []
+    read = functools.partial(read_record, decode=decode)
     with Progress(len(split.images), folder.name, "images") as progress, ThreadPoolExecutor(num_workers) as pool:
-        for record in prefetch(pool, read_record, split.images, ahead=READ_AHEAD):
+        for record in prefetch(pool, read, split.images, ahead=READ_AHEAD):
             rows.append(_row(record))
             per_class += np.bincount(record.ground_truth[:, 4].astype(np.int64), minlength=len(per_class))
             dropped_boxes += record.dropped_boxes
@@ -260,25 +225,35 @@ class UnusableImageError(UserError):
     path: path of the image file
     reason: what is wrong, without the path. The attribute `reason` is this text with the path in front.
     advice: sentence that says what the user can do
+    kind: kind of problem in the dataset report
     """
 
-    def __init__(self, path: Path, reason: str, advice: str):
+    def __init__(self, path: Path, reason: str, advice: str, kind: str = UNUSABLE_IMAGES):
         super().__init__(f"{path}: {reason}. {advice}")
         self.reason = f"{path}: {reason}"
+        self.kind = kind
 
 
-def read_record(image: AnnotatedImage) -> Record:
+def read_record(image: AnnotatedImage, decode: bool = False) -> Record:
     """Read and check an image file, clip the boxes to the image and drop boxes thinner than MIN_BOX_SIDE.
 
-    Raises UnusableImageError if the file is unreadable or incomplete, or if its size differs from the annotated size.
+    decode: True decodes the image, which finds damaged pixels
+
+    Raises UnusableImageError if the file is unreadable, incomplete or damaged, or if its size differs from the
+    annotated size.
     """
     advice = "Replace the image, or remove the image from the annotations."
     try:
         encoded = image.path.read_bytes()
         height, width = check_image(encoded)
+        if decode:
+            check_pixels(encoded)
     except OSError as error:
         reason = f"cannot be read ({os_reason(error)})"
         raise UnusableImageError(image.path, reason=reason, advice=advice) from None
+    except DamagedPixelsError as error:
+        advice = "Replace the image, remove the image from the annotations, or convert without --decode."
+        raise UnusableImageError(image.path, reason=str(error), advice=advice, kind=DAMAGED_IMAGES) from None
     except ValueError as error:
         raise UnusableImageError(image.path, reason=str(error), advice=advice) from None
     if image.size is not None and image.size != (height, width):

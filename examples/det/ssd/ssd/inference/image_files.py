@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..data.images import JPEG_SUFFIXES, read_image_file
+from ..data.image_formats import JPEG_SUFFIXES
+from ..data.images import read_image_file
 from ..errors import UserError, os_reason
 from ..models.postprocess import Detections
 from ..runtime.interrupt import Interrupt

@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..config.schema import Config
+from ..data.dataset import iterate_batches
 from ..models.layers import NormalizeImage
 from ..models.postprocess import Detections, MulticlassNMS, create_postprocess
 
@@ -113,7 +114,7 @@ def detect_dataset(
     was_training = net.detector.training  # `net` may be a new wrapper, so read the detector's mode
     net.set_train(False)
     batch_size = dataset.get_batch_size()
-    batches = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
+    batches = iterate_batches(dataset)
     try:
         while True:
             start = time.perf_counter()

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES
+from ..data.image_formats import IMAGE_SUFFIXES, JPEG_SUFFIXES
 from ..errors import UserError
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .mts .m2ts .ts".split())

@@ -17,6 +17,7 @@ from ..checkpoints.metadata import METADATA_KEY
 from ..config.schema import Config, graph_settings, model_metadata
 from ..data.dataset import create_dataset, image_ids_of_step
 from ..data.dataset_info import dataset_fingerprint
+from ..data.thread_errors import raise_thread_errors
 from ..errors import count_noun
 from ..evaluation.evaluator import create_evaluator
 from ..models.detector import create_detector, to_mixed_precision
@@ -172,14 +173,15 @@ def train(cfg: Config, resume: str | None = None) -> None:
         if validation and start.step:
             validation.resume(StepEnd(start.step, start.step, steps_per_epoch), is_evaluated=not evaluates_first)
         if start.step < total_steps and not (validation and validation.stopped_epoch):
-            Model(step).train(
-                total_steps // sink_size,
-                dataset,
-                callbacks=[TrainingEvents(callbacks, first_step=start.step, steps_per_epoch=steps_per_epoch)],
-                dataset_sink_mode=cfg.dataset_sink_mode,
-                sink_size=sink_size,
-                initial_epoch=start.step // sink_size,
-            )
+            with raise_thread_errors(dataset):
+                Model(step).train(
+                    total_steps // sink_size,
+                    dataset,
+                    callbacks=[TrainingEvents(callbacks, first_step=start.step, steps_per_epoch=steps_per_epoch)],
+                    dataset_sink_mode=cfg.dataset_sink_mode,
+                    sink_size=sink_size,
+                    initial_epoch=start.step // sink_size,
+                )
     if runtime.is_main:
         stopped_epoch, best = (validation.stopped_epoch, validation.best) if validation else (None, None)
         epochs, seconds = stopped_epoch or cfg.epoch_size, time.monotonic() - started

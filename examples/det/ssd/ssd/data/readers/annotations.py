@@ -17,6 +17,7 @@ Problems = dict[str, list[str]]  # {kind of problem: one text per occurrence}
 # Kinds of problems in the dataset report. UNUSABLE_IMAGES also stop a conversion.
 UNUSABLE_IMAGES = "images that cannot be converted"
 FOUND_ELSEWHERE = "images found at another path than the annotations state"
+DAMAGED_IMAGES = "images with damaged pixels, at which only a conversion with --decode stops"
 EMPTY_BOXES = "boxes whose width or height is zero, which are left out"
 
 MIN_BOX_SIDE = 1.0  # pixels after clipping; thinner boxes cannot be localized and have unbounded regression targets

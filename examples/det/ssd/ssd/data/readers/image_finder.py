@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from ..images import IMAGE_SUFFIXES
+from ..image_formats import IMAGE_SUFFIXES
 
 
 def find_images(names: Sequence[str], folders: Sequence[Path]) -> list[Path | None]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import UserError, count_noun
-from ..images import IMAGE_SUFFIXES
+from ..image_formats import IMAGE_SUFFIXES
 from .annotations import DatasetFolder, DatasetSplit, UncheckedSplit, align_categories
 from .coco import parse_coco
 from .coco_layouts import CocoFolder
@@ -20,7 +20,13 @@ from .yolo import YoloFolder
 
 FORMATS: dict[str, Callable[[Path], DatasetFolder]] = {"coco": CocoFolder, "voc": VocFolder, "yolo": YoloFolder}
 
-UNLISTED_IMAGES = "images in the image folders that belong to neither split"  # a kind of problem
+UNLISTED_IMAGES = "images in the image folders that belong to neither split"  # a kind of problem, like the next one
+PASSED_OVER = "files in the image folders that were passed over, because their suffix is not that of an image"
+# Suffixes of files that annotation tools and operating systems write beside images
+_SIDE_SUFFIXES = frozenset(
+    ".txt .xml .json .jsonl .yaml .yml .csv .tsv .md .rst .log .names .data .cache .npy .npz .db .ini "
+    ".py .ipynb .sh .html .pdf .zip .tar .gz .tgz .7z .rar .pt .pth .onnx .ckpt".split()
+)
 
 
 def open_dataset_folder(
@@ -90,9 +96,10 @@ def read_splits(
     train, val = _check(unchecked_train), _check(unchecked_val)
     require_training_boxes(train)
     val = align_categories(train, val)
-    unlisted = find_unlisted_images(train, val)
-    if unlisted:
-        train = dataclasses.replace(train, problems={**train.problems, UNLISTED_IMAGES: unlisted})
+    unlisted, passed_over = find_unlisted_files(train, val)
+    for kind, paths in ((UNLISTED_IMAGES, unlisted), (PASSED_OVER, passed_over)):
+        if paths:
+            train = dataclasses.replace(train, problems={**train.problems, kind: paths})
     if not keep_empty:
         train = dataclasses.replace(train, images=[image for image in train.images if len(image.ground_truth)])
     return train, val
@@ -136,19 +143,24 @@ def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[Uncheck
     return parts[0], parts[1]
 
 
-def find_unlisted_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:
-    """Return the paths of images that lie in the image folders of the two splits, but belong to neither split.
+def find_unlisted_files(train: DatasetSplit, val: DatasetSplit) -> tuple[list[str], list[str]]:
+    """Find files that lie in the image folders of the two splits, but belong to neither split.
 
-    These images belong to a third split, or have no annotations.
+    Returns
+        paths of images: they belong to a third split, or have no annotations
+        paths of other files that are neither annotations nor text: they may be images of formats that are not read
     """
     listed = {os.path.normpath(image.path) for image in (*train.images, *val.images)}
-    unlisted = []
-    for folder in filter(os.path.isdir, sorted({os.path.dirname(path) for path in listed})):
+    images: list[str] = []
+    others: list[str] = []
+    for folder in sorted(filter(os.path.isdir, {os.path.dirname(path) for path in listed})):
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".")]
-        image_names = sorted(name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
-        unlisted += [path for path in (os.path.join(folder, name) for name in image_names) if path not in listed]
-    return unlisted
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+        for name in names:
+            path, suffix = os.path.join(folder, name), Path(name).suffix.lower()
+            if path not in listed and suffix not in _SIDE_SUFFIXES:
+                (images if suffix in IMAGE_SUFFIXES else others).append(path)
+    return images, others
 
 
 def find_repeated_images(train: DatasetSplit, val: DatasetSplit) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...runtime.progress import Progress
-from ..images import IMAGE_SUFFIXES
+from ..image_formats import IMAGE_SUFFIXES
 from .annotations import Problems, UncheckedSplit, find_path_ignoring_case, read_text_lines
 from .image_finder import image_name
 from .voc_xml import AnnotationFile, read_annotation_file, read_image_sizes, to_coco

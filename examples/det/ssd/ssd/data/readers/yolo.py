@@ -1,7 +1,6 @@
 """Read folders of images with YOLO label files as COCO annotations.
 
-A label file has one line `class x y width height` per object: the class index from 0, then the center and size of the
-box as fractions of the image size. A polygon line `class x y x y x y …` is also allowed and becomes a bounding box.
+label_rows.py describes the rows of label files, and label_files.py their places.
 """
 
 from __future__ import annotations
@@ -11,29 +10,28 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from ...errors import UserError
 from ...runtime.progress import Progress
-from ..images import IMAGE_SUFFIXES, probe_images
-from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
-from .corners import sort_corners
+from ..image_formats import IMAGE_SUFFIXES
+from ..images import probe_images
+from .annotations import UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 from .image_finder import find_images
+from .label_files import WITHOUT_IMAGE, LabelFiles
+from .label_rows import YAML_SUFFIXES, LabelRow, choose_keypoint_counts, parse_row, row_to_box
 
-OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next two
+OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next one
 EXIF_ROTATED = "images with EXIF rotation, which is ignored (if boxes refer to rotated images, save the images upright)"
-WITHOUT_LABEL_FILE = "images without a label file, read as images without boxes"
-YAML_SUFFIXES = (".yaml", ".yml")
+
 NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
-MAX_FRACTION = 1.01  # tolerance for rounding errors; larger values are pixels, not fractions
 
 
 class YoloFolder:
     """A folder of images with YOLO labels.
 
     The split NAME is defined by the key NAME of data.yaml, by one of the folders images/NAME, NAME/images and NAME, or
-    by a file NAME.txt with one image path per line. The labels of images/…/a.jpg are in labels/…/a.txt or beside a.jpg.
+    by a file NAME.txt with one image path per line.
     """
 
     train_splits: tuple[str, ...] = ("train",)
@@ -59,20 +57,45 @@ class YoloFolder:
         Raises UserError if a split is missing, or a label file is invalid.
         """
         image_paths = {key: self._find_images(names) for key, names in requested.items()}
-        splits, first_id = {}, 1
+        problems: dict[str, dict[str, list[str]]] = {key: {} for key in image_paths}
+        label_files = LabelFiles(self.path)
+        rows: dict[str, list[list[LabelRow]]] = {}
         with Progress(sum(map(len, image_paths.values())), "reading labels", "files") as progress:
             for key, paths in image_paths.items():
-                splits[key] = self._read_split(paths, first_id, progress)
-                first_id += len(paths)
+                rows[key] = []
+                for path in paths:
+                    rows[key].append(self._read_label_file(label_files.find(path, problems[key])))
+                    progress.update()
+        every_row = [row for of_split in rows.values() for of_image in of_split for row in of_image]
+        keypoint_counts = choose_keypoint_counts(every_row, self.settings, self.names_path)
+        without_image = label_files.find_without_image()
+        if without_image:
+            problems[next(iter(problems))][WITHOUT_IMAGE] = without_image
+        splits, first_id = {}, 1
+        for key, paths in image_paths.items():
+            splits[key] = self._to_coco(paths, rows[key], keypoint_counts, first_id=first_id, problems=problems[key])
+            first_id += len(paths)
         return splits
 
-    def _read_split(self, image_paths: list[Path], first_id: int, progress: Progress) -> UncheckedSplit:
-        """Convert the labels of images to COCO annotations. first_id: image id of the first image"""
+    def _to_coco(
+        self,
+        image_paths: list[Path],
+        rows: list[list[LabelRow]],
+        keypoint_counts: tuple[int, ...],
+        *,
+        first_id: int,
+        problems: dict[str, list[str]],
+    ) -> UncheckedSplit:
+        """Convert the labels of images to COCO annotations.
+
+        rows: rows of the label file of each image
+        keypoint_counts: result of choose_keypoint_counts
+        first_id: image id of the first image
+        problems: {kind of problem: texts} found so far, to which more are added
+        """
         images: list[dict] = []
         annotations: list[dict] = []
-        problems: dict[str, list[str]] = {}
         for image_id, (path, probe) in enumerate(zip(image_paths, probe_images(image_paths)), start=first_id):
-            progress.update()
             relative = os.path.relpath(path, self.path)
             if not self._is_inside(path):
                 relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.path))
@@ -85,9 +108,12 @@ class YoloFolder:
                 continue
             height, width = probe.size
             images[-1].update(height=height, width=width)
-            for label, box_xywh in self._read_label_file(path, problems):
-                x, y, w, h = np.multiply(box_xywh, [width, height, width, height]).tolist()
-                annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": label + 1}
+            for row in rows[image_id - first_id]:
+                box_xywh = row_to_box(row, keypoint_counts, problems)
+                if box_xywh is None:
+                    continue
+                x, y, w, h = (box_xywh * [width, height, width, height]).tolist()
+                annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": row.label + 1}
                 annotations.append({**annotation, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0})
         categories = [{"id": number, "name": name} for number, name in enumerate(self.class_names, start=1)]
         coco_dict = {"images": images, "annotations": annotations, "categories": categories}
@@ -97,7 +123,11 @@ class YoloFolder:
         """Return the image paths of the given splits without duplicates. None selects all images in the folder."""
         if splits is None:
             folder = find_path_ignoring_case(self.path, "images")
-            return _list_images(folder if folder and folder.is_dir() else self.path)
+            source = folder if folder and folder.is_dir() else self.path
+            paths = _list_images(source)
+            if not paths:
+                raise _no_images(source)
+            return paths
         found: dict[Path, None] = {}
         for split in splits:
             sources = self._find_sources(split)
@@ -107,8 +137,21 @@ class YoloFolder:
                     "exists, nor a path in data.yaml. Correct --train_split and --val_split, or use --val_fraction."
                 )
             for source in sources:
-                found.update(dict.fromkeys(self._read_image_list(source) if source.is_file() else _list_images(source)))
+                paths = self._read_image_list(source) if source.is_file() else _list_images(source)
+                if not paths:
+                    raise _no_images(source)
+                found.update(dict.fromkeys(paths))
         return list(found)
+
+    def _read_label_file(self, path: Path | None) -> list[LabelRow]:
+        """Read the rows of a label file. Raises UserError if the file is not text, or a row is invalid."""
+        return [
+            parse_row(
+                line.split(), path=path, line=number, num_classes=len(self.class_names), names_path=self.names_path
+            )
+            for number, line in enumerate(read_text_lines(path) if path else [], start=1)
+            if path and line.strip()
+        ]
 
     def _find_sources(self, split: str) -> list[Path]:
         """Return the image folders and image lists that define a split; an empty list if the split does not exist.
@@ -155,74 +198,18 @@ class YoloFolder:
         paths = find_images(names, [list_path.parent, self.path])
         return [path or self.path / name.replace("\\", "/").lstrip("/") for name, path in zip(names, paths)]
 
-    def _read_label_file(self, image_path: Path, problems: dict[str, list[str]]) -> list[tuple[int, list[float]]]:
-        """Read the boxes of an image. Missing label files and boxes of zero size are added to `problems`.
-
-        Returns (class index from 0, box_xywh (4,): left, top, width, height as fractions of the image) per object.
-        """
-        path = next((path for path in _label_paths(image_path, self.path) if path.is_file()), None)
-        if path is None:
-            problems.setdefault(WITHOUT_LABEL_FILE, []).append(str(image_path))
-            return []
-        boxes = []
-        for number, line in enumerate(read_text_lines(path), start=1):
-            if not line.strip():
-                continue
-            label, box_xywh = self._parse_line(line.split(), where=f"{path}: line {number}")
-            if 0 in box_xywh[2:]:
-                problems.setdefault(EMPTY_BOXES, []).append(f"{path}, line {number}")
-            else:
-                boxes.append((label, sort_corners(box_xywh, f"{path}, line {number}", problems)))
-        return boxes
-
-    def _parse_line(self, fields: list[str], where: str) -> tuple[int, np.ndarray]:
-        """Parse a line of a label file. where: position in the file, for error messages
-
-        Returns the class index from 0 and box_xywh (4,) as fractions 0..1. Raises UserError if the line is invalid.
-        """
-        try:
-            values = np.array(fields, dtype=np.float64)
-        except ValueError:
-            values = np.array([])
-        line = " ".join(fields)[:80]
-        is_box, is_polygon = len(values) == 5, len(values) >= 7 and len(values) % 2 == 1
-        if not (is_box or is_polygon) or not np.isfinite(values).all():
-            raise UserError(f"{where}: {line!r} is not `class x y width height` with finite numbers. Correct the line.")
-        if values[0] not in range(len(self.class_names)):
-            raise UserError(
-                f"{where}: class {fields[0]} is not an integer from 0 to {len(self.class_names) - 1}, the class "
-                f"indices of {self.names_path}. Correct one of the two files."
-            )
-        fractions = values[1:]
-        if np.abs(fractions).max() > MAX_FRACTION or fractions[: 2 if is_box else None].min() < 1 - MAX_FRACTION:
-            raise UserError(
-                f"{where}: {line!r} has coordinates outside the range 0 to 1 (fractions of the image size). Divide "
-                "pixel coordinates by the width and height of the image."
-            )
-        if is_box:
-            return int(values[0]), np.concatenate([fractions[:2] - fractions[2:] / 2, fractions[2:]])
-        points = fractions.reshape(-1, 2)
-        return int(values[0]), np.concatenate([points.min(axis=0), np.ptp(points, axis=0)])
-
-
-def _label_paths(image_path: Path, root: Path) -> list[Path]:
-    """Return the possible label files of root/…/images/a.jpg: root/…/labels/a.txt, then root/…/images/a.txt."""
-    is_below = image_path.is_relative_to(root)
-    parts = image_path.relative_to(root).parts if is_below else image_path.parts
-    folders = [part.lower() for part in parts[:-1]]
-    beside = image_path.with_suffix(".txt")
-    if "images" not in folders:
-        return [beside]
-    last = len(folders) - 1 - folders[::-1].index("images")
-    parent = (root if is_below else Path()).joinpath(*parts[:last])
-    labels = find_path_ignoring_case(parent, "labels") or parent / "labels"
-    return [labels.joinpath(*parts[last + 1 :]).with_suffix(".txt"), beside]
-
 
 def _list_images(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
+
+
+def _no_images(source: Path) -> UserError:
+    """Create the error for a folder or a list of images that contains no image."""
+    others = sorted({path.suffix for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")})
+    found = f", but files with the suffixes {', '.join(others[:5])}" if others else ""
+    return UserError(f"{source}: contains no images{found}. Add images, for example as JPEG or PNG files.")
 
 
 def find_class_names_file(folder: Path) -> Path:

@@ -1,0 +1,98 @@
+"""Find the YOLO label file of an image, and label files that belong to no image."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ...errors import UserError
+from ..image_formats import IMAGE_SUFFIXES
+from .annotations import find_path_ignoring_case, read_text_lines
+
+# Kinds of problems in the dataset report
+WITHOUT_LABEL_FILE = "images without a label file, read as images without boxes"
+WITHOUT_IMAGE = "label files without an image, which are not used"
+SHARED_LABELS = "images that share a label file with another image of the same name"
+
+
+class LabelFiles:
+    """The label files of a YOLO folder: labels/…/a.txt for images/…/a.jpg, or a.txt beside the image.
+
+    The suffix .txt may have upper-case letters.
+
+    root: dataset folder
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._folders: dict[Path, list[Path]] = {}  # {folder of images: folders of their labels, in order}
+        self._files: dict[Path, dict[str, Path]] = {}  # {folder of labels: {name without suffix: label file}}
+        self._stems: dict[Path, set[str]] = {}  # {folder of labels: names of its images without suffix}
+        self._image_of: dict[Path, Path] = {}  # {label file: first image that uses it}
+
+    def find(self, image_path: Path, problems: dict[str, list[str]]) -> Path | None:
+        """Return the label file of an image, or None if there is none.
+
+        problems: {kind of problem: texts}, to which images without a label file or with a shared one are added
+        """
+        if image_path.parent not in self._folders:
+            self._add_image_folder(image_path.parent)
+        for folder in self._folders[image_path.parent]:
+            found = self._files[folder].get(image_path.stem)
+            if found:
+                first = self._image_of.setdefault(found, image_path)
+                if first != image_path:
+                    problems.setdefault(SHARED_LABELS, []).append(f"{image_path} and {first.name}")
+                return found
+        problems.setdefault(WITHOUT_LABEL_FILE, []).append(str(image_path))
+        return None
+
+    def find_without_image(self) -> list[str]:
+        """Return the paths of label files in the folders used so far that have no image in the folder of images.
+
+        Text files that contain no labels, such as classes.txt, are left out.
+        """
+        found = []
+        for folder, files in self._files.items():
+            rest = [path for stem, path in files.items() if stem not in self._stems[folder]]
+            found += [str(path) for path in rest if _contains_labels(path)]
+        return found
+
+    def _add_image_folder(self, image_folder: Path) -> None:
+        self._folders[image_folder] = _label_folders(image_folder, self.root)
+        stems = {Path(name).stem for name in _list_files(image_folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+        for folder in self._folders[image_folder]:
+            self._stems.setdefault(folder, set()).update(stems)
+            if folder not in self._files:
+                names = [name for name in _list_files(folder) if Path(name).suffix.lower() == ".txt"]
+                self._files[folder] = {Path(name).stem: folder / name for name in sorted(names)}  # .txt after .TXT
+
+
+def _list_files(folder: Path) -> list[str]:
+    """Return the names of the files in a folder that are not hidden; an empty list if the folder does not exist."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+
+
+def _label_folders(image_folder: Path, root: Path) -> list[Path]:
+    """Return the possible folders of labels of root/…/images/…: root/…/labels/…, then the folder of images itself."""
+    is_below = image_folder.is_relative_to(root)
+    parts = image_folder.relative_to(root).parts if is_below else image_folder.parts
+    names = [part.lower() for part in parts]
+    if "images" not in names:
+        return [image_folder]
+    last = len(names) - 1 - names[::-1].index("images")
+    parent = (root if is_below else Path()).joinpath(*parts[:last])
+    labels = find_path_ignoring_case(parent, "labels") or parent / "labels"
+    return [labels.joinpath(*parts[last + 1 :]), image_folder]
+
+
+def _contains_labels(path: Path) -> bool:
+    """Return True if a text file is empty, or its first row consists of at least five numbers."""
+    try:
+        fields = next((line.split() for line in read_text_lines(path) if line.strip()), [])
+        return not fields or (len(fields) >= 5 and all(float(field) is not None for field in fields))
+    except (UserError, ValueError):
+        return False
