@@ -9,7 +9,7 @@ from PIL import Image
 
 from ssd.data.readers.annotations import EMPTY_BOXES, UNUSABLE_IMAGES
 from ssd.data.readers.splits import open_dataset_folder, read_splits
-from ssd.data.readers.yolo import EXIF_ROTATED, OUTSIDE_DATA_PATH, WITHOUT_LABEL_FILE, YoloFolder
+from ssd.data.readers.yolo import OUTSIDE_DATA_PATH, WITHOUT_LABEL_FILE, YoloFolder
 from ssd.errors import UserError
 
 
@@ -256,14 +256,17 @@ def test_empty_boxes_and_images_without_a_label_file_are_recorded(folder):
     assert read(folder)[1].problems == {}
 
 
-def test_images_rotated_by_exif_are_recorded(folder):
+def test_boxes_of_images_rotated_by_exif_are_fractions_of_the_upright_image(folder):
     path = folder / "images" / "train" / "rotated.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (80, 40)).save(path, exif=exif)
     add(folder, "rotated", "0 0.5 0.5 1 1\n", images="images/train")
     train, _ = read(folder)
-    assert train.problems == {EXIF_ROTATED: [str(path)]} and train.images[1].size == (40, 80)
+    (texts,) = train.problems.values()
+    assert texts == [f"{path} (orientation 6)"]
+    assert train.images[1].size == (80, 40)
+    assert train.images[1].ground_truth.tolist() == [[0, 0, 80, 40, 1]]
 
 
 # --- errors ---

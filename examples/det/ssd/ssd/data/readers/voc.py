@@ -14,8 +14,9 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...runtime.progress import Progress
-from ..images import IMAGE_SUFFIXES, probe_images
-from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
+from ..images import IMAGE_SUFFIXES
+from .annotations import EMPTY_BOXES, UncheckedSplit, find_path_ignoring_case, read_text_lines
+from .stated_sizes import probe_annotated_images
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FLAGS = ("difficult", "truncated", "occluded")
@@ -63,11 +64,16 @@ class VocFolder:
         splits = {}
         first_id = 1
         for key, read in files.items():
-            sizes = _read_image_sizes(read, key, problems[key])
+            sizes, probes = probe_annotated_images(
+                [file.image_path for file in read],
+                annotation_paths=[file.path for file in read],
+                stated_sizes=[file.stated_size for file in read],
+                problems=problems[key],
+            )
             coco_dict = _to_coco(read, sizes=sizes, root=self.path, category_ids=category_ids, first_id=first_id)
             first_id += len(read)
             coco_dict["categories"] = categories
-            splits[key] = UncheckedSplit(coco_dict, self.path, self.path, problems=problems[key])
+            splits[key] = UncheckedSplit(coco_dict, self.path, self.path, problems=problems[key], probes=probes)
         return splits
 
     def _find_lists(self, split: str) -> list[tuple[_Year, str]]:
@@ -184,32 +190,6 @@ class _Year:
         return self.image_paths.get(name, stated if stated.is_file() else self.image_dir / f"{name}.jpg")
 
 
-def _read_image_sizes(
-    files: list[_AnnotationFile], split: str, problems: dict[str, list[str]]
-) -> list[tuple[int, int] | None]:
-    """Return (height, width) of each image in pixels before EXIF rotation, or None if it is missing or unreadable.
-
-    files: contents of the XML files
-    split: key of the split, which the progress display shows
-    problems: {kind of problem: texts}; unreadable images and images whose size differs from the XML file are added here
-    """
-    sizes = []
-    with Progress(len(files), f"reading image sizes: {split}", "images") as progress:
-        for file, probe in zip(files, probe_images([file.image_path for file in files])):
-            if probe.size is None:
-                problems.setdefault(UNUSABLE_IMAGES, []).append(probe.error)
-            elif all(file.stated_size) and file.stated_size != probe.size:
-                stated_height, stated_width = file.stated_size
-                height, width = probe.size
-                problems.setdefault(UNUSABLE_IMAGES, []).append(
-                    f"{file.path}: states {stated_width:g}x{stated_height:g} pixels, but {file.image_path.name} has "
-                    f"{width}x{height} pixels and may be rotated by EXIF data"
-                )
-            sizes.append(probe.size)
-            progress.update()
-    return sizes
-
-
 def _read_object(element: ElementTree.Element, where: str) -> dict:
     """Parse an <object> element. <part> elements inside the object are ignored.
 
@@ -243,7 +223,7 @@ def _to_coco(
     detections of these objects. Training leaves these objects out.
 
     files: contents of the XML files
-    sizes: (height, width) of each image in pixels; None if unknown
+    sizes: (height, width) of each image in pixels, upright or as stored; None if unknown
     root: dataset folder; file names in the result are relative to this folder
     category_ids: {object name: COCO category id}
     first_id: image id of the first image

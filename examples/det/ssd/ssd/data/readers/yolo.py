@@ -16,13 +16,11 @@ import yaml
 
 from ...errors import UserError
 from ...runtime.progress import Progress
-from ..images import IMAGE_SUFFIXES, probe_images
+from ..images import IMAGE_SUFFIXES, ImageProbe, probe_images
 from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 
-OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next two
-EXIF_ROTATED = "images with EXIF rotation, which is ignored (if boxes refer to rotated images, save the images upright)"
+OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next one
 WITHOUT_LABEL_FILE = "images without a label file, read as images without boxes"
-
 YAML_SUFFIXES = (".yaml", ".yml")
 NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
 MAX_FRACTION = 1.01  # tolerance for rounding errors; larger values are pixels, not fractions
@@ -70,6 +68,7 @@ class YoloFolder:
         images: list[dict] = []
         annotations: list[dict] = []
         problems: dict[str, list[str]] = {}
+        probes: list[ImageProbe] = []
         for image_id, (path, probe) in enumerate(zip(image_paths, probe_images(image_paths)), start=first_id):
             progress.update()
             relative = os.path.relpath(path, self.path)
@@ -77,8 +76,7 @@ class YoloFolder:
                 relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.path))
                 problems.setdefault(OUTSIDE_DATA_PATH, []).append(str(path))
             images.append({"id": image_id, "file_name": Path(relative).as_posix()})
-            if probe.exif_orientation != 1:
-                problems.setdefault(EXIF_ROTATED, []).append(str(path))
+            probes.append(probe)
             if probe.size is None:
                 problems.setdefault(UNUSABLE_IMAGES, []).append(probe.error)
                 continue
@@ -90,7 +88,9 @@ class YoloFolder:
                 annotations.append({**annotation, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0})
         categories = [{"id": number, "name": name} for number, name in enumerate(self.class_names, start=1)]
         coco_dict = {"images": images, "annotations": annotations, "categories": categories}
-        return UncheckedSplit(coco_dict, self.path, self.path, problems=problems)
+        return UncheckedSplit(
+            coco_dict, self.path, self.path, problems=problems, probes=probes, boxes_were_fractions=True
+        )
 
     def _find_images(self, splits: list[str] | None) -> list[Path]:
         """Return the image paths of the given splits without duplicates. None selects all images in the folder."""
