@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 
 from own_data import xml_image, xml_object
+from ssd.data.mindrecord import convert
+from ssd.data.readers.splits import open_dataset_folder, read_splits
 
 SIZE = (64, 96)  # height and width of the upright images
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 230), "yellow": (230, 220, 20)}
@@ -100,6 +102,18 @@ def write_dataset(folder, annotation_format, orientations, frame, *, stated=None
     if annotation_format == "yolo":
         _write(folder / "data.yaml", json.dumps({"names": list(COLORS)}))
     return folder
+
+
+def write_shards(folder, orientations, is_old):
+    """Write shards of a COCO dataset, of this version or as an earlier version wrote them. Returns their folder."""
+    splits = read_splits(open_dataset_folder("coco", write_dataset(folder / "photos", "coco", orientations, "upright")))
+    convert(*splits, folder / "shards", overwrite=False, num_workers=1)
+    if is_old:
+        path = folder / "shards" / "dataset.json"
+        content = json.loads(path.read_text())
+        del content["upright"]
+        path.write_text(json.dumps({**content, "format": 1}))
+    return folder / "shards"
 
 
 def _write(path, text):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotated_images import BOXES_XYWH, COLORS, SIZE, draw, store, write_dataset
+from anchor_fit.reading import read_ground_truth
+from rotated_images import BOXES_XYWH, COLORS, SIZE, draw, store, write_dataset, write_shards
 from ssd.config.loading import CONFIGS, load_config
 from ssd.data import mindrecord
 from ssd.data.dataset import create_dataset, read_images
@@ -109,7 +110,7 @@ def test_reduced_decoding_of_turned_images_keeps_boxes_on_their_colors(tmp_path)
 
 
 @pytest.fixture(params=["no dataset.json", "format 1"])
-def old_shards(request, tmp_path, monkeypatch):
+def old_shards(request, tmp_path):
     """Shards whose boxes are in stored pixels, of an image of orientation 6 and a transparent PNG."""
     folder = write_dataset(tmp_path / "photos", "coco", [6, 2], "stored")
     for split in ("train", "val"):
@@ -121,11 +122,11 @@ def old_shards(request, tmp_path, monkeypatch):
         Image.fromarray(rgba).save(folder / split / "transparent.png")
         path.write_text(json.dumps(content))
     out = tmp_path / "out"
-    monkeypatch.setattr(mindrecord, "check_image", lambda encoded: read_size(encoded, upright=False))
-    splits = [
-        read_coco(folder / "annotations" / f"instances_{split}.json", folder / split) for split in ("train", "val")
-    ]
-    convert(*splits, out, overwrite=False, num_workers=1)
+    annotations = folder / "annotations"
+    splits = [read_coco(annotations / f"instances_{split}.json", folder / split) for split in ("train", "val")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mindrecord, "check_image", lambda encoded: read_size(encoded, upright=False))
+        convert(*splits, out, overwrite=False, num_workers=1)
     path = out / "dataset.json"
     if request.param == "format 1":
         content = json.loads(path.read_text())
@@ -149,6 +150,16 @@ def test_shards_of_earlier_versions_are_decoded_as_stored(old_shards):
     np.testing.assert_allclose(boxes_yxyx[0] * [96, 64, 96, 64], annotation[:, :4], rtol=0, atol=1e-4)
     with Image.open(folder / "train" / "train6.jpg") as image:
         assert np.abs(images[0].astype(int) - np.asarray(image)).max() <= 2
+
+
+def test_anchors_are_fitted_to_fractions_of_the_decoded_image(old_shards, tmp_path):
+    _, old = old_shards
+    expected = np.array([(y / 64, x / 96, (y + h) / 64, (x + w) / 96) for x, y, w, h in BOXES_XYWH.values()])
+    new = write_shards(tmp_path / "new", [6], is_old=False)
+    assert np.allclose(read_ground_truth(new, "train").boxes_yxyx, expected, atol=1e-6)
+    # A viewer rotates the image clockwise: the upright x is 1 - the stored y, and the upright y is the stored x.
+    y0, x0, y1, x1 = read_ground_truth(old, "train").boxes_yxyx[:4].T
+    assert np.allclose(np.stack([x0, 1 - y1, x1, 1 - y0], axis=1), expected, atol=1e-6)
 
 
 def test_transparent_pixels_of_earlier_shards_keep_their_stored_colors(old_shards):

@@ -69,13 +69,12 @@ def decode_image(encoded: bytes, scale_denominator: int = 1, upright: bool = Tru
     image. At the bottom and right border, the last pixels are repeated to fill the s x s block.
     Raises ValueError if the image cannot be decoded.
     """
-    is_jpeg = encoded.startswith(JPEG_START)
-    if upright and not is_jpeg:
-        return _reduce(_decode_other_format(encoded), scale_denominator)
-    orientation = exif_orientation(encoded) if upright else 1
-    size = read_header_size(encoded) if is_jpeg else None
+    size = read_header_size(encoded)
     if size:
         _check_pixels(size)
+    if upright and not encoded.startswith(JPEG_START):
+        return _reduce(_decode_other_format(encoded), scale_denominator)
+    orientation = exif_orientation(encoded) if upright else 1
     if orientation == 1:
         return _decode_stored(encoded, scale_denominator)
     if size and any(side % scale_denominator for side in size):
