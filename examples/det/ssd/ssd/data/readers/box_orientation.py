@@ -128,15 +128,15 @@ def _decide(images: list[_TurnedImage], are_fractions: bool) -> tuple[str, str]:
             next(image.path for image in informative if frame in _only_fitting_frames(image)) for frame in FRAMES
         ]
         raise UserError(
-            f"{examples[0]}: boxes lie inside the image only if EXIF data rotate it, like {upright} boxes in all. But "
-            f"{stored} boxes lie inside their images only as stored, for example in {examples[1]}. Correct the "
-            "annotations, or choose for all images with --boxes_in upright or --boxes_in stored."
+            f"{examples[0]}: number of boxes that lie inside their image only if EXIF data rotate it: {upright}, and only "
+            f"as stored: {stored}, for example in {examples[1]}. Correct the annotations, or choose for all images with "
+            "--boxes_in upright or --boxes_in stored."
         )
     if fitting:
         frame = UPRIGHT if upright > stored else STORED
         count = count_noun(max(upright, stored), "box lies", "boxes lie")
         against = f", against {min(upright, stored)}" if min(upright, stored) else ""
-        return frame, f"because {count} inside the image only so{against}"
+        return frame, f"because {count} inside the image only then{against}"
     stated = [image.stated_size for image in informative]
     are_upright = sum(size == image.size for size, image in zip(stated, informative))
     are_stored = sum(size == image.stored_size for size, image in zip(stated, informative))
