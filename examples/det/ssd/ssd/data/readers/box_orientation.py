@@ -128,9 +128,9 @@ def _decide(images: list[_TurnedImage], are_fractions: bool) -> tuple[str, str]:
             next(image.path for image in informative if frame in _only_fitting_frames(image)) for frame in FRAMES
         ]
         raise UserError(
-            f"{examples[0]}: number of boxes that lie inside their image only if EXIF data rotate it: {upright}, and only "
-            f"as stored: {stored}, for example in {examples[1]}. Correct the annotations, or choose for all images with "
-            "--boxes_in upright or --boxes_in stored."
+            f"{examples[0]}: number of boxes that lie inside their image only if EXIF data rotate it: {upright}, "
+            f"and only as stored: {stored}, for example in {examples[1]}. Correct the annotations, or choose for all "
+            "images with --boxes_in upright or --boxes_in stored."
         )
     if fitting:
         frame = UPRIGHT if upright > stored else STORED
