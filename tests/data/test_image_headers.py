@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ssd.data.image_headers import exif_orientation, read_with_pillow
 from ssd.data.images import decode_image, read_size
@@ -90,6 +90,18 @@ def test_orientation_of_other_formats(image_format, value):
     assert exif_orientation(file.getvalue()) == value
     expected = (60, 40) if value == 6 else (40, 60)
     assert read_size(file.getvalue()) == decode_image(file.getvalue()).shape[:2] == expected
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_orientation_in_xmp_data_is_ignored(image_format):
+    xmp, info, file = b'<rdf:Description tiff:Orientation="6"/>', PngImagePlugin.PngInfo(), io.BytesIO()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    options = {"pnginfo": info} if image_format == "PNG" else {"xmp": xmp}
+    Image.new("RGB", (60, 40), "red").save(file, image_format, **options)
+    with Image.open(io.BytesIO(file.getvalue())) as image:
+        assert image.getexif()[0x0112] == 6  # Pillow reads XMP data
+    assert exif_orientation(file.getvalue()) == 1
+    assert decode_image(file.getvalue()).shape == (40, 60, 3)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -28,7 +28,7 @@ _APP1, _EXIF_NAME = 0xE1, b"Exif\0\0"  # JPEG marker and name of the segment of 
 ORIENTATION_TAG = 0x0112  # EXIF tag number of the orientation
 _INTEGER_TYPES = {3: "H", 4: "I"}  # EXIF number of a type: its code in struct
 # A PNG without any of these marks has no EXIF data. Pillow would decode the whole image to search for EXIF data.
-PNG_EXIF_MARKS = (b"eXIf", b"exif", b"tiff:Orientation")
+PNG_EXIF_MARKS = (b"eXIf", b"exif")
 
 
 def read_header_size(encoded: bytes) -> tuple[int, int] | None:
@@ -67,8 +67,15 @@ def exif_orientation(encoded: bytes) -> int:
 
 
 def pillow_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an image that Pillow has opened, 1..8; 1 if it is missing or invalid."""
+    """Return the EXIF orientation of an image that Pillow has opened, 1..8; 1 if it is missing or invalid.
+
+    An orientation in XMP data is ignored, as in JPEGs: browsers, in which most labelling tools run, ignore it too.
+    """
     try:
+        if image.format == "PNG":
+            image.load()  # data may follow the pixels
+        for key in ("xmp", "XML:com.adobe.xmp"):
+            image.info.pop(key, None)
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # Pillow raises errors of many classes on damaged EXIF data
         return 1
