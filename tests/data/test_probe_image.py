@@ -17,7 +17,7 @@ def test_size_is_height_and_width(suffix, tmp_path):
     assert probe_image(path) == ImageProbe((40, 60))
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation, expected", [(None, 1), (0, 1), (1, 1), (3, 3), (6, 6), (9, 1)])
 def test_exif_orientation(orientation, expected, suffix, tmp_path):
     path, exif = tmp_path / f"a.{suffix}", Image.Exif()

@@ -4,12 +4,14 @@ The real pipeline: annotation reader, shards, MindSpore's loader, annotations fo
 """
 
 import json
+import sys
 
 import mindspore.dataset as ds
 import numpy as np
 import pytest
 from PIL import Image
 
+import create_data
 from anchor_fit.reading import read_ground_truth
 from rotated_images import BOXES_XYWH, COLORS, SIZE, draw, store, write_dataset, write_shards
 from ssd.config.loading import CONFIGS, load_config
@@ -81,6 +83,21 @@ def test_boxes_of_all_orientations_lie_on_their_colors(annotation_format, frame,
         found = {evaluator.ground_truth.cats[row["category_id"]]["name"]: np.round(row["bbox"], 3) for row in rows}
         assert {name: tuple(box.tolist()) for name, box in found.items()} == BOXES_XYWH
         assert np.array_equal(image, decode_image(stored[image_id]))
+
+
+@pytest.mark.parametrize("boxes_in", ["upright", "stored"])
+def test_option_of_the_command_and_its_report(boxes_in, tmp_path, monkeypatch, capsys):
+    """The sides of images of orientation 3 do not tell in which pixels boxes are."""
+    folder = write_dataset(tmp_path / "photos", "voc", [3], boxes_in)
+    out = tmp_path / "out"
+    arguments = ["voc", "--data_path", str(folder), "--out_path", str(out), "--boxes_in", boxes_in]
+    monkeypatch.setattr(sys, "argv", ["create_data.py", *arguments])
+    create_data.main()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "EXIF" in line]
+    assert boxes_in in line and "(2)" in line and "train3.jpg" in line
+    images, boxes_yxyx, labels = batch(out, "train", batch_size=1)
+    classes = read_dataset_info(out / "dataset.json").classes
+    assert_on_their_colors(images[0], boxes_yxyx[0] * np.tile(SIZE, 2), [classes[label] for label in labels[0]])
 
 
 def test_reduced_decoding_of_turned_images_keeps_boxes_on_their_colors(tmp_path):
