@@ -152,7 +152,7 @@ def test_boxes_outside_both_images_and_negative_sides(tmp_path):
     first = content["annotations"][0]
     content["annotations"] = [
         {**first, "id": 1, "bbox": [90, 90, 20, 20]},  # inside neither
-        {**first, "id": 2, "bbox": [90, 30, -20, -20]},  # x 70 to 90, y 10 to 30: inside only the upright image
+        {**first, "id": 2, "bbox": [90, 30, -40, -20]},  # x 50 to 90, y 10 to 30: inside only the upright image
     ]
     path.write_text(json.dumps(content))
     assert "1 box " in decision(read(tmp_path, "coco")[0])[0]
