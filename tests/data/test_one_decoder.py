@@ -70,6 +70,8 @@ FILES = {
     "16-bit gray PNG": lambda: opencv(WIDE[..., 0], ".png"),
     "16-bit transparent PNG": lambda: opencv(np.dstack([WIDE, ALPHA.astype(np.uint16) * 257]), ".png"),
     "rotated PNG": lambda: pillow(RGB, "PNG", exif=EXIF),
+    "lossy WebP": lambda: pillow(RGB, "WEBP"),
+    "lossless WebP": lambda: pillow(RGB, "WEBP", lossless=True),
     "rotated WebP": lambda: pillow(RGB, "WEBP", exif=EXIF),
     "transparent WebP": lambda: pillow(np.dstack([RGB, ALPHA]), "WEBP", lossless=True),
     "rotated TIFF": lambda: pillow(RGB, "TIFF", exif=EXIF),
@@ -114,14 +116,15 @@ def test_training_evaluation_and_prediction_see_the_same_pixels(name, tmp_path, 
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", ["RGB PNG", "gray PNG", "palette PNG"])
-def test_opencv_and_pillow_decode_png_files_to_the_same_pixels(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["RGB PNG", "gray PNG", "palette PNG", "lossy WebP"])
+def test_opencv_and_pillow_decode_plain_files_to_the_same_pixels(name, tmp_path, monkeypatch):
     (tmp_path / "image").write_bytes(FILES[name]())
     expected = read_image_file(tmp_path / "image")
     calls, convert = [], images._pillow_to_rgb
     monkeypatch.setattr(images, "_pillow_to_rgb", lambda image: calls.append(1) or convert(image))
     assert np.array_equal(read_image_file(tmp_path / "image"), expected) and not calls
     monkeypatch.setattr(images, "_PNG_TYPES_FOR_OPENCV", ())
+    monkeypatch.setattr(images, "_PLAIN_WEBP", b"")
     assert np.array_equal(read_image_file(tmp_path / "image"), expected) and calls
 
 

@@ -42,10 +42,11 @@ IMAGE_SUFFIXES = frozenset(
 )
 JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 
-# OpenCV decodes a PNG in half of Pillow's time. It ignores transparency (tRNS) and EXIF data, prints warnings about
+# OpenCV decodes PNG and WebP faster than Pillow. It ignores transparency (tRNS) and EXIF data, prints warnings about
 # color profiles (iCCP), and reads animations (acTL) differently.
 _PNG_MARKS_FOR_PILLOW = (b"tRNS", b"iCCP", b"acTL", *PNG_EXIF_MARKS)
 _PNG_TYPES_FOR_OPENCV = ((8, 0), (8, 2), (8, 3))  # bits per channel, and color type: gray, RGB and palette
+_PLAIN_WEBP = b"WEBPVP8 "  # lossy, without transparency and EXIF data; other WebP files have VP8L or VP8X here
 
 _OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 # libjpeg can reduce an image during decoding, which is faster: at half the size, decoding takes 0.4 of the time.
@@ -148,11 +149,7 @@ def read_image_file(path: Path | str) -> np.ndarray:
 
 def _decode_other_format(encoded: bytes) -> np.ndarray:
     """Decode an image that is not a JPEG to (H, W, 3) uint8 RGB, upright and with a white background."""
-    if (
-        encoded.startswith(PNG_SIGNATURE)
-        and tuple(encoded[24:26]) in _PNG_TYPES_FOR_OPENCV
-        and not any(mark in encoded for mark in _PNG_MARKS_FOR_PILLOW)
-    ):
+    if _is_plain_png(encoded) or encoded[8:16] == _PLAIN_WEBP:
         with contextlib.suppress(ValueError):  # Pillow's error states a reason
             return decode_with_opencv(encoded)
     try:
@@ -161,6 +158,12 @@ def _decode_other_format(encoded: bytes) -> np.ndarray:
         raise ValueError("the file is not an image of a supported format") from None
     except Exception as error:  # decoders raise errors of many classes on damaged files
         raise ValueError(" ".join(f"the image cannot be decoded ({error})".split())) from None
+
+
+def _is_plain_png(encoded: bytes) -> bool:
+    """Return whether a file is a PNG that OpenCV and Pillow decode to the same pixels."""
+    is_plain_type = encoded.startswith(PNG_SIGNATURE) and tuple(encoded[24:26]) in _PNG_TYPES_FOR_OPENCV
+    return is_plain_type and not any(mark in encoded for mark in _PNG_MARKS_FOR_PILLOW)
 
 
 def _pillow_to_rgb(stored: Image.Image) -> np.ndarray:
