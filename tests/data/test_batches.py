@@ -34,7 +34,7 @@ def record(boxes, height=80, width=120, extension=".png"):
 def train_transform(size=(80, 120), max_boxes=5, seed=0, **augment):
     """Create a TrainBatchTransform without augmentation except for the given keys of `augment`."""
     keys = Augment(**{**NO_AUGMENT, **augment}).model_dump()
-    return TrainBatchTransform(image_size=size, max_boxes=max_boxes, seed=seed, num_classes=7, **keys)
+    return TrainBatchTransform(image_size=size, max_boxes=max_boxes, seed=seed, num_classes=7, upright=True, **keys)
 
 
 def sampler(size=(80, 120), seed=0, **augment):
@@ -253,7 +253,7 @@ def test_padding_is_dropped_before_boxes_without_area():
 def test_evaluation_resizes_whole_images():
     records = [record([(20, 30, 60, 60, 1)]), record([], height=400, width=300, extension=".jpg")]
     ids, images, _ = rows_of(*records)
-    pixels, image_id, original_size = EvalBatchTransform((48, 64))(ids, images, batch_info(0))
+    pixels, image_id, original_size = EvalBatchTransform((48, 64), upright=True)(ids, images, batch_info(0))
     assert image_id.tolist() == [0, 1] and image_id.dtype == np.int64
     assert original_size.tolist() == [[80, 120], [400, 300]] and original_size.dtype == np.int32
     for row, (encoded, _) in zip(pixels, records):
@@ -266,4 +266,4 @@ def test_undecodable_image_is_reported_with_its_id():
     with pytest.raises(UserError, match="image 1 "):
         train_transform((48, 64))(ids, images, annotations, batch_info=batch_info(0))
     with pytest.raises(UserError, match="image 1 "):
-        EvalBatchTransform((48, 64))(ids, images, batch_info(0))
+        EvalBatchTransform((48, 64), upright=True)(ids, images, batch_info(0))

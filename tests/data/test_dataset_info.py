@@ -1,11 +1,20 @@
 """dataset.json: writing and reading, checking a folder against it, and the fingerprint of a dataset."""
 
+import dataclasses
 import json
 import os
 
 import pytest
 
-from ssd.data.dataset_info import DatasetInfo, SplitInfo, check_files, dataset_fingerprint, read_dataset_info, sha256
+from ssd.data.dataset_info import (
+    DatasetInfo,
+    SplitInfo,
+    check_files,
+    dataset_fingerprint,
+    read_dataset_info,
+    sha256,
+    shards_are_upright,
+)
 from ssd.errors import UserError
 
 # SHA-256 of the three letters abc, from the standard (FIPS 180-2, appendix B.1).
@@ -84,9 +93,26 @@ def test_unknown_or_missing_key_is_an_error(folder):
 
 def test_other_format_is_an_error(folder):
     path = folder / "dataset.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}))
-    with pytest.raises(UserError, match="dataset.json: .*2.* 1.*--overwrite"):
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 3}))
+    with pytest.raises(UserError, match="dataset.json: .*3.* 2.*--overwrite"):
         read_dataset_info(path)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_upright_is_kept(folder, upright):
+    dataclasses.replace(INFO, upright=upright).write(folder / "dataset.json")
+    assert read_dataset_info(folder / "dataset.json").upright is upright
+    assert shards_are_upright(folder) is upright
+
+
+def test_shards_of_format_1_and_without_dataset_json_are_not_upright(folder):
+    path = folder / "dataset.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["upright"]
+    path.write_text(json.dumps({**content, "format": 1}))
+    assert read_dataset_info(path) == INFO and not shards_are_upright(folder)
+    path.unlink()
+    assert not shards_are_upright(folder)
 
 
 def test_complete_folder_passes(folder):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ssd.data import images
-from ssd.data.images import check_image, decode_image, decode_with_opencv, is_truncated_jpeg, read_size
+from ssd.data.image_headers import is_truncated_jpeg
+from ssd.data.images import check_image, decode_image, decode_with_opencv, read_size
 
 
 def encode(image, extension=".jpg"):
@@ -44,18 +45,28 @@ def test_pixels_are_rgb():
 
 
 @pytest.mark.parametrize(
-    "stored", [np.full((4, 5), 77, np.uint8), np.full((4, 5, 4), 77, np.uint8), np.full((4, 5, 3), 77 << 8, np.uint16)]
+    "stored, value",
+    [
+        (np.full((4, 5), 77, np.uint8), 77),
+        (np.full((4, 5, 4), 102, np.uint8), 194),  # 40% opaque on white: 0.4 * 102 + 0.6 * 255
+        (np.full((4, 5, 3), 77 << 8, np.uint16), 77),
+    ],
 )
-def test_grey_transparent_and_16_bit_images_become_rgb_uint8(stored):
+def test_grey_transparent_and_16_bit_images_become_rgb_uint8(stored, value):
     image = decode_image(encode(stored, ".png"))
-    assert image.shape == (4, 5, 3) and image.dtype == np.uint8 and (image == 77).all()
+    assert image.shape == (4, 5, 3) and image.dtype == np.uint8 and (image == value).all()
 
 
-def test_exif_orientation_is_ignored():
-    rotated = with_exif(encode(noise(40, 60)), orientation(6))
-    upright = cv2.imdecode(np.frombuffer(rotated, np.uint8), cv2.IMREAD_COLOR)
-    assert upright.shape == (60, 40, 3)  # the EXIF block of this test is valid
-    assert decode_image(rotated).shape == (40, 60, 3)
+@pytest.mark.parametrize("value", range(1, 9))
+def test_exif_orientation_is_applied_as_opencv_does(value):
+    stored = encode(noise(40, 60))
+    rotated = with_exif(stored, orientation(value))
+    upright = cv2.imdecode(np.frombuffer(rotated, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert (upright.shape == (60, 40, 3)) == (value >= 5)  # the EXIF block of this test is valid
+    assert np.array_equal(decode_image(rotated), upright)
+    assert np.array_equal(decode_image(rotated, upright=False), decode_image(stored))
+    assert read_size(rotated) == check_image(rotated) == upright.shape[:2]
+    assert read_size(rotated, upright=False) == (40, 60)
 
 
 @pytest.mark.parametrize("encoded", [b"", b"no image", encode(noise())[:100]])
@@ -115,8 +126,18 @@ def test_reduced_pixel_is_the_mean_of_its_square(height, width, scale_denominato
     np.testing.assert_allclose(image, means, atol=12)  # codecs differ in how they fill the last squares
 
 
-def test_exif_orientation_is_ignored_at_reduced_size():
-    assert decode_image(with_exif(encode(noise(40, 60)), orientation(6)), 2).shape == (20, 30, 3)
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("scale_denominator", [2, 4, 8])
+@pytest.mark.parametrize("height, width", [(64, 96), (65, 103), (3, 5)])
+def test_pixel_of_a_turned_image_is_the_mean_of_its_upright_square(height, width, scale_denominator, value):
+    ramp = np.mgrid[:height, :width][0] + np.mgrid[:height, :width][1] * 1.2  # different in all directions
+    encoded = with_exif(encode(np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8)), orientation(value))
+    full, image = decode_image(encoded), decode_image(encoded, scale_denominator)
+    assert image.shape == (*(-(-side // scale_denominator) for side in full.shape[:2]), 3)
+    rows, columns = (side // scale_denominator for side in full.shape[:2])
+    squares = full[: rows * scale_denominator, : columns * scale_denominator]
+    means = squares.reshape((rows, scale_denominator, columns, scale_denominator, 3)).mean(axis=(1, 3))
+    np.testing.assert_allclose(image[:rows, :columns], means, atol=2)
 
 
 # --- size ---
@@ -131,7 +152,7 @@ def test_size_is_that_of_the_decoded_pixels(height, width, extension):
 
 def test_size_of_a_jpeg_is_not_that_of_its_thumbnail():
     rotated = with_exif(with_exif(encode(noise(40, 60)), encode(noise(4, 4))), orientation(6))
-    assert read_size(rotated) == (40, 60)
+    assert read_size(rotated) == (60, 40)
     progressive = cv2.imencode(".jpg", noise(41, 61), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     assert read_size(progressive) == (41, 61)
 

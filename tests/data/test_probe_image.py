@@ -17,14 +17,15 @@ def test_size_is_height_and_width(suffix, tmp_path):
     assert probe_image(path) == ImageProbe((40, 60))
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-@pytest.mark.parametrize("orientation, expected", [(None, 1), (0, 1), (1, 1), (3, 3), (6, 6)])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation, expected", [(None, 1), (0, 1), (1, 1), (3, 3), (6, 6), (9, 1)])
 def test_exif_orientation(orientation, expected, suffix, tmp_path):
     path, exif = tmp_path / f"a.{suffix}", Image.Exif()
     if orientation is not None:
         exif[ORIENTATION_TAG] = orientation
     Image.new("RGB", (60, 40)).save(path, exif=exif)
-    assert probe_image(path) == ImageProbe((40, 60), exif_orientation=expected)  # the size of the stored pixels
+    size = (60, 40) if orientation == 6 else (40, 60)  # upright
+    assert probe_image(path) == ImageProbe(size, exif_orientation=expected)
 
 
 def test_a_header_longer_than_the_first_read_is_found(tmp_path):
@@ -32,16 +33,18 @@ def test_a_header_longer_than_the_first_read_is_found(tmp_path):
     exif[ORIENTATION_TAG] = 6
     Image.new("RGB", (60, 40)).save(path, exif=exif, icc_profile=bytes(200_000))
     assert path.read_bytes().index(b"\xff\xda") > 100_000
-    assert probe_image(path) == ImageProbe((40, 60), exif_orientation=6)
+    assert probe_image(path) == ImageProbe((60, 40), exif_orientation=6)
 
 
 def test_only_the_start_of_a_jpeg_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "read_size", None)  # called only after reading the whole file
     path = tmp_path / "a.jpg"
     noise = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path, quality=95)
     assert path.stat().st_size > images._HEAD_BYTES
+    read, read_size = [], images.read_size
+    monkeypatch.setattr(images, "read_size", lambda encoded: read.append(len(encoded)) or read_size(encoded))
     assert probe_image(path) == ImageProbe((400, 600))
+    assert read == [images._HEAD_BYTES]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", b"\xff\xd8"])

@@ -11,6 +11,7 @@ import create_data
 import train
 from broken_shards import copy_shards
 from fakes import WeightedSum
+from rotated_images import write_dataset
 from ssd.__main__ import main as run_ssd
 from ssd.checkpoints.loading import load_weights, read_checkpoint, save_checkpoint
 from ssd.checkpoints.metadata import refuse_mismatch
@@ -184,6 +185,10 @@ def data_errors(tmp_path, shapes_coco, shapes_records, tiny_recipe):
 
     copy_shards(shapes_records, tmp_path / "shards", "val", image=lambda jpeg: b"no image")
     with_damage = tiny_recipe(data_dir=str(tmp_path / "shards"), num_classes=None)
+    rotated = write_dataset(tmp_path / "upright", "coco", [6], "upright")
+    write_dataset(tmp_path / "stored", "coco", [6], "stored")
+    stored = tmp_path / "stored" / "annotations" / "instances_val.json"
+    (rotated / "annotations" / "instances_val.json").write_bytes(stored.read_bytes())
 
     large_batch = tiny_recipe(data_dir=str(shapes_records), num_classes=None, batch_size=100)
     return [
@@ -195,6 +200,7 @@ def data_errors(tmp_path, shapes_coco, shapes_records, tiny_recipe):
         conversion_error(damaged, tmp_path / "out"),
         conversion_error(shapes_coco, tmp_path / "file" / "out"),
         error_of(read_splits, open_dataset_folder("yolo", yolo), val_fraction=0.5),
+        error_of(read_splits, open_dataset_folder("coco", rotated)),
         error_of(create_dataset, large_batch, "train"),
         error_of(lambda: list(iterate_batches(create_dataset(with_damage, "val")))),
         error_of(open_inputs, [str(tmp_path / "film.mp4")], tmp_path / "out"),
@@ -243,7 +249,7 @@ def test_errors_are_quoted_as_printed(configuration_errors, data_errors, checkpo
     "phrase",
     [
         "training … for … classes",
-        "images with EXIF rotation, which is ignored",
+        "images that EXIF data rotate or mirror",
         "images that cannot be converted",
         "classes that cannot be evaluated, because they have no validation boxes",
         "skipped for overflow at loss scale …",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rotated_images import store
 from ssd.checkpoints.loading import save_checkpoint
 from ssd.config.loading import CONFIGS
 from ssd.data.images import decode_image
+from ssd.data.mindrecord import convert
+from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.errors import UserError
 from ssd.evaluation.evaluator import evaluate
 from ssd.inference.predictor import Predictor
@@ -66,6 +70,39 @@ def test_detections_equal_those_of_evaluation(cfg, predictor, checkpoint, paths,
         assert [predictor.classes[label] for label in found.labels] == [
             names[result["category_id"]] for result in expected
         ]
+
+
+def test_detections_in_rotated_and_transparent_files_equal_those_of_evaluation(
+    cfg, predictor, checkpoint, shapes_coco, tmp_path
+):
+    coco = shutil.copytree(shapes_coco, tmp_path / "coco")
+    path = coco / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    paths = {}
+    for image, orientation in zip(content["images"], (3, 5, 6, None)):
+        with Image.open(coco / "val2017" / image["file_name"]) as file:
+            upright = np.asarray(file.convert("RGB"))
+        name = f"{image['id']}.jpg" if orientation else f"{image['id']}.png"
+        if orientation is None:
+            alpha = np.full(upright.shape[:2], 255, np.uint8)
+            alpha[:40] = 0
+            Image.fromarray(np.dstack([upright, alpha])).save(coco / "val2017" / name)
+        else:
+            store(coco / "val2017" / name, orientation, upright)
+        image["file_name"] = name
+        paths[image["id"]] = coco / "val2017" / name
+    path.write_text(json.dumps(content))
+    splits = read_splits(open_dataset_folder("coco", coco))
+    convert(*splits, tmp_path / "records", overwrite=False, num_workers=1)
+    changes = {"ckpt_path": str(checkpoint), "data_dir": str(tmp_path / "records")}
+    evaluated = evaluate(cfg.model_copy(update=changes)).result
+    for image_id, found in zip(paths, predictor([*paths.values()])):
+        expected = [result for result in evaluated.evaluator.results if result["image_id"] == image_id]
+        assert len(found.scores) == len(expected) > 0
+        y0, x0, y1, x1 = found.boxes_yxyx.T
+        boxes_xywh = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
+        np.testing.assert_array_equal(boxes_xywh, [result["bbox"] for result in expected])
+        np.testing.assert_array_equal(found.scores, [result["score"] for result in expected])
 
 
 def test_a_batch_gives_the_same_detections_as_single_images(predictor, paths):

@@ -1,12 +1,14 @@
 """Images of an evaluation: which boxes are drawn, and where."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from rotated_images import BOXES_XYWH, COLORS, write_shards
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.inference.drawing import GROUND_TRUTH_COLOR, class_color
 from ssd.models.postprocess import Detections
@@ -41,12 +43,12 @@ def is_color(picture, y, x, color):
     return tuple(picture[y, x].tolist()) == tuple(color)
 
 
-def draw(evaluated, min_score=0.3, images=((11, GREY), (12, GREY))):
+def draw(evaluated, min_score=0.3, images=((11, GREY), (12, GREY)), data_dir=Path("no dataset.json")):
     encoded = {image_id: cv2.imencode(".png", image)[1].tobytes() for image_id, image in images}
     evaluated.image_ids = [*encoded, 13]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "read_images", lambda folder, split, ids: {key: encoded[key] for key in ids})
-        draw_images = ValidationImages(None, classes=CLASSES, min_score=min_score, count=len(images))
+        draw_images = ValidationImages(data_dir, classes=CLASSES, min_score=min_score, count=len(images))
         return draw_images(evaluated)
 
 
@@ -76,3 +78,17 @@ def test_large_images_are_drawn_smaller(evaluated):
 
 def test_without_images_nothing_is_drawn(evaluated):
     assert draw(evaluated, images=[]) == {}
+
+
+@pytest.mark.parametrize("is_old, shape", [(False, (64, 96, 3)), (True, (96, 64, 3))])
+def test_images_are_upright_unless_the_shards_are_old(is_old, shape, tmp_path):
+    folder = write_shards(tmp_path, [6], is_old)
+    (annotation_path,) = (folder / "annotations").iterdir()
+    evaluator = CocoEvaluator(annotation_path, ["background", *COLORS])
+    result = SimpleNamespace(evaluator=evaluator, image_ids=[101])
+    picture = ValidationImages(folder, classes=["background", *COLORS], min_score=0.3)(result)["101"]
+    assert picture.shape == shape
+    if not is_old:
+        x, y, width, height = BOXES_XYWH["green"]
+        borders = [(y + height // 2, x), (y + height // 2, x + width - 1), (y + height - 1, x + width // 2)]
+        assert all(is_color(picture, *border, GROUND_TRUTH_COLOR) for border in borders)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssd.data.batches import name_undecodable_image
 from ssd.data.dataset import find_shard
-from ssd.data.dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
+from ssd.data.dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info, shards_are_upright
 from ssd.data.images import read_size
 from ssd.data.thread_errors import shard_errors
 from ssd.errors import UserError
@@ -87,11 +87,12 @@ def read_ground_truth(folder: Path, split: str) -> GroundTruth:
     rng = np.random.default_rng(SEED)
     indices = sorted(rng.choice(split_images, min(split_images, MAX_IMAGES), replace=False).tolist())
     data = ds.MindDataset(shard, columns, sampler=ds.SubsetSampler(indices))
+    upright = shards_are_upright(folder)
     box_parts, label_parts, id_parts = [np.zeros((0, 4))], [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
     with shard_errors(shard), Progress(len(indices), f"reading {split}", "images") as progress:
         for image_id, image, annotation in data.create_tuple_iterator(num_epochs=1, output_numpy=True):
             with name_undecodable_image(image_id):
-                height, width = read_size(image.tobytes())
+                height, width = read_size(image.tobytes(), upright)
             box_parts.append(annotation[:, :4] / np.array([height, width, height, width], dtype=np.float64))
             label_parts.append(annotation[:, 4])
             id_parts.append(np.repeat(image_id, len(annotation)))

@@ -68,6 +68,12 @@ def parse_args() -> argparse.Namespace:
         metavar="FOLDER",
         help="coco only: folder of the images of both splits; needed only if it is not found in --data_path",
     )
+    parser.add_argument(
+        "--boxes_in",
+        choices=["upright", "stored"],
+        help="pixels that boxes refer to if EXIF data rotate images: upright, as labelling tools show the images, or "
+        "as stored [decided by boxes and stated image sizes; upright if these leave it open]",
+    )
     parser.add_argument("--config", help="recipe whose anchors the report compares with the ground-truth boxes")
     parser.add_argument(
         "--report_only", action="store_true", help="decode every image and print the report without writing any file"
@@ -106,6 +112,7 @@ def main() -> None:
         val_splits=args.val_split,
         val_fraction=args.val_fraction,
         keep_empty=args.keep_empty == "true",
+        boxes_in=args.boxes_in,
     )
     anchor_set = AnchorSet(create_anchors(cfg).boxes_yxyx, cfg.image_size, cfg.match_threshold) if cfg else None
     num_workers = max(args.num_workers, 1)

@@ -12,7 +12,7 @@ from ssd.data.readers.corners import REVERSED_BOXES
 from ssd.data.readers.label_files import WITHOUT_IMAGE, WITHOUT_LABEL_FILE
 from ssd.data.readers.label_rows import CONFIDENCES, KEYPOINTS, POLYGONS
 from ssd.data.readers.splits import open_dataset_folder, read_splits
-from ssd.data.readers.yolo import EXIF_ROTATED, OUTSIDE_DATA_PATH, YoloFolder
+from ssd.data.readers.yolo import OUTSIDE_DATA_PATH, YoloFolder
 from ssd.errors import UserError
 
 
@@ -328,14 +328,17 @@ def test_negative_sizes_are_sorted_and_recorded(folder):
     assert train.problems == {REVERSED_BOXES: [f"{path}, line 1", f"{path}, line 2"]}
 
 
-def test_images_rotated_by_exif_are_recorded(folder):
+def test_boxes_of_images_rotated_by_exif_are_fractions_of_the_upright_image(folder):
     path = folder / "images" / "train" / "rotated.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (80, 40)).save(path, exif=exif)
     add(folder, "rotated", "0 0.5 0.5 1 1\n", images="images/train")
     train, _ = read(folder)
-    assert train.problems[EXIF_ROTATED] == [str(path)] and train.images[1].size == (40, 80)
+    (texts,) = [texts for kind, texts in train.problems.items() if "EXIF" in kind]
+    assert texts == [f"{path} (orientation 6)"]
+    assert train.images[1].size == (80, 40)
+    assert train.images[1].ground_truth.tolist() == [[0, 0, 80, 40, 1]]
 
 
 # --- errors ---

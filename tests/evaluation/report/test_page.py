@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rotated_images import write_shards
 from ssd.config.loading import CONFIGS
 from ssd.data.dataset import create_dataset
 from ssd.evaluation.evaluator import DetectorEvaluator
@@ -71,7 +72,7 @@ def report(tiny_recipe, shapes_records, tmp_path):
     """report(result) writes the report and parses it."""
 
     def write(result, **overrides):
-        cfg = tiny_recipe(data_dir=str(shapes_records), num_classes=None, **overrides)
+        cfg = tiny_recipe(**{"data_dir": str(shapes_records), "num_classes": None, **overrides})
         path = tmp_path / "report.html"
         write_html_report(path, cfg, result=result, checkpoint=Path("somewhere/ssd-7.ckpt"))
         assert path.stat().st_size < 8e6
@@ -106,6 +107,14 @@ def test_a_picture_shows_its_image(report, evaluate_rows, shapes_coco):
     (path,) = (shapes_coco / "val2017").glob("*12.*")
     expected = np.asarray(Image.open(path).convert("RGB").resize((480, 480), Image.BICUBIC), np.float64)
     assert np.abs(picture - expected).mean() < 3
+
+
+@pytest.mark.parametrize("is_old, shape", [(False, (320, 480, 3)), (True, (480, 320, 3))])
+def test_pictures_are_upright_unless_the_shards_are_old(is_old, shape, report, evaluate_rows, tmp_path):
+    folder = write_shards(tmp_path, [6], is_old)
+    page = report(evaluate_rows([], [], image_ids=[101]), data_dir=str(folder))
+    (picture,) = page.pictures()
+    assert picture.shape == shape
 
 
 def test_write_results_writes_the_report(tiny_recipe, shapes_records, evaluate_rows, tmp_path):

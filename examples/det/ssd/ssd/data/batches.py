@@ -23,8 +23,7 @@ from .augment import (
 from .images import decode_image, read_size
 from .transforms import color_matrices, render_crop_window, resize
 
-# Number of random numbers per image for each augmentation, in the order of drawing. All random numbers are always
-# drawn, so that disabling one augmentation leaves the others unchanged.
+# Random numbers of an image for each augmentation. All are always drawn, so that disabling one does not change others.
 DRAWS = {"apply": 4, "min_iou": 1, "color": 4, "zoom_out": 3, "crop": CROP_TRIALS * 4}
 
 
@@ -44,6 +43,7 @@ class TrainBatchTransform:
         largest ones are kept, in their order.
     seed: random seed of the recipe
     num_classes: number of classes, background included
+    upright: whether boxes are in pixels of upright images; see `DatasetInfo.upright`
     zoom_out_prob … flip_prob: values of the recipe key `augment`, which config/schema.py describes
     """
 
@@ -54,6 +54,7 @@ class TrainBatchTransform:
         seed: int,
         num_classes: int,
         *,
+        upright: bool,
         zoom_out_prob: float,
         zoom_out_max: float,
         crop_prob: float,
@@ -69,6 +70,7 @@ class TrainBatchTransform:
         self.max_boxes = max_boxes
         self.seed = seed
         self.num_classes = num_classes
+        self.upright = upright
         self.probs = [zoom_out_prob, crop_prob, color_prob, flip_prob]
         self.zoom_out_max = zoom_out_max
         self.crop_min_iou = np.array(crop_min_iou)
@@ -104,7 +106,7 @@ class TrainBatchTransform:
 
         encoded = [image.tobytes() for image in images]
         boxes, labels = self.pad(annotations)
-        windows = _whole_images(encoded, img_ids)
+        windows = _whole_images(encoded, img_ids, self.upright)
         if zoom_out.any():
             canvases = zoom_out_canvases(windows[:, 2:], self.zoom_out_max, draws["zoom_out"])
             windows = np.where(zoom_out[:, None], canvases, windows)
@@ -117,7 +119,7 @@ class TrainBatchTransform:
         pixels = np.empty((len(encoded), *self.image_size, 3), dtype=np.uint8)
         for row, image_bytes in enumerate(encoded):
             with name_undecodable_image(img_ids[row]):
-                image = decode_image(image_bytes, int(denominators[row]))
+                image = decode_image(image_bytes, int(denominators[row]), upright=self.upright)
             render_crop_window(
                 image,
                 windows[row],
@@ -186,10 +188,12 @@ class EvalBatchTransform:
     """Decode whole images and resize them to the network's input.
 
     image_size: (height, width) of the network's input in pixels
+    upright: whether boxes are in pixels of upright images; see `DatasetInfo.upright`
     """
 
-    def __init__(self, image_size: tuple[int, int]):
+    def __init__(self, image_size: tuple[int, int], upright: bool):
         self.image_size = image_size
+        self.upright = upright
 
     def __call__(
         self, img_ids: list[np.ndarray], images: list[np.ndarray], batch_info: BatchInfo
@@ -203,7 +207,7 @@ class EvalBatchTransform:
         Returns
             image: (B, H, W, 3) uint8 RGB
             image_id: (B,) int64
-            original_size: (B, 2) int32, height and width of the stored images in pixels
+            original_size: (B, 2) int32, height and width of the images in pixels
         Raises UserError if an image cannot be decoded.
         """
         pixels = np.empty((len(images), *self.image_size, 3), dtype=np.uint8)
@@ -211,7 +215,7 @@ class EvalBatchTransform:
         for row, (img_id, encoded) in enumerate(zip(img_ids, images)):
             _check_image_id(img_id)
             with name_undecodable_image(img_id):
-                image = decode_image(encoded.tobytes())
+                image = decode_image(encoded.tobytes(), upright=self.upright)
             sizes[row] = image.shape[:2]
             resize(image, pixels[row], exact=True)
         return pixels, np.concatenate(img_ids).astype(np.int64), sizes
@@ -266,18 +270,19 @@ def keep_largest_boxes(boxes: np.ndarray, labels: np.ndarray, max_boxes: int) ->
     return np.take_along_axis(boxes, kept[..., None], axis=1), np.take_along_axis(labels, kept, axis=1)
 
 
-def _whole_images(encoded: list[bytes], img_ids: list[np.ndarray]) -> np.ndarray:
+def _whole_images(encoded: list[bytes], img_ids: list[np.ndarray], upright: bool) -> np.ndarray:
     """Return the crop windows that cover exactly the whole images.
 
     encoded: bytes of B image files
     img_ids: B arrays (1,) int, image ids for the error message
+    upright: whether to apply the EXIF orientation
 
     Returns (B, 4) int64, yxyx in pixels. Raises UserError if an image cannot be decoded.
     """
     windows = np.zeros((len(encoded), 4), dtype=np.int64)
     for row, (image_bytes, img_id) in enumerate(zip(encoded, img_ids)):
         with name_undecodable_image(img_id):
-            windows[row, 2:] = read_size(image_bytes)
+            windows[row, 2:] = read_size(image_bytes, upright)
     return windows
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import UserError, count_noun
 from ..runtime.cpu_cores import available_cores
 from .batches import EvalBatchTransform, TrainBatchTransform
-from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info
+from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info, shards_are_upright
 from .thread_errors import ErrorRecorder, raise_thread_errors, shard_errors
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def create_dataset(
     Columns of the validation split, whose last batch may be smaller:
         image: (B, H, W, 3) uint8 RGB
         image_id: (B,) int64
-        original_size: (B, 2) int32, height and width of the stored image in pixels
+        original_size: (B, 2) int32, height and width of the image in pixels
     Raises UserError if shards are missing or damaged, or the training split has too few images for one step.
     """
     folder = Path(cfg.data_dir)
@@ -61,11 +61,12 @@ def create_dataset(
             max_boxes=min(max_boxes, cfg.max_gt or max_boxes),
             seed=cfg.seed,
             num_classes=cfg.num_classes,
+            upright=shards_are_upright(folder),
             **cfg.augment.model_dump(),  # the keys of `augment` are argument names of the transform
         )
     else:
         output_columns = ["image", "image_id", "original_size"]
-        transform = EvalBatchTransform(cfg.image_size)
+        transform = EvalBatchTransform(cfg.image_size, upright=shards_are_upright(folder))
     num_workers = worker_count(cfg.num_parallel_workers, num_cores)
     log.debug(f"{folder}: loading the {split} split with batch size {cfg.batch_size} (data threads: {num_workers})")
     return records.batch(

@@ -10,7 +10,8 @@ from pathlib import Path
 from ..errors import UserError, os_reason
 
 DATASET_INFO_NAME = "dataset.json"
-FORMAT = 1  # version of the file format; increase the number when older code would misread a new file
+FORMAT = 2  # version of the file format; increase the number when older code would misread a new file
+READABLE_FORMATS = (1, FORMAT)  # format 1 has no key `upright`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,9 @@ class DatasetInfo:
     annotations: path of the validation annotations in COCO format, relative to the folder of dataset.json
     train: training split
     val: validation split
+    upright: True if boxes are in pixels of the upright images, as `decode_image` returns them. False for shards of
+        earlier versions, whose boxes are in stored pixels: their images are decoded without EXIF orientation, and
+        without a white background for transparent pixels.
     """
 
     classes: list[str]
@@ -55,6 +59,7 @@ class DatasetInfo:
     annotations: str
     train: SplitInfo
     val: SplitInfo
+    upright: bool = False
 
     def write(self, path: Path) -> None:
         """Write dataset.json to `path`."""
@@ -69,9 +74,9 @@ def read_dataset_info(path: Path) -> DatasetInfo:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = values.pop("format")
-        if found != FORMAT:
+        if found not in READABLE_FORMATS:
             raise UserError(
-                f"{path}: the file has format version {found}, but this program reads format version {FORMAT}. "
+                f"{path}: the file has format version {found}, but this program reads format versions up to {FORMAT}. "
                 "Run create_data.py again with --overwrite."
             )
         return DatasetInfo(**{**values, "train": SplitInfo(**values["train"]), "val": SplitInfo(**values["val"])})
@@ -84,6 +89,15 @@ def read_dataset_info(path: Path) -> DatasetInfo:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: the file is damaged ({error}). Run create_data.py again with --overwrite.") from None
+
+
+def shards_are_upright(folder: Path) -> bool:
+    """Return `DatasetInfo.upright` of a folder of shards; False if the folder has no dataset.json.
+
+    Raises UserError if dataset.json is damaged.
+    """
+    path = folder / DATASET_INFO_NAME
+    return path.is_file() and read_dataset_info(path).upright
 
 
 def check_files(info: DatasetInfo, folder: Path, split: str) -> None:

@@ -3,11 +3,13 @@
 Columns of a record:
     img_id: (1,) int64, image id
     image: bytes of the encoded image file
-    annotation: (max(M, 1), 5) float32, boxes_yxyx in pixels and class index; class index 0 marks padding
+    annotation: (max(M, 1), 5) float32, boxes_yxyx in pixels of the upright image and class index; class index 0 marks
+        padding
 
 An image without boxes has one padding row of zeros, because MindRecord cannot store shape (0, 5).
 
-Shards of MindCV's example can also be read. Their columns are the same, with int32 ids and boxes rounded to int32.
+Shards of MindCV's example can also be read. Their columns are the same, with int32 ids, and boxes in stored pixels,
+rounded to int32.
 """
 
 from __future__ import annotations
@@ -137,6 +139,7 @@ def _write_dataset(
         annotations=annotations.as_posix(),
         train=train_info,
         val=val_info,
+        upright=True,
     )
     info.write(folder / DATASET_INFO_NAME)
     return info
@@ -207,7 +210,7 @@ class Record:
 
     image_id: image id in the COCO annotations
     image: bytes of the image file
-    ground_truth: (M, 5) float32, boxes_yxyx in pixels, clipped to the image, and class index 1..K-1
+    ground_truth: (M, 5) float32, boxes_yxyx in pixels of the upright image, clipped to it, and class index 1..K-1
     dropped_boxes: number of boxes that were left out because they are thinner than MIN_BOX_SIDE
     crowd_boxes: number of crowd regions, which were left out
     """
@@ -260,7 +263,7 @@ def read_record(image: AnnotatedImage, decode: bool = False) -> Record:
         raise UnusableImageError(
             image.path,
             reason=f"the image has {width}x{height} pixels, but the annotations state {image.size[1]}x{image.size[0]}",
-            advice="Correct the annotations, or save the image upright if EXIF data rotate the image.",
+            advice="Correct the annotations, or replace the image.",
         )
     boxes = clip_boxes(image.ground_truth[:, :4], height, width)
     kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_BOX_SIDE).all(axis=1)

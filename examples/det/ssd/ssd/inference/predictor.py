@@ -111,7 +111,7 @@ class Predictor:
             batch_size = min(batch_size, 1 << max(len(images) - 1, 0).bit_length())
         detections: list[Detections] = []
         for start in range(0, len(images), batch_size):
-            batch = [self.preprocess(_load_pixels(image)) for image in images[start : start + batch_size]]
+            batch = [self.preprocess(load_pixels(image)) for image in images[start : start + batch_size]]
             detections += self.detect_batch(batch, batch_size)
         return detections
 
@@ -145,7 +145,7 @@ def _release_networks(nets: list[nn.Cell]) -> None:
     gc.collect()
 
 
-def _load_pixels(image: ImageInput) -> np.ndarray:
+def load_pixels(image: ImageInput) -> np.ndarray:
     """Read an image file, or check an array.
 
     Returns (H, W, 3) uint8 RGB.

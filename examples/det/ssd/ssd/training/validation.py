@@ -17,6 +17,7 @@ from ..boxes.ops import xywh_to_yxyx
 from ..checkpoints.loading import BEST_NAME, EMA_PREFIX, save_checkpoint
 from ..config.schema import Config
 from ..data.dataset import read_images
+from ..data.dataset_info import shards_are_upright
 from ..data.images import decode_image
 from ..evaluation.evaluator import EvaluationResult
 from ..inference.drawing import draw_detections, draw_ground_truth
@@ -177,7 +178,10 @@ class ValidationImages:
         evaluator, first_ids = result.evaluator, result.image_ids[: self.count]
         if not self.images:
             encoded = read_images(self.data_dir, "val", first_ids)
-            self.images = {image_id: _shrink(decode_image(encoded[image_id])) for image_id in first_ids}
+            upright = shards_are_upright(self.data_dir)
+            self.images = {
+                image_id: _shrink(decode_image(encoded[image_id], upright=upright)) for image_id in first_ids
+            }
         labels = {category_id: label for label, category_id in enumerate(evaluator.category_ids)}
         detections: dict[int, list[dict]] = {image_id: [] for image_id in self.images}
         for row in evaluator.results:

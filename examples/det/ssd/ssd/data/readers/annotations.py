@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ...errors import UserError, os_reason
+from ..images import ImageProbe
 from .other_tools import recognize_text
 
 Problems = dict[str, list[str]]  # {kind of problem: one text per occurrence}
@@ -29,8 +30,9 @@ class AnnotatedImage:
 
     image_id: image id in the COCO annotations
     path: path of the image file
-    size: (height, width) in pixels according to the annotations; None if the annotations do not state the size
-    ground_truth: (M, 5) float64, boxes_yxyx in pixels, not clipped, and class index 1..K-1; without crowd regions
+    size: (height, width) of the upright image in pixels; None if the annotations do not state the size
+    ground_truth: (M, 5) float64, boxes_yxyx in pixels of the upright image, not clipped, and class index 1..K-1;
+        without crowd regions
     crowd_boxes: number of crowd regions
     """
 
@@ -70,6 +72,9 @@ class UncheckedSplit:
     image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
     problems: {kind of problem: one text for each box that was left out or each assumption that was made}
     is_coco_file: True if annotation_path is a COCO file with exactly the content of coco_dict
+    probes: sizes and orientations of the images, in the order of coco_dict["images"]; None if they were not read
+    boxes_were_fractions: True if the annotations give boxes as fractions of the image size. The boxes in coco_dict are
+        then the products of these fractions and the size of the upright image.
     """
 
     coco_dict: dict
@@ -77,6 +82,8 @@ class UncheckedSplit:
     image_dir: Path
     problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     is_coco_file: bool = False
+    probes: list[ImageProbe] | None = None
+    boxes_were_fractions: bool = False
 
 
 class DatasetFolder(Protocol):

@@ -12,6 +12,7 @@ from pathlib import Path
 from ...errors import UserError, count_noun
 from ..image_formats import IMAGE_SUFFIXES
 from .annotations import DatasetFolder, DatasetSplit, UncheckedSplit, align_categories
+from .box_orientation import turn_annotations_upright
 from .coco import parse_coco
 from .coco_layouts import CocoFolder
 from .usable_boxes import require_training_boxes
@@ -61,6 +62,7 @@ def read_splits(
     val_splits: list[str] | None = None,
     val_fraction: float | None = None,
     keep_empty: bool = True,
+    boxes_in: str | None = None,
 ) -> tuple[DatasetSplit, DatasetSplit]:
     """Read the training and the validation split of a dataset folder, with the same classes.
 
@@ -70,8 +72,10 @@ def read_splits(
     val_fraction: fraction of the training images to hold out for validation, above 0 and below 1, instead of
         val_splits. If train_splits is None and no usual training split exists, all images of the folder are divided.
     keep_empty: False removes images without boxes from the training split, but never from the validation split
+    boxes_in: "upright" or "stored", the pixels that boxes refer to if EXIF data rotate images; None decides by the
+        boxes and stated image sizes
 
-    Returns (training split, validation split).
+    Returns (training split, validation split), with boxes and sizes in pixels of upright images.
     Raises UserError if a split is missing, an annotation is invalid, no boxes remain for training, or the options
     contradict each other.
     """
@@ -84,7 +88,8 @@ def read_splits(
                 "fraction such as 0.2."
             )
         names = train_splits or next(([name] for name in folder.train_splits if folder.has_split(name)), None)
-        unchecked_train, unchecked_val = hold_out_validation(folder.read({"all": names})["all"], val_fraction)
+        unchecked = turn_annotations_upright(folder.read({"all": names}), boxes_in)
+        unchecked_train, unchecked_val = hold_out_validation(unchecked["all"], val_fraction)
     else:
         unchecked = folder.read(
             {
@@ -92,6 +97,7 @@ def read_splits(
                 "val": val_splits or _usual_split(folder, folder.val_splits),
             }
         )
+        unchecked = turn_annotations_upright(unchecked, boxes_in)
         unchecked_train, unchecked_val = unchecked["train"], unchecked["val"]
     train, val = _check(unchecked_train), _check(unchecked_val)
     require_training_boxes(train)

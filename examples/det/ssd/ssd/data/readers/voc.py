@@ -15,7 +15,8 @@ from ...runtime.progress import Progress
 from ..image_formats import IMAGE_SUFFIXES
 from .annotations import Problems, UncheckedSplit, find_path_ignoring_case, read_text_lines
 from .image_finder import image_name
-from .voc_xml import AnnotationFile, read_annotation_file, read_image_sizes, to_coco
+from .stated_sizes import probe_annotated_images
+from .voc_xml import AnnotationFile, read_annotation_file, to_coco
 
 ANNOTATION_DIRS = ("Annotations", "annotations/xmls", "xmls", "xml", "labels", ".")  # "." for XML files beside images
 IMAGE_DIRS = ("JPEGImages", "images", ".")
@@ -68,11 +69,16 @@ class VocFolder:
         splits = {}
         first_id = 1
         for key, read in files.items():
-            sizes = read_image_sizes(read, key, problems[key])
+            sizes, probes = probe_annotated_images(
+                [file.image_path for file in read],
+                annotation_paths=[file.path for file in read],
+                stated_sizes=[file.stated_size for file in read],
+                problems=problems[key],
+            )
             coco_dict = to_coco(read, sizes=sizes, root=self.path, category_ids=category_ids, first_id=first_id)
             first_id += len(read)
             coco_dict["categories"] = categories
-            splits[key] = UncheckedSplit(coco_dict, self.path, self.path, problems=problems[key])
+            splits[key] = UncheckedSplit(coco_dict, self.path, self.path, problems=problems[key], probes=probes)
         return splits
 
     def _find_lists(self, split: str) -> list[tuple[_Year, str]]:

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import UserError
-from ...runtime.progress import Progress
-from ..images import probe_images
-from .annotations import EMPTY_BOXES, UNUSABLE_IMAGES, Problems
+from .annotations import EMPTY_BOXES, Problems
 from .voc_objects import FLAGS, read_number, read_object
 
 
@@ -59,30 +57,6 @@ def read_annotation_file(path: Path, find_image: Callable[[str], Path], problems
     return AnnotationFile(path, image_path, stated_size=stated_size, objects=objects)
 
 
-def read_image_sizes(files: list[AnnotationFile], split: str, problems: Problems) -> list[tuple[int, int] | None]:
-    """Return (height, width) of each image in pixels before EXIF rotation, or None if it is missing or unreadable.
-
-    files: contents of the XML files
-    split: key of the split, which the progress display shows
-    problems: {kind of problem: texts}; unreadable images and images whose size differs from the XML file are added here
-    """
-    sizes = []
-    with Progress(len(files), f"reading image sizes: {split}", "images") as progress:
-        for file, probe in zip(files, probe_images([file.image_path for file in files])):
-            if probe.size is None:
-                problems.setdefault(UNUSABLE_IMAGES, []).append(probe.error)
-            elif all(file.stated_size) and file.stated_size != probe.size:
-                stated_height, stated_width = file.stated_size
-                height, width = probe.size
-                problems.setdefault(UNUSABLE_IMAGES, []).append(
-                    f"{file.path}: states {stated_width:g}x{stated_height:g} pixels, but {file.image_path.name} has "
-                    f"{width}x{height} pixels and may be rotated by EXIF data"
-                )
-            sizes.append(probe.size)
-            progress.update()
-    return sizes
-
-
 def to_coco(
     files: list[AnnotationFile],
     sizes: list[tuple[int, int] | None],
@@ -96,7 +70,7 @@ def to_coco(
     detections of these objects. Training leaves these objects out.
 
     files: contents of the XML files
-    sizes: (height, width) of each image in pixels; None if unknown
+    sizes: (height, width) of each image in pixels, upright or as stored; None if unknown
     root: dataset folder; file names in the result are relative to this folder
     category_ids: {object name: COCO category id}
     first_id: image id of the first image

@@ -15,15 +15,13 @@ import yaml
 from ...errors import UserError
 from ...runtime.progress import Progress
 from ..image_formats import IMAGE_SUFFIXES
-from ..images import probe_images
+from ..images import ImageProbe, probe_images
 from .annotations import UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 from .image_finder import find_images
 from .label_files import WITHOUT_IMAGE, LabelFiles
 from .label_rows import YAML_SUFFIXES, LabelRow, choose_keypoint_counts, parse_row, row_to_box
 
-OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem, like the next one
-EXIF_ROTATED = "images with EXIF rotation, which is ignored (if boxes refer to rotated images, save the images upright)"
-
+OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem
 NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
 
 
@@ -95,14 +93,14 @@ class YoloFolder:
         """
         images: list[dict] = []
         annotations: list[dict] = []
+        probes: list[ImageProbe] = []
         for image_id, (path, probe) in enumerate(zip(image_paths, probe_images(image_paths)), start=first_id):
             relative = os.path.relpath(path, self.path)
             if not self._is_inside(path):
                 relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.path))
                 problems.setdefault(OUTSIDE_DATA_PATH, []).append(str(path))
             images.append({"id": image_id, "file_name": Path(relative).as_posix()})
-            if probe.exif_orientation != 1:
-                problems.setdefault(EXIF_ROTATED, []).append(str(path))
+            probes.append(probe)
             if probe.size is None:
                 problems.setdefault(UNUSABLE_IMAGES, []).append(probe.error)
                 continue
@@ -117,7 +115,9 @@ class YoloFolder:
                 annotations.append({**annotation, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0})
         categories = [{"id": number, "name": name} for number, name in enumerate(self.class_names, start=1)]
         coco_dict = {"images": images, "annotations": annotations, "categories": categories}
-        return UncheckedSplit(coco_dict, self.path, self.path, problems=problems)
+        return UncheckedSplit(
+            coco_dict, self.path, self.path, problems=problems, probes=probes, boxes_were_fractions=True
+        )
 
     def _find_images(self, splits: list[str] | None) -> list[Path]:
         """Return the image paths of the given splits without duplicates. None selects all images in the folder."""

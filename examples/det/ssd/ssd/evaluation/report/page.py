@@ -13,6 +13,7 @@ from PIL import Image
 
 from ...config.schema import Config
 from ...data.dataset import read_images
+from ...data.dataset_info import shards_are_upright
 from ...data.images import decode_image
 from ...errors import count_noun
 from ...inference.drawing import class_color
@@ -270,11 +271,11 @@ def _picture_groups(
     groups = gallery.select_images(scores, in_shards)
     ids = {index: int(matches.image_ids[index]) for indices in groups.values() for index in indices}
     encoded = read_images(Path(cfg.data_dir), "val", ids.values())
+    upright = shards_are_upright(Path(cfg.data_dir))
     pictures = {}
     for image_index, image_id in ids.items():
-        drawn = gallery.draw_image_matches(
-            matches, image_index, pixels=decode_image(encoded[image_id]), min_score=cfg.display_score
-        )
+        pixels = decode_image(encoded[image_id], upright=upright)
+        drawn = gallery.draw_image_matches(matches, image_index, pixels=pixels, min_score=cfg.display_score)
         summary, lines = gallery.summarize_image(
             matches, errors, scores=scores, image_index=image_index, min_score=cfg.display_score
         )
