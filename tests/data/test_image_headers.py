@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -115,3 +117,17 @@ def test_limit_of_pillow_is_raised_only_while_a_large_image_is_read(monkeypatch)
     assert exif_orientation(file.getvalue()) == 6
     assert decode_image(file.getvalue()).shape == (60, 40, 3)
     assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_large_images_are_read_without_warnings():
+    """Pillow warns from 89 megapixels on. Warnings of a test run are shown in any case, so a new process tries it."""
+    code = """
+import io
+from PIL import Image
+from ssd.data.image_headers import read_with_pillow
+file = io.BytesIO()
+Image.new("1", (12000, 8000)).save(file, "PNG")
+print(read_with_pillow(file.getvalue(), lambda image: image.size))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == ("(12000, 8000)\n", "")

@@ -107,20 +107,17 @@ def load_pretrained(net: nn.Cell, path: str | Path, *, use_ema: bool, metadata: 
 def load_backbone(net: nn.Cell, path: str | Path) -> None:
     """Load ImageNet weights from a checkpoint of a MindCV model into the backbone of a detector.
 
-    The checkpoint must contain all parameters of the backbone. The checkpoint may also contain training state and the
-    classifier of the same MindCV model, which are ignored.
+    The checkpoint must contain all parameters of the backbone. Training state and MindCV's classifier are ignored.
 
     net: detector
     path: path of the checkpoint
     Raises UserError if the file is missing or damaged, or if parameter names or shapes do not match.
     """
+    if not Path(path).is_file():
+        advice = "the checkpoint was not found. Download it (docs/weights.md), or set an empty path."
+        raise UserError(f"backbone_ckpt_path: {path}: {advice}")
     prefix = "backbone.features.net."
     parameters = {name: value for name, value in net.parameters_dict().items() if name.startswith(prefix)}
-    if not Path(path).is_file():
-        raise UserError(
-            f"backbone_ckpt_path: {path}: the checkpoint was not found. Download it (see "
-            "examples/det/ssd/docs/weights.md), correct the path, or set an empty path to train from scratch."
-        )
     content = read_checkpoint(path)
     weights = {}
     for name in parameters:
@@ -227,8 +224,7 @@ def choose_checkpoint(ckpt_path: str | None, ckpt_save_dir: str) -> Path:
 def find_checkpoint(folder: Path) -> Path | None:
     """Return the best checkpoint in a folder, otherwise the newest checkpoint.
 
-    The order of preference is best.ckpt, the newest ssd-EPOCH.ckpt, last.ckpt. Returns None if the folder contains none
-    of these files.
+    The order of preference is best.ckpt, the newest ssd-EPOCH.ckpt, last.ckpt. Returns None if there is no such file.
     """
     if (folder / BEST_NAME).is_file():
         return folder / BEST_NAME

@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 import threading
+import warnings
 import zlib
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,6 +16,7 @@ from PIL import Image
 T = TypeVar("T")
 
 MAX_PIXELS = 2**30  # pixels of an image: OpenCV's limit, which is applied to all formats
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # of large images below that limit
 _limit_lock = threading.Lock()  # held while Pillow's limit is replaced, which applies to the whole process
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 from collections import Counter
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ...errors import count_noun
 from ...inference.drawing import class_color, draw_boxes, draw_ground_truth
@@ -14,6 +17,7 @@ from .error_analysis import BACKGROUND, BOTH, CLASS, DUPLICATE, DetectionErrors
 from .matches import Matches
 
 MIN_LONG_SIDE, MAX_LONG_SIDE = 480, 800  # of a drawn image, in pixels
+MAX_PICTURE_BYTES = 250_000  # of an encoded image; at most 18 images, so that the page stays below 8 MB
 MAX_CAPTIONS = 10  # with more detections in an image, only false positives have captions
 MAX_LISTED_ERRORS = 3  # false positives listed per image
 
@@ -186,3 +190,13 @@ def _describe_error(matches: Matches, errors: DetectionErrors, index: int) -> st
     if error_type == BOTH:
         return f"{detection}: wrong class and inaccurate box, annotated as {gt_class} ({iou})"
     return f"{detection}: inaccurate box ({iou})"
+
+
+def to_jpeg_uri(image: np.ndarray) -> str:
+    """Encode (H, W, 3) uint8 RGB as a JPEG data URI. Lower the quality if the file exceeds MAX_PICTURE_BYTES."""
+    for quality in (88, 75, 60, 40, 20):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        if file.tell() <= MAX_PICTURE_BYTES:
+            break
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

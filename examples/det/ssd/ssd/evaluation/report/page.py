@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from ...config.schema import Config
 from ...data.dataset import read_images
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
 
 MAX_TABLE_CLASSES = 20  # with more classes, a heat map replaces the table of the confusion matrix, which is too wide
 MAX_LISTED_CONFUSIONS = 20  # pairs of annotated and detected class
-MAX_PICTURE_BYTES = 250_000  # per picture; at most 18 pictures, so that the page stays below 8 MB
 
 
 class ClassRow(NamedTuple):
@@ -280,7 +276,7 @@ def _picture_groups(
             matches, errors, scores=scores, image_index=image_index, min_score=cfg.display_score
         )
         pictures[image_index] = {
-            "uri": _to_jpeg_uri(drawn),
+            "uri": gallery.to_jpeg_uri(drawn),
             "height": drawn.shape[0],
             "width": drawn.shape[1],
             "id": image_id,
@@ -289,13 +285,3 @@ def _picture_groups(
             "lines": lines,
         }
     return {group: [pictures[index] for index in groups[group]] for group in ("best", "confident_errors", "worst")}
-
-
-def _to_jpeg_uri(image: np.ndarray) -> str:
-    """Encode (H, W, 3) uint8 RGB as a JPEG data URI. Lower the quality if the file exceeds MAX_PICTURE_BYTES."""
-    for quality in (88, 75, 60, 40, 20):
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=quality)
-        if file.tell() <= MAX_PICTURE_BYTES:
-            break
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
