@@ -1,4 +1,4 @@
-"""Rows of YOLO label files: which numbers are the box, what is clipped, and rows that cannot be told apart."""
+"""Rows of YOLO label files: which numbers are the box, what is clipped, and ambiguous rows."""
 
 from pathlib import Path
 
