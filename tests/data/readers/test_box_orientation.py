@@ -188,6 +188,17 @@ def test_annotations_for_evaluation_are_those_of_the_upright_image(tmp_path):
     json.dumps(val.coco_dict)
 
 
+@pytest.mark.parametrize("counts", ["~~~zz", "", [5, 10**9], ["a"], [-1, 3], None, [10, 10]])
+def test_damaged_masks_of_rotated_images_do_not_stop_the_conversion(counts, tmp_path):
+    write_dataset(tmp_path, "coco", [6], "stored")
+    path = tmp_path / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    for row in content["annotations"]:
+        row["segmentation"] = {"size": [96.0, 64.0], "counts": counts}
+    path.write_text(json.dumps(content))
+    assert boxes_of(read(tmp_path, "coco")[0]) == [BOXES_XYWH]
+
+
 def _counts(binary):
     """Return the run lengths of a mask, column by column, beginning with zeros."""
     values = binary.ravel(order="F")

@@ -24,6 +24,7 @@ from ..images import ImageProbe, probe_images
 from ..orientation import turn_image, turn_points, turn_size
 from .annotations import UncheckedSplit
 from .coco_fields import NUMBER_TYPES
+from .coco_segmentation import segmentation_box
 from .image_finder import find_images
 
 UPRIGHT, STORED = FRAMES = ("upright", "stored")
@@ -191,7 +192,9 @@ def _turn_split(split: UncheckedSplit, images: list[_TurnedImage], frame: str, k
 
 
 def _turn_annotation(annotation: dict, image: _TurnedImage, was_fraction: bool) -> dict:
-    """Return an annotation in pixels of the upright image. Keypoints are left out, because detectors do not use them.
+    """Return an annotation in pixels of the upright image.
+
+    Keypoints and invalid segmentations are left out, because detectors do not use them.
 
     annotation: annotation in pixels of the image as stored
     was_fraction: True if the box is the product of a fraction of the stored image and the size of the upright image
@@ -211,8 +214,9 @@ def _turn_annotation(annotation: dict, image: _TurnedImage, was_fraction: bool) 
     ):
         points = [turn_points(np.array(polygon).reshape(-1, 2), orientation, size) for polygon in segmentation]
         turned["segmentation"] = [polygon.ravel().tolist() for polygon in points]
-    elif isinstance(segmentation, dict) and segmentation.get("size") == [*size] and "counts" in segmentation:
-        turned["segmentation"] = _turn_rle(segmentation, orientation)
+    elif isinstance(segmentation, dict) and segmentation.get("size") == [*size]:
+        if segmentation_box(segmentation) is not None:  # pycocotools crashes on damaged run lengths
+            turned["segmentation"] = _turn_rle({**segmentation, "size": [*size]}, orientation)
     return turned
 
 
