@@ -7,7 +7,8 @@ import pytest
 
 from own_data import make_voc, make_yolo, write_coco
 from ssd.data.dataset_info import check_files, read_dataset_info, sha256
-from ssd.data.readers.annotations import UncheckedSplit
+from ssd.data.readers.annotations import UNUSABLE_IMAGES, UncheckedSplit
+from ssd.data.readers.coco import require_usable_images
 from ssd.data.readers.splits import (
     PASSED_OVER,
     UNLISTED_IMAGES,
@@ -125,6 +126,20 @@ def test_invalid_shares_are_refused(fraction, folders):
 def test_a_share_and_a_validation_split_exclude_each_other(folders):
     with pytest.raises(UserError, match="--val_fraction: .*--val_split"):
         read("coco", folders["coco"], val_splits=["val2017"], val_fraction=0.2)
+
+
+def test_an_image_that_fits_two_names_is_missing_in_both_parts(tmp_path):
+    """An image of one camera is not taken for that of another, although its other name is in the other part."""
+    entries = [{"id": 20 + number, "file_name": f"cam{number % 2}/{number // 2}.jpg"} for number in range(20)]
+    write_coco(tmp_path / "set.json", 1, 5, folder=tmp_path / "images")
+    content = json.loads((tmp_path / "set.json").read_text())
+    (tmp_path / "set.json").write_text(json.dumps({**content, "images": [*content["images"], *entries]}))
+    for number in range(10):
+        (tmp_path / "images" / f"{number}.jpg").touch()
+    train, val = read("coco", tmp_path, val_fraction=0.5)
+    assert len(set(train.problems[UNUSABLE_IMAGES])) == 20 and len(train.images) + len(val.images) == 25
+    with pytest.raises(UserError, match="19 more images"):
+        require_usable_images(train, val)
 
 
 # --- empty, repeated and unlisted images ---
