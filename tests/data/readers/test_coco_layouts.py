@@ -180,6 +180,9 @@ def test_merged_files_keep_the_images_that_were_found(tmp_path):
     assert [image.path.relative_to(tmp_path).as_posix() for image in train.images] == [
         *("images/a/a1.jpg", "images/a/a2.jpg", "images/b/b1.jpg", "images/b/b2.jpg")
     ]
+    assert [text.split(":")[0] for text in train.problems[FOUND_ELSEWHERE]] == [
+        *("/mnt/a/a1.jpg", "/mnt/a/a2.jpg", "/mnt/b/b1.jpg", "/mnt/b/b2.jpg")
+    ]
 
 
 def test_problems_of_merged_files_are_kept(tmp_path):

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 from ...errors import UserError, count_noun
-from .annotations import UncheckedSplit, is_plain_utf8, load_coco_json
+from .annotations import FOUND_ELSEWHERE, UncheckedSplit, is_plain_utf8, load_coco_json
 from .coco import parse_coco
-from .coco_exports import undo_export_quirks
+from .coco_exports import undo_export_quirks, used_category_ids
 from .coco_fields import normalize_coco
 from .image_finder import find_images
 from .other_tools import recognize_folder
@@ -55,9 +55,12 @@ class CocoFolder:
         requested: {key: names of the splits to merge}; None instead of names selects the only annotation file
         Returns {key: merged split}. Raises UserError if a file is missing, or merged files have different categories.
         """
+        names = {key: splits if splits is not None else [self._only_file()] for key, splits in requested.items()}
+        contents = {name: self._load(name) for splits in names.values() for name in splits}
+        used_ids = used_category_ids(contents.values())
         merged = {}
-        for key, names in requested.items():
-            splits = [self._read_split(name) for name in (names if names is not None else [self._only_file()])]
+        for key, of_key in names.items():
+            splits = [self._read_split(name, contents[name], used_ids) for name in of_key]
             merged[key] = splits[0] if len(splits) == 1 else _merge(splits, self.path)
         return merged
 
@@ -88,7 +91,8 @@ class CocoFolder:
             )
         return found[0].relative_to(self.path).as_posix()
 
-    def _read_split(self, split: str) -> UncheckedSplit:
+    def _load(self, split: str) -> dict:
+        """Load the annotation file of a split, unchecked. Raises UserError if the file is missing or not JSON."""
         path = self._annotation_path(split)
         if not path.is_file():
             looked_for = ", ".join(pattern.format(split) for pattern in ANNOTATION_PATHS[1:])
@@ -100,8 +104,16 @@ class CocoFolder:
                 "splits with --train_split and --val_split."
             )
             raise UserError(f"{path}: the annotation file of split {split!r} does not exist. {advice}")
-        content = load_coco_json(path)
-        usual, export_problems = undo_export_quirks(content)
+        return load_coco_json(path)
+
+    def _read_split(self, split: str, content: dict, used_ids: set[int | None]) -> UncheckedSplit:
+        """Normalize the annotations of a split, and find its images.
+
+        content: annotation file of the split, unchecked
+        used_ids: category ids of the annotations in all files that are read
+        """
+        path = self._annotation_path(split)
+        usual, export_problems = undo_export_quirks(content, used_elsewhere=used_ids)
         coco_dict, problems = normalize_coco(usual, path)
         return UncheckedSplit(
             coco_dict,
@@ -165,7 +177,9 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
                 f"{split.annotation_path}: the categories {categories} differ from the categories {first_categories} "
                 f"in {splits[0].annotation_path.name}. Use the same ids and names in both files."
             )
-        for kind, texts in split.problems.items():
+        # Names in the merged split are the paths that were found. Missing images are found to be missing again.
+        moved = {kind: texts for kind, texts in checked.problems.items() if kind == FOUND_ELSEWHERE}
+        for kind, texts in (*split.problems.items(), *moved.items()):
             problems.setdefault(kind, []).extend(texts)
         new_ids = {}
         for image, image_path in zip(split.coco_dict["images"], (image.path for image in checked.images)):
