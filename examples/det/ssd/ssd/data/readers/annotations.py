@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -125,10 +126,10 @@ def find_path_ignoring_case(folder: Path, relative: str) -> Path | None:
 
     An exact match has priority. Returns None if no path matches.
     """
-    if (folder / relative).exists():
+    if os.path.exists(folder / relative):  # Path.exists raises OSError for names that no file can have
         return folder / relative
     for part in Path(relative).parts:
-        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+        entries = sorted(folder.iterdir()) if os.path.isdir(folder) else []
         found = next((path for path in entries if path.name.lower() == part.lower()), None)
         if found is None:
             return None

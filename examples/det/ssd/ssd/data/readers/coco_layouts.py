@@ -142,7 +142,8 @@ class CocoFolder:
         candidates = [self.path / folder.format(name) for folder in IMAGE_DIRS] + [path.parent]
         file_names = [image["file_name"] for image in coco_dict["images"]]
         probed = file_names[:MAX_PROBED_IMAGES]
-        exact = (folder for name in probed for folder in candidates if (folder / name).is_file())
+        # os.path.isfile returns False for names that no file can have. Path.is_file raises OSError for long names.
+        exact = (folder for name in probed for folder in candidates if os.path.isfile(folder / name))
         similar = (
             folder for names in (probed, file_names) for folder in candidates if any(find_images(names, [folder]))
         )

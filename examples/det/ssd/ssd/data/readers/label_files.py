@@ -70,7 +70,7 @@ class LabelFiles:
 
 def _list_files(folder: Path) -> list[str]:
     """Return the names of the files in a folder that are not hidden; an empty list if the folder does not exist."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises OSError for names that no folder can have
         return []
     with os.scandir(folder) as entries:
         return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]

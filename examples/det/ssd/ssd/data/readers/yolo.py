@@ -98,7 +98,8 @@ class YoloFolder:
             relative = os.path.relpath(path, self.path)
             if not self._is_inside(path):
                 relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.path))
-                problems.setdefault(OUTSIDE_DATA_PATH, []).append(str(path))
+                if probe.size is not None:
+                    problems.setdefault(OUTSIDE_DATA_PATH, []).append(str(path))
             images.append({"id": image_id, "file_name": Path(relative).as_posix()})
             probes.append(probe)
             if probe.size is None:
@@ -186,7 +187,7 @@ class YoloFolder:
             without_dots = re.sub(r"^(\.{1,2}/+)+", "", text)
             for relative in (os.path.join(str(self.settings.get("path") or "."), text), text, without_dots):
                 for folder in (self.names_path.parent, self.path):
-                    if (folder / relative).exists():
+                    if os.path.exists(folder / relative):  # False also for names that no file can have
                         yield folder / relative
 
     def _is_inside(self, path: Path) -> bool:
