@@ -7,6 +7,7 @@ line. Other tools write XML files beside the images, in one folder for all image
 from __future__ import annotations
 
 import os
+import urllib.parse
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from .image_finder import image_name
 from .stated_sizes import probe_annotated_images
 from .voc_xml import AnnotationFile, read_annotation_file, to_coco
 
-ANNOTATION_DIRS = ("Annotations", "annotations/xmls", "xmls", "xml", "labels", ".")  # "." for XML files beside images
 IMAGE_DIRS = ("JPEGImages", "images", ".")
+ANNOTATION_DIRS = ("Annotations", "annotations/xmls", "xmls", "xml", "labels", *IMAGE_DIRS)  # or beside the images
 LISTS = ("ImageSets/Main/{}.txt", "ImageSets/{}.txt", "{}.txt")
 
 
@@ -127,15 +128,16 @@ class _Year:
         found = next((pair for pair in images if pair[1]), None)
         if found is None:
             raise UserError(
-                f"{path / 'JPEGImages'}: there are no images in this folder, in {path / 'images'}, in {path} or in "
-                f"{annotation_dir}. Check --data_path."
+                f"{annotation_dir}: the folder has XML files, but there are no images in {path / 'JPEGImages'}, "
+                f"{path / 'images'} and {path}. Add the images, or move the folder away if it belongs to no image."
             )
         self.image_dir, files = found
         self.image_paths = {image_name(file.name): file for file in sorted(files, reverse=True)}
 
     def list_path(self, split: str) -> Path | None:
         """Return the file that lists the images of a split; None if there is no such file."""
-        return next((path for path in (self.path / name.format(split) for name in LISTS) if path.is_file()), None)
+        paths = (folder / name.format(split) for folder in (self.path, self.annotation_dir) for name in LISTS)
+        return next(filter(Path.is_file, paths), None)
 
     def has_split(self, split: str) -> bool:
         return self.list_path(split) is not None or self.path.name == split
@@ -165,12 +167,13 @@ class _Year:
         """Return the path of the image that an XML file annotates. The image may not exist.
 
         An image with the name of the XML file has priority over the <filename> element, because tools that rename files
-        do not update this element.
+        do not update this element. The element may differ from the file as `find_images` describes.
         """
         stated = self.image_dir / Path(stated_name.replace("\\", "/")).name
-        if stated.stem == name and stated.is_file():
+        if (stated.stem == name or name not in self.image_paths) and os.path.isfile(stated):  # no error for long names
             return stated
-        return self.image_paths.get(name, stated if stated.is_file() else self.image_dir / f"{name}.jpg")
+        names = (name, image_name(stated_name), image_name(urllib.parse.unquote(stated_name)))
+        return next((self.image_paths[key] for key in names if key in self.image_paths), self.image_dir / f"{name}.jpg")
 
 
 def _find_annotation_dir(folder: Path) -> Path | None:
