@@ -6,7 +6,13 @@ import json
 import pytest
 
 from own_data import write_coco
-from ssd.data.readers.coco_exports import REPEATED_CATEGORIES, ROOT_CATEGORIES, TEXT_IMAGE_IDS, undo_export_quirks, used_category_ids
+from ssd.data.readers.coco_exports import (
+    REPEATED_CATEGORIES,
+    ROOT_CATEGORIES,
+    TEXT_IMAGE_IDS,
+    undo_export_quirks,
+    used_category_ids,
+)
 from ssd.data.readers.coco_layouts import CocoFolder
 from ssd.data.readers.splits import read_splits
 from ssd.errors import UserError

@@ -77,7 +77,11 @@ def _drop_root(categories: list[dict], used_ids: set[int | None], problems: Prob
     """
     for root in categories:
         others = [category for category in categories if category is not root]
-        if others and to_integer(root["id"]) not in used_ids and all(c.get("supercategory") == root["name"] for c in others):
+        if (
+            others
+            and to_integer(root["id"]) not in used_ids
+            and all(c.get("supercategory") == root["name"] for c in others)
+        ):
             problems.setdefault(ROOT_CATEGORIES, []).append(f"category {root['id']}: {root['name']}")
             return others
     return categories
