@@ -170,6 +170,17 @@ def test_entries_of_data_yaml_that_no_folder_can_have_are_refused(tmp_path):
         read("yolo", tmp_path)
 
 
+@pytest.mark.parametrize("annotation_format", ["coco", "voc", "yolo"])
+def test_links_to_themselves_are_missing_images(annotation_format, folders, tmp_path):
+    folder = shutil.copytree(folders[annotation_format], tmp_path / annotation_format)
+    path = read(annotation_format, folder)[0].images[0].path
+    path.unlink()
+    path.symlink_to(path.name)
+    train, _ = read(annotation_format, folder)
+    (missing,) = {text.partition(": ")[0] for text in train.problems[UNUSABLE_IMAGES]}
+    assert missing == str(path)
+
+
 # --- empty, repeated and unlisted images ---
 
 

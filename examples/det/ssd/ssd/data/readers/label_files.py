@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ...errors import UserError
 from ..image_formats import IMAGE_SUFFIXES
-from .annotations import find_path_ignoring_case, read_text_lines
+from .annotations import find_path_ignoring_case, list_files, read_text_lines
 
 # Kinds of problems in the dataset report
 WITHOUT_LABEL_FILE = "images without a label file, read as images without boxes"
@@ -60,20 +59,12 @@ class LabelFiles:
 
     def _add_image_folder(self, image_folder: Path) -> None:
         self._folders[image_folder] = _label_folders(image_folder, self.root)
-        stems = {Path(name).stem for name in _list_files(image_folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+        stems = {Path(name).stem for name in list_files(image_folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES}
         for folder in self._folders[image_folder]:
             self._stems.setdefault(folder, set()).update(stems)
             if folder not in self._files:
-                names = [name for name in _list_files(folder) if Path(name).suffix.lower() == ".txt"]
+                names = [name for name in list_files(folder) if Path(name).suffix.lower() == ".txt"]
                 self._files[folder] = {Path(name).stem: folder / name for name in sorted(names)}  # .txt after .TXT
-
-
-def _list_files(folder: Path) -> list[str]:
-    """Return the names of the files in a folder that are not hidden; an empty list if the folder does not exist."""
-    if not os.path.isdir(folder):  # Path.is_dir raises OSError for names that no folder can have
-        return []
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]
 
 
 def _label_folders(image_folder: Path, root: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...errors import UserError, count_noun
 from ..image_formats import IMAGE_SUFFIXES
-from .annotations import UNUSABLE_IMAGES, DatasetFolder, DatasetSplit, UncheckedSplit, align_categories
+from .annotations import UNUSABLE_IMAGES, DatasetFolder, DatasetSplit, UncheckedSplit, align_categories, list_files
 from .box_orientation import turn_annotations_upright
 from .coco import parse_coco
 from .coco_layouts import CocoFolder
@@ -163,10 +163,8 @@ def find_unlisted_files(train: DatasetSplit, val: DatasetSplit) -> tuple[list[st
     listed = {os.path.normpath(image.path) for image in (*train.images, *val.images)}
     images: list[str] = []
     others: list[str] = []
-    for folder in sorted(filter(os.path.isdir, {os.path.dirname(path) for path in listed})):
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
-        for name in names:
+    for folder in sorted({os.path.dirname(path) for path in listed}):
+        for name in sorted(list_files(Path(folder))):
             path, suffix = os.path.join(folder, name), Path(name).suffix.lower()
             if path not in listed and suffix not in _SIDE_SUFFIXES:
                 (images if suffix in IMAGE_SUFFIXES else others).append(path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...errors import UserError
 from ...runtime.progress import Progress
 from ..image_formats import IMAGE_SUFFIXES
-from .annotations import Problems, UncheckedSplit, find_path_ignoring_case, read_text_lines
+from .annotations import Problems, UncheckedSplit, find_path_ignoring_case, list_files, read_text_lines
 from .image_finder import image_name
 from .stated_sizes import probe_annotated_images
 from .voc_xml import AnnotationFile, read_annotation_file, to_coco
@@ -122,9 +122,9 @@ class _Year:
     def __init__(self, path: Path, annotation_dir: Path):
         self.path = path
         self.annotation_dir = annotation_dir
-        self.xml_paths = {image_name(file.name): file for file in _list_files(annotation_dir, (".xml",))}
+        self.xml_paths = {image_name(file.name): file for file in _find_files(annotation_dir, (".xml",))}
         folders = [_find_subfolder(path, name) for name in IMAGE_DIRS] + [annotation_dir]
-        images = [(folder, _list_files(folder, IMAGE_SUFFIXES)) for folder in folders if folder is not None]
+        images = [(folder, _find_files(folder, IMAGE_SUFFIXES)) for folder in folders if folder is not None]
         found = next((pair for pair in images if pair[1]), None)
         if found is None:
             raise UserError(
@@ -182,14 +182,12 @@ def _find_annotation_dir(folder: Path) -> Path | None:
     COCO's folder `annotations` is excluded, because this folder contains JSON files.
     """
     found = (_find_subfolder(folder, name) for name in ANNOTATION_DIRS)
-    return next((path for path in found if path is not None and _list_files(path, (".xml",))), None)
+    return next((path for path in found if path is not None and _find_files(path, (".xml",))), None)
 
 
-def _list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Return the files in a folder with one of the suffixes, without the hidden files `._NAME` that macOS creates."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    return [folder / name for name in names if os.path.splitext(name)[1].lower() in suffixes]
+def _find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files in a folder with one of the suffixes, without hidden files."""
+    return [folder / name for name in list_files(folder) if os.path.splitext(name)[1].lower() in suffixes]
 
 
 def _find_subfolder(folder: Path, name: str) -> Path | None:
