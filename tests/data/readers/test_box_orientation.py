@@ -230,6 +230,18 @@ def test_invalid_annotations_have_the_error_of_the_reader(tmp_path, monkeypatch)
                 read(tmp_path, "coco", boxes_in=boxes_in)
 
 
+@pytest.mark.parametrize("boxes_in", [None, "upright", "stored"])
+def test_fractions_are_refused_before_boxes_are_turned(boxes_in, tmp_path):
+    write_dataset(tmp_path, "coco", [6], "stored")
+    path = tmp_path / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    for row in content["annotations"]:
+        row["bbox"] = [0.1, 0.2, 0.3, 0.4]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="instances_train.json: .* 4 boxes .*0 and 1"):
+        read(tmp_path, "coco", boxes_in=boxes_in)
+
+
 def test_held_out_images_are_turned_too(tmp_path):
     write_dataset(tmp_path, "coco", [5, 6, 7, 8], "stored")
     train, val = read(tmp_path, "coco", train_splits=["train"], val_fraction=0.5)

@@ -23,6 +23,7 @@ from ...runtime.progress import Progress
 from ..images import ImageProbe, probe_images
 from ..orientation import turn_image, turn_points, turn_size
 from .annotations import UncheckedSplit
+from .coco import parse_coco
 from .coco_fields import NUMBER_TYPES
 from .coco_segmentation import segmentation_box
 from .image_finder import find_images
@@ -72,12 +73,14 @@ def turn_annotations_upright(splits: dict[str, UncheckedSplit], boxes_in: str | 
 
     Splits without images that EXIF rotates or mirrors are returned unchanged. In the others, such images and the
     decision become a problem.
-    Raises UserError if many boxes contradict one another.
+    Raises UserError if an annotation is invalid, or many boxes contradict one another.
     """
     turned = {key: _find_turned_images(split) for key, split in splits.items()}
     images = [image for found in turned.values() for image in found]
     if not images:
         return splits
+    for split in splits.values():  # turned boxes would hide some errors, for example that all boxes are fractions
+        parse_coco(split.coco_dict, split.annotation_path, split.image_dir)
     are_fractions = any(split.boxes_were_fractions for split in splits.values())
     frame, reason = (boxes_in, "as --boxes_in states") if boxes_in else _decide(images, are_fractions)
     kind = (
