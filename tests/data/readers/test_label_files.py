@@ -1,5 +1,7 @@
 """Places of YOLO label files: beside their images or in labels, with any case of the suffix, and files left over."""
 
+import unicodedata
+
 import pytest
 
 from ssd.data.readers.label_files import SHARED_LABELS, WITHOUT_LABEL_FILE, LabelFiles
@@ -35,6 +37,14 @@ def test_labels_are_in_the_usual_places(image, label, write, tmp_path):
     problems = {}
     assert write(image, label).find(tmp_path / image, problems) == tmp_path / label
     assert problems == {}
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_may_be_composed_in_another_way(forms, write, tmp_path):
+    image, label = (unicodedata.normalize(form, f"{part}/é.x") for form, part in zip(forms, ("images", "labels")))
+    labels, problems = write(f"{image}.jpg", f"{label}.txt"), {}
+    assert labels.find(tmp_path / f"{image}.jpg", problems) == tmp_path / f"{label}.txt"
+    assert labels.find_without_image() == [] and problems == {}
 
 
 def test_labels_in_their_own_folder_and_in_lower_case_have_precedence(write, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from ...errors import UserError
@@ -37,7 +38,7 @@ class LabelFiles:
         if image_path.parent not in self._folders:
             self._add_image_folder(image_path.parent)
         for folder in self._folders[image_path.parent]:
-            found = self._files[folder].get(image_path.stem)
+            found = self._files[folder].get(_stem(image_path.name))
             if found:
                 first = self._image_of.setdefault(found, image_path)
                 if first != image_path:
@@ -59,12 +60,17 @@ class LabelFiles:
 
     def _add_image_folder(self, image_folder: Path) -> None:
         self._folders[image_folder] = _label_folders(image_folder, self.root)
-        stems = {Path(name).stem for name in list_files(image_folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+        stems = {_stem(name) for name in list_files(image_folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES}
         for folder in self._folders[image_folder]:
             self._stems.setdefault(folder, set()).update(stems)
             if folder not in self._files:
                 names = [name for name in list_files(folder) if Path(name).suffix.lower() == ".txt"]
-                self._files[folder] = {Path(name).stem: folder / name for name in sorted(names)}  # .txt after .TXT
+                self._files[folder] = {_stem(name): folder / name for name in sorted(names)}  # .txt after .TXT
+
+
+def _stem(name: str) -> str:
+    """Return a file name without suffix, with composed letters (Unicode NFC): macOS may decompose them in copies."""
+    return unicodedata.normalize("NFC", Path(name).stem)
 
 
 def _label_folders(image_folder: Path, root: Path) -> list[Path]:
