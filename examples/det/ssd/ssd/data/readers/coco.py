@@ -9,6 +9,7 @@ import numpy as np
 
 from ...boxes.ops import xywh_to_yxyx
 from ...errors import UserError
+from ..images import probe_image
 from .annotations import (
     FOUND_ELSEWHERE,
     UNUSABLE_IMAGES,
@@ -91,7 +92,8 @@ def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> Datas
     for entry, path_found, (ground_truth, crowd_boxes) in zip(coco_dict["images"], paths, boxes):
         image_path = path_found or image_dir / entry["file_name"]
         if path_found is None:
-            missing.append(f"{image_path}: cannot be read (no such file or directory)")
+            # The same text as that of a reader that probed the image, so that the image is counted once.
+            missing.append(probe_image(image_path).error or f"{image_path}: is not a file")
         elif path_found != image_dir / entry["file_name"]:
             moved.append(f"{entry['file_name']}: found at {path_found}")
         size = (entry["height"], entry["width"]) if entry.get("height") and entry.get("width") else None
