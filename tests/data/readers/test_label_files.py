@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from ssd.data.readers.label_files import SHARED_LABELS, WITHOUT_LABEL_FILE, LabelFiles
+from ssd.data.readers.label_files import SECOND_LABELS, SHARED_LABELS, WITHOUT_LABEL_FILE, LabelFiles
 
 
 @pytest.fixture
@@ -48,8 +48,11 @@ def test_letters_may_be_composed_in_another_way(forms, write, tmp_path):
 
 
 def test_labels_in_their_own_folder_and_in_lower_case_have_precedence(write, tmp_path):
-    labels = write("images/a.jpg", "images/a.txt", "labels/a.TXT", "labels/a.txt")
-    assert labels.find(tmp_path / "images" / "a.jpg", {}) == tmp_path / "labels" / "a.txt"
+    labels, problems = write("images/a.jpg", "images/a.txt", "labels/a.TXT", "labels/a.txt"), {}
+    (tmp_path / "images" / "a.Txt").write_text("a caption of the image\n")
+    assert labels.find(tmp_path / "images" / "a.jpg", problems) == tmp_path / "labels" / "a.txt"
+    unused = [text.split(",")[0] for text in problems.pop(SECOND_LABELS)]
+    assert unused == [str(tmp_path / "labels" / "a.TXT"), str(tmp_path / "images" / "a.txt")] and problems == {}
 
 
 def test_images_without_a_label_file_are_recorded(write, tmp_path):
