@@ -171,6 +171,18 @@ def test_entries_of_data_yaml_that_no_folder_can_have_are_refused(tmp_path):
         read("yolo", tmp_path)
 
 
+@pytest.mark.parametrize("split", ["x" * 300, "/absent/train", "a\0b", "[", "../train"])
+@pytest.mark.parametrize("annotation_format", ["coco", "voc", "yolo"])
+def test_names_of_splits_that_do_not_exist_are_refused(annotation_format, split, folders):
+    with pytest.raises(UserError, match="--train_split"):
+        read(annotation_format, folders[annotation_format], [split])
+
+
+def test_a_file_of_class_names_with_a_long_name_is_missing(folders):
+    with pytest.raises(UserError, match="--names"):
+        open_dataset_folder("yolo", folders["yolo"], names_path=folders["yolo"] / ("x" * 300))
+
+
 @pytest.mark.parametrize("annotation_format", ["coco", "voc", "yolo"])
 def test_links_to_themselves_are_missing_images(annotation_format, folders, tmp_path):
     folder = shutil.copytree(folders[annotation_format], tmp_path / annotation_format)

@@ -47,7 +47,7 @@ class CocoFolder:
             raise UserError(f"--image_dir: the folder {image_dir} does not exist. Correct the path.")
 
     def has_split(self, split: str) -> bool:
-        return self._annotation_path(split).is_file()
+        return os.path.isfile(self._annotation_path(split))
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
         """Read splits, and merge the splits that are listed under the same key, for example "train" or "val".
@@ -66,10 +66,10 @@ class CocoFolder:
 
     def _annotation_path(self, split: str) -> Path:
         """Return the path of the annotation file of a split. If no file exists, return the path in COCO's layout."""
-        if split.endswith(".json") or (self.path / split).is_file():
+        if split.endswith(".json") or os.path.isfile(self.path / split):
             return self.path / split
         for pattern in ANNOTATION_PATHS:
-            found = [path for path in sorted(self.path.glob(pattern.format(glob.escape(split)))) if path.is_file()]
+            found = self._find_files(pattern.format(glob.escape(split)))
             if len(found) == 1:
                 return found[0]
         return self.path / ANNOTATION_PATHS[0].format(split)
@@ -79,7 +79,7 @@ class CocoFolder:
 
         Raises UserError if the folder contains no annotation file or several annotation files.
         """
-        found = sorted({*self.path.glob("*.json"), *self.path.glob("annotations/*.json")})
+        found = sorted({*self._find_files("*.json"), *self._find_files("annotations/*.json")})
         if len(found) != 1:
             listed = f" ({', '.join(path.name for path in found[:5])})" if found else ""
             other_tool = recognize_folder(self.path)
@@ -91,10 +91,16 @@ class CocoFolder:
             )
         return found[0].relative_to(self.path).as_posix()
 
+    def _find_files(self, pattern: str) -> list[Path]:
+        """Return the files whose path in the folder matches a pattern, without hidden files, which macOS creates."""
+        # Path.glob raises errors for absolute patterns and long names.
+        paths = [self.path / name for name in sorted(glob.glob(pattern, root_dir=self.path))]
+        return list(filter(os.path.isfile, paths))
+
     def _load(self, split: str) -> dict:
         """Load the annotation file of a split, unchecked. Raises UserError if the file is missing or not JSON."""
         path = self._annotation_path(split)
-        if not path.is_file():
+        if not os.path.isfile(path):
             looked_for = ", ".join(pattern.format(split) for pattern in ANNOTATION_PATHS[1:])
             other_tool = recognize_folder(self.path)
             advice = (
@@ -125,7 +131,7 @@ class CocoFolder:
 
     def _list_json_files(self) -> str:
         """Return a sentence that lists the JSON files of the folder, for error messages."""
-        found = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob("**/*.json"))
+        found = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob("**/*.json") if path.name[0] != ".")
         if not found:
             return "The folder contains no JSON file."
         return f"The folder contains {', '.join(found[:5])}{' and more' if len(found) > 5 else ''}."

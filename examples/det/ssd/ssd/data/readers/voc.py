@@ -137,7 +137,7 @@ class _Year:
     def list_path(self, split: str) -> Path | None:
         """Return the file that lists the images of a split; None if there is no such file."""
         paths = (folder / name.format(split) for folder in (self.path, self.annotation_dir) for name in LISTS)
-        return next(filter(Path.is_file, paths), None)
+        return next(filter(os.path.isfile, paths), None)  # False also for names that no file can have
 
     def has_split(self, split: str) -> bool:
         return self.list_path(split) is not None or self.path.name == split

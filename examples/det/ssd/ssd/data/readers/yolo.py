@@ -247,7 +247,7 @@ def read_settings(path: Path) -> dict:
         names = settings.get("names")
         if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
             names = [names[index] for index in range(len(names))]
-    elif path.is_file():
+    elif os.path.isfile(path):
         settings, names = {}, _read_name_list(path)
     else:
         raise UserError(f"{path}: the file of class names does not exist. Check --names.")
