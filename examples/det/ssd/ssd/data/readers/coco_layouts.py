@@ -131,7 +131,8 @@ class CocoFolder:
 
     def _list_json_files(self) -> str:
         """Return a sentence that lists the JSON files of the folder, for error messages."""
-        found = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob("**/*.json") if path.name[0] != ".")
+        paths = [path for path in self.path.glob("**/*.json") if not path.name.startswith(".")]
+        found = sorted(path.relative_to(self.path).as_posix() for path in paths)
         if not found:
             return "The folder contains no JSON file."
         return f"The folder contains {', '.join(found[:5])}{' and more' if len(found) > 5 else ''}."

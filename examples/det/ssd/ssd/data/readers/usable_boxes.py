@@ -6,7 +6,7 @@ import numpy as np
 
 from ...errors import UserError, count_noun
 from .annotations import EMPTY_BOXES, MIN_BOX_SIDE, OUTSIDE_BOXES, UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit
-from .label_files import WITHOUT_IMAGE, WITHOUT_LABEL_FILE
+from .yolo_label_files import WITHOUT_IMAGE, WITHOUT_LABEL_FILE
 
 # Kinds of problems that explain why annotations contain no objects.
 _LOST_BOXES = (EMPTY_BOXES, OUTSIDE_BOXES, WITHOUT_LABEL_FILE, WITHOUT_IMAGE)

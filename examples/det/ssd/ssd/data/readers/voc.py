@@ -16,7 +16,7 @@ from ...runtime.progress import Progress
 from ..image_formats import IMAGE_SUFFIXES
 from .annotations import Problems, UncheckedSplit, find_path_ignoring_case, list_files, read_text_lines
 from .image_finder import image_name
-from .stated_sizes import probe_annotated_images
+from .voc_sizes import probe_annotated_images
 from .voc_xml import AnnotationFile, read_annotation_file, to_coco
 
 IMAGE_DIRS = ("JPEGImages", "images", ".")

@@ -1,6 +1,6 @@
 """Read folders of images with YOLO label files as COCO annotations.
 
-label_rows.py describes the rows of label files, and label_files.py their places.
+yolo_label_rows.py describes the rows of label files, and yolo_label_files.py their places.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..image_formats import IMAGE_SUFFIXES
 from ..images import ImageProbe, probe_images
 from .annotations import UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 from .image_finder import find_images
-from .label_files import WITHOUT_IMAGE, LabelFiles
-from .label_rows import YAML_SUFFIXES, LabelRow, choose_keypoint_counts, parse_row, row_to_box
+from .yolo_label_files import WITHOUT_IMAGE, LabelFiles
+from .yolo_label_rows import YAML_SUFFIXES, LabelRow, choose_keypoint_counts, parse_row, row_to_box
 
 OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem
 NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssd.data.readers.annotations import EMPTY_BOXES, OUTSIDE_BOXES
-from ssd.data.readers.label_rows import (
+from ssd.data.readers.yolo_label_rows import (
     CLIPPED_FRACTIONS,
     KEYPOINTS,
     POLYGONS,

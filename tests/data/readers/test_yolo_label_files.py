@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from ssd.data.readers.label_files import SECOND_LABELS, SHARED_LABELS, WITHOUT_LABEL_FILE, LabelFiles
+from ssd.data.readers.yolo_label_files import SECOND_LABELS, SHARED_LABELS, WITHOUT_LABEL_FILE, LabelFiles
 
 
 @pytest.fixture
