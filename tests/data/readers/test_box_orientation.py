@@ -248,8 +248,8 @@ def test_held_out_images_are_turned_too(tmp_path):
     assert boxes_of(train) == boxes_of(val) == [BOXES_XYWH] * 2
 
 
-def test_only_headers_are_read(tmp_path, monkeypatch):
-    """COCO images are probed once, and those of other formats not again."""
+def test_images_are_probed_once(tmp_path, monkeypatch):
+    """Turning boxes probes only images of COCO, because the readers of the other formats have probed theirs."""
     probed = []
     monkeypatch.setattr(box_orientation, "probe_images", lambda paths: probed.extend(paths) or iter([]))
     for annotation_format in ("coco", "voc", "yolo"):
