@@ -29,6 +29,7 @@ def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
     """Read and check a COCO annotation file and the folder of its images.
 
     Classes are the categories of the file in the order of category ids, which is the published class order of COCO.
+    Boxes must be in pixels of upright images: only `read_splits` turns boxes of images that EXIF data rotate.
 
     annotation_path: path of the annotation file
     image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
