@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from ...errors import UserError, count_noun
+from ..dataset_info import DATASET_INFO_NAME, VAL_ANNOTATIONS, read_dataset_info
 from .annotations import FOUND_ELSEWHERE, UncheckedSplit, is_plain_utf8, load_coco_json
 from .coco import parse_coco
 from .coco_exports import undo_export_quirks, used_category_ids
@@ -79,7 +80,9 @@ class CocoFolder:
 
         Raises UserError if the folder contains no annotation file or several annotation files.
         """
-        found = sorted({*self._find_files("*.json"), *self._find_files("annotations/*.json")})
+        found = [*self._find_files("*.json"), *self._find_files("annotations/*.json")]
+        written = self._written_files()
+        found = sorted(path for path in found if path not in written)
         if len(found) != 1:
             listed = f" ({', '.join(path.name for path in found[:5])})" if found else ""
             other_tool = recognize_folder(self.path)
@@ -90,6 +93,15 @@ class CocoFolder:
                 + ("Select an annotation file with --train_split." if found else "Check --data_path.")
             )
         return found[0].relative_to(self.path).as_posix()
+
+    def _written_files(self) -> list[Path]:
+        """Return the JSON files that a conversion in place has written."""
+        try:
+            info = read_dataset_info(self.path / DATASET_INFO_NAME)
+        except UserError:  # not converted, or a file of the user
+            return []
+        names = [DATASET_INFO_NAME] + [info.annotations] * (Path(info.annotations).name == VAL_ANNOTATIONS)
+        return [self.path / name for name in names]
 
     def _find_files(self, pattern: str) -> list[Path]:
         """Return the files whose path in the folder matches a pattern, without hidden files, which macOS creates."""
