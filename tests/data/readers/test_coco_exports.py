@@ -48,7 +48,7 @@ def test_the_root_category_of_roboflow_is_dropped(content):
     assert "pets-Xy1" in problems[ROOT_CATEGORIES][0] and content == before
 
 
-@pytest.mark.parametrize("change", ["used", "not the supercategory", "alone"])
+@pytest.mark.parametrize("change", ["used", "not the supercategory", "alone", "no name"])
 def test_a_category_that_is_no_root_stays(change, content):
     for category in content["categories"]:
         category["supercategory"] = "animal"
@@ -57,6 +57,8 @@ def test_a_category_that_is_no_root_stays(change, content):
         content["annotations"][0]["category_id"] = 5
     elif change == "not the supercategory":
         content["categories"][1]["supercategory"] = "pet"
+    elif change == "no name":
+        content["categories"] = [{"id": 5, "name": None}, {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     else:
         content.update(categories=content["categories"][:1], annotations=[])
     assert undo_export_quirks(content) == (content, {})

@@ -77,11 +77,8 @@ def _drop_root(categories: list[dict], used_ids: set[int | None], problems: Prob
     """
     for root in categories:
         others = [category for category in categories if category is not root]
-        if (
-            others
-            and to_integer(root["id"]) not in used_ids
-            and all(c.get("supercategory") == root["name"] for c in others)
-        ):
+        is_super = all(category.get("supercategory") == root["name"] for category in others)
+        if others and root["name"] and is_super and to_integer(root["id"]) not in used_ids:
             problems.setdefault(ROOT_CATEGORIES, []).append(f"category {root['id']}: {root['name']}")
             return others
     return categories
