@@ -61,6 +61,18 @@ def test_annotations_of_an_earlier_conversion_are_replaced(flat):
     check_files(info, flat, "val")
 
 
+def test_the_only_annotation_file_can_be_divided_again(flat):
+    (flat / "annotations" / "instances_val.json").unlink()
+    (flat / "annotations" / "instances_train.json").rename(flat / "annotations" / "all.json")
+    for fraction, images in ((0.4, 4), (0.2, 2)):
+        info = convert_in_place(flat, val_fraction=fraction)
+        assert info.val.images == images
+        check_files(info, flat, "val")
+    (flat / "more.json").write_text("{}")
+    with pytest.raises(UserError, match=" 2 .*all.json"):
+        convert_in_place(flat, val_fraction=0.4)
+
+
 def test_a_dataset_json_of_the_user_is_never_replaced(flat):
     path = flat / "dataset.json"
     (flat / "annotations" / "instances_train.json").rename(path)

@@ -1,6 +1,7 @@
 """Tests of tools/benchmark.py: every case runs on a tiny dataset and prints JSON, and the arithmetic is correct."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmarks.convert import measure_convert, repeat_images
 from benchmarks.network import measure_eval, measure_infer
 from benchmarks.step import parse_kernel_times
 from benchmarks.time_step import WARM_UP_STEPS
+from ssd.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +69,17 @@ def test_repeated_images_are_a_coco_dataset_with_unique_ids(shapes_coco, tmp_pat
         assert [a["bbox"] for a in content["annotations"] if a["image_id"] == image_id] == first
     files = sorted((tmp_path / "coco" / "train2017").iterdir())
     assert len(files) == 25 and files[0].read_bytes() == files[10].read_bytes() != files[1].read_bytes()
+
+
+def test_repeated_images_may_be_named_as_on_another_machine(shapes_coco, tmp_path):
+    folder = shutil.copytree(shapes_coco, tmp_path / "set")
+    path = folder / "annotations" / "instances_train2017.json"
+    path.write_text(path.read_text().replace('"file_name": "', '"file_name": "/home/anna/'))
+    repeat_images(folder, tmp_path / "coco", {"train2017": 3})
+    assert len(list((tmp_path / "coco" / "train2017").iterdir())) == 3
+    next((folder / "train2017").iterdir()).unlink()
+    with pytest.raises(UserError, match="instances_train2017.json"):
+        repeat_images(folder, tmp_path / "other", {"train2017": 3})
 
 
 def test_conversion_cases(shapes_coco):

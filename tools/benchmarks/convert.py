@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 from ssd.data.mindrecord import convert
-from ssd.data.readers.coco import read_coco
+from ssd.data.readers.annotations import load_coco_json
+from ssd.data.readers.coco import read_coco, require_usable_images
 
 from . import Case, median_ratio
 from .data import resident_mib
@@ -69,8 +70,10 @@ def repeat_images(data_path: Path, out: Path, counts: dict[str, int]) -> None:
     Raises UserError if the dataset in `data_path` is not valid.
     """
     annotation_path = data_path / "annotations" / "instances_train2017.json"
-    read_coco(annotation_path, data_path / "train2017")  # only to validate the dataset
-    content = json.loads(annotation_path.read_text())
+    repeated = read_coco(annotation_path, data_path / "train2017")
+    require_usable_images(repeated)
+    content = repeated.coco_dict or load_coco_json(annotation_path)
+    sources = {image.image_id: image.path for image in repeated.images}
     annotations_by_image: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         annotations_by_image[annotation["image_id"]].append(annotation)
@@ -80,8 +83,9 @@ def repeat_images(data_path: Path, out: Path, counts: dict[str, int]) -> None:
         images: list[dict] = []
         annotations: list[dict] = []
         for image_id, image in zip(range(1, count + 1), itertools.cycle(content["images"])):
-            name = f"{image_id:012d}{Path(image['file_name']).suffix}"
-            shutil.copyfile(data_path / "train2017" / image["file_name"], out / split / name)
+            source = sources[image["id"]]
+            name = f"{image_id:012d}{source.suffix}"
+            shutil.copyfile(source, out / split / name)
             images.append({**image, "id": image_id, "file_name": name})
             for annotation in annotations_by_image[image["id"]]:
                 annotations.append({**annotation, "id": len(annotations) + 1, "image_id": image_id})

@@ -1,11 +1,12 @@
 """Reading text files and paths, and giving both splits the same categories."""
 
 import json
+import os
 
 import pytest
 
 from own_data import write_coco
-from ssd.data.readers.annotations import find_path_ignoring_case, read_text_lines
+from ssd.data.readers.annotations import find_path_ignoring_case, list_files, read_text_lines
 from ssd.data.readers.coco_layouts import CocoFolder
 from ssd.data.readers.splits import read_splits
 from ssd.errors import UserError
@@ -20,6 +21,25 @@ def test_paths_are_found_in_any_case(tmp_path):
     assert find_path_ignoring_case(tmp_path / "absent", "a") is None
     (tmp_path / "images" / "train").mkdir(parents=True)
     assert find_path_ignoring_case(tmp_path, "images/train") == tmp_path / "images" / "train"
+
+
+def test_files_of_a_folder_are_listed_without_hidden_ones_folders_and_links_to_themselves(tmp_path):
+    for name in ("a.jpg", ".hidden", "._a.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "b.jpg").symlink_to("a.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    assert sorted(list_files(tmp_path)) == ["a.jpg", "b.jpg"]
+    assert list_files(tmp_path / "absent") == list_files(tmp_path / "a.jpg") == list_files(tmp_path / ("x" * 300)) == []
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=f"{tmp_path}: .*permission"):
+        list_files(tmp_path)
 
 
 def test_text_lines(tmp_path):

@@ -188,6 +188,17 @@ def test_annotations_for_evaluation_are_those_of_the_upright_image(tmp_path):
     json.dumps(val.coco_dict)
 
 
+@pytest.mark.parametrize("counts", ["~~~zz", "", [5, 10**9], ["a"], [-1, 3], None, [10, 10]])
+def test_damaged_masks_of_rotated_images_do_not_stop_the_conversion(counts, tmp_path):
+    write_dataset(tmp_path, "coco", [6], "stored")
+    path = tmp_path / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    for row in content["annotations"]:
+        row["segmentation"] = {"size": [96.0, 64.0], "counts": counts}
+    path.write_text(json.dumps(content))
+    assert boxes_of(read(tmp_path, "coco")[0]) == [BOXES_XYWH]
+
+
 def _counts(binary):
     """Return the run lengths of a mask, column by column, beginning with zeros."""
     values = binary.ravel(order="F")
@@ -219,14 +230,26 @@ def test_invalid_annotations_have_the_error_of_the_reader(tmp_path, monkeypatch)
                 read(tmp_path, "coco", boxes_in=boxes_in)
 
 
+@pytest.mark.parametrize("boxes_in", [None, "upright", "stored"])
+def test_fractions_are_refused_before_boxes_are_turned(boxes_in, tmp_path):
+    write_dataset(tmp_path, "coco", [6], "stored")
+    path = tmp_path / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    for row in content["annotations"]:
+        row["bbox"] = [0.1, 0.2, 0.3, 0.4]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="instances_train.json: .* 4 boxes .*0 and 1"):
+        read(tmp_path, "coco", boxes_in=boxes_in)
+
+
 def test_held_out_images_are_turned_too(tmp_path):
     write_dataset(tmp_path, "coco", [5, 6, 7, 8], "stored")
     train, val = read(tmp_path, "coco", train_splits=["train"], val_fraction=0.5)
     assert boxes_of(train) == boxes_of(val) == [BOXES_XYWH] * 2
 
 
-def test_only_headers_are_read(tmp_path, monkeypatch):
-    """COCO images are probed once, and those of other formats not again."""
+def test_images_are_probed_once(tmp_path, monkeypatch):
+    """Turning boxes probes only images of COCO, because the readers of the other formats have probed theirs."""
     probed = []
     monkeypatch.setattr(box_orientation, "probe_images", lambda paths: probed.extend(paths) or iter([]))
     for annotation_format in ("coco", "voc", "yolo"):

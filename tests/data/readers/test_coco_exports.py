@@ -6,7 +6,13 @@ import json
 import pytest
 
 from own_data import write_coco
-from ssd.data.readers.coco_exports import REPEATED_CATEGORIES, ROOT_CATEGORIES, TEXT_IMAGE_IDS, undo_export_quirks
+from ssd.data.readers.coco_exports import (
+    REPEATED_CATEGORIES,
+    ROOT_CATEGORIES,
+    TEXT_IMAGE_IDS,
+    undo_export_quirks,
+    used_category_ids,
+)
 from ssd.data.readers.coco_layouts import CocoFolder
 from ssd.data.readers.splits import read_splits
 from ssd.errors import UserError
@@ -42,7 +48,7 @@ def test_the_root_category_of_roboflow_is_dropped(content):
     assert "pets-Xy1" in problems[ROOT_CATEGORIES][0] and content == before
 
 
-@pytest.mark.parametrize("change", ["used", "not the supercategory", "alone"])
+@pytest.mark.parametrize("change", ["used", "not the supercategory", "alone", "no name"])
 def test_a_category_that_is_no_root_stays(change, content):
     for category in content["categories"]:
         category["supercategory"] = "animal"
@@ -51,9 +57,34 @@ def test_a_category_that_is_no_root_stays(change, content):
         content["annotations"][0]["category_id"] = 5
     elif change == "not the supercategory":
         content["categories"][1]["supercategory"] = "pet"
+    elif change == "no name":
+        content["categories"] = [{"id": 5, "name": None}, {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     else:
         content.update(categories=content["categories"][:1], annotations=[])
     assert undo_export_quirks(content) == (content, {})
+
+
+def test_a_category_with_boxes_in_another_file_is_no_root(content):
+    for category in content["categories"]:
+        category["supercategory"] = "animal"
+    content["categories"].insert(0, {"id": 0, "name": "animal", "supercategory": "none"})
+    used = used_category_ids([{"annotations": [{"category_id": "0"}]}, {"annotations": [{}]}, [], {"annotations": 5}])
+    assert used == {0} and undo_export_quirks(content, used_elsewhere=used) == (content, {})
+
+
+@pytest.mark.parametrize("user", ["train", "val"])
+@pytest.mark.parametrize("train_splits", [["train"], ["train", "val"]])
+def test_splits_keep_a_root_category_that_one_of_them_uses(user, train_splits, tmp_path):
+    for first_id, split in ((1, "train"), (11, "val")):
+        write_coco(tmp_path / f"{split}.json", first_id, 2, folder=tmp_path / split)
+        content = json.loads((tmp_path / f"{split}.json").read_text())
+        content["categories"] = [{**entry, "supercategory": "pet"} for entry in content["categories"]]
+        content["categories"].append({"id": 0, "name": "pet", "supercategory": "none"})
+        content["annotations"][0]["category_id"] = 0 if split == user else 9
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    train, val = read_splits(CocoFolder(tmp_path), train_splits, ["val"])
+    assert train.classes == val.classes == ["background", "pet", "猫", "dog"]
+    assert ROOT_CATEGORIES not in {**train.problems, **val.problems}
 
 
 def test_a_category_that_is_listed_twice_is_merged(content):
@@ -70,6 +101,12 @@ def test_text_ids_of_images_become_numbers(content):
     assert [image["id"] for image in changed["images"]] == [1, 2]
     assert [annotation["image_id"] for annotation in changed["annotations"]] == [1, 2]
     assert len(problems[TEXT_IMAGE_IDS]) == 2
+
+
+def test_only_ids_that_are_text_are_reported(content):
+    content["images"][1]["id"] = content["annotations"][1]["image_id"] = "b"
+    _, problems = undo_export_quirks(content)
+    assert problems == {TEXT_IMAGE_IDS: ["'b' is now 2"]}
 
 
 @pytest.mark.parametrize("broken", [[], {}, {"images": 1}, {"images": [3], "annotations": [], "categories": []}])

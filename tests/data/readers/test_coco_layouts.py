@@ -88,6 +88,18 @@ def test_images_may_be_in_the_current_directory(tmp_path, monkeypatch):
     assert train.problems == {} and train.images[0].path == tmp_path / "train1.jpg"
 
 
+def test_hidden_files_of_macos_are_no_annotation_files(tmp_path):
+    for name in ("boxes_train", "boxes_val"):
+        write_coco(tmp_path / f"{name}.json", 5, 3, folder=tmp_path / "images")
+        (tmp_path / f"._{name}.json").write_bytes(b"\0\5\x16\7")
+    assert [len(split.images) for split in read(tmp_path)] == [3, 3]
+    (tmp_path / "boxes_val.json").unlink()
+    train, val = read_splits(CocoFolder(tmp_path), val_fraction=0.4)
+    assert len(train.images) + len(val.images) == 3
+    (tmp_path / "boxes_train.json").rename(tmp_path / "set.json")
+    assert len(CocoFolder(tmp_path).read({"all": None})["all"].coco_dict["images"]) == 3
+
+
 def test_files_with_different_categories_are_not_merged(tmp_path):
     write_coco(tmp_path / "a.json", 5, 2, folder=tmp_path / "a")
     other = [{"id": 3, "name": "cow"}, {"id": 9, "name": "dog"}]
@@ -179,6 +191,9 @@ def test_merged_files_keep_the_images_that_were_found(tmp_path):
     train, _ = read(tmp_path, ["a", "b"])
     assert [image.path.relative_to(tmp_path).as_posix() for image in train.images] == [
         *("images/a/a1.jpg", "images/a/a2.jpg", "images/b/b1.jpg", "images/b/b2.jpg")
+    ]
+    assert [text.split(":")[0] for text in train.problems[FOUND_ELSEWHERE]] == [
+        *("/mnt/a/a1.jpg", "/mnt/a/a2.jpg", "/mnt/b/b1.jpg", "/mnt/b/b2.jpg")
     ]
 
 

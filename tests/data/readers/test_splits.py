@@ -5,9 +5,11 @@ import shutil
 
 import pytest
 
-from own_data import make_voc, make_yolo, write_coco
+from own_data import make_voc, make_yolo, write_coco, xml_image
 from ssd.data.dataset_info import check_files, read_dataset_info, sha256
-from ssd.data.readers.annotations import UncheckedSplit
+from ssd.data.inspection.image_check import check_images
+from ssd.data.readers.annotations import UNUSABLE_IMAGES, UncheckedSplit
+from ssd.data.readers.coco import parse_coco, require_usable_images
 from ssd.data.readers.splits import (
     PASSED_OVER,
     UNLISTED_IMAGES,
@@ -125,6 +127,72 @@ def test_invalid_shares_are_refused(fraction, folders):
 def test_a_share_and_a_validation_split_exclude_each_other(folders):
     with pytest.raises(UserError, match="--val_fraction: .*--val_split"):
         read("coco", folders["coco"], val_splits=["val2017"], val_fraction=0.2)
+
+
+def test_an_image_that_fits_two_names_is_missing_in_both_parts(tmp_path):
+    """An image of one camera is not taken for that of another, although its other name is in the other part."""
+    entries = [{"id": 20 + number, "file_name": f"cam{number % 2}/{number // 2}.jpg"} for number in range(20)]
+    write_coco(tmp_path / "set.json", 1, 5, folder=tmp_path / "images")
+    content = json.loads((tmp_path / "set.json").read_text())
+    (tmp_path / "set.json").write_text(json.dumps({**content, "images": [*content["images"], *entries]}))
+    for number in range(10):
+        (tmp_path / "images" / f"{number}.jpg").touch()
+    train, val = read("coco", tmp_path, val_fraction=0.5)
+    assert len(set(train.problems[UNUSABLE_IMAGES])) == 20 and len(train.images) + len(val.images) == 25
+    with pytest.raises(UserError, match="19 more images"):
+        require_usable_images(train, val)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "x" * 300 + "/z.jpg", "a\0.jpg"], ids=["file", "folder", "null"])
+def test_names_that_no_file_can_have_are_missing_images(name, tmp_path):
+    write_coco(tmp_path / "coco" / "set.json", 1, 3, folder=tmp_path / "coco" / "images")
+    content = json.loads((tmp_path / "coco/set.json").read_text())
+    content["images"][0]["file_name"] = name
+    (tmp_path / "coco/set.json").write_text(json.dumps(content))
+    (tmp_path / "yolo/images").mkdir(parents=True)
+    (tmp_path / "yolo/images/a.jpg").touch()
+    (tmp_path / "yolo/classes.txt").write_text("cat\n")
+    (tmp_path / "yolo/train.txt").write_text(f"{name}\nimages/a.jpg\n")
+    (tmp_path / "voc/set").mkdir(parents=True)
+    (tmp_path / "voc/set/a.jpg").touch()
+    (tmp_path / "voc/set/b.xml").write_text(xml_image(name.replace("\0", "%00"), 4, 4, objects=[]))
+    for annotation_format, split_name in (("coco", "set"), ("yolo", "train"), ("voc", "set")):
+        folder = open_dataset_folder(annotation_format, tmp_path / annotation_format)
+        split = folder.read({"train": [split_name]})["train"]
+        categories = split.coco_dict["categories"] or [{"id": 1, "name": "cat"}]
+        checked = parse_coco({**split.coco_dict, "categories": categories}, split.annotation_path, split.image_dir)
+        (missing,) = checked.problems[UNUSABLE_IMAGES]
+        assert missing.startswith(str(tmp_path / annotation_format))
+
+
+def test_entries_of_data_yaml_that_no_folder_can_have_are_refused(tmp_path):
+    (tmp_path / "data.yaml").write_text(json.dumps({"names": ["cat"], "train": "x" * 300}))
+    with pytest.raises(UserError, match="'train'"):
+        read("yolo", tmp_path)
+
+
+@pytest.mark.parametrize("split", ["x" * 300, "/absent/train", "a\0b", "[", "../train"])
+@pytest.mark.parametrize("annotation_format", ["coco", "voc", "yolo"])
+def test_names_of_splits_that_do_not_exist_are_refused(annotation_format, split, folders):
+    with pytest.raises(UserError, match="--train_split"):
+        read(annotation_format, folders[annotation_format], [split])
+
+
+def test_a_file_of_class_names_with_a_long_name_is_missing(folders):
+    with pytest.raises(UserError, match="--names"):
+        open_dataset_folder("yolo", folders["yolo"], names_path=folders["yolo"] / ("x" * 300))
+
+
+@pytest.mark.parametrize("annotation_format", ["coco", "voc", "yolo"])
+def test_links_to_themselves_are_missing_images(annotation_format, folders, tmp_path):
+    folder = shutil.copytree(folders[annotation_format], tmp_path / annotation_format)
+    path = read(annotation_format, folder)[0].images[0].path
+    path.unlink()
+    path.symlink_to(path.name)
+    train, _ = read(annotation_format, folder)
+    (missing,) = train.problems[UNUSABLE_IMAGES]  # counted once
+    assert missing.startswith(f"{path}: ")
+    assert check_images(train, train, num_workers=1)[UNUSABLE_IMAGES] == [missing] * 2
 
 
 # --- empty, repeated and unlisted images ---

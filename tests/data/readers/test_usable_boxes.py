@@ -51,6 +51,7 @@ def test_a_single_usable_box_is_enough(usable):
         (split([], []), ["no objects"]),
         (split([], problems={EMPTY_BOXES: ["x", "y"]}), ["no objects", f"2 {EMPTY_BOXES}"]),
         (split(), ["no objects"]),
+        (split([], problems={"images that are turned upright": ["x"]}), ["no objects. "]),  # is not the reason
     ],
 )
 def test_reasons_are_named_with_their_counts(unusable, parts):

@@ -159,9 +159,14 @@ def test_a_folder_for_each_split(layout, val, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "layout", [(".", "."), ("xmls", "images"), ("annotations/xmls", "images"), ("labels", "images")]
+    "layout",
+    [
+        *((".", "."), ("xmls", "images"), ("annotations/xmls", "images"), ("labels", "images")),
+        *(("JPEGImages", "JPEGImages"), ("images", "images")),
+    ],
 )
-def test_a_folder_without_splits(layout, tmp_path):
+@pytest.mark.parametrize("list_folder", ["", "{}", "ImageSets/Main"])
+def test_a_folder_without_splits(layout, list_folder, tmp_path):
     """A share is held out, or text files in the folder list the images of each split."""
     for name in "abcd":
         add(tmp_path / "made", name, [xml_object("cat", (1, 1, 20, 20))])
@@ -171,8 +176,10 @@ def test_a_folder_without_splits(layout, tmp_path):
             shutil.move(path, tmp_path / "set" / folder)
     train, val = read(tmp_path / "set", val_fraction=0.25)
     assert (len(train.images), len(val.images)) == (3, 1)
-    (tmp_path / "set/train.txt").write_text("a.jpg\nimages/b.jpg\n")
-    (tmp_path / "set/val.txt").write_text("d\n")
+    lists = tmp_path / "set" / list_folder.format(layout[0])
+    lists.mkdir(parents=True, exist_ok=True)
+    (lists / "train.txt").write_text("a.jpg\nimages/b.jpg\n")
+    (lists / "val.txt").write_text("d\n")
     train, val = read(tmp_path / "set")
     assert [image.path.stem for image in (*train.images, *val.images)] == ["a", "b", "d"]
 
@@ -195,6 +202,17 @@ def test_lists_of_other_tools_and_machines(entry, tmp_path):
     (tmp_path / "ImageSets/Main/train.txt").write_text(entry.format(name), encoding="utf-8")
     (image,) = read(tmp_path)[0].images
     assert image.path.is_file() and len(image.ground_truth) == 1
+
+
+@pytest.mark.parametrize(
+    "stated", ["my%20photo.jpg", "my photo.JPG", "D:\\set\\my photo.jpg", "https://host/my%20photo.png"]
+)
+def test_the_image_of_a_renamed_file_is_found_by_its_element(stated, tmp_path):
+    path = add(tmp_path, "a", [xml_object("cat", (1, 1, 20, 20))])
+    path.write_text(path.read_text().replace("a.jpg", stated))
+    image = (tmp_path / "JPEGImages/a.jpg").rename(tmp_path / "JPEGImages/my photo.jpg")
+    train, _ = read(tmp_path)
+    assert train.images[0].path == image and UNUSABLE_IMAGES not in train.problems
 
 
 def test_all_unusable_images_are_recorded(tmp_path):

@@ -9,10 +9,10 @@ from PIL import Image
 
 from ssd.data.readers.annotations import EMPTY_BOXES, UNUSABLE_IMAGES
 from ssd.data.readers.corners import REVERSED_BOXES
-from ssd.data.readers.label_files import WITHOUT_IMAGE, WITHOUT_LABEL_FILE
-from ssd.data.readers.label_rows import CONFIDENCES, KEYPOINTS, POLYGONS
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.data.readers.yolo import OUTSIDE_DATA_PATH, YoloFolder
+from ssd.data.readers.yolo_label_files import WITHOUT_IMAGE, WITHOUT_LABEL_FILE
+from ssd.data.readers.yolo_label_rows import CONFIDENCES, KEYPOINTS, POLYGONS
 from ssd.errors import UserError
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from ..errors import UserError, os_reason
 
 DATASET_INFO_NAME = "dataset.json"
+# File name of annotations that are not a copy of a COCO file. No split has this name, so a folder that is converted in
+# place can be converted again.
+VAL_ANNOTATIONS = "val_annotations.json"
 FORMAT = 2  # version of the file format; increase the number when older code would misread a new file
 READABLE_FORMATS = (1, FORMAT)  # format 1 has no key `upright`
 

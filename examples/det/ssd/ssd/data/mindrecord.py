@@ -31,7 +31,7 @@ from ..runtime.atomic_write import work_folder
 from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
 from .conversion_target import check_target
-from .dataset_info import DATASET_INFO_NAME, DatasetInfo, SplitInfo, sha256
+from .dataset_info import DATASET_INFO_NAME, VAL_ANNOTATIONS, DatasetInfo, SplitInfo, sha256
 from .images import check_image
 from .pixel_check import DamagedPixelsError, check_pixels
 from .readers.annotations import (
@@ -50,9 +50,6 @@ SCHEMA = {
     "annotation": {"type": "float32", "shape": [-1, 5]},
 }
 SHARDS = 8
-# File name of annotations that are not a copy of a COCO file. No split has this name, so a folder that is converted in
-# place can be converted again.
-VAL_ANNOTATIONS = "val_annotations.json"
 ROWS_PER_WRITE = 256  # many more than SHARDS, because MindRecord distributes the rows of each call over the shards
 READ_AHEAD = 256  # maximum number of images in memory between the reader threads and the writer
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...boxes.ops import box_area
 from ...errors import count_noun
-from ..readers.annotations import MIN_BOX_SIDE, UNUSABLE_IMAGES, DatasetSplit
+from ..readers.annotations import MIN_BOX_SIDE, OUTSIDE_BOXES, UNUSABLE_IMAGES, DatasetSplit
 from ..readers.splits import find_repeated_images
 from .anchor_recall import AnchorSet, not_recalled, reasons_for_missed_boxes
 
@@ -185,7 +185,7 @@ def _find_bad_boxes(boxes: _Boxes) -> dict[str, list[int]]:
     is_duplicate = np.ones(len(keys), dtype=bool)
     is_duplicate[first_rows] = False
     return {
-        "boxes outside their image, which are left out": np.flatnonzero(is_outside).tolist(),
+        OUTSIDE_BOXES: np.flatnonzero(is_outside).tolist(),
         "boxes thinner than one pixel inside their image, which are left out": np.flatnonzero(
             is_thin & ~is_outside
         ).tolist(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,7 @@ UNUSABLE_IMAGES = "images that cannot be converted"
 FOUND_ELSEWHERE = "images found at another path than the annotations state"
 DAMAGED_IMAGES = "images with damaged pixels, at which only a conversion with --decode stops"
 EMPTY_BOXES = "boxes whose width or height is zero, which are left out"
+OUTSIDE_BOXES = "boxes outside their image, which are left out"
 
 MIN_BOX_SIDE = 1.0  # pixels after clipping; thinner boxes cannot be localized and have unbounded regression targets
 
@@ -120,15 +122,34 @@ def read_text_lines(path: Path) -> list[str]:
         raise UserError(f"{path}: the file is not UTF-8 text ({error}). Save the file as UTF-8.") from None
 
 
+def list_files(folder: Path) -> list[str]:
+    """Return the names of the files in a folder, without hidden files such as `._NAME`, which macOS creates.
+
+    Returns an empty list if there is no such folder. Raises UserError if the folder cannot be read.
+    """
+    if not os.path.isdir(folder):  # Path.is_dir raises OSError for names that no folder can have
+        return []
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if not entry.name.startswith(".") and is_file(entry)]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({os_reason(error)}). Check the permissions.") from None
+
+
+def is_file(entry: os.DirEntry) -> bool:
+    """Return whether an entry of os.scandir is a file. DirEntry.is_file raises OSError for a link to itself."""
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+
+
 def find_path_ignoring_case(folder: Path, relative: str) -> Path | None:
     """Return the existing path folder/relative, ignoring upper and lower case if necessary.
 
     An exact match has priority. Returns None if no path matches.
     """
-    if (folder / relative).exists():
+    if os.path.exists(folder / relative):  # Path.exists raises OSError for names that no file can have
         return folder / relative
     for part in Path(relative).parts:
-        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+        entries = sorted(folder.iterdir()) if os.path.isdir(folder) else []
         found = next((path for path in entries if path.name.lower() == part.lower()), None)
         if found is None:
             return None

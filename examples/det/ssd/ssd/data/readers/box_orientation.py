@@ -23,7 +23,9 @@ from ...runtime.progress import Progress
 from ..images import ImageProbe, probe_images
 from ..orientation import turn_image, turn_points, turn_size
 from .annotations import UncheckedSplit
+from .coco import parse_coco
 from .coco_fields import NUMBER_TYPES
+from .coco_segmentation import segmentation_box
 from .image_finder import find_images
 
 UPRIGHT, STORED = FRAMES = ("upright", "stored")
@@ -71,12 +73,14 @@ def turn_annotations_upright(splits: dict[str, UncheckedSplit], boxes_in: str | 
 
     Splits without images that EXIF rotates or mirrors are returned unchanged. In the others, such images and the
     decision become a problem.
-    Raises UserError if many boxes contradict one another.
+    Raises UserError if an annotation is invalid, or many boxes contradict one another.
     """
     turned = {key: _find_turned_images(split) for key, split in splits.items()}
     images = [image for found in turned.values() for image in found]
     if not images:
         return splits
+    for split in splits.values():  # turned boxes would hide some errors, for example that all boxes are fractions
+        parse_coco(split.coco_dict, split.annotation_path, split.image_dir)
     are_fractions = any(split.boxes_were_fractions for split in splits.values())
     frame, reason = (boxes_in, "as --boxes_in states") if boxes_in else _decide(images, are_fractions)
     kind = (
@@ -191,7 +195,9 @@ def _turn_split(split: UncheckedSplit, images: list[_TurnedImage], frame: str, k
 
 
 def _turn_annotation(annotation: dict, image: _TurnedImage, was_fraction: bool) -> dict:
-    """Return an annotation in pixels of the upright image. Keypoints are left out, because detectors do not use them.
+    """Return an annotation in pixels of the upright image.
+
+    Keypoints and invalid segmentations are left out, because detectors do not use them.
 
     annotation: annotation in pixels of the image as stored
     was_fraction: True if the box is the product of a fraction of the stored image and the size of the upright image
@@ -211,8 +217,9 @@ def _turn_annotation(annotation: dict, image: _TurnedImage, was_fraction: bool) 
     ):
         points = [turn_points(np.array(polygon).reshape(-1, 2), orientation, size) for polygon in segmentation]
         turned["segmentation"] = [polygon.ravel().tolist() for polygon in points]
-    elif isinstance(segmentation, dict) and segmentation.get("size") == [*size] and "counts" in segmentation:
-        turned["segmentation"] = _turn_rle(segmentation, orientation)
+    elif isinstance(segmentation, dict) and segmentation.get("size") == [*size]:
+        if segmentation_box(segmentation) is not None:  # pycocotools crashes on damaged run lengths
+            turned["segmentation"] = _turn_rle({**segmentation, "size": [*size]}, orientation)
     return turned
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...boxes.ops import xywh_to_yxyx
 from ...errors import UserError
+from ..images import probe_image
 from .annotations import (
     FOUND_ELSEWHERE,
     UNUSABLE_IMAGES,
@@ -28,6 +29,7 @@ def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
     """Read and check a COCO annotation file and the folder of its images.
 
     Classes are the categories of the file in the order of category ids, which is the published class order of COCO.
+    Boxes must be in pixels of upright images: only `read_splits` turns boxes of images that EXIF data rotate.
 
     annotation_path: path of the annotation file
     image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
@@ -91,7 +93,8 @@ def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> Datas
     for entry, path_found, (ground_truth, crowd_boxes) in zip(coco_dict["images"], paths, boxes):
         image_path = path_found or image_dir / entry["file_name"]
         if path_found is None:
-            missing.append(f"{image_path}: cannot be read (no such file or directory)")
+            # The same text as that of a reader that probed the image, so that the image is counted once.
+            missing.append(probe_image(image_path).error or f"{image_path}: is not a file")
         elif path_found != image_dir / entry["file_name"]:
             moved.append(f"{entry['file_name']}: found at {path_found}")
         size = (entry["height"], entry["width"]) if entry.get("height") and entry.get("width") else None

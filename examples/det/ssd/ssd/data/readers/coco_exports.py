@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Collection, Iterable
+
 from .annotations import Problems
+from .coco_fields import to_integer
 
 ROOT_CATEGORIES = "categories without boxes that only name the dataset, which are dropped"
 REPEATED_CATEGORIES = "categories that are listed twice, which are merged"
 TEXT_IMAGE_IDS = "image ids that are text, which are replaced by numbers"
 
 
-def undo_export_quirks(coco_dict: dict) -> tuple[dict, Problems]:
+def used_category_ids(contents: Iterable[object]) -> set[int | None]:
+    """Return the category ids that the annotations of several COCO files have. contents: parsed files, unchecked"""
+    used: set[object] = set()
+    for content in contents:
+        with contextlib.suppress(KeyError, TypeError):  # invalid content, for which normalize_coco raises a UserError
+            used.update(annotation["category_id"] for annotation in content["annotations"])  # type: ignore[index]
+    return set(map(to_integer, used))
+
+
+def undo_export_quirks(coco_dict: dict, used_elsewhere: Collection[int | None] = ()) -> tuple[dict, Problems]:
     """Return a COCO JSON object without the peculiarities of annotation tools.
 
     - A root category is dropped. Roboflow writes one with the name of the project: it is the supercategory of all
@@ -19,6 +32,7 @@ def undo_export_quirks(coco_dict: dict) -> tuple[dict, Problems]:
       left to normalize_coco, which reads them as the number that they are.
 
     coco_dict: content of the file, unchecked; entries of another form are left for parse_coco to refuse
+    used_elsewhere: category ids of the annotations in other files of the dataset; they are no root categories
     Returns (new JSON object, or coco_dict itself if nothing is to be changed; {kind of problem: texts}).
     """
     problems: Problems = {}
@@ -26,7 +40,7 @@ def undo_export_quirks(coco_dict: dict) -> tuple[dict, Problems]:
         categories, images, annotations = (list(coco_dict[key]) for key in ("categories", "images", "annotations"))
         changed = {**coco_dict}
         kept = _merge_repeated(categories, problems)
-        kept = _drop_root(kept, {annotation["category_id"] for annotation in annotations}, problems)
+        kept = _drop_root(kept, used_category_ids([coco_dict]).union(used_elsewhere), problems)
         if len(kept) < len(categories):
             changed["categories"] = kept
         if any(isinstance(image["id"], str) and not image["id"].strip().isdecimal() for image in images):
@@ -38,7 +52,9 @@ def undo_export_quirks(coco_dict: dict) -> tuple[dict, Problems]:
                 {**annotation, "image_id": numbers.get(annotation["image_id"], annotation["image_id"])}
                 for annotation in annotations
             ]
-            problems[TEXT_IMAGE_IDS] = [f"{text!r} is now {number}" for text, number in numbers.items()]
+            problems[TEXT_IMAGE_IDS] = [
+                f"{text!r} is now {number}" for text, number in numbers.items() if isinstance(text, str)
+            ]
     except (KeyError, TypeError, AttributeError):
         return coco_dict, {}
     return (changed, problems) if problems else (coco_dict, {})
@@ -54,14 +70,15 @@ def _merge_repeated(categories: list[dict], problems: Problems) -> list[dict]:
     return list(unique.values())
 
 
-def _drop_root(categories: list[dict], used_ids: set, problems: Problems) -> list[dict]:
+def _drop_root(categories: list[dict], used_ids: set[int | None], problems: Problems) -> list[dict]:
     """Remove the category that is the supercategory of all others and has no annotation.
 
     used_ids: category ids of the annotations
     """
     for root in categories:
         others = [category for category in categories if category is not root]
-        if others and root["id"] not in used_ids and all(c.get("supercategory") == root["name"] for c in others):
+        is_super = all(category.get("supercategory") == root["name"] for category in others)
+        if others and root["name"] and is_super and to_integer(root["id"]) not in used_ids:
             problems.setdefault(ROOT_CATEGORIES, []).append(f"category {root['id']}: {root['name']}")
             return others
     return categories

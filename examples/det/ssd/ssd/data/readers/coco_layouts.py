@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 
 from ...errors import UserError, count_noun
-from .annotations import UncheckedSplit, is_plain_utf8, load_coco_json
+from ..dataset_info import DATASET_INFO_NAME, VAL_ANNOTATIONS, read_dataset_info
+from .annotations import FOUND_ELSEWHERE, UncheckedSplit, is_plain_utf8, load_coco_json
 from .coco import parse_coco
-from .coco_exports import undo_export_quirks
+from .coco_exports import undo_export_quirks, used_category_ids
 from .coco_fields import normalize_coco
 from .image_finder import find_images
 from .other_tools import recognize_folder
@@ -47,7 +48,7 @@ class CocoFolder:
             raise UserError(f"--image_dir: the folder {image_dir} does not exist. Correct the path.")
 
     def has_split(self, split: str) -> bool:
-        return self._annotation_path(split).is_file()
+        return os.path.isfile(self._annotation_path(split))
 
     def read(self, requested: dict[str, list[str] | None]) -> dict[str, UncheckedSplit]:
         """Read splits, and merge the splits that are listed under the same key, for example "train" or "val".
@@ -55,18 +56,21 @@ class CocoFolder:
         requested: {key: names of the splits to merge}; None instead of names selects the only annotation file
         Returns {key: merged split}. Raises UserError if a file is missing, or merged files have different categories.
         """
+        names = {key: splits if splits is not None else [self._only_file()] for key, splits in requested.items()}
+        contents = {name: self._load(name) for splits in names.values() for name in splits}
+        used_ids = used_category_ids(contents.values())
         merged = {}
-        for key, names in requested.items():
-            splits = [self._read_split(name) for name in (names if names is not None else [self._only_file()])]
+        for key, of_key in names.items():
+            splits = [self._read_split(name, contents[name], used_ids) for name in of_key]
             merged[key] = splits[0] if len(splits) == 1 else _merge(splits, self.path)
         return merged
 
     def _annotation_path(self, split: str) -> Path:
         """Return the path of the annotation file of a split. If no file exists, return the path in COCO's layout."""
-        if split.endswith(".json") or (self.path / split).is_file():
+        if split.endswith(".json") or os.path.isfile(self.path / split):
             return self.path / split
         for pattern in ANNOTATION_PATHS:
-            found = [path for path in sorted(self.path.glob(pattern.format(glob.escape(split)))) if path.is_file()]
+            found = self._find_files(pattern.format(glob.escape(split)))
             if len(found) == 1:
                 return found[0]
         return self.path / ANNOTATION_PATHS[0].format(split)
@@ -76,7 +80,9 @@ class CocoFolder:
 
         Raises UserError if the folder contains no annotation file or several annotation files.
         """
-        found = sorted({*self.path.glob("*.json"), *self.path.glob("annotations/*.json")})
+        found = [*self._find_files("*.json"), *self._find_files("annotations/*.json")]
+        written = self._written_files()
+        found = sorted(path for path in found if path not in written)
         if len(found) != 1:
             listed = f" ({', '.join(path.name for path in found[:5])})" if found else ""
             other_tool = recognize_folder(self.path)
@@ -88,9 +94,25 @@ class CocoFolder:
             )
         return found[0].relative_to(self.path).as_posix()
 
-    def _read_split(self, split: str) -> UncheckedSplit:
+    def _written_files(self) -> list[Path]:
+        """Return the JSON files that a conversion in place has written."""
+        try:
+            info = read_dataset_info(self.path / DATASET_INFO_NAME)
+        except UserError:  # not converted, or a file of the user
+            return []
+        names = [DATASET_INFO_NAME] + [info.annotations] * (Path(info.annotations).name == VAL_ANNOTATIONS)
+        return [self.path / name for name in names]
+
+    def _find_files(self, pattern: str) -> list[Path]:
+        """Return the files whose path in the folder matches a pattern, without hidden files, which macOS creates."""
+        # Path.glob raises errors for absolute patterns and long names.
+        paths = [self.path / name for name in sorted(glob.glob(pattern, root_dir=self.path))]
+        return list(filter(os.path.isfile, paths))
+
+    def _load(self, split: str) -> dict:
+        """Load the annotation file of a split, unchecked. Raises UserError if the file is missing or not JSON."""
         path = self._annotation_path(split)
-        if not path.is_file():
+        if not os.path.isfile(path):
             looked_for = ", ".join(pattern.format(split) for pattern in ANNOTATION_PATHS[1:])
             other_tool = recognize_folder(self.path)
             advice = (
@@ -100,8 +122,16 @@ class CocoFolder:
                 "splits with --train_split and --val_split."
             )
             raise UserError(f"{path}: the annotation file of split {split!r} does not exist. {advice}")
-        content = load_coco_json(path)
-        usual, export_problems = undo_export_quirks(content)
+        return load_coco_json(path)
+
+    def _read_split(self, split: str, content: dict, used_ids: set[int | None]) -> UncheckedSplit:
+        """Normalize the annotations of a split, and find its images.
+
+        content: annotation file of the split, unchecked
+        used_ids: category ids of the annotations in all files that are read
+        """
+        path = self._annotation_path(split)
+        usual, export_problems = undo_export_quirks(content, used_elsewhere=used_ids)
         coco_dict, problems = normalize_coco(usual, path)
         return UncheckedSplit(
             coco_dict,
@@ -113,7 +143,8 @@ class CocoFolder:
 
     def _list_json_files(self) -> str:
         """Return a sentence that lists the JSON files of the folder, for error messages."""
-        found = sorted(path.relative_to(self.path).as_posix() for path in self.path.glob("**/*.json"))
+        paths = [path for path in self.path.glob("**/*.json") if not path.name.startswith(".")]
+        found = sorted(path.relative_to(self.path).as_posix() for path in paths)
         if not found:
             return "The folder contains no JSON file."
         return f"The folder contains {', '.join(found[:5])}{' and more' if len(found) > 5 else ''}."
@@ -130,7 +161,8 @@ class CocoFolder:
         candidates = [self.path / folder.format(name) for folder in IMAGE_DIRS] + [path.parent]
         file_names = [image["file_name"] for image in coco_dict["images"]]
         probed = file_names[:MAX_PROBED_IMAGES]
-        exact = (folder for name in probed for folder in candidates if (folder / name).is_file())
+        # os.path.isfile returns False for names that no file can have. Path.is_file raises OSError for long names.
+        exact = (folder for name in probed for folder in candidates if os.path.isfile(folder / name))
         similar = (
             folder for names in (probed, file_names) for folder in candidates if any(find_images(names, [folder]))
         )
@@ -165,7 +197,9 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
                 f"{split.annotation_path}: the categories {categories} differ from the categories {first_categories} "
                 f"in {splits[0].annotation_path.name}. Use the same ids and names in both files."
             )
-        for kind, texts in split.problems.items():
+        # Names in the merged split are the paths that were found. Missing images are found to be missing again.
+        moved = {kind: texts for kind, texts in checked.problems.items() if kind == FOUND_ELSEWHERE}
+        for kind, texts in (*split.problems.items(), *moved.items()):
             problems.setdefault(kind, []).extend(texts)
         new_ids = {}
         for image, image_path in zip(split.coco_dict["images"], (image.path for image in checked.images)):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..image_formats import IMAGE_SUFFIXES
+from .annotations import is_file
 
 
 def find_images(names: Sequence[str], folders: Sequence[Path]) -> list[Path | None]:
@@ -90,7 +91,7 @@ class _Listings:
         if folder not in self.entries:
             try:
                 with os.scandir(folder) as entries:
-                    self.entries[folder] = {entry.name: entry.is_file() for entry in entries}
+                    self.entries[folder] = {entry.name: is_file(entry) for entry in entries}
             except (OSError, ValueError):  # no such folder, or a name that no file can have
                 self.entries[folder] = {}
         return self.entries[folder]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...errors import UserError, count_noun
 from ..image_formats import IMAGE_SUFFIXES
-from .annotations import DatasetFolder, DatasetSplit, UncheckedSplit, align_categories
+from .annotations import UNUSABLE_IMAGES, DatasetFolder, DatasetSplit, UncheckedSplit, align_categories, list_files
 from .box_orientation import turn_annotations_upright
 from .coco import parse_coco
 from .coco_layouts import CocoFolder
@@ -122,7 +122,9 @@ def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[Uncheck
     Returns (training split, validation split).
     Raises UserError if the annotations are invalid, or one of the two splits would have no images.
     """
-    parse_coco(split.coco_dict, split.annotation_path, split.image_dir)  # raises UserError for invalid annotations
+    checked = parse_coco(split.coco_dict, split.annotation_path, split.image_dir)  # raises UserError if invalid
+    # An image that fits two names is unknown, also if only one of the two names is in each part.
+    unusable = [*split.problems.get(UNUSABLE_IMAGES, []), *checked.problems.get(UNUSABLE_IMAGES, [])]
     images = split.coco_dict["images"]
     count = round(len(images) * fraction)
     if not 0 < count < len(images):
@@ -145,6 +147,8 @@ def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[Uncheck
             ],
         }
         problems = {} if is_val else split.problems
+        if unusable and not is_val:
+            problems = {**problems, UNUSABLE_IMAGES: list(dict.fromkeys(unusable))}
         parts.append(UncheckedSplit(coco_dict, split.annotation_path, split.image_dir, problems=problems))
     return parts[0], parts[1]
 
@@ -159,10 +163,8 @@ def find_unlisted_files(train: DatasetSplit, val: DatasetSplit) -> tuple[list[st
     listed = {os.path.normpath(image.path) for image in (*train.images, *val.images)}
     images: list[str] = []
     others: list[str] = []
-    for folder in sorted(filter(os.path.isdir, {os.path.dirname(path) for path in listed})):
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
-        for name in names:
+    for folder in sorted({os.path.dirname(path) for path in listed}):
+        for name in sorted(list_files(Path(folder))):
             path, suffix = os.path.join(folder, name), Path(name).suffix.lower()
             if path not in listed and suffix not in _SIDE_SUFFIXES:
                 (images if suffix in IMAGE_SUFFIXES else others).append(path)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import UserError, count_noun
-from .annotations import MIN_BOX_SIDE, UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit
+from .annotations import EMPTY_BOXES, MIN_BOX_SIDE, OUTSIDE_BOXES, UNUSABLE_IMAGES, AnnotatedImage, DatasetSplit
+from .yolo_label_files import WITHOUT_IMAGE, WITHOUT_LABEL_FILE
+
+# Kinds of problems that explain why annotations contain no objects.
+_LOST_BOXES = (EMPTY_BOXES, OUTSIDE_BOXES, WITHOUT_LABEL_FILE, WITHOUT_IMAGE)
 
 
 def require_training_boxes(split: DatasetSplit) -> None:
@@ -26,7 +30,8 @@ def require_training_boxes(split: DatasetSplit) -> None:
     outside, thin = int(is_outside.sum()), int((~is_outside).sum())
     where = f"{split.annotation_path}: no boxes remain for training"
     if not crowds and not len(annotated):
-        found = "".join(f"; {len(texts)} {kind}" for kind, texts in split.problems.items())
+        lost = {kind: split.problems[kind] for kind in _LOST_BOXES if kind in split.problems}
+        found = "".join(f"; {len(texts)} {kind}" for kind, texts in lost.items())
         raise UserError(f"{where}: the annotations contain no objects{found}. Annotate objects with boxes.")
     reasons, advice = [], []
     if crowds:

@@ -7,19 +7,20 @@ line. Other tools write XML files beside the images, in one folder for all image
 from __future__ import annotations
 
 import os
+import urllib.parse
 from collections.abc import Collection
 from pathlib import Path
 
 from ...errors import UserError
 from ...runtime.progress import Progress
 from ..image_formats import IMAGE_SUFFIXES
-from .annotations import Problems, UncheckedSplit, find_path_ignoring_case, read_text_lines
+from .annotations import Problems, UncheckedSplit, find_path_ignoring_case, list_files, read_text_lines
 from .image_finder import image_name
-from .stated_sizes import probe_annotated_images
+from .voc_sizes import probe_annotated_images
 from .voc_xml import AnnotationFile, read_annotation_file, to_coco
 
-ANNOTATION_DIRS = ("Annotations", "annotations/xmls", "xmls", "xml", "labels", ".")  # "." for XML files beside images
 IMAGE_DIRS = ("JPEGImages", "images", ".")
+ANNOTATION_DIRS = ("Annotations", "annotations/xmls", "xmls", "xml", "labels", *IMAGE_DIRS)  # or beside the images
 LISTS = ("ImageSets/Main/{}.txt", "ImageSets/{}.txt", "{}.txt")
 
 
@@ -121,21 +122,22 @@ class _Year:
     def __init__(self, path: Path, annotation_dir: Path):
         self.path = path
         self.annotation_dir = annotation_dir
-        self.xml_paths = {image_name(file.name): file for file in _list_files(annotation_dir, (".xml",))}
+        self.xml_paths = {image_name(file.name): file for file in _find_files(annotation_dir, (".xml",))}
         folders = [_find_subfolder(path, name) for name in IMAGE_DIRS] + [annotation_dir]
-        images = [(folder, _list_files(folder, IMAGE_SUFFIXES)) for folder in folders if folder is not None]
+        images = [(folder, _find_files(folder, IMAGE_SUFFIXES)) for folder in folders if folder is not None]
         found = next((pair for pair in images if pair[1]), None)
         if found is None:
             raise UserError(
-                f"{path / 'JPEGImages'}: there are no images in this folder, in {path / 'images'}, in {path} or in "
-                f"{annotation_dir}. Check --data_path."
+                f"{annotation_dir}: the folder has XML files, but there are no images in {path / 'JPEGImages'}, "
+                f"{path / 'images'} and {path}. Add the images, or move the folder away if it belongs to no image."
             )
         self.image_dir, files = found
         self.image_paths = {image_name(file.name): file for file in sorted(files, reverse=True)}
 
     def list_path(self, split: str) -> Path | None:
         """Return the file that lists the images of a split; None if there is no such file."""
-        return next((path for path in (self.path / name.format(split) for name in LISTS) if path.is_file()), None)
+        paths = (folder / name.format(split) for folder in (self.path, self.annotation_dir) for name in LISTS)
+        return next(filter(os.path.isfile, paths), None)  # False also for names that no file can have
 
     def has_split(self, split: str) -> bool:
         return self.list_path(split) is not None or self.path.name == split
@@ -165,12 +167,13 @@ class _Year:
         """Return the path of the image that an XML file annotates. The image may not exist.
 
         An image with the name of the XML file has priority over the <filename> element, because tools that rename files
-        do not update this element.
+        do not update this element. The element may differ from the file as `find_images` describes.
         """
         stated = self.image_dir / Path(stated_name.replace("\\", "/")).name
-        if stated.stem == name and stated.is_file():
+        if (stated.stem == name or name not in self.image_paths) and os.path.isfile(stated):  # no error for long names
             return stated
-        return self.image_paths.get(name, stated if stated.is_file() else self.image_dir / f"{name}.jpg")
+        names = (name, image_name(stated_name), image_name(urllib.parse.unquote(stated_name)))
+        return next((self.image_paths[key] for key in names if key in self.image_paths), self.image_dir / f"{name}.jpg")
 
 
 def _find_annotation_dir(folder: Path) -> Path | None:
@@ -179,14 +182,12 @@ def _find_annotation_dir(folder: Path) -> Path | None:
     COCO's folder `annotations` is excluded, because this folder contains JSON files.
     """
     found = (_find_subfolder(folder, name) for name in ANNOTATION_DIRS)
-    return next((path for path in found if path is not None and _list_files(path, (".xml",))), None)
+    return next((path for path in found if path is not None and _find_files(path, (".xml",))), None)
 
 
-def _list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Return the files in a folder with one of the suffixes, without the hidden files `._NAME` that macOS creates."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    return [folder / name for name in names if os.path.splitext(name)[1].lower() in suffixes]
+def _find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files in a folder with one of the suffixes, without hidden files."""
+    return [folder / name for name in list_files(folder) if os.path.splitext(name)[1].lower() in suffixes]
 
 
 def _find_subfolder(folder: Path, name: str) -> Path | None:

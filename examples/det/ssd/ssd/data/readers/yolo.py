@@ -1,6 +1,6 @@
 """Read folders of images with YOLO label files as COCO annotations.
 
-label_rows.py describes the rows of label files, and label_files.py their places.
+yolo_label_rows.py describes the rows of label files, and yolo_label_files.py their places.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..image_formats import IMAGE_SUFFIXES
 from ..images import ImageProbe, probe_images
 from .annotations import UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
 from .image_finder import find_images
-from .label_files import WITHOUT_IMAGE, LabelFiles
-from .label_rows import YAML_SUFFIXES, LabelRow, choose_keypoint_counts, parse_row, row_to_box
+from .yolo_label_files import WITHOUT_IMAGE, LabelFiles
+from .yolo_label_rows import YAML_SUFFIXES, LabelRow, choose_keypoint_counts, parse_row, row_to_box
 
 OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem
 NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
@@ -98,7 +98,8 @@ class YoloFolder:
             relative = os.path.relpath(path, self.path)
             if not self._is_inside(path):
                 relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.path))
-                problems.setdefault(OUTSIDE_DATA_PATH, []).append(str(path))
+                if probe.size is not None:
+                    problems.setdefault(OUTSIDE_DATA_PATH, []).append(str(path))
             images.append({"id": image_id, "file_name": Path(relative).as_posix()})
             probes.append(probe)
             if probe.size is None:
@@ -186,7 +187,7 @@ class YoloFolder:
             without_dots = re.sub(r"^(\.{1,2}/+)+", "", text)
             for relative in (os.path.join(str(self.settings.get("path") or "."), text), text, without_dots):
                 for folder in (self.names_path.parent, self.path):
-                    if (folder / relative).exists():
+                    if os.path.exists(folder / relative):  # False also for names that no file can have
                         yield folder / relative
 
     def _is_inside(self, path: Path) -> bool:
@@ -246,7 +247,7 @@ def read_settings(path: Path) -> dict:
         names = settings.get("names")
         if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
             names = [names[index] for index in range(len(names))]
-    elif path.is_file():
+    elif os.path.isfile(path):
         settings, names = {}, _read_name_list(path)
     else:
         raise UserError(f"{path}: the file of class names does not exist. Check --names.")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserError
-from .annotations import EMPTY_BOXES
+from .annotations import EMPTY_BOXES, OUTSIDE_BOXES
 from .corners import REVERSED_BOXES
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -233,8 +233,12 @@ def row_to_box(row: LabelRow, keypoint_counts: tuple[int, ...], problems: dict[s
     if not is_polygon:
         corners = np.concatenate([numbers[:2] - numbers[2:] / 2, numbers[:2] + numbers[2:] / 2])
     if numbers.max() > 1 + TOLERANCE or numbers[: 4 if is_polygon else 2].min() < -TOLERANCE:
-        problems.setdefault(CLIPPED_FRACTIONS, []).append(text)
-        corners = corners.clip(0, 1)
+        clipped = corners.clip(0, 1)
+        is_outside = ((clipped[2:] <= clipped[:2]) & (corners[2:] > corners[:2])).any()
+        problems.setdefault(OUTSIDE_BOXES if is_outside else CLIPPED_FRACTIONS, []).append(text)
+        if is_outside:
+            return None
+        corners = clipped
         box_xywh = np.concatenate([corners[:2], corners[2:] - corners[:2]])
     elif is_polygon:
         box_xywh = np.concatenate([corners[:2], corners[2:] - corners[:2]])

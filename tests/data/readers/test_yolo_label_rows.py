@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd.data.readers.annotations import EMPTY_BOXES
-from ssd.data.readers.label_rows import (
+from ssd.data.readers.annotations import EMPTY_BOXES, OUTSIDE_BOXES
+from ssd.data.readers.yolo_label_rows import (
     CLIPPED_FRACTIONS,
     KEYPOINTS,
     POLYGONS,
@@ -147,9 +147,11 @@ def test_a_row_of_another_length_is_named_among_keypoints():
         ("0 1.005 0.5 0.5 0.25", (), [0.755, 0.375, 0.5, 0.25], []),  # a rounding error
         ("0 0.5 0.5 1.5 1.25", (), [0, 0, 1, 1], [CLIPPED_FRACTIONS]),
         ("0 1.25 0.5 1 0.25", (), [0.75, 0.375, 0.25, 0.25], [CLIPPED_FRACTIONS]),
+        ("0 1.2 0.1 1.3 0.2 1.4 0.1", (), None, [POLYGONS, OUTSIDE_BOXES]),
+        ("0 1.25 0.5 1 0", (), None, [CLIPPED_FRACTIONS, EMPTY_BOXES]),
         ("0 -0.25 0.5 1 0.25", (), [0, 0.375, 0.25, 0.25], [CLIPPED_FRACTIONS]),
         ("0 -0.5 0.5 0.5 1.5 0.25 0.5", (), [0, 0.5, 0.5, 0.5], [POLYGONS, CLIPPED_FRACTIONS]),
-        ("0 1.5 0.5 0.5 0.25", (), None, [CLIPPED_FRACTIONS, EMPTY_BOXES]),
+        ("0 1.5 0.5 0.5 0.25", (), None, [OUTSIDE_BOXES]),
         ("0 0.5 0.5 0.5 0", (), None, [EMPTY_BOXES]),
     ],
 )

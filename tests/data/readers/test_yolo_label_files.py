@@ -1,8 +1,10 @@
 """Places of YOLO label files: beside their images or in labels, with any case of the suffix, and files left over."""
 
+import unicodedata
+
 import pytest
 
-from ssd.data.readers.label_files import SHARED_LABELS, WITHOUT_LABEL_FILE, LabelFiles
+from ssd.data.readers.yolo_label_files import SECOND_LABELS, SHARED_LABELS, WITHOUT_LABEL_FILE, LabelFiles
 
 
 @pytest.fixture
@@ -37,9 +39,20 @@ def test_labels_are_in_the_usual_places(image, label, write, tmp_path):
     assert problems == {}
 
 
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_may_be_composed_in_another_way(forms, write, tmp_path):
+    image, label = (unicodedata.normalize(form, f"{part}/é.x") for form, part in zip(forms, ("images", "labels")))
+    labels, problems = write(f"{image}.jpg", f"{label}.txt"), {}
+    assert labels.find(tmp_path / f"{image}.jpg", problems) == tmp_path / f"{label}.txt"
+    assert labels.find_without_image() == [] and problems == {}
+
+
 def test_labels_in_their_own_folder_and_in_lower_case_have_precedence(write, tmp_path):
-    labels = write("images/a.jpg", "images/a.txt", "labels/a.TXT", "labels/a.txt")
-    assert labels.find(tmp_path / "images" / "a.jpg", {}) == tmp_path / "labels" / "a.txt"
+    labels, problems = write("images/a.jpg", "images/a.txt", "labels/a.TXT", "labels/a.txt"), {}
+    (tmp_path / "images" / "a.Txt").write_text("a caption of the image\n")
+    assert labels.find(tmp_path / "images" / "a.jpg", problems) == tmp_path / "labels" / "a.txt"
+    unused = [text.split(",")[0] for text in problems.pop(SECOND_LABELS)]
+    assert unused == [str(tmp_path / "labels" / "a.TXT"), str(tmp_path / "images" / "a.txt")] and problems == {}
 
 
 def test_images_without_a_label_file_are_recorded(write, tmp_path):

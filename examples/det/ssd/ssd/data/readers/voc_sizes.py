@@ -1,4 +1,4 @@
-"""Read the sizes of images, and compare them with the sizes that annotation files state."""
+"""Read the sizes of images, and compare them with the sizes that the XML files of Pascal VOC state."""
 
 from __future__ import annotations
 
