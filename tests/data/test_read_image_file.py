@@ -167,6 +167,7 @@ def test_truncated_file_is_an_error_of_one_line(image_format, pixels, tmp_path, 
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_damaged_file_raises_only_value_errors(pixels, tmp_path):
     rng = np.random.default_rng(3)
     for image_format in ("JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP", "PPM"):
