@@ -7,7 +7,7 @@ from ssd.data.readers.annotations import EMPTY_BOXES, UNUSABLE_IMAGES
 from ssd.data.readers.corners import REVERSED_BOXES
 from ssd.data.readers.yolo_label_files import WITHOUT_IMAGE, WITHOUT_LABEL_FILE
 from ssd.data.readers.yolo_label_rows import CONFIDENCES, KEYPOINTS, POLYGONS
-from yolo_folders import add, expect_error, read
+from yolo_folders import add, expect_error, read, stems
 
 
 @pytest.fixture
@@ -94,6 +94,17 @@ def test_labels_may_be_beside_the_image(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\n")
     train, val = read(tmp_path)
     assert len(train.images[0].ground_truth) == len(val.images[0].ground_truth) == 1
+
+
+def test_several_folders_are_merged_into_one_split(folder):
+    add(folder, "c", "0 0.5 0.5 1 1\n", images="images/extra")
+    table = folder / "data.yaml"
+    table.write_text("train: [images/train, ./images/extra]\nnames: [cat, dog]\n")
+    assert [stems(split) for split in read(folder)] == [["a", "c"], ["b"]]
+    table.write_text("train: [images/train, images/more]\nnames: [cat, dog]\n")
+    expect_error(folder, [table, "'images/more'", "train"])
+    table.write_text("train: [gone, images/more]\nnames: [cat, dog]\n")  # neither exists, so the usual place is used
+    assert stems(read(folder)[0]) == ["a"]
 
 
 def test_class_names_may_be_in_any_language_and_order(folder):

@@ -7,16 +7,7 @@ import pytest
 from ssd.data.readers.annotations import UNUSABLE_IMAGES
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.data.readers.yolo import OUTSIDE_DATA_PATH
-from yolo_folders import add, expect_error, read, stems
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A training image with a box, a validation image without objects, and the names cat and dog."""
-    add(tmp_path, "a", "1 0.5 0.25 0.25 0.5\n", images="images/train")
-    add(tmp_path, "b", images="images/val")
-    (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
-    return tmp_path
+from yolo_folders import add, read, stems
 
 
 @pytest.mark.parametrize("images", ["images/{}", "{}/images", "{}"])
@@ -81,17 +72,6 @@ def test_lists_of_other_tools_and_machines(prefix, tmp_path):
     assert [len(image.ground_truth) for image in train.images] == [1, 0]
     (text,) = train.problems[UNUSABLE_IMAGES]
     assert "absent.png" in text
-
-
-def test_several_folders_are_merged_into_one_split(folder):
-    add(folder, "c", "0 0.5 0.5 1 1\n", images="images/extra")
-    table = folder / "data.yaml"
-    table.write_text("train: [images/train, ./images/extra]\nnames: [cat, dog]\n")
-    assert [stems(split) for split in read(folder)] == [["a", "c"], ["b"]]
-    table.write_text("train: [images/train, images/more]\nnames: [cat, dog]\n")
-    expect_error(folder, [table, "'images/more'", "train"])
-    table.write_text("train: [gone, images/more]\nnames: [cat, dog]\n")  # neither exists, so the usual place is used
-    assert stems(read(folder)[0]) == ["a"]
 
 
 # --- images in --data_path come before any others ---
