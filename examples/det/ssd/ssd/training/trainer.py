@@ -12,7 +12,7 @@ from pathlib import Path
 import mindspore.nn as nn
 from mindspore.train import Model
 
-from ..checkpoints.loading import BEST_NAME, load_backbone, load_pretrained
+from ..checkpoints.loading import BEST_NAME
 from ..checkpoints.metadata import METADATA_KEY
 from ..config.schema import Config, graph_settings, model_metadata
 from ..data.dataset import create_dataset, image_ids_of_step
@@ -20,16 +20,15 @@ from ..data.dataset_info import dataset_fingerprint
 from ..data.thread_errors import raise_thread_errors
 from ..errors import count_noun
 from ..evaluation.evaluator import create_evaluator
-from ..models.detector import create_detector, to_mixed_precision
 from ..runtime.compile_cache import compile_cache
 from ..runtime.device import Runtime, create_runtime
 from ..runtime.interrupt import Interrupt
 from .callbacks import RecordSteps, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
 from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
 from .events import StepEnd, TrainingCallback, TrainingEvents, usable_sink_size
+from .initial_weights import create_initialized_detector
 from .logger import METRICS_NAME, TrainingLogger, open_log_files, training_summary
 from .memory import fit_to_memory
-from .optimizer import freeze
 from .progress_bar import TrainingProgressBar
 from .records import EvalRecord
 from .resume import (
@@ -68,7 +67,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
     folder, metadata = Path(cfg.ckpt_save_dir), model_metadata(cfg)
     runtime = create_runtime(cfg)
     # Forward pass: backbone, neck and head
-    detector, initialization = _create_initialized_detector(cfg, is_resumed=resume is not None)
+    detector, initialization = create_initialized_detector(cfg, is_resumed=resume is not None)
     recipe_max_gt = cfg.max_gt
     cfg = fit_to_memory(cfg, detector, runtime)  # refuses a batch that does not fit, before any file is moved
     # Data: batches of images and ground-truth boxes for this device
@@ -199,25 +198,6 @@ def _evaluates_first(cfg: Config, start: TrainingState, path: Path) -> bool:
     if not is_missing:
         refuse_completed(start, epochs=cfg.epoch_size, path=path)
     return is_missing
-
-
-def _create_initialized_detector(cfg: Config, *, is_resumed: bool) -> tuple[nn.Cell, str]:
-    """Create the detector of a recipe with its initial weights.
-
-    is_resumed: True if all weights will be restored from a checkpoint
-    Returns the detector, and a description of the initialization for the log.
-    """
-    detector, initialization = create_detector(cfg), "randomly initialized backbone"
-    if cfg.pretrained_detector and not is_resumed:
-        names = load_pretrained(detector, cfg.pretrained_detector, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
-        layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in names))
-        rest = f"randomly initialized: {layers}" if layers else "all layers, because the classes are the same"
-        initialization = f"weights of {cfg.pretrained_detector}, {rest}"
-    elif cfg.backbone_ckpt_path and not is_resumed:
-        load_backbone(detector, cfg.backbone_ckpt_path)
-        initialization = f"weights of {cfg.backbone_ckpt_path}"
-    freeze(detector, cfg.freeze)
-    return to_mixed_precision(detector, cfg.amp_level), initialization
 
 
 def _create_validation(
