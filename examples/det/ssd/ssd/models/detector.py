@@ -12,6 +12,7 @@ from ..boxes.anchors import Anchors, create_anchors
 from ..errors import UserError
 from .backbone import Backbone
 from .head import create_head
+from .layers import protect_running_statistics
 from .neck import create_neck
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def create_detector(cfg: Config) -> SSD:
             "derived from the network."
         )
     head = create_head(cfg, in_channels=neck.out_channels, num_anchors=anchors.num_per_location)
-    return SSD(backbone, neck, head, anchors=anchors)
+    detector = SSD(backbone, neck, head, anchors=anchors)
+    protect_running_statistics(detector)
+    return detector
 
 
 def to_mixed_precision(detector: SSD, amp_level: str) -> nn.Cell:

@@ -31,6 +31,36 @@ class NormalizeImage(nn.Cell):
         return (image - self.mean) * self.inverse_std
 
 
+class BatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm that normalizes with the running statistics in training too if a channel has only one value.
+
+    A channel has one value if the batch has one image and the map has size 1x1. The variance of one value is unknown.
+    MindSpore 2.10 would store NaN as the running variance, and the loss would stay finite.
+    """
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Normalize a batch of feature maps.
+
+        x: (B, C, H, W)
+        Returns (B, C, H, W).
+        """
+        batch, _, height, width = x.shape
+        is_frozen = self.use_batch_statistics is not None  # frozen layers have the value False
+        if self.training and not is_frozen and batch * height * width > 1:
+            return self.bn_train(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
+        return self.bn_infer(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
+
+
+def protect_running_statistics(net: nn.Cell) -> None:
+    """Turn all layers nn.BatchNorm2d of a network, such as those of MindCV's models, into layers BatchNorm2d.
+
+    The parameters and their names stay the same.
+    """
+    for _, cell in net.cells_and_names():
+        if type(cell) is nn.BatchNorm2d:
+            cell.__class__ = BatchNorm2d  # keeps the parameters, which other cells and optimizers refer to by name
+
+
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """Create a BatchNorm layer with the epsilon and momentum of TensorFlow's SSD.
 
