@@ -18,7 +18,7 @@ import pytest
 from mindspore import Tensor
 
 from make_shapes import make_shapes
-from ssd.checkpoints.loading import save_checkpoint
+from ssd.checkpoints.saving import save_checkpoint
 from ssd.config.loading import load_config
 from ssd.data.readers.coco import read_coco
 from ssd.models.detector import create_detector

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from ssd.checkpoints.loading import read_checkpoint
+from ssd.checkpoints.reading import read_checkpoint
 from ssd.training.events import StepEnd
 from ssd.training.train_step import OUTPUTS
 

@@ -126,7 +126,7 @@ def main() -> None:
 
     state_dict = read_state_dict(options.input)  # before the next imports, which take seconds
 
-    from ssd.config.schema import model_metadata
+    from ssd.config.metadata import model_metadata
     from ssd.models.detector import create_detector
     from weight_conversion.conversion import (
         backbone_target,

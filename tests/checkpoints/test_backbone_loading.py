@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 
 from checkpoint_files import expect_equal, expect_refusal, write
-from ssd.checkpoints.loading import (
-    load_backbone,
-)
+from ssd.checkpoints.loading import load_backbone
 from ssd.models.detector import create_detector
 
 BACKBONES = [

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 from pathlib import Path
 
 import mindspore as ms
@@ -10,18 +9,13 @@ import numpy as np
 import pytest
 
 from checkpoint_files import expect_equal, expect_refusal, training_state, write
-from ssd.checkpoints import loading as checkpoint
-from ssd.checkpoints.loading import (
-    find_checkpoint,
-    link_checkpoint,
-    load_backbone,
-    load_weights,
-    read_checkpoint,
-    save_checkpoint,
-    silence_mindspore_log,
-)
+from ssd.checkpoints import saving
+from ssd.checkpoints.loading import load_backbone, load_weights
+from ssd.checkpoints.reading import read_checkpoint
+from ssd.checkpoints.saving import link_checkpoint, save_checkpoint
 from ssd.errors import UserError
 from ssd.models.detector import create_detector, to_mixed_precision
+from ssd.runtime.log import silence_mindspore_log
 
 # --- our own files ---
 
@@ -78,13 +72,13 @@ def test_an_interrupted_save_keeps_the_file_that_was_there(tiny_detector, tmp_pa
             file.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint.ms, "save_checkpoint", write_half)
+    monkeypatch.setattr(saving.ms, "save_checkpoint", write_half)
     (tmp_path / "ssd-1.ckpt").write_bytes(b"an earlier file")
     for name in ("ssd-1.ckpt", "ssd-2.ckpt"):
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(tiny_detector, tmp_path / name)
     assert (tmp_path / "ssd-1.ckpt").read_bytes() == b"an earlier file"
-    assert find_checkpoint(tmp_path) == tmp_path / "ssd-1.ckpt"  # the half of ssd-2.ckpt is no checkpoint
+    assert [path.name for path in tmp_path.iterdir()] == ["ssd-1.ckpt"]
 
 
 def test_a_full_disk_is_reported_and_changes_nothing(tiny_detector, tmp_path, monkeypatch):
@@ -94,7 +88,7 @@ def test_a_full_disk_is_reported_and_changes_nothing(tiny_detector, tmp_path, mo
 
     save_checkpoint(tiny_detector, tmp_path / "ssd-1.ckpt")
     before = (tmp_path / "ssd-1.ckpt").read_bytes()
-    monkeypatch.setattr(checkpoint.ms, "save_checkpoint", fill_disk)
+    monkeypatch.setattr(saving.ms, "save_checkpoint", fill_disk)
     for name in ("ssd-1.ckpt", "ssd-2.ckpt"):
         with pytest.raises(UserError, match=f"{name}: .*no space left on device"):
             save_checkpoint(tiny_detector, tmp_path / name)
@@ -184,26 +178,6 @@ def test_a_file_that_is_no_checkpoint_is_refused(damage, load, tiny_detector, tm
             {"empty": b"", "text": b"not a checkpoint\n" * 99, "cut off": whole[: len(whole) // 2]}.get(damage, whole)
         )
     expect_refusal(load, randomize(tiny_detector, 3), path, values_of)
-
-
-# --- choosing a checkpoint ---
-
-
-def touch(path, seconds):
-    path.touch()
-    os.utime(path, (seconds, seconds))
-
-
-def test_the_best_is_preferred_else_the_newest(tmp_path):
-    assert find_checkpoint(tmp_path) is None
-    assert find_checkpoint(tmp_path / "nowhere") is None
-    for name, seconds in (("ssd-9.ckpt", 300), ("ssd-10.ckpt", 400), ("ssd-2.ckpt", 200), ("other-1.ckpt", 500)):
-        touch(tmp_path / name, seconds)
-    (tmp_path / ".unfinished-ssd-11.ckpt").mkdir()
-    touch(tmp_path / ".unfinished-ssd-11.ckpt" / "ssd-11.ckpt", 600)
-    assert find_checkpoint(tmp_path).name == "ssd-10.ckpt"
-    touch(tmp_path / "best.ckpt", 100)
-    assert find_checkpoint(tmp_path).name == "best.ckpt"
 
 
 def test_only_messages_of_mindspore_are_silenced(caplog, monkeypatch):

@@ -1,13 +1,18 @@
 """A checkpoint of another recipe is refused even if every parameter shape fits."""
 
 import json
+import os
+import shutil
 
 import pytest
 from mindspore import nn
 
-from ssd.checkpoints.loading import load_pretrained, load_weights, read_checkpoint, save_checkpoint
-from ssd.checkpoints.metadata import METADATA_KEY, OLD_KEY, find_mismatches, read_metadata, refuse_mismatch
-from ssd.config.schema import model_metadata
+from ssd.checkpoints.loading import load_pretrained, load_weights
+from ssd.checkpoints.metadata import describe_mismatches, find_metadata, find_mismatches, read_metadata, refuse_mismatch
+from ssd.checkpoints.reading import read_checkpoint
+from ssd.checkpoints.records import METADATA_KEY, OLD_METADATA_KEY
+from ssd.checkpoints.saving import save_checkpoint
+from ssd.config.metadata import model_metadata, training_metadata
 from ssd.errors import UserError
 from ssd.models.detector import create_detector
 
@@ -37,7 +42,7 @@ def changed(before, after):
 def test_stored_metadata_is_read_back(save):
     cfg, path = save()
     expected = model_metadata(cfg)
-    assert read_metadata(read_checkpoint(path), expected) == expected
+    assert read_metadata(path) == expected
     assert {group: set(keys) for group, keys in expected.items()} == {
         "classes": {"classes", "loss"},
         "anchors": {
@@ -49,21 +54,49 @@ def test_stored_metadata_is_read_back(save):
             "aspect_ratios",
             "clip_default_boxes",
         },
-        "network": {"backbone_padding", "backbone_max_stride", "extra_layers"},
+        "network": {
+            "backbone",
+            "backbone_out_indices",
+            "backbone_padding",
+            "backbone_max_stride",
+            "neck",
+            "head",
+            "extra_layers",
+            "fpn_channels",
+            "num_addition_layers",
+        },
+        "input": {"image_size", "steps", "normalization"},
     }
     assert expected["classes"]["classes"] == PETS
     assert expected["network"]["extra_layers"] == [{"out_channels": 16, "expand_ratio": 1.0, "stride": 2, "pad": True}]
-    assert read_metadata({}, expected) is None
+    assert expected["input"]["normalization"] == {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+
+
+def test_files_without_metadata_have_none(save):
+    _, path = save(has_metadata=False)
+    assert read_metadata(path) is None
+    assert find_metadata({}) is None
 
 
 def test_metadata_of_version_0_1_is_read(save):
-    """It has the same keys ungrouped, and lacks those that the detector does not use."""
+    """It has the same keys ungrouped, lacks those that the detector does not use, and those that were added later."""
     expected = model_metadata(save()[0])
-    old = {key: value for group in expected.values() for key, value in group.items() if key != "box_sizes"}
-    assert read_metadata({OLD_KEY: json.dumps(old)}, expected) == expected
-    changed_key = json.dumps({**old, "min_scale": 0.15})
-    stored = read_metadata({OLD_KEY: changed_key}, expected)
+    later = {"box_sizes", "backbone", "backbone_out_indices", "neck", "head", "fpn_channels", "num_addition_layers"}
+    later |= set(expected["input"])
+    old = {key: value for group in expected.values() for key, value in group.items() if key not in later}
+    stored = find_metadata({OLD_METADATA_KEY: old})
+    assert {group: set(keys) for group, keys in stored.items()} == {
+        "classes": {"classes", "loss"},
+        "anchors": set(expected["anchors"]),
+        "network": {"backbone_padding", "backbone_max_stride", "extra_layers"},
+    }
+    assert find_mismatches(expected, stored, groups=tuple(expected)) == []
+    stored = find_metadata({OLD_METADATA_KEY: {**old, "min_scale": 0.15}})
     assert find_mismatches(expected, stored, groups=tuple(expected)) == [("min_scale", 0.2, 0.15)]
+    boxes = {**expected, "anchors": {**expected["anchors"], "box_sizes": [10.0]}}
+    assert find_mismatches(boxes, find_metadata({OLD_METADATA_KEY: old}), groups=("anchors",)) == [
+        ("box_sizes", [10.0], None)
+    ]
 
 
 def test_keys_that_the_anchors_do_not_use_are_not_compared(load_recipe):
@@ -123,6 +156,67 @@ def test_unknown_class_names_are_not_compared(tiny_recipe):
     assert find_mismatches(known, unknown, groups) == find_mismatches(unknown, known, groups) == []
     refuse_mismatch(unknown, known, "a.ckpt")
     assert find_mismatches(known, None, groups) == []
+
+
+# --- settings that change results, but not the meaning of the weights ---
+
+
+def test_another_image_size_is_loaded_with_a_warning_and_refused_on_resume(save, tiny_recipe):
+    cfg, path = save()
+    other = tiny_recipe(num_classes=None, classes=PETS, image_size=[64, 96])
+    metadata, stored = model_metadata(other), read_metadata(path)
+    load_weights(create_detector(other), path, metadata=metadata)
+    warning = describe_mismatches({"input": metadata["input"]}, stored, path)
+    assert warning.startswith(f"{path}: image_size: ") and "[64, 96]" in warning and "\n" not in warning
+    with pytest.raises(UserError, match="image_size"):
+        refuse_mismatch(metadata, stored, path)
+    assert describe_mismatches(model_metadata(cfg), stored, path) is None
+    assert describe_mismatches(metadata, None, path) is None
+
+
+def test_all_differences_are_in_one_warning():
+    expected = {"input": {"image_size": [300, 300], "steps": [16, 32]}, "data": {"validation_data": "a"}}
+    stored = {"input": {"image_size": [192, 192], "steps": [16, 24]}, "data": {"validation_data": "b"}}
+    warning = describe_mismatches(expected, stored, "a.ckpt")
+    for part in ("image_size", "[192, 192]", "[300, 300]", "steps", "[16, 24]", "[16, 32]", "data_dir"):
+        assert part in warning
+    assert "\n" not in warning
+
+
+@pytest.mark.parametrize("key", ["training_data", "validation_data", "category_ids"])
+def test_other_data_are_refused_on_resume(key):
+    with pytest.raises(UserError, match="^last.ckpt: data_dir: "):
+        refuse_mismatch({"data": {key: "a"}}, {"data": {key: "b"}}, "last.ckpt")
+    refuse_mismatch({"data": {key: "a"}}, {"data": {}}, "last.ckpt")  # stored by an earlier version
+    refuse_mismatch({"data": {key: "a"}}, {}, "last.ckpt")
+
+
+def test_the_data_are_identified_by_annotations_and_counts(load_recipe, shapes_records, tmp_path):
+    cfg = load_recipe("ssd_shapes", data_dir=str(shapes_records))
+    data = training_metadata(cfg)["data"]
+    assert data["category_ids"] == [0, *json.loads((shapes_records / "dataset.json").read_text())["category_ids"]]
+    assert data == training_metadata(cfg)["data"] and data["training_data"] != data["validation_data"]
+    shutil.copy(shapes_records / "dataset.json", tmp_path)
+    copied = cfg.model_copy(update={"data_dir": str(tmp_path)})
+    assert training_metadata(copied)["data"] == data  # another folder
+    info = json.loads((tmp_path / "dataset.json").read_text())
+    info["train"]["source_sha256"] = "0" * 64
+    (tmp_path / "dataset.json").write_text(json.dumps(info))
+    changed_data = training_metadata(copied)["data"]
+    assert changed_data["training_data"] != data["training_data"]
+    assert changed_data["validation_data"] == data["validation_data"]
+
+
+def test_shards_without_dataset_json_are_identified_by_names_and_sizes(load_recipe, tmp_path):
+    cfg = load_recipe("ssd_shapes", data_dir=str(tmp_path))
+    assert training_metadata(cfg)["data"]["training_data"] is None
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "coco0").write_bytes(b"one")
+    first = training_metadata(cfg)["data"]["training_data"]
+    os.utime(tmp_path / "train" / "coco0", (1, 1))  # copying changes file times
+    assert training_metadata(cfg)["data"]["training_data"] == first
+    (tmp_path / "train" / "coco0").write_bytes(b"other")
+    assert training_metadata(cfg)["data"]["training_data"] != first
 
 
 # --- a detector to start from ---

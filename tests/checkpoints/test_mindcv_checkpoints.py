@@ -5,9 +5,7 @@ import re
 import pytest
 
 from checkpoint_files import expect_equal, training_state, write
-from ssd.checkpoints.loading import (
-    load_weights,
-)
+from ssd.checkpoints.loading import load_weights
 from ssd.models.detector import create_detector
 
 # Patterns of our parameter names and the names in MindCV's example. The example wraps convolutions and BatchNorms in a

@@ -13,8 +13,11 @@ from broken_shards import copy_shards
 from fakes import WeightedSum
 from rotated_images import write_dataset
 from ssd.__main__ import main as run_ssd
-from ssd.checkpoints.loading import load_weights, read_checkpoint, save_checkpoint
+from ssd.checkpoints.loading import load_weights
 from ssd.checkpoints.metadata import refuse_mismatch
+from ssd.checkpoints.reading import read_checkpoint
+from ssd.checkpoints.records import STATE_KEY
+from ssd.checkpoints.saving import save_checkpoint
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.config.loading import CONFIGS, load_config
 from ssd.config.schema import Config
@@ -28,7 +31,7 @@ from ssd.models.detector import create_detector
 from ssd.runtime.device import number_of_ranks
 from ssd.training.logger import open_log_files
 from ssd.training.memory import GB, check_batch_size, estimate_step_memory
-from ssd.training.resume import STATE_KEY, TrainingState, refuse_completed, resume_training
+from ssd.training.resume import TrainingState, refuse_completed, resume_training
 
 ROOT = CONFIGS.parent
 DOCS = ROOT / "examples" / "det" / "ssd" / "docs"

@@ -79,6 +79,30 @@ def test_images_count_once_and_absent_images_are_reported(annotation_path, tmp_p
     assert "instances_val2017.json: " in warning and "1 of 3 images" in warning and warning.count("\n") == 1
 
 
+@pytest.mark.parametrize("metric, key", [("coco", "iscrowd"), ("voc", "iscrowd"), ("voc", "difficult")])
+@pytest.mark.parametrize("content", ["no annotations", "ignored annotations"])
+def test_annotations_without_objects_are_refused_for_training(
+    metric, key, content, annotation_path, tmp_path, fake_detector
+):
+    fake_detector([])
+    (tmp_path / "annotations").mkdir()
+    target = tmp_path / "annotations" / "instances_val2017.json"
+    annotations = json.loads(annotation_path.read_text())
+    cfg = SimpleNamespace(data_dir=str(tmp_path), classes=CLASSES, metric=metric)
+
+    def evaluator() -> DetectorEvaluator:
+        target.write_text(json.dumps(annotations))
+        return DetectorEvaluator(cfg, None, None)
+
+    evaluator().require_objects()
+    if content == "no annotations":
+        annotations["annotations"] = []
+    for row in annotations["annotations"]:
+        row[key] = 1
+    with pytest.raises(UserError, match=f"^{target}: .*--eval_while_train"):
+        evaluator().require_objects()
+
+
 def test_class_names_are_required(tmp_path, fake_detector):
     fake_detector([])
     with pytest.raises(UserError, match=r"dataset\.json.*--classes"):

@@ -7,7 +7,7 @@ import pytest
 
 from fake_predictor import CATEGORY_IDS, CLASSES
 from ssd.errors import UserError
-from ssd.inference.detections_json import CocoResults, read_category_ids
+from ssd.inference.detections_json import CocoResults
 from ssd.models.postprocess import Detections
 
 
@@ -42,14 +42,3 @@ def test_without_detections_the_list_is_empty(tmp_path):
 def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(UserError, match="nowhere/detections.json: "):
         CocoResults(CLASSES, CATEGORY_IDS).write(tmp_path / "nowhere" / "detections.json")
-
-
-def test_category_ids_come_from_dataset_json_or_are_the_labels(tiny_recipe, shapes_records, tmp_path):
-    dataset_info = json.loads((shapes_records / "dataset.json").read_text())
-    dataset_info["category_ids"] = [90, 7, 55, 3, 2, 1][: len(dataset_info["category_ids"])]
-    (tmp_path / "dataset.json").write_text(json.dumps(dataset_info))
-    assert read_category_ids(tiny_recipe(data_dir=str(tmp_path), num_classes=None)) == [
-        0,
-        *dataset_info["category_ids"],
-    ]
-    assert read_category_ids(tiny_recipe(data_dir="/nowhere", num_classes=4)) == [0, 1, 2, 3]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -12,8 +13,11 @@ import pytest
 from PIL import Image
 
 from rotated_images import store
-from ssd.checkpoints.loading import save_checkpoint
-from ssd.config.loading import CONFIGS
+from ssd.checkpoints.loading import load_weights
+from ssd.checkpoints.records import METADATA_KEY
+from ssd.checkpoints.saving import save_checkpoint
+from ssd.config.loading import CONFIGS, coco_classes
+from ssd.config.metadata import model_metadata
 from ssd.data.images import decode_image
 from ssd.data.mindrecord import convert
 from ssd.data.readers.splits import open_dataset_folder, read_splits
@@ -170,6 +174,28 @@ def test_class_names_come_from_the_data_or_are_numbered(predictor, cfg, checkpoi
     assert predictor.classes == known and known[0] == "background"
     without_names = Predictor(cfg.model_copy(update={"classes": None}), checkpoint)
     assert without_names.classes == ("background", *(f"class {number}" for number in range(1, len(known))))
+
+
+def test_a_checkpoint_with_its_classes_needs_no_data(cfg, checkpoint, paths, predictor, tmp_path, load_recipe, capsys):
+    detector = create_detector(cfg)
+    load_weights(detector, checkpoint)
+    metadata = {**model_metadata(cfg), "data": {"category_ids": list(range(0, 10 * cfg.num_classes, 10))}}
+    save_checkpoint(detector, tmp_path / "best.ckpt", {METADATA_KEY: metadata})
+    without_data = cfg.model_copy(update={"data_dir": "/nowhere", "classes": coco_classes(), "num_classes": 81})
+    found = Predictor(without_data, tmp_path)  # a folder
+    assert found.checkpoint == tmp_path / "best.ckpt"
+    assert found.classes == cfg.classes and found.category_ids == list(range(0, 10 * cfg.num_classes, 10))
+    assert_same_detections(found(paths[0]), predictor(paths[0]))
+    assert capsys.readouterr().err == ""
+
+
+def test_another_image_size_than_in_training_is_reported(cfg, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ssd"), "propagate", True)  # for caplog
+    path = tmp_path / "best.ckpt"
+    save_checkpoint(create_detector(cfg), path, {METADATA_KEY: model_metadata(cfg)})
+    Predictor(cfg.model_copy(update={"image_size": (96, 96)}), path)
+    (line,) = {record.message for record in caplog.records if record.levelno >= logging.WARNING}
+    assert line.startswith(f"{path}: image_size: ") and "[64, 64]" in line and "[96, 96]" in line
 
 
 @pytest.mark.parametrize(

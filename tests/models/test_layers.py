@@ -4,6 +4,7 @@ import mindspore.nn as nn
 import numpy as np
 import pytest
 from mindspore import Tensor, ops
+
 from ssd.models.layers import BatchNorm2d, protect_running_statistics
 
 

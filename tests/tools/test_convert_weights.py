@@ -11,8 +11,8 @@ import pytest
 from mindcv.models import create_model
 from safetensors.numpy import save_file
 
-from ssd.checkpoints.loading import read_checkpoint
-from ssd.checkpoints.metadata import METADATA_KEY
+from ssd.checkpoints.reading import read_checkpoint
+from ssd.checkpoints.records import METADATA_KEY
 from ssd.errors import UserError
 from weight_conversion.parameter_names import backbone_formats, ssd300_anchor_order, ssd300_format
 from weight_conversion.state_dict import read_state_dict

@@ -15,7 +15,7 @@ from mindspore import Tensor  # noqa: E402
 
 from ssd.boxes.anchors import create_anchors  # noqa: E402
 from ssd.checkpoints.loading import load_backbone, load_weights  # noqa: E402
-from ssd.checkpoints.metadata import METADATA_KEY  # noqa: E402
+from ssd.checkpoints.records import METADATA_KEY  # noqa: E402
 from ssd.errors import UserError  # noqa: E402
 from ssd.models.detector import create_detector  # noqa: E402
 from ssd.models.postprocess import DecodeBoxes  # noqa: E402

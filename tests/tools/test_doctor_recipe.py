@@ -73,7 +73,7 @@ def test_network_that_cannot_be_created_and_mindspore_that_does_not_work(tiny_re
 
 @pytest.mark.parametrize("overrides", [{}, {"ema_decay": 0.9}, {"accumulate_steps": 2}, {"freeze": "backbone"}])
 def test_checkpoint_size_is_that_of_a_saved_training_step(tiny_recipe, tmp_path, overrides):
-    from ssd.checkpoints.loading import save_checkpoint
+    from ssd.checkpoints.saving import save_checkpoint
     from ssd.models.detector import create_detector
     from ssd.training.train_step import create_train_step
 

@@ -25,7 +25,7 @@ def pages():
     [
         "| `lr` | float | > 0 | `0.05` | peak learning rate |",
         "| `device_target` | str | `Ascend`, `CPU` | detected | device that runs the detector; detected if not given |",
-        "| `backbone` | str |  | required | name of the backbone in MindCV |",
+        "| `backbone`¹ | str |  | required | name of the backbone in MindCV |",
         "| `box_loss` | str | `smooth_l1`, `giou`, `ciou` | `smooth_l1` | box loss of positive anchors |",
         "| `augment.flip_prob` | float | ≥ 0, ≤ 1 | `0.5` | probability of a horizontal flip |",
         "| `extra_layers.out_channels` | int | > 0 | required | number of output channels |",

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from fakes import TinyNet
-from ssd.checkpoints.loading import link_checkpoint, save_checkpoint
+from ssd.checkpoints.records import EVALUATION_KEY, STATE_KEY
+from ssd.checkpoints.saving import link_checkpoint, save_checkpoint
 from ssd.errors import UserError
-from ssd.training.resume import EVALUATION_KEY, STATE_KEY, archive_later_checkpoints, archive_previous_run
+from ssd.training.resume import archive_later_checkpoints, archive_previous_run
 
 
 def contents(folder):
@@ -48,7 +49,7 @@ def run(tmp_path):
     """The folder of a training run of 4 epochs of 10 steps that was best in epoch 3."""
     net = TinyNet()
     for epoch in (1, 2, 3, 4):
-        save_checkpoint(net, tmp_path / f"ssd-{epoch}.ckpt", {STATE_KEY: {"step": 10 * epoch}})
+        save_checkpoint(net, tmp_path / f"ssd-{epoch}.ckpt", {STATE_KEY: {"step": 10 * epoch, "steps_per_epoch": 10}})
     link_checkpoint(tmp_path / "ssd-4.ckpt", "last.ckpt")
     evaluation = {"epoch": 3, "step": 30, "metrics": {"mAP": 0.5}}
     save_checkpoint(net, tmp_path / "best.ckpt", {EVALUATION_KEY: evaluation})
@@ -71,31 +72,31 @@ def names(folder):
 )
 def test_checkpoints_after_the_resumed_step_are_archived(resumed, step, moved, run):
     before = set(names(run))
-    target = archive_later_checkpoints(run, resumed=run / resumed, step=step, steps_per_epoch=10)
+    target = archive_later_checkpoints(run, resumed=run / resumed, step=step)
     assert (names(target) if target else None) == moved
     assert {*names(run), *(moved or [])} - {"earlier-1"} == before
 
 
 def test_a_best_checkpoint_of_repeated_steps_is_archived(run):
     """A kill between an evaluation and the checkpoint of its epoch leaves one."""
-    save_checkpoint(TinyNet(), run / "last.ckpt", {STATE_KEY: {"step": 25}})
+    save_checkpoint(TinyNet(), run / "last.ckpt", {STATE_KEY: {"step": 25, "steps_per_epoch": 10}})
     for epoch in (3, 4):
         (run / f"ssd-{epoch}.ckpt").unlink()
-    archive = archive_later_checkpoints(run, resumed=run / "last.ckpt", step=25, steps_per_epoch=10)
+    archive = archive_later_checkpoints(run, resumed=run / "last.ckpt", step=25)
     assert names(archive) == ["best.ckpt"]
 
 
 def test_an_unreadable_last_checkpoint_is_archived(run):
     (run / "last.ckpt").unlink()
     (run / "last.ckpt").write_bytes(b"cut off")
-    archive = archive_later_checkpoints(run, resumed=run / "ssd-4.ckpt", step=40, steps_per_epoch=10)
+    archive = archive_later_checkpoints(run, resumed=run / "ssd-4.ckpt", step=40)
     assert names(archive) == ["last.ckpt"]
 
 
 def test_resuming_from_another_folder_moves_nothing_older(run, tmp_path_factory):
     other = tmp_path_factory.mktemp("other") / "ssd-4.ckpt"
     other.write_bytes((run / "ssd-4.ckpt").read_bytes())
-    assert archive_later_checkpoints(run, resumed=other, step=40, steps_per_epoch=10) is None
+    assert archive_later_checkpoints(run, resumed=other, step=40) is None
 
 
 def test_files_that_cannot_be_moved_are_reported(run, monkeypatch):

@@ -9,7 +9,7 @@ from mindspore import nn, ops
 from mindspore.train import Model
 
 from fakes import RecordingSink, TinyNet, draw, evaluation_result, step_end, step_outputs
-from ssd.checkpoints.loading import read_checkpoint
+from ssd.checkpoints.reading import read_checkpoint
 from ssd.training.callbacks import RecordSteps, StopOnNonFiniteLoss, memory_in_use
 from ssd.training.checkpointing import CheckpointSaver
 from ssd.training.events import TrainingEvents

@@ -6,9 +6,10 @@ import json
 import pytest
 
 from fakes import TinyNet, saved_weight, set_weight, step_end
-from ssd.checkpoints.loading import read_checkpoint
+from ssd.checkpoints.reading import read_checkpoint
+from ssd.checkpoints.records import STATE_KEY
 from ssd.training.checkpointing import CheckpointSaver, StopOnSignal
-from ssd.training.resume import STATE_KEY, TrainingState
+from ssd.training.resume import TrainingState
 
 START = TrainingState(step=0, steps_per_epoch=10, images_per_step=4, seed=7)
 

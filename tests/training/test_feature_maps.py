@@ -10,7 +10,7 @@ import pytest
 from mindspore import Tensor
 
 from ssd.models.detector import create_detector, to_mixed_precision
-from ssd.models.layers import ConvBNReLU6
+from ssd.models.layers import BatchNorm2d, ConvBNReLU6
 from ssd.training import feature_maps
 from ssd.training.feature_maps import FeatureMapValues, count_feature_map_values
 from ssd.training.optimizer import freeze
@@ -76,7 +76,7 @@ def eager_mode():
 def test_counts_equal_the_outputs_of_a_forward_pass(recipe, image_size, load_recipe, eager_mode):
     cfg = load_recipe(recipe, num_classes=4, image_size=image_size)
     detector = create_detector(cfg).set_train(False)
-    counted, outputs = count_feature_map_values(detector, image_size), {nn.Conv2d: 0, nn.BatchNorm2d: 0, nn.ReLU6: 0}
+    counted, outputs = count_feature_map_values(detector, image_size), {nn.Conv2d: 0, BatchNorm2d: 0, nn.ReLU6: 0}
     for _, cell in detector.cells_and_names():
         if type(cell) in outputs:
 

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from ssd.checkpoints.loading import read_checkpoint
+from ssd.checkpoints.reading import read_checkpoint
+from ssd.checkpoints.records import STATE_KEY
 from ssd.data.dataset import max_boxes_per_image
 from ssd.data.mindrecord import convert
 from ssd.data.readers.coco import read_coco
-from ssd.training.resume import STATE_KEY
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,11 @@ import pytest
 from mindspore import Tensor, nn
 
 from fakes import WeightedSum
-from ssd.checkpoints.loading import save_checkpoint
+from ssd.checkpoints.records import STATE_KEY
+from ssd.checkpoints.saving import save_checkpoint
 from ssd.errors import UserError
 from ssd.training import resume as resume_module
-from ssd.training.resume import STATE_KEY, TrainingState, resume_training, warn_of_changed_max_gt
+from ssd.training.resume import TrainingState, resume_training, warn_of_changed_max_gt
 from ssd.training.train_step import SaturatingTrainStep, TrainStep
 
 START = TrainingState(step=0, steps_per_epoch=10, images_per_step=4, seed=0)
@@ -49,7 +50,7 @@ def test_an_overflow_before_the_update_is_restored(tmp_path):
 
 def test_other_missing_parameters_are_refused(tmp_path):
     path = save(create_step(TrainStep, accumulate=1), tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match="last.ckpt: accumulated"):
+    with pytest.raises(UserError, match="last.ckpt: accumulate_steps: "):
         resume(create_step(TrainStep), path)
 
 

@@ -14,10 +14,10 @@ import pytest
 from mindspore.train import Model
 
 from fakes import evaluation_result
+from ssd.checkpoints.records import STATE_KEY
 from ssd.config.loading import load_config
 from ssd.errors import UserError
 from ssd.training import trainer
-from ssd.training.resume import STATE_KEY
 from sunk_model import SunkModel
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,8 @@ from mindspore import Tensor, nn, ops
 
 from fakes import WeightedSum
 from ssd.boxes.anchors import create_anchors
-from ssd.checkpoints.loading import load_weights, save_checkpoint
+from ssd.checkpoints.loading import load_weights
+from ssd.checkpoints.saving import save_checkpoint
 from ssd.inference import network as inference_module
 from ssd.inference.network import InferenceTimes, create_inference_net, create_nms
 from ssd.models.detector import create_detector

@@ -10,10 +10,12 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
 from fakes import RecordingSink, TinyNet, draw, evaluation_result, saved_weight, set_weight, step_end
-from ssd.checkpoints.loading import read_checkpoint, save_checkpoint
+from ssd.checkpoints.reading import read_checkpoint
+from ssd.checkpoints.records import EVALUATION_KEY
+from ssd.checkpoints.saving import save_checkpoint
 from ssd.training.logger import TrainingLogger
 from ssd.training.records import EvalRecord
-from ssd.training.resume import EVALUATION_KEY, read_best
+from ssd.training.resume import read_best
 from ssd.training.validation import ValidationCallback, ema_weights, evaluation_epochs
 
 
@@ -85,6 +87,12 @@ def test_the_best_detector_is_kept(aps, best, net, tmp_path):
     assert [record.epoch for record in records if record.is_best][-1] == best
     assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["best.ckpt"]
     assert saved_weight(tmp_path / "ckpt" / "best.ckpt") == best
+
+
+def test_an_undefined_map_is_never_the_best(net, tmp_path):
+    callback, records = evaluate_epochs(net, tmp_path, [-1.0, -1.0], epochs=2)
+    assert callback.best is None and not any(record.is_best for record in records)
+    assert not (tmp_path / "best.ckpt").exists()
 
 
 def test_evaluations_are_recorded(net, tmp_path):

@@ -53,6 +53,7 @@ have a dot:
   [ascend.yaml](../../../../configs/runtime/ascend.yaml) and [cpu.yaml](../../../../configs/runtime/cpu.yaml). A recipe
   overrides `ascend.yaml`. `cpu.yaml` overrides recipes.
 - ¹ The value is stored with checkpoints. A checkpoint is refused if the recipe has another value.
+  eval.py and predict.py only warn of other values of `image_size` and `steps`.
 - ² The value changes the evaluation scores of a checkpoint. `metrics.json` contains the value.""",
     columns=("key", "type", "range", "default", "meaning"),
     sections={
@@ -97,6 +98,7 @@ CHINESE = Texts(
 - 如果 Ascend 和 CPU 各有一个默认值，则默认值来自 [ascend.yaml](../../../../configs/runtime/ascend.yaml)
   和 [cpu.yaml](../../../../configs/runtime/cpu.yaml)。配方覆盖 `ascend.yaml`，而 `cpu.yaml` 覆盖配方。
 - ¹ 该值保存在 checkpoint（权重文件）中。如果配方中的值不同，会拒绝加载该 checkpoint。
+  对于 `image_size` 和 `steps` 的其他值，eval.py 和 predict.py 只给出警告。
 - ² 该值会改变 checkpoint 的评估结果，并记录在 `metrics.json` 中。""",
     columns=("配置项", "类型", "取值范围", "默认值", "含义"),
     sections={

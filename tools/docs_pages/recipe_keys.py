@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from ssd.config import schema
 from ssd.config.loading import CONFIGS, read_recipe
-from ssd.config.sections import ANCHORS, CLASSES, EVALUATION, NETWORK, Augment, ExtraLayer
+from ssd.config.sections import ANCHORS, CLASSES, EVALUATION, INPUT, NETWORK, Augment, ExtraLayer
 from ssd.errors import UserError
 
 from .recipe_key_texts import CHINESE, ENGLISH, Texts
@@ -106,7 +106,7 @@ def _create_key(name: str, section: str, field: FieldInfo, of_devices: dict[str,
     default = None if field.is_required() else f"`{format_value(field.default)}`"
     if default is not None and of_devices and len({format_value(value) for value in of_devices.values()}) > 1:
         default = ", ".join(f"{device} `{format_value(value)}`" for device, value in of_devices.items())
-    is_stored = any(marker in field.metadata for marker in (CLASSES, ANCHORS, NETWORK))
+    is_stored = any(marker in field.metadata for marker in (CLASSES, ANCHORS, NETWORK, INPUT))
     marks = (STORED if is_stored else "") + (SCORED if EVALUATION in field.metadata else "")
     if field.description is None:
         raise UserError(f"{name}: the key has no description. Add a description to the schema.")

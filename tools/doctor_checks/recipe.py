@@ -104,12 +104,14 @@ def _check_shards_without_info(folder: Path) -> Finding:
 
 def check_initial_weights(cfg: Config, detector: Any) -> Finding:
     """Load the initial weights of a recipe. detector: network of the recipe, whose weights are replaced"""
+    from ssd.checkpoints.choice import choose_checkpoint
     from ssd.checkpoints.loading import load_backbone, load_pretrained
-    from ssd.config.schema import model_metadata
+    from ssd.config.metadata import model_metadata
 
     try:
         if cfg.pretrained_detector:
-            load_pretrained(detector, cfg.pretrained_detector, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
+            path = choose_checkpoint(cfg.pretrained_detector, cfg.ckpt_save_dir, option="pretrained_detector")
+            load_pretrained(detector, path, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
         elif cfg.backbone_ckpt_path:
             load_backbone(detector, cfg.backbone_ckpt_path)
     except UserError as error:
@@ -124,17 +126,23 @@ def check_checkpoint(cfg: Config, detector: Any) -> list[Finding]:
     detector: network of the recipe, whose weights are replaced
     A checkpoint in ckpt_save_dir that does not match is no fault, because a new training run archives it.
     """
-    from ssd.checkpoints.loading import find_checkpoint, load_weights
-    from ssd.config.schema import model_metadata
+    from ssd.checkpoints.choice import choose_checkpoint, describe_checkpoint, find_checkpoint
+    from ssd.checkpoints.loading import load_weights
+    from ssd.checkpoints.metadata import describe_mismatches, read_metadata
+    from ssd.config.metadata import model_metadata
 
-    path = Path(cfg.ckpt_path) if cfg.ckpt_path else find_checkpoint(Path(cfg.ckpt_save_dir))
-    if path is None:
+    if not cfg.ckpt_path and find_checkpoint(Path(cfg.ckpt_save_dir)) is None:
         return []
+    metadata = model_metadata(cfg)
     try:
-        load_weights(detector, path, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
+        path = choose_checkpoint(cfg.ckpt_path, cfg.ckpt_save_dir)
+        load_weights(detector, path, use_ema=cfg.use_ema, metadata=metadata)
     except UserError as error:
         return [_user_error("checkpoint", error, status=FAULT if cfg.ckpt_path else WARNING)]
-    return [Finding(OK, what="checkpoint", found=f"{path} matches the recipe")]
+    warning = describe_mismatches({"input": metadata["input"]}, read_metadata(path), path)
+    if warning:
+        return [Finding(WARNING, what="checkpoint", found=warning)]
+    return [Finding(OK, what="checkpoint", found=f"{describe_checkpoint(path)}, matches the recipe")]
 
 
 def check_memory(cfg: Config, detector: Any, memory: int | None = None) -> Finding:

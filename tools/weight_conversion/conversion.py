@@ -16,11 +16,13 @@ from mindcv.models import create_model
 from mindspore import Tensor
 
 from ssd.boxes.anchors import create_anchors
-from ssd.checkpoints.loading import load_backbone, load_weights, read_checkpoint, silence_mindspore_log
-from ssd.checkpoints.metadata import METADATA_KEY
+from ssd.checkpoints.loading import load_backbone, load_weights
+from ssd.checkpoints.reading import read_checkpoint
+from ssd.checkpoints.records import METADATA_KEY
 from ssd.errors import UserError
 from ssd.models.detector import SSD
 from ssd.runtime.atomic_write import replace_file
+from ssd.runtime.log import silence_mindspore_log
 
 from .parameter_names import MINDCV_CLASSIFIER_PREFIX, StateDictFormat, backbone_formats, ssd300_format
 from .state_dict import StateDict

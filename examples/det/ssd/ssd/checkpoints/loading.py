@@ -1,52 +1,19 @@
-"""Load and save checkpoints. Parameter names of MindCV are translated, and unmatched parameters raise UserError."""
+"""Load weights into a detector. Parameter names of MindCV are translated, and unmatched parameters raise UserError."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import mindspore.nn as nn
 from mindspore import Parameter
 
 from ..errors import UserError
 from ..models.head import predictor_parameter_names
-from ..runtime.atomic_write import replace_file
-from .metadata import Metadata, find_mismatches, read_metadata, refuse_mismatch
-
-# Patterns of parameter names in MindCV's examples/det/ssd, each with its replacement. The first match is used.
-_OPTIONAL_FEATURES = r"(?:features\.)?"  # MindCV's example wraps some layers in a cell `features`
-MINDCV_NAMES = [
-    (r"^backbone_wrapper\.backbone\.", "backbone.features."),
-    (r"^backbone_wrapper\.feature1_expand_layer\." + _OPTIONAL_FEATURES, "neck.expand.0."),
-    (r"^backbone_wrapper\.multi_residual\.(\d+)\.conv\.(\d+)\." + _OPTIONAL_FEATURES, r"neck.extras.\1.conv.\2."),
-    (r"^backbone_wrapper\.fpn\.lateral_convs_list\.", "neck.lateral."),
-    (r"^backbone_wrapper\.fpn\.fpn_convs_list\.(\d+)\." + _OPTIONAL_FEATURES, r"neck.output.\1."),
-    (r"^backbone_wrapper\.bottom_up\.blocks\.(\d+)\." + _OPTIONAL_FEATURES, r"neck.downsample.\1."),
-    (r"^multi_box\.multi_loc_layers\.", "head.box."),
-    (r"^multi_box\.multi_cls_layers\.", "head.cls."),
-    (r"^multi_box\.addition_layer_loc\.(\d+)\.(\d+)\." + _OPTIONAL_FEATURES, r"head.box_tower.\1.\2."),
-    (r"^multi_box\.addition_layer_cls\.(\d+)\.(\d+)\." + _OPTIONAL_FEATURES, r"head.cls_tower.\1.\2."),
-    (r"^multi_box\.loc_layers\.0\.", "head.box."),
-    (r"^multi_box\.cls_layers\.0\.", "head.cls."),
-]
-# Names of checkpoint entries that are not weights: optimizer state, training step state, and JSON records.
-NON_WEIGHT_NAMES = re.compile(
-    r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|"
-    r"scale_sense|updates|skipped_updates|steps_since_(bad|non_finite)_loss|accumulated\..*|accumulated_batches|"
-    r"epoch_num|step_num|training_state|evaluation|model_metadata|meaning)$"
-)
-EMA_PREFIX = "ema."  # prefix of the names of averaged (EMA) weights
-BEST_NAME, LAST_NAME = "best.ckpt", "last.ckpt"
-
-log = logging.getLogger(__name__)
+from .metadata import REQUIRED_GROUPS, Metadata, find_mismatches, read_metadata, refuse_mismatch
+from .parameter_names import EMA_PREFIX, NON_WEIGHT_NAMES, translate_name
+from .reading import read_checkpoint
 
 
 def load_weights(net: nn.Cell, path: str | Path, *, use_ema: bool = True, metadata: Metadata | None = None) -> None:
@@ -58,12 +25,13 @@ def load_weights(net: nn.Cell, path: str | Path, *, use_ema: bool = True, metada
     net: detector
     path: path of the checkpoint
     use_ema: whether to load the averaged (EMA) weights if the file contains averaged weights
-    metadata: metadata of the recipe, which must match the metadata of the checkpoint; None skips the comparison
-    Raises UserError if the file is missing or damaged, or if metadata, parameter names or shapes do not match.
+    metadata: metadata of the recipe, whose REQUIRED_GROUPS must match the checkpoint; None skips the comparison
+    Raises UserError if the file is missing, damaged or not finite, or if metadata, parameter names or shapes do not
+    match.
     """
     content = read_checkpoint(path)
     if metadata is not None:
-        refuse_mismatch(metadata, read_metadata(content, metadata), path)
+        refuse_mismatch({group: metadata[group] for group in REQUIRED_GROUPS}, read_metadata(path), path)
     weights, parameters = _select_weights(content, use_ema), net.parameters_dict()
     _refuse_unmatched(weights, parameters, path)
     _assign(weights, parameters, path=path, num_classes=net.head.num_classes)
@@ -84,7 +52,7 @@ def load_pretrained(net: nn.Cell, path: str | Path, *, use_ema: bool, metadata: 
     Raises UserError if the file is missing or damaged, or if names or shapes of the remaining parameters do not match.
     """
     content = read_checkpoint(path)
-    stored = read_metadata(content, metadata)
+    stored = read_metadata(path)
     weights, parameters = _select_weights(content, use_ema), net.parameters_dict()
     box_names, class_names = predictor_parameter_names(net.head)
     has_other_anchors = bool(find_mismatches(metadata, stored, groups=("anchors",))) or any(
@@ -142,96 +110,6 @@ def load_backbone(net: nn.Cell, path: str | Path) -> None:
     _assign(weights, parameters, path=path, num_classes=net.head.num_classes)
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint file.
-
-    Returns {name: Parameter, or text of a JSON record}.
-    Raises UserError if the file is missing or damaged.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: the checkpoint was not found. Correct the path.")
-    log.debug(f"reading {path}")
-    try:
-        with silence_mindspore_log():
-            return ms.load_checkpoint(str(path), crc_check=True)  # verifies the checksums if the file has checksums
-    except (ValueError, RuntimeError):
-        raise UserError(
-            f"{path}: the file is damaged, or is not a MindSpore checkpoint. Use another checkpoint."
-        ) from None
-
-
-def save_checkpoint(net: nn.Cell, path: Path, records: dict[str, Any] | None = None) -> None:
-    """Write all parameters of a network and JSON records to a checkpoint with checksums.
-
-    An existing file is replaced only when the new file is complete.
-
-    net: network, for example a training step
-    path: path of the checkpoint
-    records: {name: JSON value} to store in addition to the parameters
-    Raises UserError if the file cannot be written.
-    """
-    texts = {name: json.dumps(value) for name, value in (records or {}).items()}
-    try:
-        with replace_file(path) as unfinished, silence_mindspore_log():
-            ms.save_checkpoint(net, str(unfinished), append_dict=texts or None, crc_check=True)
-    except (OSError, RuntimeError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
-        raise UserError(
-            f"{path}: the checkpoint cannot be written ({reason.lower()}). Check that the folder is "
-            "writable and the disk has free space, and continue from an earlier checkpoint with --resume."
-        ) from None
-
-
-def link_checkpoint(path: Path, name: str) -> None:
-    """Give a checkpoint a second file name in the same folder.
-
-    The second file is a hard link, or a copy if the file system does not support hard links.
-    """
-    with replace_file(path.with_name(name)) as unfinished:
-        try:
-            os.link(path, unfinished)
-        except OSError:
-            shutil.copyfile(path, unfinished)
-
-
-@contextlib.contextmanager
-def silence_mindspore_log() -> Iterator[None]:
-    """Suppress MindSpore's log messages inside the context, because this project reports MindSpore's errors itself."""
-    logger = logging.getLogger(f"ME.mindspore.log.{os.getpid()}")  # the name in mindspore.log
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = False
-
-
-def choose_checkpoint(ckpt_path: str | None, ckpt_save_dir: str) -> Path:
-    """Return ckpt_path if the path is set; otherwise find a checkpoint in ckpt_save_dir.
-
-    ckpt_path: path of a checkpoint, or None
-    ckpt_save_dir: folder of checkpoints that train.py wrote
-    Raises UserError if ckpt_path is not set and the folder does not contain a checkpoint.
-    """
-    path = Path(ckpt_path) if ckpt_path else find_checkpoint(Path(ckpt_save_dir))
-    if path is None:
-        raise UserError(
-            f"ckpt_path: the key is not set, and {ckpt_save_dir} does not contain a checkpoint. "
-            "Train a detector, or set --ckpt_path."
-        )
-    return path
-
-
-def find_checkpoint(folder: Path) -> Path | None:
-    """Return the best checkpoint in a folder, otherwise the newest checkpoint.
-
-    The order of preference is best.ckpt, the newest ssd-EPOCH.ckpt, last.ckpt. Returns None if there is no such file.
-    """
-    if (folder / BEST_NAME).is_file():
-        return folder / BEST_NAME
-    newest = max(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
-    return newest or (folder / LAST_NAME if (folder / LAST_NAME).is_file() else None)
-
-
 def _select_weights(content: dict[str, Any], use_ema: bool) -> dict[str, Parameter]:
     """Select the weights from the content of a checkpoint, and translate names of MindCV's example.
 
@@ -245,17 +123,8 @@ def _select_weights(content: dict[str, Any], use_ema: bool) -> dict[str, Paramet
         plain_name = name.removeprefix(EMA_PREFIX)
         is_average = plain_name != name and plain_name in content
         if not is_average:
-            weights[_translate_name(name)] = content.get(EMA_PREFIX + name, value) if use_ema else value
+            weights[translate_name(name)] = content.get(EMA_PREFIX + name, value) if use_ema else value
     return weights
-
-
-def _translate_name(name: str) -> str:
-    """Translate a parameter name of MindCV's example to the name in this project; return other names unchanged."""
-    for pattern, replacement in MINDCV_NAMES:
-        translated, count = re.subn(pattern, replacement, name)
-        if count:
-            return translated
-    return name
 
 
 def _refuse_unmatched(weights: dict[str, Parameter], parameters: dict[str, Parameter], path: str | Path) -> None:

@@ -173,8 +173,12 @@ def _find_classes(data_dir: str, classes: tuple[str, ...] | None, num_classes: i
         return {"classes": classes, "num_classes": len(classes)}
     if num_classes is not None:
         return {"num_classes": num_classes}
-    coco = tuple(read_recipe(CONFIGS / "dataset" / "coco.yaml")["classes"])
-    return {"classes": coco, "num_classes": len(coco)}
+    return {"classes": coco_classes(), "num_classes": len(coco_classes())}
+
+
+def coco_classes() -> tuple[str, ...]:
+    """Return the names of COCO's 80 classes, background first."""
+    return tuple(read_recipe(CONFIGS / "dataset" / "coco.yaml")["classes"])
 
 
 def _check_anchors_and_layers(config: Config, path: str | Path) -> None:

@@ -9,8 +9,9 @@ their Chinese meanings are in tools/docs_pages/recipe_keys_zh.yaml. Markers stat
     CLASSES     the key determines the meaning of the class scores, and is stored with checkpoints
     ANCHORS     the key determines the anchors or the box coding, and is stored with checkpoints
     NETWORK     the key determines the layers, and is stored with checkpoints
+    INPUT       the key determines the size of the input, and is stored with checkpoints
 
-Keys are stored with checkpoints because parameter shapes cannot reveal a mismatch.
+Keys are stored with checkpoints because parameter shapes cannot reveal a mismatch. `ssd.config.metadata` collects them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from .sections import ANCHORS, CLASSES, EVALUATION, HOST, NETWORK, Augment, ExtraLayer, Marker, PrecisionMode, Section
+from .sections import (
+    ANCHORS,
+    CLASSES,
+    EVALUATION,
+    HOST,
+    INPUT,
+    NETWORK,
+    Augment,
+    ExtraLayer,
+    Marker,
+    PrecisionMode,
+    Section,
+)
 
 
 class Config(Section):
@@ -52,8 +65,8 @@ class Config(Section):
     num_classes: int = Field(ge=2, description="number of classes, background included; read from the data by default")
 
     # Detector
-    backbone: str = Field(description="name of the backbone in MindCV")
-    backbone_out_indices: tuple[int, ...] = Field(
+    backbone: Annotated[str, NETWORK] = Field(description="name of the backbone in MindCV")
+    backbone_out_indices: Annotated[tuple[int, ...], NETWORK] = Field(
         min_length=1, description="indices of the backbone's feature maps to use"
     )
     backbone_channels: tuple[int, ...] | None = Field(
@@ -69,19 +82,21 @@ class Config(Section):
         "mindcv",
         description="padding of strided backbone layers: MindCV's (mindcv), or symmetric as in PyTorch (torch)",
     )
-    neck: Literal["extras", "convs", "fpn"] = Field(
+    neck: Annotated[Literal["extras", "convs", "fpn"], NETWORK] = Field(
         "extras",
         description="extra levels: inverted residuals (extras), plain convolutions (convs), or feature pyramid (fpn)",
     )
-    head: Literal["separate", "plain", "shared"] = Field(
+    head: Annotated[Literal["separate", "plain", "shared"], NETWORK] = Field(
         "separate",
         description="prediction layers: separable (separate), 3x3 (plain), or shared by all levels (shared)",
     )
     anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
         "default", description="SSD's default boxes (default) or RetinaNet's grid anchors (grid)"
     )
-    image_size: tuple[PositiveInt, PositiveInt] = Field(description="height and width of the input image in pixels")
-    steps: tuple[PositiveInt, ...] = Field(
+    image_size: Annotated[tuple[PositiveInt, PositiveInt], INPUT] = Field(
+        description="height and width of the input image in pixels"
+    )
+    steps: Annotated[tuple[PositiveInt, ...], INPUT] = Field(
         min_length=1, description="distance between neighboring anchor locations in input pixels, for each level"
     )
     box_sizes: Annotated[tuple[PositiveFloat, ...] | None, ANCHORS] = Field(
@@ -102,8 +117,10 @@ class Config(Section):
     extra_layers: Annotated[tuple[ExtraLayer, ...], NETWORK] = Field(
         (), description="with neck extras or convs: blocks with the keys out_channels, expand_ratio, stride, pad"
     )
-    fpn_channels: int = Field(256, gt=0, description="with neck fpn: number of channels of each level")
-    num_addition_layers: int = Field(
+    fpn_channels: Annotated[int, NETWORK] = Field(
+        256, gt=0, description="with neck fpn: number of channels of each level"
+    )
+    num_addition_layers: Annotated[int, NETWORK] = Field(
         4, ge=0, description="with head shared: number of convolutions before the prediction layers"
     )
     prior_scaling: Annotated[tuple[PositiveFloat, PositiveFloat], ANCHORS] = Field(
@@ -261,19 +278,6 @@ class Config(Section):
 def keys_marked(marker: Marker) -> list[str]:
     """Return the names of the top-level keys that carry a marker, in the order of their declaration."""
     return [name for name, field in Config.model_fields.items() if marker in field.metadata]
-
-
-def model_metadata(cfg: Config) -> dict[str, dict[str, Any]]:
-    """Return the settings to store with a checkpoint, as JSON values.
-
-    Returns {"classes": {key: value}, "anchors": {key: value}, "network": {key: value}}. Keys that the detector does not
-    use have the value None.
-    """
-    unused: tuple[str, ...] = ("min_scale", "max_scale") if cfg.box_sizes else ()
-    if cfg.anchors == "grid":
-        unused = ("box_sizes", "min_scale", "max_scale", "aspect_ratios", "clip_default_boxes")
-    values = {**cfg.model_dump(mode="json"), **dict.fromkeys(unused)}
-    return {marker.value: {key: values[key] for key in keys_marked(marker)} for marker in (CLASSES, ANCHORS, NETWORK)}
 
 
 def graph_settings(cfg: Config) -> dict[str, Any]:

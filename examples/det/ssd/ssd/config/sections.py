@@ -16,10 +16,12 @@ class Marker(enum.Enum):
     CLASSES = "classes"
     ANCHORS = "anchors"
     NETWORK = "network"
+    INPUT = "input"
 
 
 HOST, EVALUATION = Marker.HOST, Marker.EVALUATION
-CLASSES, ANCHORS, NETWORK = Marker.CLASSES, Marker.ANCHORS, Marker.NETWORK
+CLASSES, ANCHORS = Marker.CLASSES, Marker.ANCHORS
+NETWORK, INPUT = Marker.NETWORK, Marker.INPUT
 
 PrecisionMode = Literal[  # values that MindSpore 2.10 accepts
     "force_fp16",

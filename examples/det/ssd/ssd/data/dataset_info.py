@@ -146,6 +146,37 @@ def dataset_fingerprint(folder: Path) -> list:
     return [[str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns] for path, stat in files]
 
 
+def split_fingerprint(folder: Path, split: str) -> str | None:
+    """Return a SHA-256 that identifies the images and ground-truth boxes of a split, as a hexadecimal string.
+
+    If the folder has dataset.json, the annotations and the statistics are hashed. A second conversion of the same data
+    has the same hash. Otherwise the names and sizes of the shards are hashed.
+
+    folder: folder of the shards
+    split: "train" or "val"
+    Returns None if the folder has no shards of the split. Raises UserError if dataset.json is damaged.
+    """
+    content: list = []
+    if (folder / DATASET_INFO_NAME).is_file():
+        info = read_dataset_info(folder / DATASET_INFO_NAME)
+        split_info = info.train if split == "train" else info.val
+        content = [split_info.source_sha256, split_info.images, split_info.boxes, split_info.crowd_boxes, info.upright]
+    else:
+        content = [[path.name, path.stat().st_size] for path in sorted((folder / split).glob("coco*"))]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest() if content else None
+
+
+def read_category_ids(folder: Path, num_classes: int) -> list[int]:
+    """Return the COCO category id of each label, with 0 for the background.
+
+    folder: folder of the shards; without dataset.json, the ids are equal to the labels
+    num_classes: number of classes, background included
+    Raises UserError if dataset.json is damaged.
+    """
+    path = folder / DATASET_INFO_NAME
+    return [0, *read_dataset_info(path).category_ids] if path.is_file() else list(range(num_classes))
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as a hexadecimal string."""
     digest = hashlib.sha256()

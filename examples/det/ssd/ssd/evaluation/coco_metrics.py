@@ -36,6 +36,9 @@ METRICS = {
 }
 
 
+CROWD_KEYS = ("iscrowd",)  # annotations with this key count neither as found nor as missed
+
+
 @dataclasses.dataclass(frozen=True)
 class ClassMetrics:
     """COCO's metrics of one class, each 0..1, or -1 for a class without objects.
@@ -116,6 +119,15 @@ class CocoEvaluator:
             self.results.append(
                 {"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score}
             )
+
+    def count_objects(self, ignored_keys: Sequence[str]) -> int:
+        """Return the number of ground-truth boxes that count in the metrics. Without such boxes, they are undefined.
+
+        ignored_keys: an annotation with a true value of one of these keys does not count
+        """
+        category_ids = set(self.category_ids[1:])
+        rows = self.ground_truth.dataset["annotations"]
+        return sum(row["category_id"] in category_ids and not any(map(row.get, ignored_keys)) for row in rows)
 
     def summarize(self) -> CocoMetrics:
         """Compute the metrics of all detections added so far."""

@@ -11,8 +11,11 @@ from typing import Protocol
 import mindspore.nn as nn
 from mindspore.dataset import Dataset
 
-from ..checkpoints.loading import choose_checkpoint, load_weights
-from ..config.schema import Config, graph_settings, model_metadata
+from ..checkpoints.choice import choose_checkpoint, describe_checkpoint
+from ..checkpoints.loading import load_weights
+from ..checkpoints.metadata import describe_mismatches, read_metadata
+from ..config.metadata import training_metadata
+from ..config.schema import Config, graph_settings
 from ..data.dataset import create_dataset
 from ..data.dataset_info import DATASET_INFO_NAME, dataset_fingerprint, read_dataset_info
 from ..errors import UserError
@@ -21,9 +24,9 @@ from ..models.detector import create_detector, to_mixed_precision
 from ..runtime.compile_cache import compile_cache
 from ..runtime.device import Runtime, create_runtime
 from ..runtime.progress import Progress
-from .coco_metrics import CocoEvaluator, CocoMetrics
+from .coco_metrics import CROWD_KEYS, CocoEvaluator, CocoMetrics
 from .gather import DetectionGatherer
-from .voc_metrics import VocMetrics, compute_voc_metrics
+from .voc_metrics import DIFFICULT_KEYS, VocMetrics, compute_voc_metrics
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class EvaluationResult:
     def mean_ap(self) -> float:
         """Main metric of the recipe, 0..1: COCO's AP, or Pascal VOC's AP if `metric: voc` is set.
 
-        The value is -1 if no class has ground truth.
+        The value is -1, which is no score, if no class has ground truth.
         """
         return self.voc_metrics.AP if self.voc_metrics else self.coco_metrics.metrics["AP"]
 
@@ -77,8 +80,14 @@ def evaluate(cfg: Config) -> CheckpointEvaluation:
     """
     checkpoint = choose_checkpoint(cfg.ckpt_path, cfg.ckpt_save_dir)
     runtime = create_runtime(cfg)
-    detector = create_detector(cfg)
-    load_weights(detector, checkpoint, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
+    log.info(f"checkpoint: {describe_checkpoint(checkpoint)}")
+    detector, metadata = create_detector(cfg), training_metadata(cfg)
+    load_weights(detector, checkpoint, use_ema=cfg.use_ema, metadata=metadata)
+    # The scores do not depend on the training data, which are often not at hand
+    compared = {"input": metadata["input"], "data": {"validation_data": metadata["data"]["validation_data"]}}
+    warning = describe_mismatches(compared, read_metadata(checkpoint), checkpoint)
+    if warning and runtime.is_main:
+        log.warning(warning)
     evaluate_detector = create_evaluator(cfg, to_mixed_precision(detector, cfg.amp_level), runtime)
     data = dataset_fingerprint(Path(cfg.data_dir))
     with compile_cache("eval", settings=graph_settings(cfg), data=data, runtime=runtime):
@@ -133,7 +142,17 @@ class DetectorEvaluator:
         self.metric = cfg.metric
         self.runtime = runtime or Runtime()
         self.gather = DetectionGatherer(self.runtime.world_size)
-        CocoEvaluator(self.annotation_path, self.classes)  # check the annotations before training starts
+        # Read the annotations once here, so that faults are reported before training starts
+        evaluator = CocoEvaluator(self.annotation_path, self.classes)
+        self.num_objects = evaluator.count_objects(DIFFICULT_KEYS if cfg.metric == "voc" else CROWD_KEYS)
+
+    def require_objects(self) -> None:
+        """Raise UserError if the validation split has no ground-truth boxes, so that no mAP can be computed."""
+        if not self.num_objects:
+            raise UserError(
+                f"{self.annotation_path}: the validation images have no ground-truth boxes, so their mAP is undefined. "
+                "Set --eval_while_train false, or convert the data with other validation images."
+            )
 
     def __call__(self, stop: StopRequest | None = None) -> EvaluationResult:
         """Run the detector on this device's images, gather all detections, and compute the metrics.

@@ -23,7 +23,7 @@ def format_metrics(result: EvaluationResult) -> str:
     lines = [*result.coco_metrics.table.splitlines(), "", *_format_classes(result.coco_metrics.per_class), ""]
     if result.voc_metrics:
         lines += [*_format_voc_metrics(result.voc_metrics), ""]
-    return "\n".join([*lines, _format_throughput(result), f"mAP: {result.mean_ap:.4f}", ""])
+    return "\n".join([*lines, _format_throughput(result), _format_mean_ap(result), ""])
 
 
 def _format_classes(per_class: list[ClassMetrics]) -> list[str]:
@@ -48,6 +48,12 @@ def _format_voc_metrics(voc_metrics: VocMetrics) -> list[str]:
 
 def _format_metric(value: float) -> str:
     return f"{'-' if value < 0 else f'{value:.3f}':>7}"
+
+
+def _format_mean_ap(result: EvaluationResult) -> str:
+    if result.mean_ap < 0:
+        return "mAP: undefined, because the validation images have no ground-truth boxes"
+    return f"mAP: {result.mean_ap:.4f}"
 
 
 def _format_throughput(result: EvaluationResult) -> str:
@@ -106,7 +112,8 @@ def _write_files(folder: Path, cfg: Config, result: EvaluationResult, checkpoint
 
 
 def _write_metrics(path: Path, cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
-    content: dict[str, object] = {"mAP": result.mean_ap, **result.coco_metrics.metrics}
+    mean_ap = result.mean_ap if result.mean_ap >= 0 else None
+    content: dict[str, object] = {"mAP": mean_ap, **result.coco_metrics.metrics}
     if result.voc_metrics:
         content |= {"VOC_AP": result.voc_metrics.AP, "VOC_AP11": result.voc_metrics.AP11}
     content |= {

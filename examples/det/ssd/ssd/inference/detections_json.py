@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..boxes.ops import yxyx_to_xywh
-from ..config.schema import Config
-from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info
 from ..errors import UserError, os_reason
 from ..models.postprocess import Detections
 
@@ -61,13 +59,3 @@ class CocoResults:
                 f"{path}: the file cannot be written ({os_reason(error)}). "
                 "Free some disk space, or set --output to another folder."
             ) from None
-
-
-def read_category_ids(cfg: Config) -> list[int]:
-    """Return the COCO category id of each label, with 0 for the background.
-
-    The ids are read from dataset.json in data_dir. Without dataset.json, the ids are equal to the labels.
-    Raises UserError if dataset.json is damaged.
-    """
-    path = Path(cfg.data_dir) / DATASET_INFO_NAME
-    return [0, *read_dataset_info(path).category_ids] if path.is_file() else list(range(cfg.num_classes))

@@ -15,7 +15,7 @@ from ..data.dataset_info import dataset_fingerprint
 from ..errors import UserError, count_noun, os_reason
 from ..runtime.compile_cache import compile_cache
 from ..runtime.interrupt import Interrupt
-from .detections_json import CocoResults, read_category_ids
+from .detections_json import CocoResults
 from .image_files import predict_image_files
 from .predictor import Predictor
 from .sources import InputImage, Video
@@ -49,7 +49,7 @@ def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
         raise UserError(
             f"--output: {output} cannot be created ({os_reason(error)}). Set --output to another folder."
         ) from None
-    results = CocoResults(predictor.classes, read_category_ids(cfg))
+    results = CocoResults(predictor.classes, predictor.category_ids)
     num_workers = worker_count(cfg.num_parallel_workers, predictor.runtime.num_cores)
     start, num_unreadable = time.monotonic(), 0
     program = f"predict {batch_size}"  # graphs are compiled for this batch size, not for the recipe's
@@ -57,7 +57,7 @@ def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
     try:
         with (
             Interrupt() as interrupt,
-            compile_cache(program, settings=graph_settings(cfg), data=data, runtime=predictor.runtime),
+            compile_cache(program, settings=graph_settings(predictor.cfg), data=data, runtime=predictor.runtime),
         ):
             if isinstance(source, Video):
                 predict_video(

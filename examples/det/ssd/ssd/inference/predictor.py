@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
 import os
 import weakref
 from collections.abc import Sequence
@@ -13,9 +14,12 @@ from typing import overload
 import mindspore.nn as nn
 import numpy as np
 
-from ..checkpoints.loading import choose_checkpoint, load_weights
+from ..checkpoints.choice import choose_checkpoint, describe_checkpoint
+from ..checkpoints.loading import load_weights
+from ..checkpoints.metadata import describe_mismatches, read_metadata
 from ..config.loading import load_config
-from ..config.schema import Config, model_metadata
+from ..config.metadata import model_metadata
+from ..config.schema import Config
 from ..data.images import read_image_file
 from ..data.transforms import resize
 from ..errors import UserError, os_reason
@@ -23,6 +27,9 @@ from ..models.detector import create_detector, to_mixed_precision
 from ..models.postprocess import Detections
 from ..runtime.device import create_runtime
 from .network import create_inference_net, create_nms, run_batch
+from .stored_classes import find_category_ids, with_stored_classes
+
+log = logging.getLogger(__name__)
 
 ImageInput = np.ndarray | str | os.PathLike[str]  # (H, W, 3) uint8 RGB, or the path of an image file
 
@@ -46,12 +53,14 @@ class Predictor:
         detections = predictor("photo.jpg")
 
     config: path of a recipe, or a Config
-    checkpoint: path of a checkpoint; None for ckpt_path of the recipe. If ckpt_path is not set either, the best or
-        newest checkpoint in ckpt_save_dir is used.
+    checkpoint: path of a checkpoint, or of a folder, whose best or else newest checkpoint is used; None for ckpt_path
+        of the recipe. If ckpt_path is not set either, the folder is ckpt_save_dir.
     overrides: values of recipe keys, such as data_dir="data/own" or **{"augment.flip_prob": 0}; allowed only with the
         path of a recipe
 
-    The attribute `classes` contains the class names by label, background first.
+    The attributes `classes` and `category_ids` contain the names and COCO's ids of the classes by label, background
+    first. Both are those of the checkpoint. A checkpoint without them, such as one of MindCV's example, takes them from
+    the recipe and from dataset.json in data_dir.
     Creating a Predictor sets MindSpore's device, execution mode and seed for the whole process.
     Raises UserError if the recipe is invalid, or if the checkpoint is missing or does not fit the recipe.
     """
@@ -71,11 +80,18 @@ class Predictor:
             cfg = config
         else:
             cfg = load_config(Path(config), overrides)
-        self.cfg = cfg
-        self.checkpoint = Path(checkpoint) if checkpoint else choose_checkpoint(cfg.ckpt_path, cfg.ckpt_save_dir)
+        given = os.fspath(checkpoint) if checkpoint else cfg.ckpt_path
+        self.checkpoint = choose_checkpoint(given, cfg.ckpt_save_dir)
+        log.info(f"checkpoint: {describe_checkpoint(self.checkpoint)}")
+        stored = read_metadata(self.checkpoint)
+        self.cfg = cfg = with_stored_classes(cfg, stored, path=self.checkpoint)
+        self.category_ids = find_category_ids(cfg, stored)
         self.runtime = create_runtime(cfg)
-        detector = create_detector(cfg)
-        load_weights(detector, self.checkpoint, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
+        detector, metadata = create_detector(cfg), model_metadata(cfg)
+        load_weights(detector, self.checkpoint, use_ema=cfg.use_ema, metadata=metadata)
+        warning = describe_mismatches({"input": metadata["input"]}, stored, self.checkpoint)
+        if warning:
+            log.warning(warning)
         net = create_inference_net(cfg, to_mixed_precision(detector, cfg.amp_level))
         net.set_train(False)
         self.nms = create_nms(cfg)

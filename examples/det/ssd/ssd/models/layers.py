@@ -7,9 +7,7 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore.common.initializer import TruncatedNormal, XavierUniform, initializer
 
-# Mean and standard deviation of ImageNet's RGB values, 0..255. The backbones were trained with this normalization.
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+from ..normalization import IMAGENET_MEAN, IMAGENET_STD
 
 
 class NormalizeImage(nn.Cell):
@@ -46,9 +44,10 @@ class BatchNorm2d(nn.BatchNorm2d):
         """
         batch, _, height, width = x.shape
         is_frozen = self.use_batch_statistics is not None  # frozen layers have the value False
+        parameters = self.gamma, self.beta, self.moving_mean, self.moving_variance
         if self.training and not is_frozen and batch * height * width > 1:
-            return self.bn_train(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
-        return self.bn_infer(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
+            return self.bn_train(x, *parameters)[0]
+        return self.bn_infer(x, *parameters)[0]
 
 
 def protect_running_statistics(net: nn.Cell) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 
 PROJECT_LOGGER = __name__.partition(".")[0]  # the package name, parent of the loggers of all modules
 
@@ -62,3 +64,14 @@ def set_up_logging(verbose: bool = False) -> None:
         else:
             handler.setLevel(logging.WARNING)
         logger.addHandler(handler)
+
+
+@contextlib.contextmanager
+def silence_mindspore_log() -> Iterator[None]:
+    """Suppress MindSpore's log messages inside the context, because this project reports MindSpore's errors itself."""
+    logger = logging.getLogger(f"ME.mindspore.log.{os.getpid()}")  # the name in mindspore.log
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False

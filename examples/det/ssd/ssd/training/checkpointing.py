@@ -13,10 +13,12 @@ import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor, ops
 
-from ..checkpoints.loading import LAST_NAME, link_checkpoint, save_checkpoint
+from ..checkpoints.choice import LAST_NAME, find_training_checkpoints, sort_by_step
+from ..checkpoints.records import STATE_KEY
+from ..checkpoints.saving import link_checkpoint, save_checkpoint
 from .callbacks import Flag
 from .events import StepEnd, TrainingCallback
-from .resume import STATE_KEY, TrainingState
+from .resume import TrainingState
 
 
 class _SumOverDevices(nn.Cell):
@@ -96,7 +98,8 @@ class CheckpointSaver(TrainingCallback):
         self.start = start
         self.stop = stop
         self.records = records or {}
-        self.saved = sorted(folder.glob("ssd-*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+        by_step = sort_by_step(find_training_checkpoints(folder))
+        self.saved = [path for path, _ in reversed(by_step) if path.name != LAST_NAME]  # oldest first
 
     def on_step_end(self, event: StepEnd) -> None:
         # on_epoch_end saves at the end of an epoch

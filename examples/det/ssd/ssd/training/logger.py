@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..checkpoints.loading import find_checkpoint
+from ..checkpoints.choice import find_checkpoint
 from ..errors import UserError, count_noun, os_reason
 from ..evaluation.coco_metrics import METRICS
 from ..runtime.atomic_write import replace_file

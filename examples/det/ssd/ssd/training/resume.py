@@ -11,19 +11,21 @@ from pathlib import Path
 
 import mindspore.nn as nn
 
-from ..checkpoints.loading import BEST_NAME, LAST_NAME, read_checkpoint
+from ..checkpoints.choice import BEST_NAME, EPOCH_PATTERN, LAST_NAME, find_training_checkpoints, sort_by_step
 from ..checkpoints.metadata import Metadata, read_metadata, refuse_mismatch
+from ..checkpoints.reading import read_checkpoint
+from ..checkpoints.records import EVALUATION_KEY, STATE_KEY
 from ..errors import UserError, os_reason
 from .logger import EVENTS_NAME, METRICS_NAME
 from .records import EvalRecord
 
 log = logging.getLogger(__name__)
 
-STATE_KEY = "training_state"  # name of the JSON record of a TrainingState in a checkpoint
-EVALUATION_KEY = "evaluation"  # name of the JSON record of an evaluation in best.ckpt
 # Parameters of a training step that are not restored. Learning rates follow the recipe, so that a training run can be
 # extended to more epochs. The counter of non-finite losses restarts, so that a repeated failure is reported again.
 NOT_RESTORED = ("learning_rate", "steps_since_non_finite_loss")
+# {start of the names of parameters that a training step has only with a recipe key: the key}
+KEYS_OF_PARAMETERS = {"accumulated": "accumulate_steps", "ema.": "ema_decay"}
 # Parameters that only some devices have. If the checkpoint is from another device, the initial value is kept.
 RESTORED_IF_PRESENT = ("accumulated_overflow",)
 
@@ -49,30 +51,6 @@ class TrainingState:
     @property
     def epochs_done(self) -> int:
         return self.step // self.steps_per_epoch
-
-
-def find_resume_checkpoint(folder: Path, given: str) -> Path:
-    """Return the checkpoint from which a training run resumes.
-
-    folder: folder to search if no path is given
-    given: path of the checkpoint, or an empty string for the newest checkpoint in the folder
-    Raises UserError if no path is given and the folder contains no checkpoint.
-    """
-    if given:
-        return Path(given)
-    paths = list_resumable(folder)
-    if not paths:
-        raise UserError(
-            f"--resume: {folder} does not contain a checkpoint of a training run. Set --resume to the path of a "
-            "checkpoint, or start without --resume."
-        )
-    return paths[0]
-
-
-def list_resumable(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder from which a training run can resume, newest first."""
-    paths = [*folder.glob("ssd-*.ckpt"), *folder.glob(LAST_NAME)]
-    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST_NAME), reverse=True)
 
 
 def resume_training(step: nn.Cell, path: Path, *, initial_state: TrainingState, metadata: Metadata) -> TrainingState:
@@ -174,9 +152,8 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
     try:
         content = read_checkpoint(path)
     except UserError as error:
-        older = [
-            other for other in list_resumable(path.parent) if path.is_file() and _modified(other) < _modified(path)
-        ]
+        paths = [other for other, _ in sort_by_step(find_training_checkpoints(path.parent))]
+        older = paths[paths.index(path) + 1 :] if path in paths else []
         advice = f" Continue from the previous checkpoint with --resume {older[0]}." if older else ""
         raise UserError(f"{error}{advice}") from None
     state = content.pop(STATE_KEY, None)
@@ -185,12 +162,18 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
             f"{path}: the checkpoint does not contain a training state. Resume from {LAST_NAME} or ssd-EPOCH.ckpt of "
             "train.py, or start a new run from these weights with --pretrained_detector."
         )
-    refuse_mismatch(metadata, read_metadata(content, metadata), path)
+    refuse_mismatch(metadata, read_metadata(path), path)
     optional = {name for name in RESTORED_IF_PRESENT if name not in content}
     skipped = optional.union(NOT_RESTORED)
     parameters = {name: value for name, value in step.parameters_dict().items() if name not in skipped}
     for name, value in parameters.items():
         if name not in content or content[name].shape != value.shape:
+            key = next((key for start, key in KEYS_OF_PARAMETERS.items() if name.startswith(start)), None)
+            if key and name not in content:
+                raise UserError(
+                    f"{path}: {key}: the previous run trained without this key. Remove {key}, or start a new run from "
+                    "the weights with --pretrained_detector."
+                )
             found = f"got shape {tuple(content[name].shape)}" if name in content else "the parameter is missing"
             raise UserError(
                 f"{path}: {name}: {found}, expected shape {tuple(value.shape)}. "
@@ -223,27 +206,24 @@ def archive_previous_run(folder: Path) -> Path | None:
     Returns the subfolder, or None if there was nothing to move.
     Raises UserError if a file cannot be moved.
     """
-    patterns = ("ssd-*.ckpt", BEST_NAME, LAST_NAME, METRICS_NAME, EVENTS_NAME)
+    patterns = (EPOCH_PATTERN, BEST_NAME, LAST_NAME, METRICS_NAME, EVENTS_NAME)
     return _archive(folder, [path for pattern in patterns for path in folder.glob(pattern)])
 
 
-def archive_later_checkpoints(folder: Path, *, resumed: Path, step: int, steps_per_epoch: int) -> Path | None:
+def archive_later_checkpoints(folder: Path, *, resumed: Path, step: int) -> Path | None:
     """Move the checkpoints of steps after the resumed step to the subfolder earlier-N.
 
     folder: ckpt_save_dir of the recipe
     resumed: checkpoint from which the run resumes, which is never moved
     step: step at which the run resumes
-    steps_per_epoch: number of steps in an epoch
     Returns the subfolder, or None if there was nothing to move.
     Raises UserError if a file cannot be moved.
     """
-    later = [path for path in folder.glob("ssd-*.ckpt") if _epoch_in_name(path) * steps_per_epoch > step]
-    last, best = folder / LAST_NAME, read_best(folder)
-    if last.is_file() and not last.samefile(resumed) and _step_of(last) > step:
-        later.append(last)
+    later = [path for path, reached in sort_by_step(find_training_checkpoints(folder)) if reached > step]
+    best = read_best(folder)
     if best and best.step > step:
         later.append(folder / BEST_NAME)
-    return _archive(folder, [path for path in later if path.resolve() != resumed.resolve()])
+    return _archive(folder, [path for path in later if not path.samefile(resumed)])
 
 
 def _archive(folder: Path, paths: Sequence[Path]) -> Path | None:
@@ -263,20 +243,3 @@ def _archive(folder: Path, paths: Sequence[Path]) -> Path | None:
             "Set --ckpt_save_dir to another folder."
         ) from None
     return archive
-
-
-def _epoch_in_name(path: Path) -> int:
-    number = path.stem.removeprefix("ssd-")
-    return int(number) if number.isdigit() else 0
-
-
-def _step_of(path: Path) -> float:
-    """Return the step at which a checkpoint was saved, or infinity if the file has no readable training state."""
-    try:
-        return json.loads(read_checkpoint(path)[STATE_KEY])["step"]
-    except (UserError, KeyError):
-        return float("inf")
-
-
-def _modified(path: Path) -> float:
-    return path.stat().st_mtime

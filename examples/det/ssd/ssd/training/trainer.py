@@ -12,9 +12,10 @@ from pathlib import Path
 import mindspore.nn as nn
 from mindspore.train import Model
 
-from ..checkpoints.loading import BEST_NAME
-from ..checkpoints.metadata import METADATA_KEY
-from ..config.schema import Config, graph_settings, model_metadata
+from ..checkpoints.choice import BEST_NAME, choose_resume_checkpoint
+from ..checkpoints.records import METADATA_KEY
+from ..config.metadata import training_metadata
+from ..config.schema import Config, graph_settings
 from ..data.dataset import create_dataset, image_ids_of_step
 from ..data.dataset_info import dataset_fingerprint
 from ..data.thread_errors import raise_thread_errors
@@ -35,7 +36,6 @@ from .resume import (
     TrainingState,
     archive_later_checkpoints,
     archive_previous_run,
-    find_resume_checkpoint,
     lacks_evaluation,
     read_best,
     refuse_completed,
@@ -64,7 +64,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
     been saved.
     """
     started = time.monotonic()
-    folder, metadata = Path(cfg.ckpt_save_dir), model_metadata(cfg)
+    folder, metadata = Path(cfg.ckpt_save_dir), training_metadata(cfg)
     runtime = create_runtime(cfg)
     # Forward pass: backbone, neck and head
     detector, initialization = create_initialized_detector(cfg, is_resumed=resume is not None)
@@ -85,7 +85,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
     )
     resumed_from, best, evaluates_first = None, None, False
     if resume is not None:
-        resumed_from = find_resume_checkpoint(folder, resume)
+        resumed_from = choose_resume_checkpoint(resume, cfg.ckpt_save_dir)
         start = resume_training(step, resumed_from, initial_state=start, metadata=metadata)
         if recipe_max_gt is None and runtime.is_main:
             warn_of_changed_max_gt(previous=start.max_gt, present=cfg.max_gt)
@@ -217,8 +217,10 @@ def _create_validation(
     stop: flag on which an evaluation ends early
     best: best evaluation before this run was resumed, or None
     """
+    evaluator = create_evaluator(cfg, detector, runtime)
+    evaluator.require_objects()
     return ValidationCallback(
-        evaluate=functools.partial(create_evaluator(cfg, detector, runtime), stop),
+        evaluate=functools.partial(evaluator, stop),
         draw=ValidationImages(Path(cfg.data_dir), classes=cfg.classes or (), min_score=cfg.display_score),
         logger=logger,
         detector=detector,
@@ -227,7 +229,7 @@ def _create_validation(
         ema_context=functools.partial(ema_weights, detector, step) if cfg.ema_decay else None,
         patience=cfg.early_stop_patience,
         best=best,
-        records={METADATA_KEY: model_metadata(cfg)},
+        records={METADATA_KEY: training_metadata(cfg)},
     )
 
 
@@ -243,9 +245,7 @@ def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None
     if resumed_from is None:
         archive, moved = archive_previous_run(folder), "the previous run"
     else:
-        archive = archive_later_checkpoints(
-            folder, resumed=resumed_from, step=start.step, steps_per_epoch=start.steps_per_epoch
-        )
+        archive = archive_later_checkpoints(folder, resumed=resumed_from, step=start.step)
         moved = f"checkpoints after step {start.step}"
     if archive:
         log.info(f"{folder}: moved {moved} to {archive}")

@@ -14,7 +14,10 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ..boxes.ops import xywh_to_yxyx
-from ..checkpoints.loading import BEST_NAME, EMA_PREFIX, save_checkpoint
+from ..checkpoints.choice import BEST_NAME
+from ..checkpoints.parameter_names import EMA_PREFIX
+from ..checkpoints.records import EVALUATION_KEY
+from ..checkpoints.saving import save_checkpoint
 from ..config.schema import Config
 from ..data.dataset import read_images
 from ..data.dataset_info import shards_are_upright
@@ -24,7 +27,6 @@ from ..inference.drawing import draw_detections, draw_ground_truth
 from .events import StepEnd, TrainingCallback
 from .logger import TrainingLogger
 from .records import EvalRecord
-from .resume import EVALUATION_KEY
 
 MAX_IMAGE_SIDE = 640  # pixels; larger images are shrunk before drawing
 
@@ -110,7 +112,8 @@ class ValidationCallback(TrainingCallback):
         result = self.evaluate()
         metrics = {"mAP": result.mean_ap, **raw_metrics, **result.coco_metrics.metrics}
         is_repeated = self.best is not None and self.best.step == step  # killed before recording
-        is_best = self.best is None or is_repeated or metrics["mAP"] > self.best.metrics["mAP"]
+        best_ap = self.best.metrics["mAP"] if self.best else -1.0  # an undefined mAP has the value -1
+        is_best = is_repeated or metrics["mAP"] > best_ap
         images = self.draw(result) if self.logger else {}
         record = EvalRecord(epoch=epoch, step=step, metrics=metrics, is_best=is_best, images=images)
         if is_best:
