@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from ssd.boxes.anchors import create_anchors
 from ssd.errors import UserError
@@ -149,3 +149,16 @@ def test_wrong_input_channels_of_levels_are_refused(load_recipe):
     wrong = [*right[:3], 511, *right[4:]]
     message = error_message(load_recipe("ssd_mobilenetv2", extras_in_channels=wrong))
     assert message.startswith("extras_in_channels: ") and str(wrong) in message and str(right) in message
+
+
+def test_a_single_image_leaves_finite_statistics_on_a_map_of_one_location(tiny_recipe):
+    """The last level has size 1x1. MindSpore's BatchNorm would store NaN there as the running variance."""
+    cfg = tiny_recipe(image_size=[32, 32], num_classes=3)
+    detector = create_detector(cfg).set_train()
+    before = {name: value.asnumpy().copy() for name, value in detector.parameters_dict().items()}
+    detector(Tensor(np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)))
+    after = {name: value.asnumpy() for name, value in detector.parameters_dict().items()}
+    assert all(np.isfinite(value).all() for value in after.values())
+    changed = {name for name in after if (after[name] != before[name]).any()}
+    of_last_level = {name for name in changed if name.startswith("head.cls.2.")}
+    assert any(name.startswith("backbone.") for name in changed) and not of_last_level
