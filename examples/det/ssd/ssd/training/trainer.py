@@ -9,7 +9,6 @@ import logging
 import time
 from pathlib import Path
 
-import mindspore.nn as nn
 from mindspore.train import Model
 
 from ..checkpoints.choice import BEST_NAME, choose_resume_checkpoint
@@ -20,9 +19,9 @@ from ..data.dataset import create_dataset, image_ids_of_step
 from ..data.dataset_info import dataset_fingerprint
 from ..data.thread_errors import raise_thread_errors
 from ..errors import count_noun
-from ..evaluation.evaluator import create_evaluator
+from ..evaluation.evaluator import DetectorEvaluator, create_evaluator
 from ..runtime.compile_cache import compile_cache
-from ..runtime.device import Runtime, create_runtime
+from ..runtime.device import create_runtime
 from ..runtime.interrupt import Interrupt
 from .callbacks import RecordSteps, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
 from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
@@ -94,6 +93,9 @@ def train(cfg: Config, resume: str | None = None) -> None:
         dataset.set_init_step(start.step)
         best = read_best(folder, until=start.step)  # later steps run again
         initialization = f"resumed from {resumed_from} after step {start.step}"
+    evaluator = create_evaluator(cfg, detector, runtime) if cfg.eval_while_train else None
+    if evaluator:
+        evaluator.require_objects()  # before files of a previous run are moved
     # With data sinking, the device runs groups of sink_size steps without the host. Otherwise a group is an epoch:
     sink_size = steps_per_epoch
     if cfg.dataset_sink_mode:
@@ -147,8 +149,8 @@ def train(cfg: Config, resume: str | None = None) -> None:
                 )
             )
         validation = None
-        if cfg.eval_while_train:
-            validation = _create_validation(cfg, detector, step, runtime=runtime, logger=logger, stop=stop, best=best)
+        if evaluator:
+            validation = _create_validation(cfg, step, evaluator=evaluator, logger=logger, stop=stop, best=best)
             callbacks.append(validation)
         # SaveCompileCache follows evaluation, whose graph is saved too:
         callbacks.append(SaveCompileCache(save_graphs))
@@ -202,23 +204,22 @@ def _evaluates_first(cfg: Config, start: TrainingState, path: Path) -> bool:
 
 def _create_validation(
     cfg: Config,
-    detector: nn.Cell,
     step: TrainStep,
     *,
-    runtime: Runtime,
+    evaluator: DetectorEvaluator,
     logger: TrainingLogger | None,
     stop: SynchronizedStop,
     best: EvalRecord | None,
 ) -> ValidationCallback:
     """Create the callback that evaluates the detector between epochs.
 
-    step: training step, which contains the EMA weights
+    step: training step, which contains the detector and the EMA weights
+    evaluator: evaluator of the detector
     logger: logger of the main device; None on the other devices
     stop: flag on which an evaluation ends early
     best: best evaluation before this run was resumed, or None
     """
-    evaluator = create_evaluator(cfg, detector, runtime)
-    evaluator.require_objects()
+    detector = evaluator.net.detector
     return ValidationCallback(
         evaluate=functools.partial(evaluator, stop),
         draw=ValidationImages(Path(cfg.data_dir), classes=cfg.classes or (), min_score=cfg.display_score),
