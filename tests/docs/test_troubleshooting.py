@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +27,7 @@ from ssd.data.mindrecord import convert
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.errors import UserError
 from ssd.evaluation.coco_metrics import CocoEvaluator
+from ssd.evaluation.evaluator import DetectorEvaluator
 from ssd.inference.sources import open_inputs
 from ssd.models.detector import create_detector
 from ssd.runtime.device import number_of_ranks
@@ -233,6 +235,7 @@ def checkpoint_errors(tmp_path, tiny_recipe, tiny_detector):
         error_of(refuse_mismatch, {"anchors": {"min_scale": 0.1}}, {"anchors": {"min_scale": 0.2}}, weights),
         error_of(check_batch_size, tiny_recipe(batch_size=2000), memory, memory=2 * GB, max_boxes=8),
         error_of(refuse_completed, STATE, epochs=2, path=weights),
+        error_of(DetectorEvaluator.require_objects, SimpleNamespace(num_objects=0, annotation_path="val.json")),
         error_of(resume_training, step, resumed, initial_state=other_batch, metadata={}),
         error_of(resume_training, step, weights, initial_state=STATE, metadata={}),
         error_of(resume_training, step, damaged, initial_state=STATE, metadata={}),
@@ -254,7 +257,7 @@ def test_errors_are_quoted_as_printed(configuration_errors, data_errors, checkpo
         "training … for … classes",
         "images that EXIF data rotate or mirror",
         "images that cannot be converted",
-        "classes that cannot be evaluated, because they have no validation boxes",
+        "mAP: undefined, …",
         "skipped for overflow at loss scale …",
         "This rank was stopped because another rank failed.",
         "RANK_TABLE_FILE: ignored the rank table …",

@@ -3,8 +3,8 @@
     python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
     msrun --worker_num 8 python examples/det/ssd/eval.py --config RECIPE [--ckpt_path FILE]
 
-RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. Without --ckpt_path, best.ckpt
-in ckpt_save_dir is evaluated, or the newest checkpoint if best.ckpt does not exist. The metrics are printed.
+RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. FILE is a checkpoint or a folder, by
+default ckpt_save_dir. In a folder, best.ckpt is evaluated, or else the newest checkpoint. The metrics are printed.
 metrics.json, predictions.json, per_class.csv and report.html are written to output_dir.
 """
 

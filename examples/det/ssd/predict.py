@@ -2,9 +2,9 @@
 
     python examples/det/ssd/predict.py --config RECIPE --ckpt_path FILE --input photo.jpg [--output FOLDER]
 
-RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. Class names come from dataset.json in
-data_dir. If data_dir has no dataset.json, class names come from the recipe key `classes`. If the recipe has no class
-names either, the 80 classes of COCO are used.
+RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. FILE is a checkpoint, or a folder, of
+which best.ckpt or else the newest checkpoint is used. Class names come from the checkpoint, so no data are needed. If
+the checkpoint has no class names, they come from dataset.json in data_dir, from the recipe key `classes`, or from COCO.
 
 Two kinds of files are written to --output:
   - Annotated copies: images or a video with the drawn detections. An image keeps its path relative to the common folder
@@ -12,7 +12,7 @@ Two kinds of files are written to --output:
     same frame rate and size, except that odd widths and heights are reduced by one pixel.
   - detections.json, a list in COCO's results format. Each detection has these keys:
     image_id         number of the image or processed frame, from 1, in the order of the paths or frames
-    category_id      category id from dataset.json in data_dir; the class index if data_dir has no dataset.json
+    category_id      category id of the training data; the class index if neither the checkpoint nor data_dir has ids
     bbox             [x, y, width, height] in pixels of the upright image
     score            confidence, 0..1
     file_name        for an image, the path relative to the common folder of all images; for a video, the file name

@@ -14,7 +14,7 @@ OPTIONS = {
         "nargs": "?",
         "const": "",
         "metavar": "FILE",
-        "help": "resume from the checkpoint FILE; without FILE, resume from the newest checkpoint in ckpt_save_dir",
+        "help": "resume from the checkpoint FILE, or from the newest checkpoint in the folder FILE [ckpt_save_dir]",
     },
 }
 
