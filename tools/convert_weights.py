@@ -19,6 +19,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.errors import UserError, count_noun, exit_cleanly
 
@@ -48,7 +50,7 @@ def check_output_path(path: Path, overwrite: bool) -> None:
 
 
 def check_complete(conversion: Conversion, path: Path) -> None:
-    """Raise UserError if a PyTorch or MindSpore parameter is unmatched, or if a shape or dtype differs.
+    """Raise UserError if a parameter is unmatched, if a shape or dtype differs, or if a value is not finite.
 
     conversion: result of the conversion
     path: path of the PyTorch state dict, for messages
@@ -71,6 +73,12 @@ def check_complete(conversion: Conversion, path: Path) -> None:
         raise UserError(
             f"{path}: {mismatched[0]} ({count_noun(len(mismatched), 'mismatched parameter')} in total). "
             "Set --config to a recipe with the same network and number of classes."
+        )
+    non_finite = [name for name, values in conversion.values.items() if not np.isfinite(values).all()]
+    if non_finite:
+        raise UserError(
+            f"{path}: {non_finite[0]}: the values contain NaN or infinity "
+            f"({count_noun(len(non_finite), 'such parameter')} in total). Use another file."
         )
 
 

@@ -267,6 +267,13 @@ def test_unmatched_names_are_all_listed_and_nothing_is_written(convert, torchvis
     assert [path.name for path in tmp_path.iterdir()] == ["in.safetensors"]
 
 
+def test_values_that_are_not_finite_are_refused(convert, torchvision_resnet18, tmp_path):
+    arrays = {**torchvision_resnet18, "bn1.running_var": np.full_like(torchvision_resnet18["bn1.running_var"], np.nan)}
+    code, _, err = convert(arrays)
+    assert code == 2 and len(err.splitlines()) == 1 and "in.safetensors: bn1.moving_variance: " in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.safetensors"]
+
+
 @pytest.mark.parametrize(
     "key, value, error",
     [
