@@ -10,6 +10,7 @@ import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor
 
+from ssd.checkpoints.choice import choose_checkpoint
 from ssd.checkpoints.loading import load_weights
 from ssd.data.dataset import create_dataset
 from ssd.evaluation.evaluator import DetectorEvaluator
@@ -56,7 +57,7 @@ def create_inference_detector(cfg: Config) -> nn.Cell:
     create_runtime(cfg)
     detector = create_detector(cfg)
     if cfg.ckpt_path:
-        load_weights(detector, cfg.ckpt_path)
+        load_weights(detector, choose_checkpoint(cfg.ckpt_path, cfg.ckpt_save_dir))
     return to_mixed_precision(detector, cfg.amp_level)
 
 
