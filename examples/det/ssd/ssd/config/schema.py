@@ -48,7 +48,8 @@ class Config(Section):
     )
     ckpt_path: Annotated[str | None, HOST] = Field(
         None,
-        description="checkpoint or folder for eval.py and predict.py; in a folder [ckpt_save_dir], the best or else the newest",
+        description="checkpoint or folder for eval.py and predict.py; in a folder [ckpt_save_dir], the best or else "
+        "the newest",
     )
     ckpt_save_dir: Annotated[str, HOST] = Field(
         "./ckpt", description="folder to which train.py writes checkpoints, metrics.csv and TensorBoard events"
