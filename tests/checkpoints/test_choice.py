@@ -12,6 +12,7 @@ from ssd.checkpoints.choice import (
     choose_resume_checkpoint,
     describe_checkpoint,
     find_checkpoint,
+    find_epoch_checkpoints,
     find_training_checkpoints,
     sort_by_step,
 )
@@ -91,6 +92,19 @@ def test_files_without_a_step_count_as_the_epoch_in_their_name(folder):
     assert ordered[:3] == [("ssd-14_9.ckpt", 140), ("ssd-13.ckpt", 130), ("ssd-11.ckpt", 110)]
     (folder / "last.ckpt").write_bytes(b"damaged")
     assert choose_resume_checkpoint("", str(folder)).name == "last.ckpt"
+
+
+def test_files_of_other_names_are_listed(tmp_path):
+    (tmp_path / "ssd_mobilenetv2-5bbd7411.ckpt").touch()
+    with pytest.raises(UserError, match=f"{tmp_path} contains ssd_mobilenetv2-5bbd7411.ckpt"):
+        choose_checkpoint(str(tmp_path), "elsewhere")
+
+
+def test_copies_of_the_user_are_no_epoch_checkpoints(folder):
+    for name in ("ssd-3 good.ckpt", "ssd-best.ckpt", "ssd-13_copy.ckpt"):
+        (folder / name).write_bytes((folder / "ssd-9.ckpt").read_bytes())
+    names = [path.name for path in find_epoch_checkpoints(folder)]
+    assert names == ["ssd-2.ckpt", "ssd-9.ckpt", "ssd-10.ckpt", "ssd-13.ckpt"]
 
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path):

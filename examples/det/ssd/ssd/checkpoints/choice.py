@@ -30,9 +30,9 @@ def choose_checkpoint(given: str | None, ckpt_save_dir: str, *, option: str = "c
     path = find_checkpoint(folder)
     if path is None:
         reason = "" if given else "the key is not set, and "
-        raise UserError(
-            f"{option}: {reason}{folder} does not contain a checkpoint. Train a detector, or set --{option}."
-        )
+        others = list_files(folder)
+        advice = f"{others}Name one of these files." if others else f"Train a detector, or set --{option}."
+        raise UserError(f"{option}: {reason}{folder} does not contain a checkpoint of a training run. {advice}")
     return path
 
 
@@ -87,6 +87,15 @@ def find_checkpoint(folder: Path) -> Path | None:
 def find_training_checkpoints(folder: Path) -> list[Path]:
     """Return ssd-EPOCH.ckpt and last.ckpt of a folder, in the order of their names."""
     return sorted([*folder.glob(EPOCH_PATTERN), *folder.glob(LAST_NAME)])
+
+
+def find_epoch_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints that train.py wrote at the ends of epochs, oldest first.
+
+    Files with similar names, for example the user's copy "ssd-3 good.ckpt", are left out.
+    """
+    paths = [path for path in folder.glob(EPOCH_PATTERN) if path.stem.removeprefix("ssd-").isdecimal()]
+    return [path for path, _ in reversed(sort_by_step(paths))]
 
 
 def sort_by_step(paths: Iterable[Path]) -> list[tuple[Path, float]]:

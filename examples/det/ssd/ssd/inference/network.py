@@ -13,6 +13,7 @@ from mindspore import Tensor
 
 from ..config.schema import Config
 from ..data.dataset import iterate_batches
+from ..errors import UserError
 from ..models.layers import NormalizeImage
 from ..models.postprocess import Detections, MulticlassNMS, create_postprocess
 
@@ -146,7 +147,13 @@ def run_batch(net: nn.Cell, images: np.ndarray, batch_size: int) -> list[np.ndar
     boxes_yxyx: (b, T, 4) corners, y first, as fractions of the image size, 0..1
     scores: (b, T), 0..1
     labels: (b, T) int32, 1..K-1
+    Raises UserError if an output is not finite.
     """
     # Pad the batch, because MindSpore would compile another graph for another shape.
     padding = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
-    return [output.asnumpy()[: len(images)] for output in net(Tensor(np.concatenate([images, padding])))]
+    outputs = [output.asnumpy()[: len(images)] for output in net(Tensor(np.concatenate([images, padding])))]
+    if not all(np.isfinite(output).all() for output in outputs):  # NMS would drop such detections without a word
+        raise UserError(
+            "network: the outputs contain NaN or infinity. Use another checkpoint, or float32 with --amp_level O0."
+        )
+    return outputs

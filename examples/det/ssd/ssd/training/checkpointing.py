@@ -13,7 +13,7 @@ import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor, ops
 
-from ..checkpoints.choice import LAST_NAME, find_training_checkpoints, sort_by_step
+from ..checkpoints.choice import LAST_NAME, find_epoch_checkpoints
 from ..checkpoints.records import STATE_KEY
 from ..checkpoints.saving import link_checkpoint, save_checkpoint
 from .callbacks import Flag
@@ -98,8 +98,7 @@ class CheckpointSaver(TrainingCallback):
         self.start = start
         self.stop = stop
         self.records = records or {}
-        by_step = sort_by_step(find_training_checkpoints(folder))
-        self.saved = [path for path, _ in reversed(by_step) if path.name != LAST_NAME]  # oldest first
+        self.saved = find_epoch_checkpoints(folder)
 
     def on_step_end(self, event: StepEnd) -> None:
         # on_epoch_end saves at the end of an epoch
