@@ -167,12 +167,16 @@ def test_a_training_that_was_killed_before_it_stopped_early_trains_no_further(
     """Early stopping after epoch 2. The run is killed during that evaluation, which --resume repeats."""
     fails = []
 
-    def evaluate(stop):
-        if fails and fails.pop():
-            raise KeyError("killed")
-        return evaluation_result(0.5)
+    class FakeEvaluator:
+        def require_objects(self):
+            """The images have boxes."""
 
-    monkeypatch.setattr(trainer, "create_evaluator", lambda *args: evaluate)
+        def __call__(self, stop):
+            if fails and fails.pop():
+                raise KeyError("killed")
+            return evaluation_result(0.5)
+
+    monkeypatch.setattr(trainer, "create_evaluator", lambda *args: FakeEvaluator())
     monkeypatch.setattr(trainer, "ValidationImages", lambda *args, **kwargs: lambda result: {})
     keys = {"early_stop_patience": 1, "ema_decay": None}
     fails += [True, False]  # in reverse order

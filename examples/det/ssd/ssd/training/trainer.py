@@ -9,6 +9,7 @@ import logging
 import time
 from pathlib import Path
 
+import mindspore.nn as nn
 from mindspore.train import Model
 
 from ..checkpoints.choice import BEST_NAME, choose_resume_checkpoint
@@ -150,7 +151,9 @@ def train(cfg: Config, resume: str | None = None) -> None:
             )
         validation = None
         if evaluator:
-            validation = _create_validation(cfg, step, evaluator=evaluator, logger=logger, stop=stop, best=best)
+            validation = _create_validation(
+                cfg, detector, step, evaluator=evaluator, logger=logger, stop=stop, best=best
+            )
             callbacks.append(validation)
         # SaveCompileCache follows evaluation, whose graph is saved too:
         callbacks.append(SaveCompileCache(save_graphs))
@@ -204,6 +207,7 @@ def _evaluates_first(cfg: Config, start: TrainingState, path: Path) -> bool:
 
 def _create_validation(
     cfg: Config,
+    detector: nn.Cell,
     step: TrainStep,
     *,
     evaluator: DetectorEvaluator,
@@ -213,13 +217,13 @@ def _create_validation(
 ) -> ValidationCallback:
     """Create the callback that evaluates the detector between epochs.
 
-    step: training step, which contains the detector and the EMA weights
+    detector: detector to evaluate
+    step: training step, which contains the EMA weights
     evaluator: evaluator of the detector
     logger: logger of the main device; None on the other devices
     stop: flag on which an evaluation ends early
     best: best evaluation before this run was resumed, or None
     """
-    detector = evaluator.net.detector
     return ValidationCallback(
         evaluate=functools.partial(evaluator, stop),
         draw=ValidationImages(Path(cfg.data_dir), classes=cfg.classes or (), min_score=cfg.display_score),
