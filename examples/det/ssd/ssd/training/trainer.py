@@ -250,6 +250,8 @@ def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None
     if archive:
         log.info(f"{folder}: moved {moved} to {archive}")
     log_files = open_log_files(folder, start.step)
+    for line in cfg.adaptations:
+        log.info(line)
     num_classes, num_devices = cfg.num_classes - 1, start.images_per_step // cfg.batch_size
     log.info(
         f"training {cfg.backbone} for {count_noun(num_classes, 'class', 'classes')} on {num_devices} x "
