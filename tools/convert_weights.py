@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.errors import UserError, count_noun, exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 
 if TYPE_CHECKING:
     from weight_conversion.conversion import Conversion
@@ -118,6 +119,7 @@ def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     check_output_path(options.output, options.overwrite)

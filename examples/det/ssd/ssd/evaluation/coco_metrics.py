@@ -18,6 +18,7 @@ from ..data.readers.annotations import load_coco_json
 from ..data.readers.coco_fields import normalize_coco
 from ..errors import UserError
 from ..models.postprocess import Detections
+from ..runtime.heartbeat import activity
 
 # COCO's twelve metrics in the order of COCOeval.stats: {name: description}.
 METRICS = {
@@ -117,6 +118,7 @@ class CocoEvaluator:
                 {"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score}
             )
 
+    @activity("computing the metrics")
     def summarize(self) -> CocoMetrics:
         """Compute the metrics of all detections added so far."""
         table = io.StringIO()
@@ -172,6 +174,7 @@ class CocoEvaluator:
         return no_results
 
 
+@activity("reading the annotations")
 def _read_ground_truth(path: Path) -> COCO:
     """Read a COCO annotation file, normalized as create_data.py does, because older shards have the user's own file.
 

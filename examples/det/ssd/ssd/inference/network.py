@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from ..config.schema import Config
 from ..data.dataset import iterate_batches
 from ..models.layers import NormalizeImage
 from ..models.postprocess import Detections, MulticlassNMS, create_postprocess
+from ..runtime.heartbeat import activity
 
 
 class InferenceNet(nn.Cell):
@@ -123,7 +125,8 @@ def detect_dataset(
             if batch is None:
                 return
             start = time.perf_counter()
-            boxes_yxyx, scores, labels = run_batch(net, batch["image"], batch_size)
+            with contextlib.nullcontext() if times.num_images else activity("compiling the network"):
+                boxes_yxyx, scores, labels = run_batch(net, batch["image"], batch_size)
             seconds = time.perf_counter() - start
             if times.num_images:
                 times.network_seconds += seconds

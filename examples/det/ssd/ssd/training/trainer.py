@@ -164,6 +164,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
                     sinks_data=cfg.dataset_sink_mode,
                     first_step=start.step,
                     skipped_updates=int(step.skipped.asnumpy()),
+                    started=started,
                 )
             )
         # StopOnSignal is last, because it raises an exception after the step is saved and recorded:
