@@ -35,14 +35,12 @@ from ssd.config.command_line import parse_overrides
 from ssd.config.loading import load_config, read_recipe
 from ssd.config.schema import Config
 from ssd.errors import UserError, exit_cleanly
-from ssd.runtime.heartbeat import report_silence
 
 SSD = Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"
 WEIGHTS = {"last": ["--use_ema", "false"], "averaged": []}  # {name of the evaluation folder: options of eval.py}
 
 
 @exit_cleanly
-@report_silence
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
