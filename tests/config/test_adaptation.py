@@ -99,9 +99,9 @@ def test_image_sizes_that_no_steps_fit_are_refused():
 
 
 def test_steps_on_the_command_line_are_not_adapted(load_recipe):
-    steps = [16, 32, 64, 110, 170, 320]
-    config = load_recipe("ssd_mobilenetv2", image_size=[320, 320], steps=steps)
-    assert list(config.steps) == steps and config.adaptations == ()
+    for steps in ([16, 32, 64, 110, 170, 320], [16, 32, 64, 100, 150, 300]):
+        config = load_recipe("ssd_mobilenetv2", image_size=[320, 320], steps=steps)
+        assert list(config.steps) == steps and config.adaptations == ()
 
 
 def test_unusual_steps_of_a_recipe_are_left_to_the_user(tmp_path):

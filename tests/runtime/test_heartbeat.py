@@ -4,6 +4,7 @@ import io
 import re
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -116,10 +117,11 @@ def test_a_closed_stream_ends_the_thread_quietly(capsys, monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENCE_SECONDS", 0)
     closed = io.StringIO()
     closed.close()
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", closed)
-        with Heartbeat(tick_seconds=0.01).activity("waiting"):
-            time.sleep(0.05)
+    for stream in (closed, None):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stream)
+            with Heartbeat(tick_seconds=0.01).activity("waiting"):
+                time.sleep(0.05)
     assert capsys.readouterr() == ("", "")
 
 
@@ -128,6 +130,17 @@ def test_an_error_ends_the_activity(beat, clock, capsys):
         raise KeyError
     advance(beat, clock, 100)
     assert capsys.readouterr().err == ""
+
+
+def test_all_commands_that_take_longer_than_seconds_report_silence():
+    """The commands of ablation.py print for themselves. make_docs.py and rank_table.py are quick."""
+    root = Path(__file__).resolve().parents[2]
+    commands = {path for folder in ("examples/det/ssd", "tools") for path in (root / folder).glob("*.py")}
+    commands = {path for path in commands if "@exit_cleanly\n" in path.read_text(encoding="utf-8")}
+    silent = {
+        path.name for path in commands if "@exit_cleanly\n@report_silence\n" not in path.read_text(encoding="utf-8")
+    }
+    assert silent == {"ablation.py", "make_docs.py", "rank_table.py"} and len(commands) > 10
 
 
 def test_commands_and_progress_have_activities(beat, clock, capsys, monkeypatch):

@@ -69,7 +69,7 @@ class Heartbeat:
     def check(self) -> None:
         """Redraw the progress bar of a terminal, or print a line if the command has been silent for too long."""
         with self.lock:
-            if not self.activities or not is_main_process():
+            if not self.activities or not is_main_process() or sys.stderr is None:  # None: closed by the shell, 2>&-
                 return
             is_terminal = sys.stderr.isatty()
             bars = [activity.refresh for activity in self.activities if activity.refresh]
