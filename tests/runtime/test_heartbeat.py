@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -105,24 +106,26 @@ def test_a_terminal_with_a_bar_is_refreshed_instead(beat, clock, monkeypatch):
 
 def test_the_thread_prints_while_the_command_waits_and_ends_with_it(capsys, monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENCE_SECONDS", 0.05)
-    beat = Heartbeat(tick_seconds=0.01)
+    beat, threads = Heartbeat(tick_seconds=0.01), threading.active_count()
     with beat.activity("waiting for rank 1"):
         time.sleep(0.3)
     assert "waiting for rank 1, 0 s" in capsys.readouterr().err
     time.sleep(0.1)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "" and threading.active_count() == threads
 
 
 def test_a_closed_stream_ends_the_thread_quietly(capsys, monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENCE_SECONDS", 0)
     closed = io.StringIO()
     closed.close()
+    errors = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
     for stream in (closed, None):
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", stream)
             with Heartbeat(tick_seconds=0.01).activity("waiting"):
                 time.sleep(0.05)
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "") and not errors
 
 
 def test_an_error_ends_the_activity(beat, clock, capsys):
@@ -135,11 +138,10 @@ def test_an_error_ends_the_activity(beat, clock, capsys):
 def test_all_commands_that_take_longer_than_seconds_report_silence():
     """The commands of ablation.py print for themselves. make_docs.py and rank_table.py are quick."""
     root = Path(__file__).resolve().parents[2]
-    commands = {path for folder in ("examples/det/ssd", "tools") for path in (root / folder).glob("*.py")}
-    commands = {path for path in commands if "@exit_cleanly\n" in path.read_text(encoding="utf-8")}
-    silent = {
-        path.name for path in commands if "@exit_cleanly\n@report_silence\n" not in path.read_text(encoding="utf-8")
-    }
+    paths = [path for folder in ("examples/det/ssd", "tools") for path in (root / folder).glob("*.py")]
+    sources = {path.name: path.read_text(encoding="utf-8") for path in paths}
+    commands = {name: source for name, source in sources.items() if "@exit_cleanly\n" in source}
+    silent = {name for name, source in commands.items() if "@exit_cleanly\n@report_silence\n" not in source}
     assert silent == {"ablation.py", "make_docs.py", "rank_table.py"} and len(commands) > 10
 
 
