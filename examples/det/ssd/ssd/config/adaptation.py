@@ -44,7 +44,7 @@ def _shorten_schedule(config: Config, recipe: Mapping[str, Any], typed: Collecti
         shortened = epochs * MAX_WARMUP_FRACTION
         line = (
             f"warmup_epochs: {warmup:g} does not fit into a run of {run}. The warm-up is shortened to {shortened:.3g} "
-            "epochs, a third of the run."
+            f"{'epoch' if shortened == 1 else 'epochs'}, a third of the run."
         )
         config = config.adapted({"warmup_epochs": shortened}, line)
     milestones = config.milestones
