@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from ssd.runtime.heartbeat import Heartbeat
+from ssd.training import progress_bar
 from ssd.training.progress_bar import TrainingProgressBar, format_duration
 from ssd.training.records import EvalRecord, StepRecord
 
@@ -122,6 +124,24 @@ def test_a_bar_on_a_terminal(clock, monkeypatch):
     assert lines == [f"epoch 1/2 step 2/2 {VALUES} 1000 MiB, 0:00:20 left"]  # the end of an epoch alone stays
     assert shown[-1] == f"75%|███████▌  | epoch 2/2 step 1/2, 0:00:10 left {VALUES} 1000 MiB"
     assert f"25%|██▌       | epoch 1/2 step 1/2 {VALUES} 1000 MiB" in shown
+
+
+def test_silence_in_a_pipe_is_broken_with_the_position(clock, capsys, monkeypatch):
+    beat = Heartbeat(clock=lambda: clock[0], tick_seconds=3600)  # the test calls check() instead of the thread
+    monkeypatch.setattr(progress_bar, "activity", beat.activity)
+    display = TrainingProgressBar(epochs=2, total_steps=4, clock=lambda: clock[0])
+    for step in (1, 2):
+        clock[0] += 30
+        beat.check()
+        display.advance(1, step)
+    clock[0] += 30
+    beat.check()
+    display.close()
+    clock[0] += 30
+    beat.check()
+    compiling, first, second = capsys.readouterr().err.splitlines()
+    assert compiling.startswith("epoch 1/2, compiling, 30 s") and first.startswith("epoch 1/2 step 1/2, 60 s")
+    assert second.startswith("epoch 1/2 step 2/2, 0:01:00 left, 90 s")
 
 
 def test_a_bar_counts_the_seconds_of_the_compilation(clock, monkeypatch):
