@@ -51,10 +51,13 @@ class RecordingSink:
     """A sink of TrainingLogger that keeps all records."""
 
     def __init__(self):
-        self.advanced, self.steps, self.evaluations, self.closed = [], [], [], False
+        self.advanced, self.first_steps, self.steps, self.evaluations, self.closed = [], [], [], [], False
 
     def advance(self, epoch, step):
         self.advanced.append((epoch, step))
+
+    def on_first_step(self, steps, seconds, call_seconds):
+        self.first_steps.append((steps, seconds, call_seconds))
 
     def on_step(self, record):
         self.steps.append(record)

@@ -40,6 +40,7 @@ from ssd.boxes.anchors import Anchors
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.config.schema import Config
 from ssd.errors import UserError, exit_cleanly, os_reason
+from ssd.runtime.heartbeat import report_silence
 
 OPTIONS = {
     "output": {"help": "output folder for anchors.png [output_dir of the recipe]"},
@@ -157,6 +158,7 @@ def print_settings(settings: AnchorSettings, before: Anchors, after: Anchors) ->
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     cfg, args = parse_recipe_and_options(__doc__, OPTIONS)
     if cfg.anchors != "default":

@@ -25,6 +25,7 @@ from ascend_checks.memory import MemoryEstimate, estimate_memory
 from ascend_checks.rules import Expected, Primitives, count_kernels, find_faults, is_network_kernel, read_primitives
 from ssd.config.loading import load_config
 from ssd.errors import UserError, count_noun, exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = Path(__file__).with_name("ascend_checks") / "compile_graph.py"
@@ -64,6 +65,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     arguments = parse_arguments()
     recipes = arguments.config or sorted(str(path) for path in (ROOT / "examples" / "det" / "ssd").glob("ssd_*.yaml"))

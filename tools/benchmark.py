@@ -28,6 +28,7 @@ from benchmarks import Case
 from ssd.config.command_line import parse_overrides
 from ssd.config.loading import load_config
 from ssd.errors import UserError, exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
@@ -121,6 +122,7 @@ def measure_recipe(args: argparse.Namespace, override_arguments: list[str]) -> l
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     args, override_arguments = parse_args()
     machine = describe_machine()

@@ -23,6 +23,7 @@ import numpy as np
 
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.errors import UserError, count_noun, exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 
 if TYPE_CHECKING:
     from weight_conversion.conversion import Conversion
@@ -126,6 +127,7 @@ def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     check_output_path(options.output, options.overwrite)

@@ -25,6 +25,7 @@ from docs_pictures.screenshot import take_screenshot
 from docs_pictures.strip import draw_tiles, join_tiles
 from docs_pictures.terminal import draw_terminal, record_command
 from ssd.errors import UserError, exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 
 RECIPES = "examples/det/ssd"
 SHAPES = {"data_dir": "data/shapes/records", "ckpt_save_dir": "ckpt/shapes"}
@@ -34,6 +35,7 @@ CELL_IMAGES = ("BloodImage_00062.jpg", "BloodImage_00065.jpg")  # validation ima
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bccd", default="BCCD_Dataset/BCCD", help="folder of BCCD in Pascal VOC's layout")

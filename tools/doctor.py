@@ -21,6 +21,7 @@ from doctor_checks import ascend, cann, host, network, recipe, versions
 from doctor_checks.finding import FAULT, NOT_APPLICABLE, OK, Finding, format_finding, summarize
 from doctor_checks.machine import Machine
 from ssd.errors import UserError, exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 from ssd.runtime.log import set_up_logging
 
 ROOT = Path(__file__).resolve().parents[1]  # folder of ascend8p.sh
@@ -125,6 +126,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     args, rest = parse_args()
     if args.verbose:

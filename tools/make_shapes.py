@@ -24,6 +24,7 @@ import numpy as np
 from shape_drawing import Shape, draw_scene
 from ssd.errors import UserError, exit_cleanly, os_reason
 from ssd.runtime.atomic_write import replace_folder
+from ssd.runtime.heartbeat import report_silence
 
 # Category ids are not consecutive, so that code that confuses category ids with class indices fails immediately.
 CATEGORY_IDS = {"circle": 2, "square": 5, "triangle": 7, "star": 11, "ring": 18, "cross": 34}
@@ -191,6 +192,7 @@ def make_shapes(
 
 
 @exit_cleanly
+@report_silence
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Create a detection dataset of drawn shapes in COCO format.")
     parser.add_argument("out", metavar="OUT", help="output folder to create")

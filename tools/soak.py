@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from make_shapes import make_shapes
+from ssd.runtime.heartbeat import report_silence
 
 ROOT = Path(__file__).resolve().parents[1]
 SSD = ROOT / "examples" / "det" / "ssd"
@@ -32,6 +33,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 UNINTERRUPTED, KILLED = "uninterrupted", "killed"  # names of the checkpoint folders of the two training runs
 
 
+@report_silence
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="maximum number of kills [20]")

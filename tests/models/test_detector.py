@@ -124,6 +124,7 @@ def test_steps_that_differ_from_the_network_are_refused(load_recipe):
     common = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2)]
     assert message.startswith(f"steps: {steps} ") and "mobilenet_v2_100" in message
     assert str([*common, (2, 2)]) in message and str([*common, (1, 1)]) in message
+    assert '--steps "[16,32,64,100,150,300]"' in message
 
 
 def test_a_missing_level_is_refused(load_recipe):
@@ -133,7 +134,9 @@ def test_a_missing_level_is_refused(load_recipe):
 
 
 def test_the_error_states_width_before_height(load_recipe):
-    assert "400x300" in error_message(load_recipe("ssd_mobilenetv2", image_size=[300, 400]))
+    steps = [16, 32, 64, 100, 150, 300]
+    message = error_message(load_recipe("ssd_mobilenetv2", image_size=[300, 400], steps=steps))
+    assert "400x300" in message and '--steps "[16,32,64,100,200,400]"' in message
 
 
 def test_wrong_backbone_channels_are_refused(load_recipe):

@@ -132,10 +132,12 @@ def test_disk_for_checkpoints(tiny_recipe, tmp_path):
 
 
 @pytest.mark.slow
-def test_command_with_a_recipe(shapes_records, tmp_path):
+def test_command_with_a_recipe(shapes_records, tmp_path, without_progress):
     def run(*arguments):
         command = [sys.executable, TOOL, "--config", TINY_RECIPE, "--ckpt_save_dir", tmp_path, *arguments]
-        return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)
+        result = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)
+        result.stderr = without_progress(result.stderr)
+        return result
 
     result = run("--device", "CPU", "--data_dir", shapes_records, "--backbone_ckpt_path", "", "--batch_size", 2)
     assert result.returncode == 0 and result.stderr == "", result.stdout + result.stderr

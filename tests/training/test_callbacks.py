@@ -69,7 +69,9 @@ def test_records_come_every_interval_and_at_the_end_of_an_epoch(clock):
     records = records_of(clock, epochs=2, steps=5, interval=2)
     expected = [(1, 2), (1, 4), (1, 5), (2, 7), (2, 9), (2, 10)]
     assert fields(records, "epoch", "step") == expected
-    assert fields(records, "loss", "box_loss", "class_loss") == [(100 - s, 0.25, 99.75 - s) for _, s in expected]
+    # Losses are means over the steps of each record: steps 1 and 2, 3 and 4, 5, 6 and 7, 8 and 9, 10.
+    means = [98.5, 96.5, 95, 93.5, 91.5, 90]
+    assert fields(records, "loss", "box_loss", "class_loss") == [(mean, 0.25, mean - 0.25) for mean in means]
     assert fields(records, "learning_rate") == [((s - 1) / 8,) for _, s in expected]
     assert fields(records, "gradient_norm", "loss_scale", "skipped_steps") == [(2.0, 1024.0, 0)] * 6
 
@@ -92,6 +94,52 @@ def test_a_first_step_that_is_recorded_counts_itself(clock):
 def test_a_slow_loader_shows(clock):
     records = records_of(clock, epochs=1, steps=8, interval=4, loader=6, step_seconds=2)
     assert fields(records, "images_per_second", "data_wait") == [(2.0, 0.75)] * 2
+
+
+def test_means_of_a_resumed_training_have_its_own_steps(clock):
+    """The run resumes after step 7 of 10 with an interval of 5: the first record, at step 10, has 3 steps."""
+    sink = RecordingSink()
+    callback = create_callback(sink, clock, schedule=np.full(20, 0.5), interval=5, first_step=7)
+    callback.on_epoch_begin()
+    for step, loss in ((8, 1.0), (9, 4.0), (10, 2.5), (11, 7.0), (12, 1.0), (13, 1.0), (14, 1.0), (15, 0.0)):
+        callback.on_step_begin()
+        callback.on_step_end(step_end(step, outputs=step_outputs(loss=loss, box_loss=loss / 4)))
+    assert fields(sink.steps, "step", "loss", "box_loss") == [(10, 2.5, 0.625), (15, 2.0, 0.5)]
+
+
+class UnreadOutputs:
+    """Outputs of a step that count how often the host reads them."""
+
+    def __init__(self, reads, step):
+        self.reads, self.step = reads, step
+
+    def asnumpy(self):
+        self.reads.append(self.step)
+        return step_outputs().asnumpy()
+
+
+def test_outputs_are_read_at_records_only(clock):
+    """The first step is read too, to report its time."""
+    reads = []
+    callback = create_callback(RecordingSink(), clock, schedule=np.full(9, 0.5), interval=3)
+    callback.on_epoch_begin()
+    for step in range(1, 6):
+        callback.on_step_begin()
+        callback.on_step_end(step_end(step, outputs=UnreadOutputs(reads, step)))
+        assert reads == ([1] if step < 3 else [1, 1, 2, 3])
+
+
+@pytest.mark.parametrize("resumed, sink_size", [(0, 1), (4, 1), (0, 5)])
+def test_the_first_step_is_reported(resumed, sink_size, clock):
+    sink = RecordingSink()
+    callback = create_callback(sink, clock, schedule=np.full(9, 0.5), interval=9, first_step=resumed, started=98.0)
+    callback.on_epoch_begin()
+    for step in (resumed + sink_size, resumed + 2 * sink_size):
+        clock[0] += 1
+        callback.on_step_begin()
+        clock[0] += 7
+        callback.on_step_end(step_end(step, previous=step - sink_size, outputs=step_outputs()))
+    assert sink.first_steps == [(sink_size, 10.0, 7.0)]  # the clock starts at 100 seconds
 
 
 def test_skipped_steps_are_counted_between_records_too(clock):
@@ -213,8 +261,9 @@ def test_all_callbacks_in_a_training(net, tmp_path):
     losses = {step: -1.25 * (step - 1) for step in range(1, 7)}
     for record, (epoch, step) in zip(sink.steps, [(1, 2), (1, 3), (2, 5), (2, 6)], strict=True):
         assert isinstance(record, StepRecord) and (record.epoch, record.step) == (epoch, step)
-        assert record.loss == losses[step]
-        assert (record.box_loss, record.class_loss) == (0.75 * losses[step], 0.25 * losses[step])
+        mean = losses[step] if step in (3, 6) else (losses[step - 1] + losses[step]) / 2  # records of 2, 1, 2, 1 steps
+        assert record.loss == mean
+        assert (record.box_loss, record.class_loss) == (0.75 * mean, 0.25 * mean)
         assert record.gradient_norm == pytest.approx(np.sqrt(0.5**2 + 1.5**2)) and record.loss_scale == 8
         assert record.learning_rate == 0.5 and record.skipped_steps == 0
         assert 0 <= record.data_wait <= 1 and record.images_per_second > 0 and record.memory_mib > 10

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from ssd.runtime.heartbeat import Heartbeat
+from ssd.training import progress_bar
 from ssd.training.progress_bar import TrainingProgressBar, format_duration
 from ssd.training.records import EvalRecord, StepRecord
 
@@ -66,6 +68,17 @@ def test_a_line_for_each_record(changes, text, capsys):
     assert captured.out == f"epoch 1/1 step 2/4 {text}\n" and captured.err == ""
 
 
+@pytest.mark.parametrize("steps, text", [(1, "first step after 14.2 s"), (10, "first 10 steps after 14.2 s")])
+def test_the_first_step_is_announced_in_a_pipe_and_on_a_terminal(steps, text, capsys, monkeypatch):
+    for use in (lambda: sys.stdout, lambda: use_terminal(monkeypatch)):
+        screen = use()
+        display = TrainingProgressBar(epochs=1, total_steps=40)
+        display.on_first_step(steps=steps, seconds=14.21, call_seconds=11.94)
+        display.close()
+        out = screen.getvalue()
+        assert f"{text}, of which 11.9 s " in out
+
+
 def test_steps_are_counted_within_their_epoch(capsys):
     display = TrainingProgressBar(epochs=3, total_steps=15)
     for step in (1, 5, 6, 15):
@@ -111,6 +124,36 @@ def test_a_bar_on_a_terminal(clock, monkeypatch):
     assert lines == [f"epoch 1/2 step 2/2 {VALUES} 1000 MiB, 0:00:20 left"]  # the end of an epoch alone stays
     assert shown[-1] == f"75%|███████▌  | epoch 2/2 step 1/2, 0:00:10 left {VALUES} 1000 MiB"
     assert f"25%|██▌       | epoch 1/2 step 1/2 {VALUES} 1000 MiB" in shown
+
+
+def test_silence_in_a_pipe_is_broken_with_the_position(clock, capsys, monkeypatch):
+    beat = Heartbeat(clock=lambda: clock[0], tick_seconds=3600)  # the test calls check() instead of the thread
+    monkeypatch.setattr(progress_bar, "activity", beat.activity)
+    display = TrainingProgressBar(epochs=2, total_steps=4, clock=lambda: clock[0])
+    for step in (1, 2):
+        clock[0] += 30
+        beat.check()
+        display.advance(1, step)
+    clock[0] += 30
+    beat.check()
+    display.close()
+    clock[0] += 30
+    beat.check()
+    compiling, first, second = capsys.readouterr().err.splitlines()
+    assert compiling.startswith("epoch 1/2, compiling, 30 s") and first.startswith("epoch 1/2 step 1/2, 60 s")
+    assert second.startswith("epoch 1/2 step 2/2, 0:01:00 left, 90 s")
+
+
+def test_a_bar_counts_the_seconds_of_the_compilation(clock, monkeypatch):
+    terminal = use_terminal(monkeypatch)
+    display = TrainingProgressBar(epochs=2, total_steps=4, clock=lambda: clock[0])
+    clock[0] += 12
+    display.refresh()
+    display.advance(1, 1)
+    display.refresh()
+    display.close()
+    assert "0%|          | epoch 1/2, compiling, 12 s" in terminal.getvalue()
+    assert terminal.getvalue().rindex("step 1/2") > terminal.getvalue().rindex("compiling")
 
 
 def test_a_resumed_bar_starts_in_its_epoch(monkeypatch):

@@ -60,6 +60,30 @@ def test_ssd300_falls_at_epochs_43_and_54_of_65(load_recipe):
     assert create_schedule(load_recipe("ssd_resnet50"), 10)[10:430] == pytest.approx(0.0026)
 
 
+def test_warm_up_and_milestones_of_a_fraction_of_an_epoch():
+    # A third of 10 steps, rounded down: 3 steps. The rate drops from step 7 on: 0.66 x 10 = 6.6, rounded up.
+    third = {"lr_init": 0.4, "warmup_epochs": 1 / 3, "epoch_size": 1, "steps_per_epoch": 10}
+    rates = warmup_steps(lr=1, milestones=[0.66, 0.9], factor=0.1, **third)
+    assert rates == pytest.approx([0.4, 0.6, 0.8, 1, 1, 1, 1, 0.1, 0.1, 0.01])
+    rates = warmup_cosine(lr=1, lr_end_rate=0, **third)
+    assert rates[:4] == pytest.approx([0.4, 0.6, 0.8, 1]) and (np.diff(rates[3:]) < 0).all()
+
+
+def test_fractions_that_are_whole_steps_are_not_rounded():
+    """0.07 x 100 is 7.000000000000001, and 0.29 x 100 is 28.999999999999996."""
+    for epochs, steps in ((0.07, 7), (0.29, 29)):
+        one_epoch = {"lr": 1, "lr_init": 0, "epoch_size": 1, "steps_per_epoch": 100}
+        rates = warmup_steps(**one_epoch, milestones=[epochs], factor=0.1, warmup_epochs=0)
+        assert np.argmax(rates < 1) == steps
+        rates = warmup_steps(**one_epoch, milestones=[0.9], factor=0.1, warmup_epochs=epochs)
+        assert np.argmax(rates == 1) == steps
+
+
+def test_one_epoch_of_one_step_has_the_highest_rate(load_recipe):
+    for recipe in ("ssd_mobilenetv2", "ssd_shapes"):
+        assert create_schedule(load_recipe(recipe, epoch_size=1), steps_per_epoch=1) == pytest.approx([0.05])
+
+
 def test_recipes_choose_the_schedule(load_recipe):
     values = {"lr": 0.4, "lr_init": 0.1, "lr_end_rate": 0.5, "warmup_epochs": 1, "epoch_size": 2}
     steps = load_recipe("ssd_mobilenetv2", **values, schedule="steps", milestones=[1], lr_factor=0.25)

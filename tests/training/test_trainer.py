@@ -50,6 +50,8 @@ def test_lines(trained):
     memory, *lines = trained[0].stdout.splitlines()
     assert re.match(r"memory: about \d\.\d GB of \d+\.\d GB for a batch of 2 \(", memory)
     figures = r"loss \d+\.\d{4} \(box \d+\.\d{4}, class \d+\.\d{4}\) lr \d\.\d{6} \d+\.\d images/s \d+ MiB"
+    first_step = re.fullmatch(r"first step after (\d+\.\d) s, of which (\d+\.\d) s to compile and run .*", lines.pop(1))
+    assert float(first_step[1]) >= float(first_step[2]) > 0.1
     for line, (epoch, step) in zip(lines[1:3] + lines[4:6], ((1, 2), (1, 3), (2, 2), (2, 3))):
         assert re.fullmatch(rf"epoch {epoch}/2 step {step}/3 {figures}(, \d:\d\d:\d\d left)?", line)
     for line, epoch in ((lines[3], 1), (lines[6], 2)):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ssd.data.readers.splits import FORMATS, open_dataset_folder, read_splits
 from ssd.errors import count_noun, exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 
 
 def usual_splits(attribute: str) -> str:
@@ -94,6 +95,7 @@ def parse_args() -> argparse.Namespace:
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     args = parse_args()  # parse before the slow imports: --help and invalid arguments then do not load MindSpore
 

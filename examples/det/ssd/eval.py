@@ -11,11 +11,13 @@ metrics.json, predictions.json, per_class.csv and report.html are written to out
 from pathlib import Path
 
 from ssd.errors import exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 from ssd.runtime.msrun import supervise_under_msrun
 
 
 @supervise_under_msrun
 @exit_cleanly
+@report_silence
 def main() -> None:
     from ssd.config.command_line import parse_command_line
 

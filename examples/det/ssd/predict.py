@@ -28,6 +28,7 @@ import sys
 from pathlib import Path
 
 from ssd.errors import exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 
 OPTIONS: dict[str, dict] = {
     "input": {
@@ -41,6 +42,7 @@ OPTIONS: dict[str, dict] = {
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     from ssd.config.command_line import parse_recipe_and_options
 

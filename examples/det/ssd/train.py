@@ -7,6 +7,7 @@ RECIPE is a YAML file, for example examples/det/ssd/ssd_mobilenetv2.yaml.
 """
 
 from ssd.errors import exit_cleanly
+from ssd.runtime.heartbeat import report_silence
 from ssd.runtime.msrun import supervise_under_msrun
 
 OPTIONS = {
@@ -21,6 +22,7 @@ OPTIONS = {
 
 @supervise_under_msrun
 @exit_cleanly
+@report_silence
 def main() -> None:
     # Parse arguments before importing MindSpore, which takes seconds, so that mistakes are reported immediately.
     from ssd.config.command_line import parse_recipe_and_options

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .feature_sizes import strided_size
 from .ops import cyxhw_to_yxyx
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Anchors:
         clip: whether to clip center coordinates, heights and widths (not corners) to 0..1
         """
         height, width = image_size
-        self.feature_sizes = [(math.ceil(height / step), math.ceil(width / step)) for step in steps]
+        self.feature_sizes = [strided_size((height, width), step) for step in steps]
         self.num_per_location = [len(sizes) for sizes in sizes_per_level]
         levels = []
         for (rows, columns), step, sizes in zip(self.feature_sizes, steps, sizes_per_level):

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 from ..boxes.anchors import create_anchors
 from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info
 from ..errors import UserError, count_noun, os_reason
+from .adaptation import adapt_to_command_line, format_list
 from .mindcv_recipes import check_derived, translate_mindcv_keys
 from .schema import Augment, Config
 
@@ -56,7 +57,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     override_values, derived_overrides = translate_mindcv_keys(override_values)
     _refuse_unknown_keys(values, section=Config, source=str(path))
     _refuse_unknown_keys(override_values, section=Config, source="command line")
-    values = merge(values, override_values)
+    recipe, values = values, merge(values, override_values)
     num_classes = values.pop("num_classes", None)
     try:
         config = Config.model_validate({**values, "num_classes": 2 if num_classes is None else num_classes})
@@ -66,7 +67,10 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     stated = None if num_classes is None else config.num_classes
     config = config.model_copy(update=_find_classes(config.data_dir, classes=config.classes, num_classes=stated))
     _check_anchors_and_layers(config, path)
+    config = adapt_to_command_line(config, recipe, typed=override_values)
     _check_training(config)
+    if "image_size" in override_values:  # the recipe states the values for its own image_size
+        derived = {}
     derived = {**derived, **derived_overrides}
     if derived:
         check_derived(derived, create_anchors(config))
@@ -222,11 +226,12 @@ def _check_training(config: Config) -> None:
     is_increasing = milestones == sorted(set(milestones))
     is_complete = config.schedule != "steps" or (bool(milestones) and milestones[-1] < epochs)
     if not is_increasing or not is_complete:
-        example = sorted({max(epochs * 2 // 3, 1), max(epochs * 5 // 6, 1)})
+        unit = 1 if epochs > 2 else 0.01  # epochs
+        example = sorted({epochs * 2 / 3 // unit * unit, epochs * 5 / 6 // unit * unit})
         raise UserError(
-            f"milestones: the list {milestones} must contain at least one epoch, in increasing order, and all epochs "
-            f"must be below epoch_size, {epochs}. Set --milestones, for example to {example}, or remove milestones "
-            "and set --schedule cosine."
+            f"milestones: the list {format_list(milestones)} must contain at least one epoch, in increasing order, and "
+            f"all epochs must be below epoch_size, {epochs}. Set --milestones, for example to {format_list(example)}, "
+            "or remove milestones and set --schedule cosine."
         )
     if config.dataset_sink_mode and config.device_target == "CPU":
         raise UserError(
@@ -239,7 +244,7 @@ def _check_training(config: Config) -> None:
         )
     if config.warmup_epochs >= config.epoch_size and config.warmup_epochs > 0:
         raise UserError(
-            f"warmup_epochs: {config.warmup_epochs} must be below epoch_size, {config.epoch_size}. Lower "
+            f"warmup_epochs: {config.warmup_epochs:g} must be below epoch_size, {config.epoch_size}. Lower "
             "warmup_epochs, or raise epoch_size."
         )
 

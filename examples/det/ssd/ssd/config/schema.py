@@ -27,15 +27,15 @@ from .sections import (
     HOST,
     INPUT,
     NETWORK,
+    AdaptableSection,
     Augment,
     ExtraLayer,
     Marker,
     PrecisionMode,
-    Section,
 )
 
 
-class Config(Section):
+class Config(AdaptableSection):
     """All settings of a recipe. Each field is a recipe key, and --help shows the description of each field."""
 
     # Paths
@@ -157,8 +157,8 @@ class Config(Section):
     epoch_size: int = Field(500, gt=0, description="number of epochs")
     batch_size: int = Field(32, gt=0, description="number of images per device and step")
     schedule: Literal["cosine", "steps"] = Field("cosine", description="learning rate schedule after the warm-up")
-    milestones: tuple[PositiveInt, ...] = Field(
-        (), description="with schedule steps: epochs after which the learning rate drops"
+    milestones: tuple[PositiveFloat, ...] = Field(
+        (), description="with schedule steps: epochs after which the learning rate drops, possibly fractions"
     )
     lr_factor: float = Field(
         0.1,
@@ -178,7 +178,7 @@ class Config(Section):
     lr_reference_batch: int | None = Field(
         None, gt=0, description="batch size to which lr and lr_init refer; both are scaled to the actual batch size"
     )
-    warmup_epochs: int = Field(2, ge=0, description="number of epochs of linear warm-up")
+    warmup_epochs: float = Field(2, ge=0, description="number of epochs of linear warm-up, possibly a fraction")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(0.00015, ge=0, description="weight decay of all parameters except BatchNorm parameters")
     decay_bias: bool = Field(True, description="apply weight_decay to biases too")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 
 class Marker(enum.Enum):
@@ -37,6 +37,26 @@ PrecisionMode = Literal[  # values that MindSpore 2.10 accepts
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
+
+
+Adapted = TypeVar("Adapted", bound="AdaptableSection")
+
+
+class AdaptableSection(Section):
+    """Section whose values may be adapted to other values, with a line of text for each change."""
+
+    _adaptations: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def adaptations(self) -> tuple[str, ...]:
+        """Lines for the user that state which values were adapted, and why."""
+        return self._adaptations
+
+    def adapted(self: Adapted, values: dict[str, Any], *lines: str) -> Adapted:
+        """Return a copy with other values, and with these lines added to `adaptations`."""
+        copy = self.model_copy(update=values)
+        copy._adaptations = (*self._adaptations, *lines)
+        return copy
 
 
 class Augment(Section):

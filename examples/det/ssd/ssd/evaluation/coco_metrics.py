@@ -18,6 +18,7 @@ from ..data.readers.annotations import load_coco_json
 from ..data.readers.coco_fields import normalize_coco
 from ..errors import UserError
 from ..models.postprocess import Detections
+from ..runtime.heartbeat import activity
 
 # COCO's twelve metrics in the order of COCOeval.stats: {name: description}.
 METRICS = {
@@ -129,6 +130,7 @@ class CocoEvaluator:
         rows = self.ground_truth.dataset["annotations"]
         return sum(row["category_id"] in category_ids and not any(map(row.get, ignored_keys)) for row in rows)
 
+    @activity("computing the metrics")
     def summarize(self) -> CocoMetrics:
         """Compute the metrics of all detections added so far."""
         table = io.StringIO()
@@ -184,6 +186,7 @@ class CocoEvaluator:
         return no_results
 
 
+@activity("reading the annotations")
 def _read_ground_truth(path: Path) -> COCO:
     """Read a COCO annotation file, normalized as create_data.py does, because older shards have the user's own file.
 

@@ -23,6 +23,7 @@ from ..inference.network import InferenceTimes, create_inference_net, create_nms
 from ..models.detector import create_detector, to_mixed_precision
 from ..runtime.compile_cache import compile_cache
 from ..runtime.device import Runtime, create_runtime
+from ..runtime.heartbeat import activity
 from ..runtime.progress import Progress
 from .coco_metrics import CROWD_KEYS, CocoEvaluator, CocoMetrics
 from .gather import DetectionGatherer
@@ -176,7 +177,8 @@ class DetectorEvaluator:
                     break
         if stop is not None and stop.exchange():  # before the other devices wait for this one in `gather`
             raise KeyboardInterrupt
-        all_detections = self.gather(device_detections)
+        with activity("waiting for the other ranks"):
+            all_detections = self.gather(device_detections)
         for image_id, detections in all_detections:
             evaluator.add(image_id, detections)
         num_absent = num_images - len(all_detections)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..config.schema import EVALUATION, Config, keys_marked
 from ..errors import UserError, count_noun, os_reason
+from ..runtime.heartbeat import activity
 from .coco_metrics import ClassMetrics
 from .evaluator import EvaluationResult
 from .voc_metrics import VocMetrics
@@ -83,6 +84,7 @@ def check_output_dir(folder: Path) -> None:
         )
 
 
+@activity("writing report.html")
 def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
     """Write the results of an evaluation to output_dir.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from ..data.dataset import iterate_batches
 from ..errors import UserError
 from ..models.layers import NormalizeImage
 from ..models.postprocess import Detections, MulticlassNMS, create_postprocess
+from ..runtime.heartbeat import activity
 
 
 class InferenceNet(nn.Cell):
@@ -124,7 +126,8 @@ def detect_dataset(
             if batch is None:
                 return
             start = time.perf_counter()
-            boxes_yxyx, scores, labels = run_batch(net, batch["image"], batch_size)
+            with contextlib.nullcontext() if times.num_images else activity("compiling the network"):
+                boxes_yxyx, scores, labels = run_batch(net, batch["image"], batch_size)
             seconds = time.perf_counter() - start
             if times.num_images:
                 times.network_seconds += seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import mindspore as ms
@@ -9,6 +10,7 @@ import mindspore.nn as nn
 from mindspore import Tensor
 
 from ..boxes.anchors import Anchors, create_anchors
+from ..boxes.feature_sizes import fitting_steps
 from ..errors import UserError
 from .backbone import Backbone
 from .head import create_head
@@ -61,9 +63,10 @@ def create_detector(cfg: Config) -> SSD:
     feature_sizes = neck.feature_sizes(cfg.image_size)
     if feature_sizes != anchors.feature_sizes:
         height, width = cfg.image_size
+        advice = _advise_on_steps(cfg, feature_sizes)
         raise UserError(
             f"steps: {list(cfg.steps)} implies feature maps of sizes {anchors.feature_sizes}, but {cfg.backbone} and "
-            f"its neck compute sizes {feature_sizes} from {width}x{height} images. Change steps or extra_layers."
+            f"its neck compute sizes {feature_sizes} from {width}x{height} images. {advice}"
         )
     backbone_channels = tuple(neck.out_channels[: len(backbone.channels)])
     if cfg.backbone_channels not in (None, backbone_channels):
@@ -82,6 +85,19 @@ def create_detector(cfg: Config) -> SSD:
     detector = SSD(backbone, neck, head, anchors=anchors)
     protect_running_statistics(detector)
     return detector
+
+
+def _advise_on_steps(cfg: Config, feature_sizes: Sequence[tuple[int, int]]) -> str:
+    """Return a sentence that states the steps to set for a network.
+
+    feature_sizes: (height, width) of the feature map of each level of the network in locations
+    """
+    if len(feature_sizes) != len(cfg.steps):
+        return "Change steps or extra_layers, so that both have the same number of levels."
+    steps = fitting_steps(cfg.image_size, feature_sizes, preferred=cfg.steps)
+    if None in steps:
+        return f"No step fits level {steps.index(None) + 1}. Change extra_layers, or use square images."
+    return f'Set --steps "{str(steps).replace(" ", "")}", or change extra_layers.'
 
 
 def to_mixed_precision(detector: SSD, amp_level: str) -> nn.Cell:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import mindspore.nn as nn
 from mindspore import Tensor, ops
 
+from ..boxes.feature_sizes import strided_size
 from .backbone import Backbone
 from .layers import ConvBNReLU6, InvertedResidual, SSDExtraBlock, initialize_normal, initialize_xavier
 
@@ -37,7 +37,7 @@ class _StridedNeck(nn.Cell):
         Returns the (height, width) of each level in locations.
         """
         height, width = image_size
-        return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in self.strides]
+        return [strided_size((height, width), stride) for stride in self.strides]
 
 
 class SSDLiteNeck(_StridedNeck):
@@ -143,11 +143,9 @@ class SSDNeck(nn.Cell):
         Returns the (height, width) of each level in locations.
         """
         height, width = image_size
-        sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in self.backbone_strides]
+        sizes = [strided_size((height, width), stride) for stride in self.backbone_strides]
         for stride, pad in self.block_strides_and_pads:
-            height, width = sizes[-1]
-            border = 0 if pad else 2
-            sizes.append((math.ceil((height - border) / stride), math.ceil((width - border) / stride)))
+            sizes.append(strided_size(sizes[-1], stride, border=0 if pad else 2))
         return sizes
 
     def construct(self, maps: list[Tensor]) -> tuple[Tensor, ...]:

@@ -16,6 +16,7 @@ from mindspore import communication
 from ..errors import UserError, count_noun
 from .collectives import AllGather
 from .cpu_cores import CpuLimits, available_cores, pack_limits, read_cpu_limits, share_of_cores, unpack_limits
+from .heartbeat import activity
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -116,9 +117,12 @@ def set_up_runtime(
     num_ranks = number_of_ranks(device_target)
     if num_ranks == 1:
         return Runtime()
-    with _user_errors(
-        f"launch: MindSpore cannot connect {count_noun(num_ranks, 'rank')} on {device_target}",
-        fix="Read the first error in the logs of all ranks.",
+    with (
+        activity("waiting for the other ranks"),
+        _user_errors(
+            f"launch: MindSpore cannot connect {count_noun(num_ranks, 'rank')} on {device_target}",
+            fix="Read the first error in the logs of all ranks.",
+        ),
     ):
         communication.init()
     rank, world_size = communication.get_rank(), communication.get_group_size()

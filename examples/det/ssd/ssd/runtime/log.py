@@ -8,6 +8,9 @@ import os
 import sys
 from collections.abc import Iterator
 
+from .heartbeat import note_output
+from .main_process import is_main_process
+
 PROJECT_LOGGER = __name__.partition(".")[0]  # the package name, parent of the loggers of all modules
 
 
@@ -15,10 +18,7 @@ class RankFilter(logging.Filter):
     """Drop messages below level WARNING on all ranks except rank 0, so that these messages are printed once."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # RANK_ID alone may be left in the shell by another launch.
-        is_launched = "MS_ROLE" in os.environ or "RANK_SIZE" in os.environ
-        is_main = not is_launched or os.environ.get("RANK_ID", "0") in ("", "0")
-        return is_main or record.levelno >= logging.WARNING
+        return is_main_process() or record.levelno >= logging.WARNING
 
 
 class _BelowWarning(logging.Filter):
@@ -42,6 +42,7 @@ class _CurrentStream(logging.StreamHandler):
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = getattr(sys, self.stream_name)
         super().emit(record)
+        note_output()
 
 
 def set_up_logging(verbose: bool = False) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
 from tqdm import tqdm
+
+from .heartbeat import activity, note_output
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -13,7 +16,9 @@ SECONDS_BETWEEN_LINES = 10
 class Progress:
     """Progress display with rate and remaining time: `with Progress(100, "training", "images") as progress:`.
 
-    total: number of items of the task; None if unknown, and then only a terminal shows the progress
+    A line also comes if no item is finished for 30 seconds, for example while a graph is compiled.
+
+    total: number of items of the task; None if unknown, and then a pipe gets lines only after 30 seconds of silence
     description: name of the task
     unit: plural noun for the items, such as "images"
     enabled: False to show nothing
@@ -32,6 +37,7 @@ class Progress:
         self.done = 0
         self.start = time.monotonic()
         self.last_line = self.start
+        self.activity = contextlib.ExitStack()
 
     def update(self, count: int = 1, **values: object) -> None:
         """Add finished items to the count.
@@ -52,9 +58,16 @@ class Progress:
         line = f"{self.description}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {seconds_left:.0f} s left"
         line += "".join(f", {name} {value}" for name, value in values.items())
         print(line, file=sys.stderr, flush=True)
+        note_output()
 
     def __enter__(self) -> Progress:
+        if self.enabled:
+            self.activity.enter_context(activity(self._describe, refresh=self.bar.refresh))
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.activity.close()
         self.bar.close()
+
+    def _describe(self) -> str:
+        return f"{self.description}: {self.done}{'' if self.total is None else f'/{self.total}'} {self.unit}"

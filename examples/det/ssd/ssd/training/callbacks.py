@@ -136,7 +136,9 @@ class SaveCompileCache(TrainingCallback):
 
 
 class RecordSteps(TrainingCallback):
-    """Log a StepRecord every `interval` steps of an epoch and at the end of each epoch.
+    """Log a StepRecord every `interval` steps of an epoch and at the end of each epoch, and report the first step.
+
+    The outputs of the steps stay on the device until the next record, because reading them makes the host wait.
 
     logger: logger that receives the records
     schedule: (U,) float32, learning rate of each update
@@ -146,6 +148,7 @@ class RecordSteps(TrainingCallback):
     sinks_data: True if the device reads batches without the host, so that the time of loading is unknown
     first_step: number of steps done before this run was resumed
     skipped_updates: number of updates skipped before this run was resumed
+    started: time of the clock at which the training started; None for now
     clock: function that returns the time in seconds since an arbitrary start
     """
 
@@ -160,6 +163,7 @@ class RecordSteps(TrainingCallback):
         sinks_data: bool = False,
         first_step: int = 0,
         skipped_updates: int = 0,
+        started: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.clock = clock
@@ -171,6 +175,9 @@ class RecordSteps(TrainingCallback):
         self.sinks_data = sinks_data
         self.first_step = self.last_step = first_step
         self.skipped_updates = skipped_updates
+        self.outputs: list[Tensor] = []  # (8,) float32 each, of the steps since the previous record
+        self.started = clock() if started is None else started
+        self.is_first_call = True
 
     def on_epoch_begin(self) -> None:
         # Exclude the time between epochs, for example of an evaluation, from the training time.
@@ -178,20 +185,34 @@ class RecordSteps(TrainingCallback):
         self.seconds_waited = 0.0
 
     def on_step_begin(self) -> None:
-        self.seconds_waited += self.clock() - self.idle_since
+        self.call_start = self.clock()
+        self.seconds_waited += self.call_start - self.idle_since
 
     def on_step_end(self, event: StepEnd) -> None:
+        self.outputs.append(event.outputs)
+        is_first_call, self.is_first_call = self.is_first_call, False
+        if is_first_call:
+            self._report_first_call(event)
         steps = event.step - event.previous  # more than one with data sinking
         passes_interval = event.step_in_epoch // self.interval > (event.step_in_epoch - steps) // self.interval
         if passes_interval or event.ends_epoch:
             self.logger.on_step(self._create_record(event))
-        elif event.previous == self.first_step:  # exclude the first call, which compiles
+        elif is_first_call:  # exclude the first call, which compiles
             self.last_step, self.last_time, self.seconds_waited = event.step, self.clock(), 0.0
         self.logger.advance(event.epoch, event.step)
         self.idle_since = self.clock()
 
+    def _report_first_call(self, event: StepEnd) -> None:
+        event.outputs.asnumpy()  # wait for the device
+        now = self.clock()
+        steps, seconds = event.step - event.previous, now - self.started
+        self.logger.on_first_step(steps=steps, seconds=seconds, call_seconds=now - self.call_start)
+
     def _create_record(self, event: StepEnd) -> StepRecord:
-        outputs = dict(zip(OUTPUTS, event.outputs.asnumpy().tolist()))  # reading waits for the device
+        values = np.stack([outputs.asnumpy() for outputs in self.outputs])  # reading waits for the device
+        self.outputs.clear()
+        outputs = dict(zip(OUTPUTS, values[-1].tolist()))
+        means = dict(zip(OUTPUTS, values.mean(axis=0, dtype=np.float64).tolist()))
         skipped_updates = int(outputs["skipped"])
         update = min(int(outputs["updates"]), len(self.schedule) - 1)  # the last batches may not complete an update
         now = self.clock()
@@ -199,9 +220,9 @@ class RecordSteps(TrainingCallback):
         record = StepRecord(
             epoch=event.epoch,
             step=event.step,
-            loss=outputs["loss"],
-            box_loss=outputs["box_loss"],
-            class_loss=outputs["cls_loss"],
+            loss=means["loss"],
+            box_loss=means["box_loss"],
+            class_loss=means["cls_loss"],
             learning_rate=float(self.schedule[update]),
             gradient_norm=outputs["grad_norm"] or None,  # 0 in a step that only accumulates gradients
             loss_scale=outputs["loss_scale"],

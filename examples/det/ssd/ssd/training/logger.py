@@ -24,8 +24,8 @@ METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # names in ckpt_save_d
 class TrainingLogger:
     """Context manager that forwards the records of a training run to sinks, such as the progress bar and metrics.csv.
 
-    A sink is an object with the method `close` and any of the methods `advance`, `on_step` and `on_evaluation`. At the
-    end of the context, the logger closes all sinks, even after an error.
+    A sink is an object with the method `close` and any of the methods `advance`, `on_first_step`, `on_step` and
+    `on_evaluation`. At the end of the context, the logger closes all sinks, even after an error.
 
     sinks: objects that receive the records
     The methods raise UserError if a sink cannot write.
@@ -41,6 +41,15 @@ class TrainingLogger:
         """
         self._call("advance", epoch, step)
 
+    def on_first_step(self, *, steps: int, seconds: float, call_seconds: float) -> None:
+        """Report the first step of this run to the sinks, for which the graph was compiled.
+
+        steps: number of steps of the first call, more than 1 with data sinking
+        seconds: time since the start of the training
+        call_seconds: part of the time in which the graph was compiled and run
+        """
+        self._call("on_first_step", steps=steps, seconds=seconds, call_seconds=call_seconds)
+
     def on_step(self, record: StepRecord) -> None:
         self._call("on_step", record)
 
@@ -55,15 +64,15 @@ class TrainingLogger:
             for sink in self.sinks:
                 stack.callback(self._write, sink.close)
 
-    def _call(self, method: str, *arguments: Any) -> None:
+    def _call(self, method: str, *arguments: Any, **named: Any) -> None:
         for sink in self.sinks:
             if hasattr(sink, method):
-                self._write(getattr(sink, method), *arguments)
+                self._write(getattr(sink, method), *arguments, **named)
 
     @staticmethod
-    def _write(method: Callable[..., None], *arguments: Any) -> None:
+    def _write(method: Callable[..., None], *arguments: Any, **named: Any) -> None:
         try:
-            method(*arguments)
+            method(*arguments, **named)
         except OSError as error:  # for example a full disk
             raise UserError(
                 f"training: the log files cannot be written ({os_reason(error)}). Check that ckpt_save_dir is writable "

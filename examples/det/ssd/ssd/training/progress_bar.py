@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -9,13 +10,15 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 from ..errors import count_noun
+from ..runtime.heartbeat import activity, note_output
 from .records import EvalRecord, StepRecord
 
 
 class TrainingProgressBar:
     """Print a line for each record to stdout, and draw a progress bar if stderr is a terminal.
 
-    If stdout and stderr are both terminals, only the last step record of each epoch is printed.
+    If stdout and stderr are both terminals, only the last step record of each epoch is printed. Without a terminal, a
+    line on stderr states the position if nothing was printed for 30 seconds.
 
     epochs: number of epochs of the whole run
     total_steps: number of steps of the whole run
@@ -32,22 +35,37 @@ class TrainingProgressBar:
         self.prints_all_lines = not (sys.stderr.isatty() and sys.stdout.isatty())
         self.values = ""
         self.start: tuple[int, float] | None = None  # step and time at which the time estimate starts
+        self.created = clock()
+        self.compiling = f"epoch {min(steps_done // self.steps_per_epoch + 1, epochs)}/{epochs}, compiling"
+        self.position = self.compiling
         self.bar = tqdm(
-            desc=f"epoch {min(steps_done // self.steps_per_epoch + 1, epochs)}/{epochs}, compiling",
+            desc=self.compiling,
             total=total_steps,
             initial=steps_done,
             disable=not sys.stderr.isatty(),
             leave=False,
             bar_format="{percentage:3.0f}%|{bar:10}| {desc}",
         )
+        self.activity = contextlib.ExitStack()
+        self.activity.enter_context(activity(lambda: self.position, refresh=self.refresh))
 
     def advance(self, epoch: int, step: int) -> None:
         if self.start is None:  # exclude the first step, which compiles
             self.start = step, self.clock()
+        self.position = f"{self._position(epoch, step)}{self._time_left(step)}"
         if not self.bar.disable:
-            text = f"{self._position(epoch, step)}{self._time_left(step)} {self.values}"
-            self.bar.set_description_str(text.rstrip(), refresh=False)
+            self.bar.set_description_str(f"{self.position} {self.values}".rstrip(), refresh=False)
             self.bar.update(step - self.bar.n)
+
+    def refresh(self) -> None:
+        """Redraw the bar. While the graph is compiled, the bar shows the seconds since its creation."""
+        if self.start is None:
+            self.bar.set_description_str(f"{self.compiling}, {self.clock() - self.created:.0f} s", refresh=False)
+        self.bar.refresh()
+
+    def on_first_step(self, steps: int, seconds: float, call_seconds: float) -> None:
+        text = "first step" if steps == 1 else f"first {steps} steps"
+        self._print(f"{text} after {seconds:.1f} s, of which {call_seconds:.1f} s to compile and run the graph")
 
     def on_step(self, record: StepRecord) -> None:
         self.values = format_step(record)
@@ -62,11 +80,13 @@ class TrainingProgressBar:
         self._print(f"epoch {record.epoch}/{self.epochs} mAP {ap:.4f} AP50 {ap50:.4f}{notes}")
 
     def close(self) -> None:
+        self.activity.close()
         self.bar.close()
 
     def _print(self, line: str) -> None:
         tqdm.write(line, file=sys.stdout)  # writes above the bar
         sys.stdout.flush()
+        note_output()
 
     def _position(self, epoch: int, step: int) -> str:
         return f"epoch {epoch}/{self.epochs} step {(step - 1) % self.steps_per_epoch + 1}/{self.steps_per_epoch}"

@@ -11,11 +11,15 @@ import numpy as np
 class StepRecord:
     """Values of a training step, and averages since the previous record. Each field is a column of metrics.csv.
 
+    The three losses are means over the steps since the previous record, because the loss of a single batch jumps by a
+    factor of two or three. After a resume, the first mean has only the steps of the resumed run. With data sinking, the
+    host sees only the last step of each group of steps, and the means are over these steps.
+
     epoch: epoch of the step, counted from 1
     step: number of the step, counted from 1 through all epochs
-    loss: loss of this device's batch, box_loss + class_loss
-    box_loss: box regression loss
-    class_loss: classification loss
+    loss: mean loss of this device's batches, box_loss + class_loss
+    box_loss: mean box regression loss
+    class_loss: mean classification loss
     learning_rate: learning rate of the step
     gradient_norm: global L2 norm, before clipping, of the gradients averaged over devices; not finite after an
         overflow; None in a step that only accumulates gradients

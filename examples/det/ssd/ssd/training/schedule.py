@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ from ..errors import UserError, count_noun
 if TYPE_CHECKING:
     from ..config.schema import Config
 
+ROUNDING = 1e-6  # steps; 0.07 epochs of 100 steps are 7 steps, although the float product is above 7
+
 
 def warmup_cosine(
-    *, lr: float, lr_init: float, lr_end_rate: float, warmup_epochs: int, epoch_size: int, steps_per_epoch: int
+    *, lr: float, lr_init: float, lr_end_rate: float, warmup_epochs: float, epoch_size: int, steps_per_epoch: int
 ) -> np.ndarray:
     """Compute a learning rate schedule with linear warm-up and cosine decay.
 
@@ -23,12 +26,12 @@ def warmup_cosine(
     lr: peak learning rate
     lr_init: learning rate at the start of the warm-up
     lr_end_rate: ratio of the final learning rate to lr
-    warmup_epochs: number of epochs of the warm-up
+    warmup_epochs: number of epochs of the warm-up, possibly a fraction; rounded down to steps
     epoch_size: number of epochs of the whole run
     steps_per_epoch: number of steps in an epoch
     Returns (epoch_size * steps_per_epoch,) float32, the learning rate of each step.
     """
-    total, warmup = epoch_size * steps_per_epoch, warmup_epochs * steps_per_epoch
+    total, warmup = epoch_size * steps_per_epoch, math.floor(warmup_epochs * steps_per_epoch + ROUNDING)
     step = np.arange(total)
     end = lr * lr_end_rate
     rising = lr_init + (lr - lr_init) * step / max(warmup, 1)
@@ -40,9 +43,9 @@ def warmup_steps(
     *,
     lr: float,
     lr_init: float,
-    milestones: Sequence[int],
+    milestones: Sequence[float],
     factor: float,
-    warmup_epochs: int,
+    warmup_epochs: float,
     epoch_size: int,
     steps_per_epoch: int,
 ) -> np.ndarray:
@@ -52,17 +55,18 @@ def warmup_steps(
 
     lr: peak learning rate
     lr_init: learning rate at the start of the warm-up
-    milestones: epochs after which the rate drops
+    milestones: epochs after which the rate drops, possibly fractions; rounded up to steps
     factor: number between 0 and 1 by which the rate is multiplied at each milestone
-    warmup_epochs: number of epochs of the warm-up
+    warmup_epochs: number of epochs of the warm-up, possibly a fraction; rounded down to steps
     epoch_size: number of epochs of the whole run
     steps_per_epoch: number of steps in an epoch
     Returns (epoch_size * steps_per_epoch,) float32, the learning rate of each step.
     """
-    warmup = warmup_epochs * steps_per_epoch
+    warmup = math.floor(warmup_epochs * steps_per_epoch + ROUNDING)
     step = np.arange(epoch_size * steps_per_epoch)
     rising = lr_init + (lr - lr_init) * step / max(warmup, 1)
-    num_passed = np.searchsorted(np.array(milestones) * steps_per_epoch, step, side="right")
+    drops = np.ceil(np.array(milestones) * steps_per_epoch - ROUNDING)
+    num_passed = np.searchsorted(drops, step, side="right")
     return np.where(step < warmup, rising, lr * np.power(factor, num_passed)).astype(np.float32)
 
 

@@ -169,6 +169,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
                     sinks_data=cfg.dataset_sink_mode,
                     first_step=start.step,
                     skipped_updates=int(step.skipped.asnumpy()),
+                    started=started,
                 )
             )
         # StopOnSignal is last, because it raises an exception after the step is saved and recorded:
@@ -255,6 +256,8 @@ def _open_logger(cfg: Config, start: TrainingState, *, resumed_from: Path | None
     if archive:
         log.info(f"{folder}: moved {moved} to {archive}")
     log_files = open_log_files(folder, start.step)
+    for line in cfg.adaptations:
+        log.info(line)
     num_classes, num_devices = cfg.num_classes - 1, start.images_per_step // cfg.batch_size
     log.info(
         f"training {cfg.backbone} for {count_noun(num_classes, 'class', 'classes')} on {num_devices} x "

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...boxes.ops import box_area
 from ...errors import count_noun
+from ...runtime.heartbeat import activity
 from ..readers.annotations import MIN_BOX_SIDE, OUTSIDE_BOXES, UNUSABLE_IMAGES, DatasetSplit
 from ..readers.splits import find_repeated_images
 from .anchor_recall import AnchorSet, not_recalled, reasons_for_missed_boxes
@@ -43,6 +44,7 @@ class _Boxes:
         return self.boxes_yxyx[:, 2:] - self.boxes_yxyx[:, :2]
 
 
+@activity("summarizing the dataset")
 def summarize_dataset(
     train: DatasetSplit,
     val: DatasetSplit,

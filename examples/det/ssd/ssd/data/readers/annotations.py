@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from ...errors import UserError, os_reason
+from ...runtime.heartbeat import activity
 from ..images import ImageProbe
 from .other_tools import recognize_text
 
@@ -157,6 +158,7 @@ def find_path_ignoring_case(folder: Path, relative: str) -> Path | None:
     return folder
 
 
+@activity("reading the annotations")
 def load_coco_json(annotation_path: Path) -> dict:
     """Load a COCO annotation file without checking the content.
 
