@@ -19,7 +19,7 @@ from ..config.schema import Config, model_metadata
 from ..data.images import read_image_file
 from ..data.transforms import resize
 from ..errors import UserError, os_reason
-from ..models.detector import create_detector, to_mixed_precision
+from ..models.detector import create_detector, to_mixed_precision, zero_weights
 from ..models.postprocess import Detections
 from ..runtime.device import create_runtime
 from .network import create_inference_net, create_nms, run_batch
@@ -74,7 +74,8 @@ class Predictor:
         self.cfg = cfg
         self.checkpoint = Path(checkpoint) if checkpoint else choose_checkpoint(cfg.ckpt_path, cfg.ckpt_save_dir)
         self.runtime = create_runtime(cfg)
-        detector = create_detector(cfg)
+        with zero_weights():
+            detector = create_detector(cfg)
         load_weights(detector, self.checkpoint, use_ema=cfg.use_ema, metadata=model_metadata(cfg))
         net = create_inference_net(cfg, to_mixed_precision(detector, cfg.amp_level))
         net.set_train(False)

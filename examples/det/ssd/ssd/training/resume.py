@@ -13,7 +13,8 @@ import mindspore.nn as nn
 
 from ..checkpoints.loading import BEST_NAME, LAST_NAME, read_checkpoint
 from ..checkpoints.metadata import Metadata, read_metadata, refuse_mismatch
-from ..errors import UserError, os_reason
+from ..errors import UserError
+from ..runtime.archive import archive_files
 from .logger import EVENTS_NAME, METRICS_NAME
 from .records import EvalRecord
 
@@ -224,7 +225,8 @@ def archive_previous_run(folder: Path) -> Path | None:
     Raises UserError if a file cannot be moved.
     """
     patterns = ("ssd-*.ckpt", BEST_NAME, LAST_NAME, METRICS_NAME, EVENTS_NAME)
-    return _archive(folder, [path for pattern in patterns for path in folder.glob(pattern)])
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
+    return archive_files(folder, paths, key="ckpt_save_dir")
 
 
 def archive_later_checkpoints(folder: Path, *, resumed: Path, step: int, steps_per_epoch: int) -> Path | None:
@@ -243,26 +245,8 @@ def archive_later_checkpoints(folder: Path, *, resumed: Path, step: int, steps_p
         later.append(last)
     if best and best.step > step:
         later.append(folder / BEST_NAME)
-    return _archive(folder, [path for path in later if path.resolve() != resumed.resolve()])
-
-
-def _archive(folder: Path, paths: Sequence[Path]) -> Path | None:
-    if not paths:
-        return None
-    number = 1
-    while (folder / f"earlier-{number}").exists():
-        number += 1
-    archive = folder / f"earlier-{number}"
-    try:
-        archive.mkdir()
-        for path in paths:
-            path.rename(archive / path.name)
-    except OSError as error:
-        raise UserError(
-            f"ckpt_save_dir: files of a previous run in {folder} cannot be moved to {archive} ({os_reason(error)}). "
-            "Set --ckpt_save_dir to another folder."
-        ) from None
-    return archive
+    paths = [path for path in later if path.resolve() != resumed.resolve()]
+    return archive_files(folder, paths, key="ckpt_save_dir")
 
 
 def _epoch_in_name(path: Path) -> int:
