@@ -66,3 +66,11 @@ def test_other_files_are_not_checked(tmp_path):
     for content in (b"", b"GIF89a", b"RIFF\x00\x00\x00\x00WAVE"):
         (tmp_path / "a.ts").write_bytes(content)
         assert check_container(tmp_path / "a.ts") == ContainerCheck(is_damaged=None)
+
+
+def test_a_damaged_packet_of_a_transport_stream_is_noticed(tmp_path):
+    packets = bytearray((bytes(4) + b"\x47" + bytes(187)) * 9)  # as on Blu-ray discs
+    for damaged in (False, True):
+        packets[7 * 192 + 4] = 0 if damaged else 0x47
+        (tmp_path / "a.m2ts").write_bytes(packets)
+        assert check_container(tmp_path / "a.m2ts") == ContainerCheck(damaged)

@@ -5,8 +5,9 @@ import pytest
 from mindspore import nn
 
 from ssd.boxes.anchors import create_anchors
+from ssd.checkpoints.loading import load_weights, save_checkpoint
 from ssd.errors import UserError
-from ssd.models.detector import SSD, create_detector, to_mixed_precision
+from ssd.models.detector import SSD, create_detector, to_mixed_precision, zero_weights
 from ssd.models.layers import NormalizeImage
 
 # Published numbers of parameters, BatchNorm statistics included, for 81 classes.
@@ -149,3 +150,17 @@ def test_wrong_input_channels_of_levels_are_refused(load_recipe):
     wrong = [*right[:3], 511, *right[4:]]
     message = error_message(load_recipe("ssd_mobilenetv2", extras_in_channels=wrong))
     assert message.startswith("extras_in_channels: ") and str(wrong) in message and str(right) in message
+
+
+def test_zero_weights_are_replaced_exactly(tiny_recipe, values_of, tmp_path):
+    trained = create_detector(tiny_recipe())
+    save_checkpoint(trained, tmp_path / "a.ckpt")
+    with zero_weights():
+        detector = create_detector(tiny_recipe())
+    assert not any(value.any() for value in values_of(detector).values())
+    load_weights(detector, tmp_path / "a.ckpt")
+    expected = values_of(trained)
+    assert {name: value.tobytes() for name, value in values_of(detector).items()} == {
+        name: value.tobytes() for name, value in expected.items()
+    }
+    assert any(value.any() for value in values_of(create_detector(tiny_recipe())).values())  # only inside the block

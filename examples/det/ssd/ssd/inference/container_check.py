@@ -10,6 +10,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 # Top-level boxes of MP4 and MOV files.
 _BOXES = set(b"ftyp styp moov mdat moof mfra sidx ssix prft meta uuid udta pdin pnot wide free skip".split())
 # Element ids of Matroska and WebM, RFC 9559.
@@ -36,7 +38,7 @@ class ContainerCheck(NamedTuple):
 def check_container(path: Path) -> ContainerCheck:
     """Check that a video file is not truncated or damaged. Damage inside of frames is not noticed.
 
-    Supports the containers MP4 and MOV, AVI, and Matroska and WebM.
+    Supports the containers MP4 and MOV, AVI, Matroska and WebM, and MPEG transport streams.
     Raises OSError if the file cannot be read.
     """
     with open(path, "rb") as file:
@@ -52,7 +54,7 @@ def check_container(path: Path) -> ContainerCheck:
                 return ContainerCheck(_check_elements(file, end=size))
         except _DamagedError:
             return ContainerCheck(is_damaged=True, counts_frames=is_iso)
-    return ContainerCheck(is_damaged=None)
+    return ContainerCheck(_check_transport_stream(path) if size else None)
 
 
 def _walk_boxes(file: BinaryIO, file_size: int) -> set[bytes]:
@@ -72,6 +74,19 @@ def _walk_boxes(file: BinaryIO, file_size: int) -> set[bytes]:
     if position > file_size:
         raise _DamagedError
     return kinds
+
+
+def _check_transport_stream(path: Path) -> bool | None:
+    """Return True if a packet of an MPEG transport stream does not start with a sync byte, or is cut off.
+
+    Returns None if the file is not a transport stream.
+    """
+    content = np.memmap(path, mode="r")
+    for length, offset in ((188, 0), (192, 4)):  # .ts, and .m2ts with the time of arrival before each packet
+        sync = content[offset::length] == 0x47
+        if len(sync) >= 5 and sync[:5].all():
+            return len(content) % length != 0 or not sync.all()
+    return None
 
 
 def _check_chunks(file: BinaryIO, end: int) -> bool | None:

@@ -124,17 +124,19 @@ class Video:
         elif self.packets and self.packets.times is not None:
             num_lost += int(np.sum(self.packets.times > self._last_timestamp + 0.5 / self.fps))
             if num_lost:  # OpenCV also drops the packet that reports a failure of an earlier packet
-                num_lost = max(num_lost, len(self.packets.times) - self.num_read)
+                num_lost = max(num_lost, self.packets.count - self.num_read)
         # Without an exact number, OpenCV reports duration times rate.
         read_seconds = self._last_timestamp + 1 / self.fps
         missing_seconds = (self._reported_frames or 0) / self.fps - read_seconds
         if check.is_damaged or (check.is_damaged is None and missing_seconds > MAX_MISSING_SECONDS):
-            estimate = 0 if check.counts_frames else round(missing_seconds * self.num_read / read_seconds)
-            num_lost = max(num_lost, estimate, 1)
+            estimate = missing_seconds * self.num_read / read_seconds
+            difference = (self._reported_frames or 0) - self.num_read  # exact for a constant rate
+            estimate = difference if 0.8 * estimate < difference < 1.25 * estimate else round(estimate)
+            num_lost = max(num_lost, 1 if check.counts_frames else estimate)
         if self._changed_size:
             return self._changed_size
         if not num_lost:
-            return None
+            return "the file is truncated or damaged, so frames may be missing" if check.is_damaged else None
         return f"{num_lost:,} of {count_noun(self.num_read + num_lost, 'frame')} could not be read"
 
 
@@ -142,14 +144,14 @@ def open_video(path: Path, name: str) -> Video:
     """Open a video file, and count its frames. Raises UnreadableVideoError if OpenCV cannot open the file."""
     check_video(path)
     packets = read_packets(path)
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 does not rotate videos of phones by default
     return Video(capture, name=name, path=path, packets=packets)
 
 
 def check_video(path: Path) -> None:
     """Raise UnreadableVideoError if OpenCV cannot open a file as a video."""
-    if not cv2.VideoCapture(str(path)).isOpened():
+    if not cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).isOpened():
         raise UnreadableVideoError(
             f"{path}: OpenCV cannot open the file as a video. Choose another file, or convert it to H.264 in MP4."
         )
@@ -171,13 +173,14 @@ def read_packets(path: Path) -> Packets:
 
     This takes as long as reading the file.
     """
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     times: list[float] = []
-    failures = 0
+    failures = num_damaged = 0
     if capture.set(cv2.CAP_PROP_FORMAT, -1):  # compressed frames
         while failures <= MAX_FAILURES:
             if capture.grab():
                 times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+                num_damaged += failures
                 failures = 0
             else:
                 failures += 1
@@ -185,4 +188,4 @@ def read_packets(path: Path) -> Packets:
     unique = np.unique(valid)
     # Several hidden frames at the start of a trimmed video have the time 0.
     is_valid = len(valid) == len(times) and len(unique) > 0.9 * np.count_nonzero(valid)
-    return Packets(count=len(times), times=unique if is_valid else None)
+    return Packets(count=len(times) + num_damaged, times=unique if is_valid else None)
