@@ -5,7 +5,8 @@
 
 RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. Without --ckpt_path, best.ckpt
 in ckpt_save_dir is evaluated, or the newest checkpoint if best.ckpt does not exist. The metrics are printed.
-metrics.json, predictions.json, per_class.csv and report.html are written to output_dir.
+metrics.json, predictions.json, per_class.csv and report.html are written to output_dir. Files of an earlier evaluation
+with other results are moved to its subfolder earlier-1, earlier-2, ...
 """
 
 from pathlib import Path
