@@ -1,4 +1,4 @@
-"""Small video files for tests: written with OpenCV, then changed in place, because no FFmpeg command is needed."""
+"""Small video files for tests, written without the command ffmpeg."""
 
 import cv2
 import numpy as np
@@ -32,12 +32,37 @@ def blocks(path):
     return found
 
 
-def set_times(path, milliseconds):
-    """Change the times of the frames of a Matroska file, which has one cluster."""
-    content = bytearray(path.read_bytes())
-    for (position, _), time in zip(blocks(path), milliseconds, strict=True):
-        content[position : position + 2] = time.to_bytes(2, "big")
-    path.write_bytes(content)
+def write_matroska(path, milliseconds, audio_packets=0):
+    """Write a Matroska file with frames at the given times. Frame i is grey with the value 40 * i % 240.
+
+    audio_packets: number of packets of an audio stream before each frame
+    """
+
+    def element(number, content):
+        content = number_bytes(content) if isinstance(content, int) else content
+        return number_bytes(number) + (len(content) | 1 << 56).to_bytes(8, "big") + content
+
+    def number_bytes(number):
+        return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big")
+
+    def block(track, time, content):
+        return element(0xA3, bytes([0x80 | track]) + time.to_bytes(2, "big") + b"\x80" + content)
+
+    size = element(0xB0, 64) + element(0xBA, 48)
+    sound = element(0x9F, 1) + element(0x6264, 16)  # channels, bits
+    video, audio = (1, b"V_MJPEG", element(0xE0, size)), (2, b"A_PCM/INT/LIT", element(0xE1, sound))
+    tracks = b"".join(
+        element(0xAE, element(0xD7, kind) + element(0x73C5, kind) + element(0x83, kind) + element(0x86, codec) + format)
+        for kind, codec, format in (video, audio)
+    )
+    frames = b""
+    for number, time in enumerate(milliseconds):
+        _, jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 40 * number % 240, np.uint8))
+        frames += block(2, time, bytes(2)) * audio_packets + block(1, time, jpeg.tobytes())
+    cluster = element(_CLUSTER, element(0xE7, 0) + frames)
+    segment = element(0x1549A966, element(0x2AD7B1, 1000000)) + element(0x1654AE6B, tracks) + cluster
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(element(0x1A45DFA3, element(0x4282, b"matroska")) + element(_SEGMENT, segment))
     return path
 
 

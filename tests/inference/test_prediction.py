@@ -13,7 +13,7 @@ from ssd.inference.prediction import MAX_VIDEO_BATCH, Failures, choose_batch_siz
 from ssd.inference.sources import InputImage, Inputs, InputVideo, find_inputs
 from ssd.inference.video_source import UnreadableVideoError, Video
 from ssd.runtime.device import Runtime
-from video_files import read_video, set_times, write_video
+from video_files import read_video, write_matroska, write_video
 
 IMAGE = InputImage(Path("a.jpg"), name="a.jpg", output_name="a.jpg")
 VIDEO = InputVideo(Path("a.mp4"), name="a.mp4", output_stem="a")
@@ -32,7 +32,7 @@ def folder(tmp_path):
     """photos/ with an image, two videos in subfolders, and two files that are neither."""
     folder = tmp_path / "photos"
     write_video(folder / "one" / "clip.avi", num_frames=10)
-    set_times(write_video(folder / "two" / "clip.mkv", num_frames=3, fps=10), [0, 500, 600])
+    write_matroska(folder / "two" / "clip.mkv", [0, 500, 600])
     Image.new("RGB", (64, 48), "white").save(folder / "a.png")
     for name in ("b.jpg", "no.mp4"):
         (folder / name).write_bytes(b"nothing")

@@ -7,7 +7,7 @@ import pytest
 from fake_predictor import FakeCapture
 from ssd.inference.video_source import UnreadableVideoError, Video, check_video, open_video
 from ssd.inference.video_times import DEFAULT_FPS
-from video_files import blocks, rotate, set_times, write_video
+from video_files import blocks, rotate, write_matroska, write_video
 
 VARIABLE_TIMES = [0, 100, 200, 300, 2300, 2333, 2367, 2400]  # milliseconds
 
@@ -42,11 +42,17 @@ def test_times_come_from_the_container(name, codec, tmp_path):
 
 
 def test_times_of_a_variable_rate(tmp_path):
-    path = set_times(write_video(tmp_path / "a.mkv", num_frames=8, fps=10), VARIABLE_TIMES)
+    path = write_matroska(tmp_path / "a.mkv", VARIABLE_TIMES)
     video = open_video(path, "a.mkv")
     assert video.num_frames == 8 and video.output_fps == 30
     assert [frame.time for frame in video] == pytest.approx([time / 1000 for time in VARIABLE_TIMES])
     assert video.find_loss() is None
+
+
+def test_many_packets_of_sound_between_frames_do_not_end_the_video(tmp_path):
+    """OpenCV gives up after 4096 packets of other streams, unless OPENCV_FFMPEG_READ_ATTEMPTS is set."""
+    times, loss = read(write_matroska(tmp_path / "a.mkv", [0, 1000, 2000], audio_packets=5000))
+    assert times == [0, 1, 2] and loss is None
 
 
 def test_videos_of_phones_are_upright(tmp_path):
