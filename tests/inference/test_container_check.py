@@ -18,11 +18,12 @@ def test_a_whole_file_is_not_damaged_and_a_truncated_file_is(name, codec, tmp_pa
         assert check_container(path) == ContainerCheck(is_damaged=True, counts_frames=counts_frames)
 
 
-def test_a_damaged_block_of_matroska_is_noticed(tmp_path):
+@pytest.mark.parametrize("damage", [bytes(4), b"\xb5"])
+def test_a_damaged_block_of_matroska_is_noticed(damage, tmp_path):
     path = write_video(tmp_path / "a.mkv")
     content = bytearray(path.read_bytes())
     end_of_frame = blocks(path)[2][1]
-    content[end_of_frame : end_of_frame + 4] = bytes(4)  # id and size of the next block
+    content[end_of_frame : end_of_frame + len(damage)] = damage  # id and size of the next block
     path.write_bytes(content)
     assert check_container(path).is_damaged
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fake_predictor import FakeCapture, FakePredictor, InterruptAfter, files_in
+from ssd.errors import UserError
 from ssd.inference import prediction
 from ssd.inference.prediction import MAX_VIDEO_BATCH, Failures, choose_batch_size, predict
 from ssd.inference.sources import InputImage, Inputs, InputVideo, find_inputs
@@ -110,6 +111,21 @@ def test_a_run_without_results_changes_nothing(tiny_recipe, folder, tmp_path, mo
     monkeypatch.setattr(prediction, "Predictor", lambda cfg: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(tiny_recipe, output, folder)
+    assert {name: (output / name).read_bytes() for name in files_in(output)} == before
+
+
+def test_a_full_disk_leaves_the_earlier_results(tiny_recipe, folder, tmp_path, monkeypatch):
+    """The video is complete, but its list cannot be written."""
+    output = tmp_path / "out"
+    run(tiny_recipe, output, folder / "one")
+    before = {name: (output / name).read_bytes() for name in files_in(output)}
+
+    def fail(self, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prediction.CocoResults, "write", fail)
+    with pytest.raises(UserError, match=f"^{output}/clip.json: .*no space left"):
+        run(tiny_recipe, output, folder / "two")
     assert {name: (output / name).read_bytes() for name in files_in(output)} == before
 
 

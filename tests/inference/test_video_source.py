@@ -67,7 +67,7 @@ def test_frames_of_a_truncated_file_are_counted(name, codec, tmp_path, capfd):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     times, loss = read(path)
     assert 0 < len(times) < 20 and loss.startswith(f"{20 - len(times)} of 20 frames ")
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_frames_after_a_damaged_frame_are_read(tmp_path, capfd):
@@ -78,7 +78,7 @@ def test_the_frames_after_a_damaged_frame_are_read(tmp_path, capfd):
     path.write_bytes(content)
     times, loss = read(path)
     assert len(times) == 19 and times[-1] == pytest.approx(19 * 0.08)
-    assert loss.startswith("1 of 20 frames ") and capfd.readouterr().err == ""
+    assert loss.startswith("1 of 20 frames ") and capfd.readouterr() == ("", "")
 
 
 def test_a_number_of_frames_that_the_header_overstates_is_no_loss(tmp_path):
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_video_is_refused(tmp_path, capfd):
     for function in (lambda: check_video(tmp_path / "a.mp4"), lambda: open_video(tmp_path / "a.mp4", "a.mp4")):
         with pytest.raises(UnreadableVideoError, match="a.mp4: "):
             function()
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])

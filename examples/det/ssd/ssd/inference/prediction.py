@@ -149,9 +149,7 @@ class _Run:
         )
         if not results.num_images:  # Ctrl-C before the first frame
             return True
-        with _report_unwritable(self.output.path / name):
-            self.output.publish(name)
-        self._publish_list(results, f"{stem}.json")
+        self._publish_list(results, f"{stem}.json", name)
         self.num_videos += 1
         self.num_frames += results.num_images
         self.num_detections += len(results.entries)
@@ -177,10 +175,12 @@ class _Run:
             f"{self.cfg.display_score:g} to {self.output.path}."
         )
 
-    def _publish_list(self, results: CocoResults, name: str) -> None:
+    def _publish_list(self, results: CocoResults, name: str, *other_names: str) -> None:
+        """Write a list of detections, then publish the list and other complete results."""
         with _report_unwritable(self.output.path / name):
             results.write(self.output.unfinished(name))
-            self.output.publish(name)
+            for complete in (name, *other_names):
+                self.output.publish(complete)
 
 
 @contextlib.contextmanager
