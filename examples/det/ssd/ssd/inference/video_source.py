@@ -120,7 +120,8 @@ class Video:
             check = ContainerCheck(is_damaged=None)
         num_lost = self._num_failures
         if check.counts_frames:
-            num_lost = max(num_lost, (self._reported_frames or 0) - (self.packets.count if self.packets else 0))
+            num_packets = self.packets.count if self.packets else 0
+            num_lost = max(num_lost, (self._reported_frames or 0) - max(num_packets, self.num_read))
         elif self.packets and self.packets.times is not None:
             num_lost += int(np.sum(self.packets.times > self._last_timestamp + 0.5 / self.fps))
             if num_lost:  # OpenCV also drops the packet that reports a failure of an earlier packet
