@@ -28,8 +28,10 @@ def main() -> None:
     check_output_dir(Path(cfg.output_dir))
     evaluation = evaluate(cfg)
     if evaluation.runtime.is_main:
-        print(format_metrics(evaluation.result), end="")
-        write_results(cfg, evaluation.result, checkpoint=evaluation.checkpoint)
+        try:
+            write_results(cfg, evaluation.result, checkpoint=evaluation.checkpoint)
+        finally:  # the mAP is the last line on stdout, and is printed also if the files cannot be written
+            print(format_metrics(evaluation.result), end="")
 
 
 if __name__ == "__main__":
