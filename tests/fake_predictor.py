@@ -41,7 +41,12 @@ class FakeCapture:
         self.num_read = 0
 
     def get(self, property_id):
-        return {cv2.CAP_PROP_FPS: self.fps, cv2.CAP_PROP_FRAME_COUNT: self.num_frames or -1}[property_id]
+        seconds = (self.num_read - 1) / (self.fps or 1)  # time of the frame that was read last
+        return {
+            cv2.CAP_PROP_FPS: self.fps,
+            cv2.CAP_PROP_FRAME_COUNT: self.num_frames or -1,
+            cv2.CAP_PROP_POS_MSEC: 1000 * seconds,
+        }[property_id]
 
     def read(self):
         if self.num_frames is not None and self.num_read >= self.num_frames:

@@ -40,6 +40,7 @@ from ssd.boxes.anchors import Anchors
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.config.schema import Config
 from ssd.errors import UserError, exit_cleanly, os_reason
+from ssd.runtime.archive import archive_files
 from ssd.runtime.heartbeat import report_silence
 
 OPTIONS = {
@@ -107,6 +108,7 @@ def fit_and_report(
         settings = None
     after = create_anchors_with(cfg, settings)
     drawn = {"before": before, "after": after} if settings else {"before": before}
+    archive_files(figure_path.parent, [figure_path] if figure_path.is_file() else [], key="--output")
     draw_figure(
         path=figure_path,
         title=f"Default boxes fitted to {len(fitted):,} ground-truth boxes of {fitted_name}, "

@@ -10,7 +10,7 @@ from PIL import Image
 from ssd.data import image_formats
 from ssd.data.image_formats import IMAGE_SUFFIXES, unidentified_reason
 from ssd.data.images import check_image, decode_image, probe_image, read_image_file
-from ssd.inference.sources import open_inputs
+from ssd.inference.sources import find_inputs
 
 HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100)  # the first bytes of a photograph
 WITH_EXTRA = {".heic", ".heif", ".hif"}
@@ -40,7 +40,7 @@ def test_conversion_and_prediction_read_the_same_formats(suffix, pixels, tmp_pat
         assert image.shape == (48, 80, 3) and image.dtype == np.uint8
         if suffix != ".pbm":
             np.testing.assert_allclose(image[20, 40].astype(int), (200, 0, 0), atol=30)
-    assert [found.path for found in open_inputs([str(tmp_path)], tmp_path / "out")] == [path]
+    assert [found.path for found in find_inputs([str(tmp_path)], tmp_path / "out").images] == [path]
 
 
 def test_suffixes_of_cameras_phones_and_the_web_are_listed():

@@ -28,7 +28,7 @@ from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.errors import UserError
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.evaluator import DetectorEvaluator
-from ssd.inference.sources import open_inputs
+from ssd.inference.sources import find_inputs
 from ssd.models.detector import create_detector
 from ssd.runtime.device import number_of_ranks
 from ssd.training.logger import open_log_files
@@ -208,7 +208,7 @@ def data_errors(tmp_path, shapes_coco, shapes_records, tiny_recipe):
         error_of(read_splits, open_dataset_folder("coco", rotated)),
         error_of(create_dataset, large_batch, "train"),
         error_of(lambda: list(iterate_batches(create_dataset(with_damage, "val")))),
-        error_of(open_inputs, [str(tmp_path / "film.mp4")], tmp_path / "out"),
+        error_of(find_inputs, [str(tmp_path / "film.mp4")], tmp_path / "out"),
     ]
 
 

@@ -83,6 +83,40 @@ def test_pycocotools_reproduces_the_metrics_from_the_written_file(result, recipe
     assert "data:image/jpeg;base64," in (folder / "report.html").read_text()
 
 
+def names_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_other_results_are_archived_and_equal_results_are_replaced(result, recipe):
+    folder, names = Path(recipe.output_dir), ["metrics.json", "per_class.csv", "predictions.json", "report.html"]
+    write_results(recipe, result, CHECKPOINT)
+    write_results(recipe, dataclasses.replace(result, times=InferenceTimes(num_images=3)), CHECKPOINT)
+    assert names_in(folder) == names  # only the throughput differed
+    (folder / "notes.txt").write_text("my own")
+    previous = {name: (folder / name).read_bytes() for name in names}
+    result.evaluator.results[0]["score"] *= 0.999
+    write_results(recipe, result, CHECKPOINT)
+    assert names_in(folder) == sorted([*names, "notes.txt", *(f"earlier-1/{name}" for name in names)])
+    assert {name: (folder / "earlier-1" / name).read_bytes() for name in names} == previous
+    write_results(recipe, result, Path("ckpt/other.ckpt"))
+    assert len(names_in(folder / "earlier-2")) == 4
+
+
+def test_a_failure_leaves_the_previous_results(result, recipe, monkeypatch):
+    write_results(recipe, result, CHECKPOINT)
+    folder = Path(recipe.output_dir)
+    previous = {name: (folder / name).read_bytes() for name in names_in(folder)}
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ssd.evaluation.report.page.write_html_report", fail)
+    result.evaluator.results[0]["score"] *= 0.999
+    with pytest.raises(UserError, match="^output_dir: .*no space left"):
+        write_results(recipe, result, CHECKPOINT)
+    assert {name: (folder / name).read_bytes() for name in names_in(folder)} == previous
+
+
 def test_metrics_of_classes_are_written_as_a_table(result, recipe):
     write_results(recipe, result, CHECKPOINT)
     with open(Path(recipe.output_dir) / "per_class.csv", newline="") as file:

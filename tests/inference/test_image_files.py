@@ -12,7 +12,8 @@ from ssd.errors import UserError
 from ssd.inference.detections_json import CocoResults
 from ssd.inference.drawing import draw_detections
 from ssd.inference.image_files import predict_image_files
-from ssd.inference.sources import open_inputs
+from ssd.inference.output_folder import open_output_folder
+from ssd.inference.sources import find_inputs
 
 
 @pytest.fixture
@@ -27,15 +28,18 @@ def folder(tmp_path):
 
 def predict_folder(inputs, output, batch_size=3, interrupt=False):
     predictor, results = FakePredictor(), CocoResults(CLASSES, CATEGORY_IDS)
-    num_unreadable = predict_image_files(
-        predictor,
-        images=open_inputs([str(path) for path in inputs], output),
-        output=output,
-        results=results,
-        batch_size=batch_size,
-        num_workers=2,
-        interrupt=interrupt,
-    )
+    found = find_inputs([str(path) for path in inputs], output)
+    with open_output_folder(output, names=found.output_names) as folder:
+        num_unreadable = predict_image_files(
+            predictor,
+            images=found.images,
+            output=folder,
+            results=results,
+            batch_size=batch_size,
+            num_workers=2,
+            interrupt=interrupt,
+        )
+    (output / ".results.json").unlink(missing_ok=True)
     return predictor, results, num_unreadable
 
 

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 from PIL import Image
 
 from ssd.errors import UserError
-from ssd.inference.sources import DEFAULT_FPS, Video, open_inputs
+from ssd.inference.sources import find_inputs
+from ssd.inference.video_source import Video
+from ssd.inference.video_times import DEFAULT_FPS
+from video_files import write_video
 
 
 @pytest.fixture
@@ -23,16 +25,7 @@ def folder(tmp_path):
 
 
 def names(inputs, output="/nowhere"):
-    return [image.name for image in open_inputs([str(path) for path in inputs], Path(output))]
-
-
-def write_video(path, num_frames=5, size=(64, 48), codec="MJPG"):
-    """Write a video at 12.5 frames/s. Frame i is grey with the value 40 * i."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps=12.5, frameSize=size)
-    for number in range(num_frames):
-        writer.write(np.full((size[1], size[0], 3), 40 * number, np.uint8))
-    writer.release()
-    return path
+    return [image.name for image in find_inputs([str(path) for path in inputs], Path(output)).images]
 
 
 # --- images ---
@@ -41,7 +34,7 @@ def write_video(path, num_frames=5, size=(64, 48), codec="MJPG"):
 def test_a_folder_is_searched_recursively_and_sorted(folder):
     assert names([folder]) == ["a.PNG", "b.jpg", "sub/a.jpeg", "sub/deep/c.bmp"]
     assert names([f"{folder}/"]) == names([folder])
-    assert [image.path for image in open_inputs([str(folder)], Path("/nowhere"))][1] == folder / "b.jpg"
+    assert find_inputs([str(folder)], Path("/nowhere")).images[1].path == folder / "b.jpg"
 
 
 def test_relative_folders_are_supported(folder, monkeypatch):
@@ -115,7 +108,7 @@ def test_output_names_are_unique(tmp_path):
     }
     for name in output_names:
         (tmp_path / name).write_bytes(b"")
-    images = open_inputs([str(tmp_path), str(tmp_path / "a")], Path("/nowhere"))
+    images = find_inputs([str(tmp_path), str(tmp_path / "a")], Path("/nowhere")).images
     assert {image.name: image.output_name for image in images} == output_names
 
 
@@ -146,45 +139,57 @@ def test_arguments_without_images_are_errors(argument, tmp_path, monkeypatch):
 # --- videos ---
 
 
-def test_a_video_has_its_rate_and_rgb_frames(tmp_path):
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps=12.5, frameSize=(64, 48))
-    for color in ((0, 0, 255), (255, 0, 0)):  # red, then blue, in OpenCV's BGR order
-        writer.write(np.full((48, 64, 3), color, np.uint8))
-    writer.release()
-    video = open_inputs([str(path)], tmp_path / "output")
-    assert (video.name, video.output_name) == ("clip.avi", "clip.mp4")
-    assert (video.fps, video.num_frames, video.is_camera) == (12.5, 2, False)
-    red, blue = video
-    assert red.shape == (48, 64, 3) and red.dtype == np.uint8
-    np.testing.assert_allclose(red.mean(axis=(0, 1)), [255, 0, 0], atol=8)
-    np.testing.assert_allclose(blue.mean(axis=(0, 1)), [0, 0, 255], atol=8)
-    assert list(video) == []  # frames can be read once
+def stems(inputs, output="/nowhere"):
+    found = find_inputs([str(path) for path in inputs], Path(output))
+    return {video.name: video.output_stem for video in found.videos}
 
 
-def test_a_video_among_other_files_is_an_error(folder, tmp_path):
-    write_video(tmp_path / "photos" / "other.avi")
-    with pytest.raises(UserError, match="clip.mp4 .* 2 files"):
-        names([folder / "clip.mp4", folder / "b.jpg"])
+def test_videos_are_found_beside_images(folder):
+    for name in ("sub/deep/clip.MOV", ".hidden.mp4", "sub/b.avi"):
+        (folder / name).write_bytes(b"")
+    expected = {"clip.mp4": "clip", "sub/b.avi": "sub/b", "sub/deep/clip.MOV": "sub/deep/clip"}
+    assert stems([folder]) == stems([f"{folder}/**/*"]) == expected
+    assert names([folder]) == ["a.PNG", "b.jpg", "sub/a.jpeg", "sub/deep/c.bmp"]
+    assert stems([folder / "clip.mp4", folder / "b.jpg"]) == {"clip.mp4": "clip"}
+    found = find_inputs([str(folder)], Path("/nowhere"))
+    assert len(found) == 7 and {"sub/b.mp4", "sub/b.json", "detections.json", "b.jpg"} <= found.output_names
 
 
-def test_a_pattern_matches_videos_only_without_images(folder, tmp_path):
-    write_video(folder / "clip.mp4", codec="mp4v")
-    assert open_inputs([f"{folder}/c*"], tmp_path).name == "clip.mp4"
-    assert names([f"{folder}/*"]) == names([folder])
+def test_results_of_videos_do_not_collide(tmp_path):
+    expected = {
+        "a.avi": "a.avi",
+        "a.mov": "a.mov",
+        "b.mkv": "b.mkv.mp4",
+        "b.mkv.mp4": "b.mkv",
+        "b.mp4": "b",
+        "c.mkv": "c",
+        "d/c.mkv": "d/c",
+        "detections.mp4": "detections.mp4",
+    }
+    for name in expected:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert stems([tmp_path]) == expected
+
+
+def test_typescript_is_no_video(folder):
+    (folder / "app.ts").write_text("export const a = 1;")
+    (folder / "tv.ts").write_bytes(b"\x47" + bytes(187))
+    assert list(stems([folder])) == ["clip.mp4", "tv.ts"]
 
 
 def test_overwriting_a_video_is_an_error(tmp_path):
     write_video(tmp_path / "clip.mp4", codec="mp4v")
     with pytest.raises(UserError, match="--output: .*clip.mp4"):
         names([tmp_path / "clip.mp4"], tmp_path)
+    assert stems([write_video(tmp_path / "clip.avi")], tmp_path) == {"clip.avi": "clip"}
 
 
 def test_a_damaged_video_is_an_error_in_one_line(tmp_path, capfd):
     whole = write_video(tmp_path / "clip.mp4", codec="mp4v").read_bytes()
     for content in (b"", b"no video", whole[: len(whole) // 2]):
         (tmp_path / "clip.mp4").write_bytes(content)
-        with pytest.raises(UserError, match="--input: .*clip.mp4"):
+        with pytest.raises(UserError, match="^/.*clip.mp4: "):
             names([tmp_path / "clip.mp4"])
     assert capfd.readouterr().err == ""
 
@@ -213,21 +218,12 @@ def test_a_number_is_a_camera_unless_a_file_has_that_name(tmp_path, monkeypatch)
 
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
     monkeypatch.chdir(tmp_path)
-    camera = open_inputs(["0"], tmp_path)
+    camera = find_inputs(["0"], tmp_path).camera
     assert opened == [0] and isinstance(camera, Video) and camera.is_camera and camera.num_frames is None
-    assert (camera.name, camera.output_name, camera.fps) == ("camera0", "camera0.mp4", DEFAULT_FPS)
+    assert (camera.name, camera.fps) == ("camera0", DEFAULT_FPS)
     (tmp_path / "0").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "0" / "a.png")
     assert names(["0"]) == ["a.png"] and opened == [0]
-
-
-@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
-def test_an_invalid_rate_becomes_the_default(fps):
-    class FakeCapture:
-        def get(self, _):
-            return fps
-
-    assert Video(FakeCapture(), "camera0", is_camera=True).fps == DEFAULT_FPS
 
 
 def test_links_to_files_are_followed(folder, tmp_path):

@@ -5,8 +5,10 @@ import pytest
 from mindspore import Tensor, nn
 
 from ssd.boxes.anchors import create_anchors
+from ssd.checkpoints.loading import load_weights
+from ssd.checkpoints.saving import save_checkpoint
 from ssd.errors import UserError
-from ssd.models.detector import SSD, create_detector, to_mixed_precision
+from ssd.models.detector import SSD, create_detector, to_mixed_precision, zero_weights
 from ssd.models.layers import NormalizeImage
 
 # Published numbers of parameters, BatchNorm statistics included, for 81 classes.
@@ -165,3 +167,17 @@ def test_a_single_image_leaves_finite_statistics_on_a_map_of_one_location(tiny_r
     changed = {name for name in after if (after[name] != before[name]).any()}
     of_last_level = {name for name in changed if name.startswith("head.cls.2.")}
     assert any(name.startswith("backbone.") for name in changed) and not of_last_level
+
+
+def test_zero_weights_are_replaced_exactly(tiny_recipe, values_of, tmp_path):
+    trained = create_detector(tiny_recipe())
+    save_checkpoint(trained, tmp_path / "a.ckpt")
+    with zero_weights():
+        detector = create_detector(tiny_recipe())
+    assert not any(value.any() for value in values_of(detector).values())
+    load_weights(detector, tmp_path / "a.ckpt")
+    expected = values_of(trained)
+    assert {name: value.tobytes() for name, value in values_of(detector).items()} == {
+        name: value.tobytes() for name, value in expected.items()
+    }
+    assert any(value.any() for value in values_of(create_detector(tiny_recipe())).values())  # only inside the block

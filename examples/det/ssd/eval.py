@@ -5,7 +5,8 @@
 
 RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. FILE is a checkpoint or a folder, by
 default ckpt_save_dir. In a folder, best.ckpt is evaluated, or else the newest checkpoint. The metrics are printed.
-metrics.json, predictions.json, per_class.csv and report.html are written to output_dir.
+metrics.json, predictions.json, per_class.csv and report.html are written to output_dir. Files of an earlier evaluation
+with other results are moved to its subfolder earlier-1, earlier-2, ...
 """
 
 from pathlib import Path
@@ -29,8 +30,10 @@ def main() -> None:
     check_output_dir(Path(cfg.output_dir))
     evaluation = evaluate(cfg)
     if evaluation.runtime.is_main:
-        print(format_metrics(evaluation.result), end="")
-        write_results(cfg, evaluation.result, checkpoint=evaluation.checkpoint)
+        try:
+            write_results(cfg, evaluation.result, checkpoint=evaluation.checkpoint)
+        finally:  # the mAP is the last line on stdout, and is printed also if the files cannot be written
+            print(format_metrics(evaluation.result), end="")
 
 
 if __name__ == "__main__":

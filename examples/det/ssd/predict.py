@@ -1,4 +1,4 @@
-"""Detect objects in images, a video or a camera stream, and draw the detections:
+"""Detect objects in images, videos or a camera stream, and draw the detections:
 
     python examples/det/ssd/predict.py --config RECIPE --ckpt_path FILE --input photo.jpg [--output FOLDER]
 
@@ -6,24 +6,29 @@ RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder
 which best.ckpt or else the newest checkpoint is used. Class names come from the checkpoint, so no data are needed. If
 the checkpoint has no class names, they come from dataset.json in data_dir, from the recipe key `classes`, or from COCO.
 
-Two kinds of files are written to --output:
-  - Annotated copies: images or a video with the drawn detections. An image keeps its path relative to the common folder
-    of all images. JPEG files are written as JPEG, all other formats as PNG. A video is written as NAME.mp4 with the
-    same frame rate and size, except that odd widths and heights are reduced by one pixel.
-  - detections.json, a list in COCO's results format. Each detection has these keys:
+Files written to --output:
+  - Annotated copies: images and videos with the drawn detections. A copy keeps the path of the file relative to the
+    common folder of all inputs. JPEG files are written as JPEG, all other images as PNG. A video is written as
+    NAME.mp4 with the same size, except that odd widths and heights are reduced by one pixel. It shows each frame at its
+    time, so frames of videos with a variable rate are repeated. The sound is not kept.
+  - detections.json for all images, and NAME.json for each video: lists in COCO's results format. Each detection has
+    these keys:
     image_id         number of the image or processed frame, from 1, in the order of the paths or frames
     category_id      category id of the training data; the class index if neither the checkpoint nor data_dir has ids
     bbox             [x, y, width, height] in pixels of the upright image
     score            confidence, 0..1
-    file_name        for an image, the path relative to the common folder of all images; for a video, the file name
-    frame            only for videos: number of the frame in the annotated video, from 0. frame / frame rate is the time
-                     in seconds. The annotated video of a camera repeats each frame until the next frame is processed.
+    file_name        path relative to the common folder of all inputs
+    frame            only for videos: number of the frame in the annotated video, from 0
+    time             only for videos: time of the frame in seconds, from the timestamps in the video file
     category_name    class name
-Detections with scores below --display_score are neither drawn nor written.
+Detections with scores below --display_score are neither drawn nor written. Results of an earlier run in --output are
+moved to its subfolder earlier-1, earlier-2, ... when the first new result is complete.
 
-Files that cannot be read are reported and skipped; the exit code is then 1. Press Ctrl-C to stop a camera.
+Files that cannot be read, and videos of which frames are missing, are reported, and the other files are processed. The
+exit code is then 1. Press Ctrl-C to stop a camera.
 """
 
+import gc
 import sys
 from pathlib import Path
 
@@ -34,30 +39,36 @@ OPTIONS: dict[str, dict] = {
     "input": {
         "required": True,
         "nargs": "+",
-        "help": "one or more images, folders (searched recursively) or patterns such as 'photos/*.jpg'; or one video "
-        "file; or the number of a camera, 0 for the first camera",
+        "help": "one or more images, videos, folders (searched recursively) or patterns such as 'photos/*.jpg'; or the "
+        "number of a camera, 0 for the first camera",
     },
-    "output": {"help": "folder for the annotated images or video, and for detections.json [output_dir/predictions]"},
+    "output": {
+        "help": "folder for the annotated images and videos, and for the lists of detections [output_dir/predictions]"
+    },
 }
 
 
 @exit_cleanly
 @report_silence
 def main() -> None:
+    gc.disable()  # garbage collection would take 0.3 s while modules are imported
     from ssd.config.command_line import parse_recipe_and_options
 
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     output = Path(options.output or Path(cfg.output_dir) / "predictions")
 
-    from ssd.inference.sources import open_inputs
+    from ssd.inference.sources import find_inputs
 
-    source = open_inputs(options.input, output)  # before the slow import of MindSpore, to report errors at once
+    inputs = find_inputs(options.input, output)  # before the slow import of MindSpore, to report errors at once
 
     from ssd.inference.prediction import predict
 
-    num_unreadable = predict(cfg, source, output)
-    if num_unreadable:
-        print(f"{num_unreadable} of {len(source)} files could not be read.", file=sys.stderr)
+    gc.enable()
+    gc.freeze()  # never search the imported modules for garbage
+    failures = predict(cfg, inputs, output)
+    if failures.num_unreadable:
+        print(f"{failures.num_unreadable} of {len(inputs)} files could not be read.", file=sys.stderr)
+    if any(failures):
         sys.exit(1)
 
 

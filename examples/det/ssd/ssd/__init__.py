@@ -41,3 +41,10 @@ __version__ = "0.1.0"
 # kernels are about a hundred times slower than the AVX2 kernels. Only the CPU backend is affected.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 os.environ.setdefault("GLOG_v", "3")  # log only errors, because MindSpore's warnings would hide the training log
+
+# OpenCV reads these variables when it is imported and when it opens its first video. FFmpeg and OpenCV write to the
+# file descriptor of stderr while they read damaged videos, which this project reports itself. Without the third
+# variable, OpenCV ends a video after 4096 packets of other streams between two frames, as with many audio streams.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+os.environ.setdefault("OPENCV_FFMPEG_READ_ATTEMPTS", "2000000000")

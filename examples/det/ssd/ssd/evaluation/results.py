@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
+import logging
 import os
 from pathlib import Path
 
 from ..config.schema import EVALUATION, Config, keys_marked
 from ..errors import UserError, count_noun, os_reason
+from ..runtime.archive import archive_files
+from ..runtime.atomic_write import work_folder
 from ..runtime.heartbeat import activity
 from .coco_metrics import ClassMetrics
 from .evaluator import EvaluationResult
 from .voc_metrics import VocMetrics
+
+RESULT_NAMES = ("predictions.json", "metrics.json", "per_class.csv", "report.html")
+
+log = logging.getLogger(__name__)
 
 
 def format_metrics(result: EvaluationResult) -> str:
@@ -88,20 +96,45 @@ def check_output_dir(folder: Path) -> None:
 def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
     """Write the results of an evaluation to output_dir.
 
-    The files are metrics.json, predictions.json (COCO's results format), per_class.csv and report.html.
+    The files are metrics.json, predictions.json (COCO's results format), per_class.csv and report.html. They appear in
+    output_dir when all four are complete. Files of an earlier evaluation are replaced if its metrics and detections
+    are the same, and are otherwise moved to the subfolder earlier-N.
 
     checkpoint: path of the evaluated checkpoint
     Raises UserError if a file cannot be written.
     """
     folder = Path(cfg.output_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_files(folder, cfg, result=result, checkpoint=checkpoint)
+        with work_folder(folder, kind="eval-") as work:
+            _write_files(work, cfg, result=result, checkpoint=checkpoint)
+            previous = [folder / name for name in RESULT_NAMES if (folder / name).exists()]
+            for path in previous:
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "a folder has this name", str(path))
+            if not _has_equal_results(folder, work):
+                archive = archive_files(folder, previous, key="output_dir")
+                if archive:
+                    log.info(f"Moved the results of an earlier evaluation to {archive}.")
+            for name in RESULT_NAMES:
+                os.replace(work / name, folder / name)
     except OSError as error:
         raise UserError(
             f"output_dir: {error.filename or folder} cannot be written ({os_reason(error)}). "
             "Set --output_dir to a writable folder with free space."
         ) from None
+
+
+def _has_equal_results(first: Path, second: Path) -> bool:
+    """Return True if two folders contain the same detections and metrics, apart from the throughput."""
+
+    def read(folder: Path) -> tuple[bytes, dict]:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        return (folder / "predictions.json").read_bytes(), {**metrics, "images_per_second": None}
+
+    try:
+        return read(first) == read(second)
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _write_files(folder: Path, cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:

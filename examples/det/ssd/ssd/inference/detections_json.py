@@ -1,4 +1,4 @@
-"""Collect detections in COCO's results format and write them to detections.json."""
+"""Collect detections in COCO's results format and write them to a JSON file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..boxes.ops import yxyx_to_xywh
-from ..errors import UserError, os_reason
 from ..models.postprocess import Detections
 
 
@@ -50,12 +49,6 @@ class CocoResults:
             )
 
     def write(self, path: Path) -> None:
-        """Write the detections as a JSON list, one entry per line. Raises UserError if `path` cannot be written."""
+        """Write the detections as a JSON list, one entry per line. Raises OSError if `path` cannot be written."""
         lines = ",\n ".join(json.dumps(entry) for entry in self.entries)
-        try:
-            path.write_text(f"[{lines}]\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"{path}: the file cannot be written ({os_reason(error)}). "
-                "Free some disk space, or set --output to another folder."
-            ) from None
+        path.write_text(f"[{lines}]\n", encoding="utf-8")

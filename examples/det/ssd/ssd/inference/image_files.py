@@ -7,7 +7,6 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,6 +20,7 @@ from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
 from .detections_json import CocoResults
 from .drawing import draw_detections
+from .output_folder import OutputFolder
 from .predictor import Predictor, PreprocessedImage
 from .sources import InputImage
 
@@ -42,7 +42,7 @@ class _BatchItem:
 def predict_image_files(
     predictor: Predictor,
     images: Sequence[InputImage],
-    output: Path,
+    output: OutputFolder,
     results: CocoResults,
     batch_size: int,
     num_workers: int,
@@ -104,7 +104,7 @@ def predict_image_files(
     return num_unreadable
 
 
-def draw_image_file(image: InputImage, output: Path, detections: Detections, classes: Sequence[str]) -> None:
+def draw_image_file(image: InputImage, output: OutputFolder, detections: Detections, classes: Sequence[str]) -> None:
     """Write an annotated copy of an image, with the detections drawn on the image.
 
     The copy of a JPEG file is a JPEG file of quality 95. The copy of a file in any other format is a PNG file. The
@@ -115,7 +115,7 @@ def draw_image_file(image: InputImage, output: Path, detections: Detections, cla
     classes: class names by label, background first
     Raises UserError if the copy cannot be written.
     """
-    target = output / image.output_name
+    target = output.path / image.output_name
     try:
         drawn = draw_detections(
             read_image_file(image.path),
@@ -129,8 +129,8 @@ def draw_image_file(image: InputImage, output: Path, detections: Detections, cla
             _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
         else:
             _, encoded = cv2.imencode(".png", bgr)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(np.asarray(encoded).tobytes())
+        output.unfinished(image.output_name).write_bytes(np.asarray(encoded).tobytes())
+        output.publish(image.output_name)
     except OSError as error:
         raise UserError(
             f"{target}: the annotated copy of {image.path} cannot be written ({os_reason(error)}). "

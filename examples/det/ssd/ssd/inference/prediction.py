@@ -1,11 +1,15 @@
-"""Implementation of predict.py: detect objects, draw the detections, and write detections.json."""
+"""Implementation of predict.py: detect objects, draw the detections, and write lists of detections."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 
@@ -17,87 +21,184 @@ from ..runtime.compile_cache import compile_cache
 from ..runtime.interrupt import Interrupt
 from .detections_json import CocoResults
 from .image_files import predict_image_files
+from .mp4_writer import Mp4Writer
+from .output_folder import IMAGES_LIST_NAME, OutputFolder, open_output_folder
 from .predictor import Predictor
-from .sources import InputImage, Video
+from .sources import Inputs, InputVideo
 from .video import predict_video
+from .video_source import UnreadableVideoError, Video, open_video
 
 MAX_VIDEO_BATCH = 8  # frames; three batches are in memory at the same time, and a 4K frame takes 25 MB
 
 log = logging.getLogger(__name__)
 
 
-def predict(cfg: Config, source: list[InputImage] | Video, output: Path) -> int:
-    """Detect objects in images or frames, write annotated copies and detections.json, and log a summary.
+class Failures(NamedTuple):
+    """Numbers of input files that were not processed, or not completely. Each was reported on stderr.
 
-    Only detections with scores of at least display_score are drawn and written.
+    num_unreadable: images and videos of which nothing could be read
+    num_incomplete: videos of which frames are missing
+    """
 
-    source: images or video, opened by open_inputs
-    output: folder for the annotated copies and detections.json
-    Returns the number of image files that cannot be read.
-    Raises UserError if the checkpoint is missing or does not fit the recipe, or if a file cannot be written.
+    num_unreadable: int
+    num_incomplete: int
+
+
+def predict(cfg: Config, inputs: Inputs, output_path: Path) -> Failures:
+    """Detect objects in images and videos, write annotated copies and lists of detections, and log a summary.
+
+    Only detections with scores of at least display_score are drawn and written. Results of an earlier run in the same
+    folder are archived when the first result of this run is complete.
+
+    inputs: images, videos or a camera, found by find_inputs
+    output_path: folder for the results
+    Raises UserError if the checkpoint is missing or does not fit the recipe, if the only input is a video without
+    readable frames, or if a file cannot be written.
     Raises KeyboardInterrupt if Ctrl-C interrupted the processing of images or of a video file, after the results so far
     are written. Ctrl-C is the normal way to stop a camera, and raises no KeyboardInterrupt in this case.
     """
     warnings.filterwarnings("ignore", module="PIL")  # predict_image_files reports unreadable images
     cv2.setNumThreads(1)  # worker threads already process several images at once
-    batch_size = choose_batch_size(cfg, source)
     # Apply display_score before NMS. The other detections do not change, because NMS runs in descending score order.
     predictor = Predictor(cfg.model_copy(update={"min_score": cfg.display_score}))
+    batch_size = choose_batch_size(cfg, inputs)
+    with (
+        open_output_folder(output_path, names=inputs.output_names) as output,
+        Interrupt() as interrupt,
+        compile_cache(
+            f"predict {batch_size}",  # graphs are compiled for this batch size, not for the recipe's
+            settings=graph_settings(predictor.cfg),
+            data=dataset_fingerprint(Path(cfg.data_dir)),
+            runtime=predictor.runtime,
+        ),
+    ):
+        run = _Run(cfg, predictor=predictor, batch_size=batch_size, output=output, interrupt=interrupt)
+        num_unreadable = run.predict_images(inputs) if inputs.images else 0
+        num_incomplete = 0
+        for source in [inputs.camera] if inputs.camera else inputs.videos:
+            if interrupt:
+                break
+            try:
+                num_incomplete += not run.predict_video(source)
+            except UnreadableVideoError as error:
+                if len(inputs) == 1:
+                    raise
+                num_unreadable += 1
+                print(f"{error} The file is skipped.", file=sys.stderr)
+    run.log_summary()
+    if interrupt and not inputs.camera:
+        raise KeyboardInterrupt
+    return Failures(num_unreadable, num_incomplete)
+
+
+class _Run:
+    """Detector, output folder and totals of one run of predict.py."""
+
+    def __init__(
+        self, cfg: Config, *, predictor: Predictor, batch_size: int, output: OutputFolder, interrupt: Interrupt
+    ):
+        self.cfg = cfg
+        self.predictor = predictor
+        self.batch_size = batch_size
+        self.output = output
+        self.interrupt = interrupt
+        self.num_workers = worker_count(cfg.num_parallel_workers, predictor.runtime.num_cores)
+        self.start = time.monotonic()
+        self.num_images = self.num_videos = self.num_frames = self.num_detections = 0
+
+    def predict_images(self, inputs: Inputs) -> int:
+        """Process all images. Returns the number of files that cannot be read."""
+        results = CocoResults(self.predictor.classes, self.predictor.category_ids)
+        try:
+            return predict_image_files(
+                self.predictor,
+                images=inputs.images,
+                output=self.output,
+                results=results,
+                batch_size=self.batch_size,
+                num_workers=self.num_workers,
+                interrupt=self.interrupt,
+            )
+        finally:
+            self.num_images, self.num_detections = results.num_images, len(results.entries)
+            if self.output.has_results:  # also after an error, because annotated images were published
+                self._publish_list(results, IMAGES_LIST_NAME)
+
+    def predict_video(self, source: InputVideo | Video) -> bool:
+        """Process a video or camera. Returns False if frames of the video are missing.
+
+        Nothing is published if no frame was processed, or if the annotated video cannot be written.
+        """
+        if isinstance(source, Video):
+            video, stem = source, source.name
+        else:
+            video, stem = open_video(source.path, name=source.name), source.output_stem
+        results = CocoResults(self.predictor.classes, self.predictor.category_ids)
+        name = f"{stem}.mp4"
+        with _report_unwritable(self.output.path / name):
+            path = self.output.unfinished(name)
+        predict_video(
+            self.predictor,
+            video=video,
+            writer=Mp4Writer(path, fps=video.output_fps, name=str(self.output.path / name)),
+            results=results,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            interrupt=self.interrupt,
+        )
+        if not results.num_images:  # Ctrl-C before the first frame
+            return True
+        self._publish_list(results, f"{stem}.json", name)
+        self.num_videos += 1
+        self.num_frames += results.num_images
+        self.num_detections += len(results.entries)
+        loss = None if video.is_camera or self.interrupt else video.find_loss()
+        if loss:
+            print(f"{video.path}: {loss}. Check that the video file is complete.", file=sys.stderr)
+        return loss is None
+
+    def log_summary(self) -> None:
+        """Log the numbers of images, frames and detections, and the speed. Nothing is logged if nothing was written."""
+        if not self.output.has_results:
+            return
+        seconds = time.monotonic() - self.start
+        parts, rates = [], []
+        for number, unit in ((self.num_images, "image"), (self.num_frames, "frame")):
+            if number:
+                of_videos = f" of {self.num_videos} videos" if unit == "frame" and self.num_videos > 1 else ""
+                parts.append(f"{count_noun(number, unit)}{of_videos}")
+                rates.append(f"{number / seconds:.1f} {unit}s/s")
+        log.info(
+            f"Processed {' and '.join(parts)} in {seconds:.1f} s ({', '.join(rates)}). "
+            f"Wrote {count_noun(self.num_detections, 'detection')} with scores of at least "
+            f"{self.cfg.display_score:g} to {self.output.path}."
+        )
+
+    def _publish_list(self, results: CocoResults, name: str, *other_names: str) -> None:
+        """Write a list of detections, then publish the list and other complete results."""
+        with _report_unwritable(self.output.path / name):
+            results.write(self.output.unfinished(name))
+            for complete in (name, *other_names):
+                self.output.publish(complete)
+
+
+@contextlib.contextmanager
+def _report_unwritable(path: Path) -> Iterator[None]:
+    """Convert an OSError in the block to a UserError. path: path of the result for the message."""
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise UserError(
-            f"--output: {output} cannot be created ({os_reason(error)}). Set --output to another folder."
+            f"{path}: the file cannot be written ({os_reason(error)}). "
+            "Free some disk space, or set --output to another folder."
         ) from None
-    results = CocoResults(predictor.classes, predictor.category_ids)
-    num_workers = worker_count(cfg.num_parallel_workers, predictor.runtime.num_cores)
-    start, num_unreadable = time.monotonic(), 0
-    program = f"predict {batch_size}"  # graphs are compiled for this batch size, not for the recipe's
-    data = dataset_fingerprint(Path(cfg.data_dir))
-    try:
-        with (
-            Interrupt() as interrupt,
-            compile_cache(program, settings=graph_settings(predictor.cfg), data=data, runtime=predictor.runtime),
-        ):
-            if isinstance(source, Video):
-                predict_video(
-                    predictor,
-                    video=source,
-                    output=output,
-                    results=results,
-                    batch_size=batch_size,
-                    num_workers=num_workers,
-                    interrupt=interrupt,
-                )
-            else:
-                num_unreadable = predict_image_files(
-                    predictor,
-                    images=source,
-                    output=output,
-                    results=results,
-                    batch_size=batch_size,
-                    num_workers=num_workers,
-                    interrupt=interrupt,
-                )
-    finally:
-        results.write(output / "detections.json")
-    seconds = time.monotonic() - start
-    unit = "frame" if isinstance(source, Video) else "image"
-    log.info(
-        f"Processed {count_noun(results.num_images, unit)} in {seconds:.1f} s "
-        f"({results.num_images / seconds:.1f} {unit}s/s). Wrote {count_noun(len(results.entries), 'detection')} "
-        f"with scores of at least {cfg.display_score:g} to {output}."
-    )
-    if interrupt and not (isinstance(source, Video) and source.is_camera):
-        raise KeyboardInterrupt
-    return num_unreadable
 
 
-def choose_batch_size(cfg: Config, source: list[InputImage] | Video) -> int:
-    """Return batch_size of the recipe, or the number of images or frames if that number is smaller.
+def choose_batch_size(cfg: Config, inputs: Inputs) -> int:
+    """Return batch_size of the recipe, or the number of images if the inputs are fewer images.
 
     Video files use at most MAX_VIDEO_BATCH. Cameras use 1, so that frames are processed at even intervals.
     """
-    if isinstance(source, Video):
-        return 1 if source.is_camera else min(cfg.batch_size, source.num_frames or cfg.batch_size, MAX_VIDEO_BATCH)
-    return min(cfg.batch_size, len(source))
+    if inputs.camera:
+        return 1
+    return min(cfg.batch_size, MAX_VIDEO_BATCH if inputs.videos else len(inputs.images))

@@ -23,7 +23,7 @@ from ..config.schema import Config
 from ..data.images import read_image_file
 from ..data.transforms import resize
 from ..errors import UserError, os_reason
-from ..models.detector import create_detector, to_mixed_precision
+from ..models.detector import create_detector, to_mixed_precision, zero_weights
 from ..models.postprocess import Detections
 from ..runtime.device import create_runtime
 from .network import create_inference_net, create_nms, run_batch
@@ -87,7 +87,9 @@ class Predictor:
         self.cfg = cfg = with_stored_classes(cfg, stored, path=self.checkpoint)
         self.category_ids = find_category_ids(cfg, stored)
         self.runtime = create_runtime(cfg)
-        detector, metadata = create_detector(cfg), model_metadata(cfg)
+        with zero_weights():
+            detector = create_detector(cfg)
+        metadata = model_metadata(cfg)
         load_weights(detector, self.checkpoint, use_ema=cfg.use_ema, metadata=metadata)
         warning = describe_mismatches({"input": metadata["input"]}, stored, self.checkpoint)
         if warning:

@@ -1,24 +1,21 @@
-"""Inputs of predict.py: find image files, or open a video file or a camera."""
+"""Inputs of predict.py: find image and video files, or open a camera, and name their results."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import glob
-import math
 import os
-import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from ..data.image_formats import IMAGE_SUFFIXES, JPEG_SUFFIXES
 from ..errors import UserError
+from .output_folder import IMAGES_LIST_NAME
+from .video_source import Video, check_video, open_camera
 
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .mts .m2ts .ts".split())
-DEFAULT_FPS = 25.0  # frames per second of sources that report no frame rate, such as many cameras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,51 +33,52 @@ class InputImage:
     output_name: str
 
 
-class Video:
-    """Frames of a video file or a camera. The frames can be iterated only once.
+@dataclasses.dataclass(frozen=True)
+class InputVideo:
+    """An input video, with the path of its results.
 
-    capture: cv2.VideoCapture, or an object with the same methods `read` and `get`
-    name: file name of the video, or `camera<number>`
-    is_camera: True for a camera, False for a video file
-    fps: frames per second
-    num_frames: number of frames that the video file reports; None if the number is unknown
+    path: path of the video file
+    name: path relative to the common folder of all inputs, with `/` as the separator
+    output_stem: unique path of the results relative to --output, without the suffixes .mp4 and .json
     """
 
-    def __init__(self, capture: cv2.VideoCapture, name: str, is_camera: bool):
-        self.capture = capture
-        self.name = name
-        self.is_camera = is_camera
-        fps, num_frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.fps = fps if math.isfinite(fps) and fps > 0 else DEFAULT_FPS
-        self.num_frames = int(num_frames) if not is_camera and num_frames > 0 else None
+    path: Path
+    name: str
+    output_stem: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Images and videos, sorted by path and without duplicates; or a camera."""
+
+    images: list[InputImage] = dataclasses.field(default_factory=list)
+    videos: list[InputVideo] = dataclasses.field(default_factory=list)
+    camera: Video | None = None
+
+    def __len__(self) -> int:
+        return len(self.images) + len(self.videos) + (self.camera is not None)
 
     @property
-    def output_name(self) -> str:
-        """File name of the annotated video in the folder --output."""
-        return f"{Path(self.name).stem}.mp4"
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield frames as (H, W, 3) uint8 RGB, rotated by OpenCV according to the metadata of the file."""
-        while True:
-            success, frame = self.capture.read()
-            if not success:
-                return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    def output_names(self) -> set[str]:
+        """Paths of all results, relative to --output."""
+        stems = [video.output_stem for video in self.videos] + ([self.camera.name] if self.camera else [])
+        names = {f"{stem}{suffix}" for stem in stems for suffix in (".mp4", ".json")}
+        return names | {image.output_name for image in self.images} | ({IMAGES_LIST_NAME} if self.images else set())
 
 
-def open_inputs(arguments: Sequence[str], output: Path) -> list[InputImage] | Video:
-    """Find the image files, or open the video file or camera, for the values of --input.
+def find_inputs(arguments: Sequence[str], output: Path) -> Inputs:
+    """Find the image and video files, or open the camera, for the values of --input.
 
-    Folders are searched recursively for files with an image suffix. Hidden files are skipped. A value is interpreted as
-    a pattern or a camera number only if no file has that name.
+    Folders are searched recursively for files with the suffix of an image or a video. Hidden files are skipped. A value
+    is interpreted as a pattern or a camera number only if no file has that name.
 
-    arguments: values of --input: image files, folders and glob patterns; or one video file; or one camera number
-    output: folder of the results, which is not searched for images
-    Returns image files, sorted by path and without duplicates, or a video.
-    Raises UserError if no image or video is found, or if a result would overwrite an input.
+    arguments: values of --input: files, folders and glob patterns; or one camera number
+    output: folder of the results, which is not searched
+    Raises UserError if nothing is found, if the only input is a video that OpenCV cannot open, or if a result would
+    overwrite an input.
     """
     if len(arguments) == 1 and arguments[0].isdecimal() and len(arguments[0]) < 4 and not os.path.exists(arguments[0]):
-        return _open_video(int(arguments[0]), name=f"camera{int(arguments[0])}")
+        return Inputs(camera=open_camera(int(arguments[0])))
     # Skip the folder of previous results. The shell adds this folder to --input when it expands photos/*.
     without_output = [argument for argument in arguments if not _is_same_path(argument, output)]
     roots: list[str] = []
@@ -89,43 +87,53 @@ def open_inputs(arguments: Sequence[str], output: Path) -> list[InputImage] | Vi
         root, found = _expand_argument(argument, output)
         roots.append(os.path.abspath(root))
         paths += found
-    videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES]
-    if videos and len(paths) > 1:
-        raise UserError(
-            f"--input: {videos[0]} is a video, but --input has {len(paths)} files. A video must be the only input. "
-            "Run predict.py separately for each video."
-        )
-    if videos:
-        video = _open_video(str(videos[0]), name=videos[0].name)
-        _refuse_overwriting({output / video.output_name}, inputs=videos)
-        return video
     common_folder = os.path.commonpath(roots)
     by_absolute_path = {os.path.abspath(path): path for path in paths}
-    images = _assign_output_names(
-        {
-            Path(os.path.relpath(absolute_path, common_folder)).as_posix(): by_absolute_path[absolute_path]
-            for absolute_path in sorted(by_absolute_path)
-        }
+    by_name = {
+        Path(os.path.relpath(absolute_path, common_folder)).as_posix(): by_absolute_path[absolute_path]
+        for absolute_path in sorted(by_absolute_path)
+    }
+    videos = {name: path for name, path in by_name.items() if _is_video(path)}
+    inputs = Inputs(
+        images=_assign_image_names({name: path for name, path in by_name.items() if name not in videos}),
+        videos=_assign_video_names(videos),
     )
-    _refuse_overwriting({output / image.output_name for image in images}, inputs=paths)
-    return images
+    if len(inputs) == 1 and videos:
+        check_video(inputs.videos[0].path)
+    _refuse_overwriting({output / name for name in inputs.output_names}, inputs=paths)
+    return inputs
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _is_wanted(path: Path) -> bool:
+    """Return True for a file in a folder if it is an image or a video by its suffix, and not a TypeScript file."""
+    suffix = path.suffix.lower()
+    if suffix in (".ts", ".mts"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            return 0x47 in (head := file.read(5)) and (head[0] == 0x47 or head[4:] == b"\x47")  # MPEG sync byte
+        return False
+    return suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES
 
 
 def _expand_argument(argument: str, output: Path) -> tuple[Path, list[Path]]:
-    """Find the files that a value of --input refers to: a file, all images of a folder, or the matches of a pattern.
+    """Find the files that a value of --input refers to: a file, the files of a folder, or the matches of a pattern.
 
-    output: folder of the results, which is not searched for images
+    output: folder of the results, which is not searched
     Returns (folder that contains the files, paths of the files).
     Raises UserError if no file is found.
     """
     path = Path(argument)
     if path.is_dir():
-        images = list(_search_folder(path, output))
-        if not images:
+        found = list(_search_folder(path, output))
+        if not found:
             raise UserError(
-                f"--input: folder {argument} contains no images. Choose a folder with .jpg, .png or similar files."
+                f"--input: folder {argument} contains no images or videos. Choose a folder with .jpg, .mp4 or similar "
+                "files."
             )
-        return path, images
+        return path, found
     if os.path.lexists(path):
         return path.parent, [path]
     if not glob.has_magic(argument):
@@ -138,32 +146,28 @@ def _expand_argument(argument: str, output: Path) -> tuple[Path, list[Path]]:
 
 
 def _expand_pattern(pattern: str, root: Path, output: Path) -> list[Path]:
-    """Find the images that a glob pattern matches, including images in matching folders.
+    """Find the images and videos that a glob pattern matches, including those in matching folders.
 
     root: folder before the first wildcard of the pattern
     output: folder of the results, which is skipped unless `root` is inside this folder
-    Returns the paths of images. If no image matches, returns the paths of matching videos.
     Raises UserError if the pattern matches no image and no video.
     """
-    images: list[Path] = []
-    videos: list[Path] = []
+    found: list[Path] = []
     for path in map(Path, glob.glob(pattern, recursive=True)):
         if _is_within(path, output) and not _is_within(root, output):
             continue
         if path.is_dir():
             if "**" not in pattern:  # with **, the pattern itself matches the files in the folder
-                images += _search_folder(path, output)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(path)
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            videos.append(path)
-    if not images and not videos:
+                found += _search_folder(path, output)
+        elif _is_wanted(path):
+            found.append(path)
+    if not found:
         raise UserError(f"--input: {pattern} does not match any image or video. Check the pattern.")
-    return images or videos
+    return found
 
 
 def _search_folder(folder: Path, output: Path) -> Iterator[Path]:
-    """Yield the image files in a folder and its subfolders, except hidden files and files in the folder `output`."""
+    """Yield the images and videos in a folder and its subfolders, except hidden files and the folder `output`."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [
             name
@@ -171,7 +175,7 @@ def _search_folder(folder: Path, output: Path) -> Iterator[Path]:
             if not name.startswith(".") and not _is_same_path(os.path.join(parent, name), output)
         ]
         for name in names:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+            if not name.startswith(".") and _is_wanted(Path(parent) / name):
                 yield Path(parent) / name
 
 
@@ -183,7 +187,7 @@ def _is_within(path: Path, folder: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _assign_output_names(paths: dict[str, Path]) -> list[InputImage]:
+def _assign_image_names(paths: dict[str, Path]) -> list[InputImage]:
     """Create an InputImage with a unique output name for each image file.
 
     paths: {name: path of the image file}
@@ -202,37 +206,30 @@ def _assign_output_names(paths: dict[str, Path]) -> list[InputImage]:
     return images
 
 
-def _open_video(source: str | int, name: str) -> Video:
-    """Open a video file by its path, or a camera by its number. Raises UserError if OpenCV cannot open the source."""
-    is_camera = isinstance(source, int)
-    with silence_native_stderr():
-        capture = cv2.VideoCapture(source)
-    if not capture.isOpened():
-        raise UserError(
-            f"--input: OpenCV cannot open camera {source}. "
-            "Connect the camera, and close other programs that use the camera."
-            if is_camera
-            else f"--input: OpenCV cannot open {source} as a video. Choose another file, or convert the video to MP4."
-        )
-    return Video(capture, name=name, is_camera=is_camera)
+def _assign_video_names(paths: dict[str, Path]) -> list[InputVideo]:
+    """Create an InputVideo with a unique output stem for each video file.
 
-
-@contextlib.contextmanager
-def silence_native_stderr() -> Iterator[None]:
-    """Discard all output to file descriptor 2 (stderr) inside a `with` block.
-
-    OpenCV and FFmpeg bypass sys.stderr and write error messages directly to the file descriptor. Callers report the
-    same errors as a UserError.
+    paths: {name: path of the video file}
+    Returns the videos in the order of `paths`. The stem is the name without its suffix. If several videos of a folder
+    differ only in the suffix, all but the .mp4 file keep the suffix in the stem.
     """
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+    counts = collections.Counter(_stem(name) for name in paths)
+    keep_stem = {name for name in paths if counts[_stem(name)] == 1 or Path(name).suffix == ".mp4"}
+    taken = {_stem(IMAGES_LIST_NAME)} | {_stem(name) for name in keep_stem}
+    videos = []
+    for name, path in paths.items():
+        stem = _stem(name)
+        if name not in keep_stem or f"{stem}.json" == IMAGES_LIST_NAME:
+            stem = name
+            while stem in taken:
+                stem += ".mp4"
+            taken.add(stem)
+        videos.append(InputVideo(path, name=name, output_stem=stem))
+    return videos
+
+
+def _stem(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()
 
 
 def _refuse_overwriting(outputs: Collection[Path], inputs: Iterable[Path]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import mindspore as ms
 import mindspore.nn as nn
 from mindspore import Tensor
+from mindspore.common.initializer import Initializer
 
 from ..boxes.anchors import Anchors, create_anchors
 from ..boxes.feature_sizes import fitting_steps
@@ -45,6 +47,21 @@ class SSD(nn.Cell):
         """
         box_offsets, cls_logits = self.head(self.neck(self.backbone(image)))
         return box_offsets.astype("float32"), cls_logits.astype("float32")
+
+
+@contextlib.contextmanager
+def zero_weights() -> Iterator[None]:
+    """Create parameters with zeros instead of random numbers inside the block.
+
+    Use this for a detector whose weights are loaded from a checkpoint. Random numbers take 0.1 to 1 s. MindSpore 2.10
+    has `no_init_parameters`, but it is deprecated, and MindCV initializes its models again with `set_data`.
+    """
+    initialize = Initializer.__call__
+    Initializer.__call__ = lambda initializer, array: array.fill(0)
+    try:
+        yield
+    finally:
+        Initializer.__call__ = initialize
 
 
 def create_detector(cfg: Config) -> SSD:

@@ -68,18 +68,19 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def work_folder(parent: Path) -> Iterator[Path]:
+def work_folder(parent: Path, kind: str = "") -> Iterator[Path]:
     """Yield a temporary folder inside `parent`, for a block that moves each finished file or folder to `parent`.
 
     parent: folder, which is created if missing; created folders that are empty at the end are removed again
-    Temporary folders that killed processes left in `parent` are removed too.
+    kind: start of the name of the temporary folder
+    Temporary folders of the same kind that killed processes left in `parent` are removed too.
     Raises OSError if a folder cannot be created.
     """
     created = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
-    for leftover in parent.glob(f"{PREFIX}*"):
+    for leftover in parent.glob(f"{PREFIX}{kind}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    work = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}", dir=parent))
     try:
         yield work
     finally:

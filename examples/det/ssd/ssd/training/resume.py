@@ -15,7 +15,8 @@ from ..checkpoints.choice import BEST_NAME, EPOCH_PATTERN, LAST_NAME, find_train
 from ..checkpoints.metadata import Metadata, read_metadata, refuse_mismatch
 from ..checkpoints.reading import read_checkpoint
 from ..checkpoints.records import EVALUATION_KEY, STATE_KEY
-from ..errors import UserError, os_reason
+from ..errors import UserError
+from ..runtime.archive import archive_files
 from .logger import EVENTS_NAME, METRICS_NAME
 from .records import EvalRecord
 
@@ -207,7 +208,8 @@ def archive_previous_run(folder: Path) -> Path | None:
     Raises UserError if a file cannot be moved.
     """
     patterns = (EPOCH_PATTERN, BEST_NAME, LAST_NAME, METRICS_NAME, EVENTS_NAME)
-    return _archive(folder, [path for pattern in patterns for path in folder.glob(pattern)])
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
+    return archive_files(folder, paths, key="ckpt_save_dir")
 
 
 def archive_later_checkpoints(folder: Path, *, resumed: Path, step: int) -> Path | None:
@@ -223,23 +225,5 @@ def archive_later_checkpoints(folder: Path, *, resumed: Path, step: int) -> Path
     best = read_best(folder)
     if best and best.step > step:
         later.append(folder / BEST_NAME)
-    return _archive(folder, [path for path in later if not path.samefile(resumed)])
-
-
-def _archive(folder: Path, paths: Sequence[Path]) -> Path | None:
-    if not paths:
-        return None
-    number = 1
-    while (folder / f"earlier-{number}").exists():
-        number += 1
-    archive = folder / f"earlier-{number}"
-    try:
-        archive.mkdir()
-        for path in paths:
-            path.rename(archive / path.name)
-    except OSError as error:
-        raise UserError(
-            f"ckpt_save_dir: files of a previous run in {folder} cannot be moved to {archive} ({os_reason(error)}). "
-            "Set --ckpt_save_dir to another folder."
-        ) from None
-    return archive
+    paths = [path for path in later if not path.samefile(resumed)]
+    return archive_files(folder, paths, key="ckpt_save_dir")
