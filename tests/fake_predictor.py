@@ -13,7 +13,7 @@ CATEGORY_IDS = [0, 17, 18]
 class FakePredictor:
     """Detects one `dog` in each image; its box is the wider, the brighter the image is."""
 
-    classes = CLASSES
+    classes, category_ids = CLASSES, CATEGORY_IDS
 
     def __init__(self):
         self.batch_lengths = []

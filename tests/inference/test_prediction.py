@@ -25,7 +25,11 @@ def fake_predictor(monkeypatch):
     class Fake(FakePredictor):
         runtime = Runtime(num_cores=2)
 
-    monkeypatch.setattr(prediction, "Predictor", lambda cfg: Fake())
+        def __init__(self, cfg):
+            super().__init__()
+            self.cfg = cfg
+
+    monkeypatch.setattr(prediction, "Predictor", Fake)
 
 
 @pytest.fixture

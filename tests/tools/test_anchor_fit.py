@@ -68,9 +68,12 @@ def test_best_iou_by_hand():
     "name, overrides",
     [
         ("ssd_mobilenetv2", {}),
-        ("ssd_mobilenetv2", {"image_size": [200, 333]}),  # the last row and column lie beyond the image
+        (
+            "ssd_mobilenetv2",
+            {"image_size": [200, 333], "steps": [16, 32, 64, 100, 150, 300]},
+        ),  # the last row and column lie beyond the image
         ("ssd_resnet50", {}),
-        ("ssd_resnet50", {"image_size": [200, 333]}),  # clipped to the image
+        ("ssd_resnet50", {"image_size": [200, 333], "steps": [8, 16, 32, 64, 100, 300]}),  # clipped to the image
         ("ssd_resnet50_fpn", {"image_size": [128, 192]}),
     ],
 )
