@@ -8,6 +8,11 @@ in ckpt_save_dir is evaluated, or the newest checkpoint if best.ckpt does not ex
 metrics.json, predictions.json, per_class.csv and report.html are written to output_dir.
 """
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 from pathlib import Path
 
 from ssd.errors import exit_cleanly

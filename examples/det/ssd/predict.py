@@ -24,6 +24,11 @@ Detections with scores below --display_score are neither drawn nor written.
 Files that cannot be read are reported and skipped; the exit code is then 1. Press Ctrl-C to stop a camera.
 """
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import sys
 from pathlib import Path
 
