@@ -176,9 +176,11 @@ def save_checkpoint(net: nn.Cell, path: Path, records: dict[str, Any] | None = N
             ms.save_checkpoint(net, str(unfinished), append_dict=texts or None, crc_check=True)
     except (OSError, RuntimeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
+        is_resumable = any(file for pattern in ("ssd-*.ckpt", LAST_NAME) for file in path.parent.glob(pattern))
+        next_step = "continue from an earlier checkpoint with --resume" if is_resumable else "start the training again"
         raise UserError(
             f"{path}: the checkpoint cannot be written ({reason.lower()}). Check that the folder is "
-            "writable and the disk has free space, and continue from an earlier checkpoint with --resume."
+            f"writable and the disk has free space, and {next_step}."
         ) from None
 
 
