@@ -45,7 +45,7 @@ OPTIONS: dict[str, dict] = {
 }
 
 
-@exit_cleanly
+@exit_cleanly(prints_results=False)
 def main() -> None:
     from ssd.config.command_line import parse_recipe_and_options
 
