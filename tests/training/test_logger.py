@@ -108,6 +108,15 @@ def test_a_full_disk_ends_no_training_and_loses_no_rows(tmp_path, monkeypatch, c
     assert [event.step for event in read_events(logs / "tensorboard")] == [0, 150, 200, 160]
 
 
+def test_a_removed_file_is_reported(tmp_path, capsys):
+    with TrainingLogger(MetricsFile(tmp_path / "metrics.csv")) as logger:
+        logger.on_step(STEP)
+        (tmp_path / "metrics.csv").unlink()
+        for _ in range(2):
+            logger.on_step(OVERFLOWN)
+    assert capsys.readouterr().err.count("metrics.csv: ") == 1
+
+
 def test_events_for_a_full_disk_do_not_fill_the_memory(tmp_path, monkeypatch):
     writer = TensorBoardEvents(tmp_path)
     monkeypatch.setattr("ssd.training.tensorboard.MAX_PENDING", 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class LogFile:
         self.pending += data
 
     def flush(self) -> None:
+        if not os.fstat(self.descriptor).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "the file was removed")
         while self.pending:
             self.pending = self.pending[os.write(self.descriptor, self.pending) :]
 
