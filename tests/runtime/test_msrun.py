@@ -64,16 +64,16 @@ def test_failed_rank_is_named_and_ends_the_job(failure, rank, join, start):
     assert rest == ["saved", "interrupted"] or (len(rest) == 1 and failed[0] in rest[0])
 
 
-def close_terminal(job):
-    """The kernel sends SIGHUP to the processes of the foreground, and then the shell does."""
+def hang_up(job):
+    """Send SIGHUP to all processes twice, as the kernel and the shell do when a terminal is closed."""
     for _ in range(2):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(job.process.pid, signal.SIGHUP)
-        time.sleep(0.1)
+        for process in sorted(job.processes()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGHUP)
 
 
 SIGNALS = {
-    "closed terminal": close_terminal,
+    "SIGHUP to all processes": hang_up,
     "SIGTERM to msrun": lambda job: job.process.terminate(),
     "Ctrl-C": lambda job: os.killpg(job.process.pid, signal.SIGINT),
     "SIGTERM to ranks": lambda job: [os.kill(job.rank_processes(rank)[0], signal.SIGTERM) for rank in (0, 1)],
@@ -93,7 +93,7 @@ def test_signals_reach_all_ranks_and_no_process_is_left(name, start):
         "SIGTERM to msrun": -15,
         "SIGTERM to all processes": -15,
         "Ctrl-C": 0,
-        "closed terminal": -1,
+        "SIGHUP to all processes": -1,
         "msrun killed": -9,
     }.get(name, 1)
     for rank in (0, 1):
