@@ -47,8 +47,8 @@ def test_a_stop_signal_cleans_up(name, tmp_path):
 
 def test_ctrl_c_within_mindspore_exits_at_once(tmp_path):
     """While MindSpore compiles a graph, a KeyboardInterrupt makes it print up to hundreds of lines."""
-    work = f"exec({CTRL_C!r}, {{'__name__': 'mindspore.common.api'}})"
-    assert run(tmp_path, work=work) == (130, "", "interrupted\n")
+    work = f"print('result'); exec({CTRL_C!r}, {{'__name__': 'mindspore.common.api'}})"
+    assert run(tmp_path, work=work) == (130, "result\n", "interrupted\n")
 
 
 def test_ctrl_c_while_an_object_is_freed_is_not_swallowed(tmp_path):

@@ -23,7 +23,7 @@ INTERRUPTED_EXIT_CODE = 130
 # SIGTERM is the signal of `kill`, and SIGHUP that of a closed terminal. Also, MindSpore 2.10 turns Ctrl-C into SIGTERM
 # after the first graph was compiled, and installs its handler again each time a graph runs.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_stdout_error: OSError | None = None
+_stdout_error: OSError | None = None  # first error at which output to stdout was lost
 
 
 def prepare_process() -> None:
@@ -43,6 +43,10 @@ def prepare_process() -> None:
 
 def exit_at_once(*_: object) -> None:
     """Handle a signal: print one line and exit, without exit handlers, which half-loaded modules would break."""
+    try:
+        sys.stdout.flush()
+    except (AttributeError, RuntimeError):  # closed, or interrupted by the signal while it writes
+        pass
     _write_to_stderr("interrupted")
     os._exit(INTERRUPTED_EXIT_CODE)
 
@@ -114,9 +118,7 @@ class _LossyFile(io.FileIO):
     def write(self, data: Any) -> int:
         global _stdout_error
         try:
-            while (
-                written := super().write(data)
-            ) is None:  # the parent process made a pipe non-blocking, and it is full
+            while (written := super().write(data)) is None:  # full, and made non-blocking by another process
                 import select  # rarely needed
 
                 select.select([], [self], [])
