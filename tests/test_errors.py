@@ -1,9 +1,12 @@
-"""Commands end without a traceback after Ctrl-C, at whatever moment it comes."""
+"""Commands exit without a traceback after a stop signal, at whatever moment it comes."""
 
 import subprocess
 import sys
 
-CTRL_C = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+import pytest
+
+KILL = "import os, signal; os.kill(os.getpid(), signal.{})"
+CTRL_C = KILL.format("SIGINT")
 SLOW_MODULE = f"""
 try:
     {CTRL_C}
@@ -37,8 +40,20 @@ def run(folder, work, free="pass"):
     return result.returncode, result.stdout, result.stderr
 
 
-def test_ctrl_c_cleans_up(tmp_path):
-    assert run(tmp_path, work=CTRL_C) == (130, "cleaned up\n", "interrupted\n")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_stop_signal_cleans_up(name, tmp_path):
+    assert run(tmp_path, work=KILL.format(name)) == (130, "cleaned up\n", "interrupted\n")
+
+
+def test_ctrl_c_within_mindspore_exits_at_once(tmp_path):
+    """While MindSpore compiles a graph, a KeyboardInterrupt makes it print up to hundreds of lines."""
+    work = f"print('result'); exec({CTRL_C!r}, {{'__name__': 'mindspore.common.api'}})"
+    assert run(tmp_path, work=work) == (130, "result\n", "interrupted\n")
+
+
+def test_ctrl_c_while_an_object_is_freed_is_not_swallowed(tmp_path):
+    work = f"network.free = weakref.finalize(network, exec, {CTRL_C!r}); network = None"
+    assert run(tmp_path, work=f"import weakref; {work}") == (130, "", "interrupted\n")
 
 
 def test_ctrl_c_at_an_import_exits_at_once(tmp_path):

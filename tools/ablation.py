@@ -18,6 +18,11 @@ One run is enough for both evaluations, because averaging does not change the tr
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import argparse
 import dataclasses
 import json

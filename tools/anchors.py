@@ -18,6 +18,11 @@ aspect ratios keeps its three anchors: one anchor of fixed size, and two anchors
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import time
 from collections.abc import Sequence
 from pathlib import Path

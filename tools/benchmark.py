@@ -15,6 +15,11 @@ weights, eval processes the maximum number of detections; the other stages are n
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import argparse
 import json
 import os

@@ -15,6 +15,11 @@ checkpoint.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -13,6 +13,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import argparse
 import shlex
 import shutil

@@ -11,6 +11,12 @@ The exit code is 1 if there is a fault. Nothing is changed on the machine.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import doctor_checks  # noqa: F401  finds the package, also before it is installed
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import argparse
 import shutil
 import sys

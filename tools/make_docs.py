@@ -9,6 +9,11 @@ tools/docs_pages/recipe_keys_zh.yaml. images/architecture.svg draws the package 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import argparse
 import sys
 from pathlib import Path

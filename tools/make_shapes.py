@@ -12,6 +12,11 @@ cover earlier shapes. Every box encloses the whole shape, including hidden parts
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import argparse
 import json
 from collections.abc import Iterator

@@ -18,6 +18,11 @@ merge_hccl.py in MindSpore's models repository.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import argparse
 import ipaddress
 import json

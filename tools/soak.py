@@ -7,6 +7,11 @@ lost more steps than the checkpoint interval, or if the contents of the final ch
 about 15 minutes on 2 CPU cores.
 """
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import argparse
 import csv
 import json

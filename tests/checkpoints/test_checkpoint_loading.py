@@ -86,11 +86,15 @@ def test_a_full_disk_is_reported_and_changes_nothing(tiny_detector, tmp_path, mo
         Path(path).with_suffix(".tmp").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    with monkeypatch.context() as patch, pytest.raises(UserError) as without_earlier:
+        patch.setattr(saving.ms, "save_checkpoint", fill_disk)
+        save_checkpoint(tiny_detector, tmp_path / "ssd-1.ckpt")
+    assert "--resume" not in str(without_earlier.value) and not list(tmp_path.iterdir())
     save_checkpoint(tiny_detector, tmp_path / "ssd-1.ckpt")
     before = (tmp_path / "ssd-1.ckpt").read_bytes()
     monkeypatch.setattr(saving.ms, "save_checkpoint", fill_disk)
     for name in ("ssd-1.ckpt", "ssd-2.ckpt"):
-        with pytest.raises(UserError, match=f"{name}: .*no space left on device"):
+        with pytest.raises(UserError, match=f"{name}: .*no space left on device.*--resume"):
             save_checkpoint(tiny_detector, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["ssd-1.ckpt"]
     assert (tmp_path / "ssd-1.ckpt").read_bytes() == before

@@ -1,4 +1,4 @@
-"""Interrupt: the first signal sets the flag, the second one ends the process, and handlers are restored."""
+"""Interrupt: the first signal sets the flag, a second Ctrl-C ends the process, and handlers are restored."""
 
 import io
 import os
@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from ssd.runtime.interrupt import SIGNALS, Interrupt
+from ssd.runtime.interrupt import Interrupt
+from ssd.startup import SIGNALS
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -64,6 +65,25 @@ def test_a_second_sigterm_is_ignored_under_msrun(monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         assert interrupt
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+
+
+def test_the_second_sighup_of_a_closed_terminal_is_ignored():
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_sighup_stays_ignored_under_nohup():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_previous_handlers_are_restored():

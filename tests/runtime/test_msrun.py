@@ -1,5 +1,6 @@
 """Jobs of several ranks under msrun: equal weights on all ranks, output of rank 0 only, and a common end."""
 
+import contextlib
 import json
 import os
 import re
@@ -63,7 +64,16 @@ def test_failed_rank_is_named_and_ends_the_job(failure, rank, join, start):
     assert rest == ["saved", "interrupted"] or (len(rest) == 1 and failed[0] in rest[0])
 
 
+def hang_up(job):
+    """Send SIGHUP to all processes twice, as the kernel and the shell do when a terminal is closed."""
+    for _ in range(2):
+        for process in sorted(job.processes()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGHUP)
+
+
 SIGNALS = {
+    "SIGHUP to all processes": hang_up,
     "SIGTERM to msrun": lambda job: job.process.terminate(),
     "Ctrl-C": lambda job: os.killpg(job.process.pid, signal.SIGINT),
     "SIGTERM to ranks": lambda job: [os.kill(job.rank_processes(rank)[0], signal.SIGTERM) for rank in (0, 1)],
@@ -83,6 +93,7 @@ def test_signals_reach_all_ranks_and_no_process_is_left(name, start):
         "SIGTERM to msrun": -15,
         "SIGTERM to all processes": -15,
         "Ctrl-C": 0,
+        "SIGHUP to all processes": -1,
         "msrun killed": -9,
     }.get(name, 1)
     for rank in (0, 1):

@@ -1,13 +1,16 @@
 """CheckpointSaver: when it writes checkpoints, which of them it keeps, and what they contain."""
 
 import dataclasses
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
 from fakes import TinyNet, saved_weight, set_weight, step_end
 from ssd.checkpoints.reading import read_checkpoint
 from ssd.checkpoints.records import STATE_KEY
+from ssd.errors import UserError
 from ssd.training.checkpointing import CheckpointSaver, StopOnSignal
 from ssd.training.resume import TrainingState
 
@@ -55,6 +58,26 @@ def test_a_resumed_training_counts_the_checkpoints_it_finds(net, tmp_path):
         for epoch in (first, first + 1):
             saver.on_epoch_end(step_end(10 * epoch))
     assert sorted(path.name for path in tmp_path.glob("ssd-*")) == ["ssd-3.ckpt", "ssd-4.ckpt"]
+
+
+def test_a_failed_second_name_or_removal_loses_no_checkpoint(net, tmp_path, monkeypatch, capsys):
+    """A file system without hard links needs space for the second name."""
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    saver = create_saver(net, tmp_path, keep=1)
+    saver.on_epoch_end(step_end(10))
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="last.ckpt: .*no space left.*ssd-2.ckpt"):
+        patch.setattr("os.link", fail)
+        patch.setattr("shutil.copyfile", fail)
+        saver.on_epoch_end(step_end(20))
+    assert state_of(tmp_path / "ssd-2.ckpt").step == 20 and state_of(tmp_path / "last.ckpt").step == 10
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        saver.on_epoch_end(step_end(30))
+    assert capsys.readouterr().err.count("ssd-1.ckpt: ") == 1
+    assert state_of(tmp_path / "last.ckpt").step == 30
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import math
+import os
 
 import cv2
 import numpy as np
@@ -70,22 +72,67 @@ def test_sinks_get_records_and_are_closed_after_any_error(error):
     assert sorted(calls[2:]) == [("a", "closed"), ("b", "closed")]
 
 
-def test_a_full_disk_is_reported(tmp_path):
-    """Writes to /dev/full fail as on a full disk."""
-    path = tmp_path / "metrics.csv"
-    file = MetricsFile(path)
-    file.file.close()
-    file.file = open("/dev/full", "w")
-    file.writer = csv.DictWriter(file.file, MetricsFile.COLUMNS)
-    with pytest.raises(UserError, match="space left"), TrainingLogger(file) as logger:
+class FullDisk:
+    """os.write of a disk that is full after `space` bytes."""
+
+    def __init__(self, space):
+        self.space = space
+
+    def __call__(self, descriptor, data):
+        if not self.space:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        data = data[: self.space]
+        self.space -= len(data)
+        return WRITE(descriptor, data)
+
+
+WRITE = os.write
+
+
+def test_a_full_disk_ends_no_training_and_loses_no_rows(tmp_path, monkeypatch, capsys, read_events):
+    """The rows and events follow when the disk has space again. Each log file is reported once."""
+    whole, logs = tmp_path / "whole", tmp_path / "logs"
+    for folder, space in ((whole, 10**6), (logs, 10)):
+        with TrainingLogger(*open_log_files(folder)) as logger:
+            disk = FullDisk(space)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "write", disk)
+                logger.on_step(STEP)
+                logger.on_evaluation(EVALUATION)
+            if folder == logs:
+                assert len((logs / "metrics.csv").read_text().splitlines()[1]) == 10  # cut off within a row
+            logger.on_step(OVERFLOWN)
+    err = capsys.readouterr().err
+    assert err.count("no space left") == 2 and str(logs / "metrics.csv") in err and str(logs / "tensorboard") in err
+    assert (logs / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    assert [event.step for event in read_events(logs / "tensorboard")] == [0, 150, 200, 160]
+
+
+def test_a_removed_file_is_reported(tmp_path, capsys):
+    with TrainingLogger(MetricsFile(tmp_path / "metrics.csv")) as logger:
         logger.on_step(STEP)
+        (tmp_path / "metrics.csv").unlink()
+        for _ in range(2):
+            logger.on_step(OVERFLOWN)
+    assert capsys.readouterr().err.count("metrics.csv: ") == 1
 
 
-def test_a_sink_that_cannot_close_does_not_keep_the_others_open():
+def test_events_for_a_full_disk_do_not_fill_the_memory(tmp_path, monkeypatch):
+    writer = TensorBoardEvents(tmp_path)
+    monkeypatch.setattr("ssd.training.tensorboard.MAX_PENDING", 1000)
+    monkeypatch.setattr(os, "write", FullDisk(0))
+    for _ in range(9):
+        with pytest.raises(OSError):
+            writer.on_step(STEP)
+    assert 1000 < len(writer.file.pending) < 2000
+
+
+def test_a_sink_that_cannot_close_does_not_keep_the_others_open(capsys):
     calls = []
-    with pytest.raises(UserError), TrainingLogger(Sink("a", calls, OSError()), Sink("b", calls, OSError())):
+    with TrainingLogger(Sink("a", calls, OSError()), Sink("b", calls, OSError())):
         pass
     assert sorted(calls) == [("a", "closed"), ("b", "closed")]
+    assert [line[:3] for line in sorted(capsys.readouterr().err.splitlines())] == ["a: ", "b: "]
 
 
 # --- metrics.csv ---
@@ -117,7 +164,8 @@ def test_a_resumed_training_keeps_its_rows(tmp_path):
         file.on_evaluation(EVALUATION)  # step 200
     whole = path.read_text().splitlines()
     for done, kept in ((159, 2), (160, 3), (200, 4)):
-        path.write_text("\n".join(whole) + "\n" + whole[1][:7])  # a row that a kill cut off
+        # After a row of null bytes, which a crash of the machine leaves, a row that a kill cut off:
+        path.write_text("\n".join([*whole, "\0" * 9, whole[1][:7]]))
         with contextlib.closing(MetricsFile(path, done)):
             assert path.read_text().splitlines() == whole[:kept]
     MetricsFile(path).close()

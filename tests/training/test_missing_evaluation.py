@@ -31,6 +31,14 @@ def test_an_evaluation_is_missing_if_metrics_csv_lacks_its_row(rows, step, due, 
     assert lacks_evaluation(tmp_path, state(step), due) == expected
 
 
+def test_a_damaged_row_is_no_evaluation(tmp_path):
+    (tmp_path / "metrics.csv").write_bytes(HEADER.encode() + b"1,10,,0.25,0.5\n" + b"\0" * 20 + b"\n\xff,20,,0.5,0.5")
+    assert not lacks_evaluation(tmp_path, state(10), [1, 2])
+    assert not lacks_evaluation(tmp_path, state(20), [1, 2])
+    (tmp_path / "metrics.csv").write_bytes(b"\0" * 99)
+    assert lacks_evaluation(tmp_path, state(10), [1, 2])
+
+
 def test_a_completed_training_is_refused(tmp_path):
     refuse_completed(state(19), epochs=2, path=tmp_path)
     with pytest.raises(UserError, match="2 of 2"):

@@ -10,6 +10,11 @@ parameters without the statistics of BatchNorm}.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import json
 import sys
 import time

@@ -5,6 +5,11 @@ JSON file to write. step.py runs this script. The script has absolute imports, b
 the imports of the started script.
 """
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import json
 import sys
 from pathlib import Path

@@ -4,8 +4,8 @@ Each check returns a Finding. The checks read files below Machine.root, and read
 command outputs through Machine, so that tests can check a fake machine.
 """
 
+import os.path
 import sys
-from pathlib import Path
 
 # Older Pythons cannot import the package, and would stop with a traceback.
 if sys.version_info < (3, 10):  # noqa: UP036
@@ -14,4 +14,4 @@ if sys.version_info < (3, 10):  # noqa: UP036
     sys.exit(1)
 
 # The doctor also works before the package is installed, because it checks the installation.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"))
+sys.path.append(os.path.realpath(f"{__file__}/../../../examples/det/ssd"))

@@ -11,6 +11,11 @@ anchors of a recipe fit the ground-truth boxes. The command then writes the shar
 validation annotations and dataset.json to the folder O. Set the recipe key data_dir to O to train on the shards.
 """
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import argparse
 import os
 from pathlib import Path

@@ -9,6 +9,11 @@ metrics.json, predictions.json, per_class.csv and report.html are written to out
 with other results are moved to its subfolder earlier-1, earlier-2, ...
 """
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 from pathlib import Path
 
 from ssd.errors import exit_cleanly

@@ -28,6 +28,11 @@ Files that cannot be read, and videos of which frames are missing, are reported,
 exit code is then 1. Press Ctrl-C to stop a camera.
 """
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 import gc
 import sys
 from pathlib import Path
@@ -48,7 +53,7 @@ OPTIONS: dict[str, dict] = {
 }
 
 
-@exit_cleanly
+@exit_cleanly(prints_results=False)
 @report_silence
 def main() -> None:
     gc.disable()  # garbage collection would take 0.3 s while modules are imported

@@ -6,6 +6,11 @@
 RECIPE is a YAML file, for example examples/det/ssd/ssd_mobilenetv2.yaml.
 """
 
+if __name__ == "__main__":
+    from ssd.startup import prepare_process
+
+    prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
+
 from ssd.errors import exit_cleanly
 from ssd.runtime.heartbeat import report_silence
 from ssd.runtime.msrun import supervise_under_msrun
@@ -21,7 +26,7 @@ OPTIONS = {
 
 
 @supervise_under_msrun
-@exit_cleanly
+@exit_cleanly(prints_results=False)
 @report_silence
 def main() -> None:
     # Parse arguments before importing MindSpore, which takes seconds, so that mistakes are reported immediately.

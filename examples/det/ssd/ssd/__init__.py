@@ -12,6 +12,7 @@ Layers of the package, from top to bottom. A module imports only from its own su
                               runtime: device, msrun, compile cache, progress
     boxes                     anchors, IoU, matching, box coding, NMS: the NumPy reference for the MindSpore graphs
     errors                    UserError and helpers for message texts
+    startup                   Ctrl-C while a command starts, and output that cannot be written
 
 Letters in shapes:
     B   images in a batch                   H, W  height and width in pixels

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from . import __version__
+from .startup import prepare_process
 
 ROOT = Path(__file__).resolve().parents[4]
 SCRIPTS = {
@@ -54,6 +55,7 @@ in examples/det/ssd/docs/distributed.md.
 
 def main() -> None:
     """Replace this process with the script of the given command, or print HELP if no command is given."""
+    prepare_process()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")

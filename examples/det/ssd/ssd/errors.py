@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 import re
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from .startup import INTERRUPTED_EXIT_CODE, exit_silently_on_signals, interruptible, stdout_error
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -25,58 +22,40 @@ class UserError(ValueError):
     """
 
 
-def exit_cleanly(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+@overload
+def exit_cleanly(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]: ...
+@overload
+def exit_cleanly(*, prints_results: bool) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]: ...
+
+
+def exit_cleanly(main: Callable | None = None, *, prints_results: bool = True) -> Callable:
     """Decorate a command's `main()` to exit without a traceback after user errors and Ctrl-C.
 
-    A UserError prints one line to stderr and exits with code 2. Ctrl-C exits with code 130. Import slow modules inside
-    `main()`, because Ctrl-C at an import outside `main()` prints a traceback.
+    A UserError prints one line to stderr and exits with code 2. Ctrl-C, SIGTERM and SIGHUP exit with code 130. If
+    `main()` succeeds, but its output is lost, for example on a full disk, the code is 1. `startup` reports the loss.
+
+    prints_results: False for a command whose output to stdout is only a log, and may be lost
     """
+    if main is None:
+        return functools.partial(exit_cleanly, prints_results=prints_results)
 
     @functools.wraps(main)
-    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            with _exit_if_interrupted_at_import():
-                return main(*args, **kwargs)
+            with interruptible():
+                result = main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            # Another Ctrl-C ends the process without the traceback of a function that frees a network.
-            with contextlib.suppress(ValueError):  # not in the main thread
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
+            exit_silently_on_signals()
             print("interrupted", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(INTERRUPTED_EXIT_CODE)
+        if prints_results and stdout_error():
+            sys.exit(1)
+        return result
 
     return wrapper
-
-
-@contextlib.contextmanager
-def _exit_if_interrupted_at_import() -> Iterator[None]:
-    """Exit the process at once if Ctrl-C is pressed while a module is imported. Ctrl-C at other times is unchanged.
-
-    The import of MindSpore takes seconds. If a KeyboardInterrupt ends it, MindSpore 2.10 prints hundreds of lines and
-    aborts, or raises ImportError.
-    """
-    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
-        yield
-        return
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGINT) is _interrupt:
-            signal.signal(signal.SIGINT, previous)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    while frame:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            os.write(2, b"interrupted\n")
-            os._exit(130)
-        frame = frame.f_back
-    raise KeyboardInterrupt
 
 
 def os_reason(error: OSError) -> str:

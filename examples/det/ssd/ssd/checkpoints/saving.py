@@ -14,6 +14,7 @@ import mindspore.nn as nn
 from ..errors import UserError
 from ..runtime.atomic_write import replace_file
 from ..runtime.log import silence_mindspore_log
+from .choice import find_training_checkpoints
 from .reading import describe_non_finite, find_non_finite
 
 
@@ -30,8 +31,8 @@ def save_checkpoint(net: nn.Cell, path: Path, records: dict[str, Any] | None = N
     names = find_non_finite(net.get_parameters())
     if names:
         raise UserError(
-            f"{path}: {names[0]}: {describe_non_finite(names)}, so the checkpoint was not saved. Lower --lr, and "
-            "continue from an earlier checkpoint with --resume."
+            f"{path}: {names[0]}: {describe_non_finite(names)}, so the checkpoint was not saved. Lower --lr, "
+            f"and {_next_step(path.parent)}."
         )
     texts = {name: json.dumps(value) for name, value in (records or {}).items()}
     try:
@@ -39,9 +40,10 @@ def save_checkpoint(net: nn.Cell, path: Path, records: dict[str, Any] | None = N
             ms.save_checkpoint(net, str(unfinished), append_dict=texts or None, crc_check=True)
     except (OSError, RuntimeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
+        next_step = _next_step(path.parent)
         raise UserError(
             f"{path}: the checkpoint cannot be written ({reason.lower()}). Check that the folder is "
-            "writable and the disk has free space, and continue from an earlier checkpoint with --resume."
+            f"writable and the disk has free space, and {next_step}."
         ) from None
 
 
@@ -55,3 +57,10 @@ def link_checkpoint(path: Path, name: str) -> None:
             os.link(path, unfinished)
         except OSError:
             shutil.copyfile(path, unfinished)
+
+
+def _next_step(folder: Path) -> str:
+    """Return advice for a training run whose checkpoint was not saved in this folder."""
+    if find_training_checkpoints(folder):
+        return "continue from an earlier checkpoint with --resume"
+    return "start the training again"

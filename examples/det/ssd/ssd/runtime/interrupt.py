@@ -1,4 +1,4 @@
-"""Turn the first Ctrl-C or SIGTERM into a flag, so that a loop can stop after a step and leave no incomplete files."""
+"""Turn the first stop signal into a flag, so that a loop can stop after a step and leave no incomplete files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import contextlib
 import os
 import signal
 
-# SIGTERM is the signal of `kill`. Also, a handler of MindSpore 2.10 turns Ctrl-C into SIGTERM after the first graph was
-# compiled.
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from ..startup import stop_signals
 
 
 class Interrupt:
-    """Context manager that evaluates to True after the first Ctrl-C or SIGTERM. A second signal has its usual effect.
+    """Context manager that evaluates to True after the first Ctrl-C, SIGTERM or SIGHUP.
 
-    Under msrun, a second SIGTERM is ignored. If a batch system sends SIGTERM to all processes, the process receives it
-    twice, also from its supervisor. The supervisor answers a second signal with SIGKILL.
+    A second Ctrl-C has its usual effect, and a second SIGTERM kills the process. A second SIGHUP is ignored, because a
+    closed terminal causes two: the kernel and the shell each send one. Under msrun, a second SIGTERM is ignored too. If
+    a batch system sends SIGTERM to all processes, the process receives it twice, also from its supervisor. The
+    supervisor answers a second signal with SIGKILL.
 
     announce: True to print a message to stderr at the first signal
     Use `with Interrupt() as interrupt:` in the main thread, because Python handles signals only in the main thread.
@@ -29,7 +29,7 @@ class Interrupt:
         return self._received
 
     def __enter__(self) -> Interrupt:
-        self._previous_handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        self._previous_handlers = {number: signal.signal(number, self._receive) for number in stop_signals()}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -38,8 +38,9 @@ class Interrupt:
     def _receive(self, *_: object) -> None:
         self._received = True
         self._restore_handlers()
-        if "MS_ROLE" in os.environ:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # A Python handler would wait for the end of a compilation.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if "MS_ROLE" in os.environ else signal.SIG_DFL)
         if self._announce:
             # os.write, because the signal may have interrupted a print, and streams refuse calls within a call.
             with contextlib.suppress(OSError):  # for example a closed terminal

@@ -25,6 +25,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from ..startup import stop_signals
+
 POLL_SECONDS = 0.2
 FAILURE_GRACE_SECONDS = 3  # time for ranks with the same error to print the error to their own logs
 SHUTDOWN_GRACE_SECONDS = 30  # time for ranks to finish their steps and save a checkpoint, as in ascend8p.sh
@@ -127,16 +129,19 @@ def _supervise(child: int, log: JobLog, is_scheduler: bool) -> int:
     log: log through which the ranks of this host report their end
     is_scheduler: True if the child runs MindSpore's scheduler, False if the child runs a rank
     The first signal is forwarded as SIGTERM, the second signal as SIGKILL. The end of msrun counts as the first signal.
+    A second SIGHUP is not forwarded, because the kernel and the shell each send one when a terminal is closed.
     """
     signals_received = 0
 
-    def forward_signal(*_: object) -> None:
+    def forward_signal(number: int = 0, _: object = None) -> None:
         nonlocal signals_received
+        if number == signal.SIGHUP and signals_received:
+            return
         signals_received += 1
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGTERM if signals_received == 1 else signal.SIGKILL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, forward_signal)
     # Monitor msrun only if it runs with --join=True. Otherwise msrun exits right after it has started the ranks.
     msrun = os.getppid() if _msrun_joins() else None

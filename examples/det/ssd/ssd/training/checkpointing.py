@@ -6,6 +6,7 @@ All devices stop after the same step. Only rank 0 writes checkpoints.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from mindspore import Tensor, ops
 from ..checkpoints.choice import LAST_NAME, find_epoch_checkpoints
 from ..checkpoints.records import STATE_KEY
 from ..checkpoints.saving import link_checkpoint, save_checkpoint
+from ..errors import UserError, os_reason
 from .callbacks import Flag
 from .events import StepEnd, TrainingCallback
 from .resume import TrainingState
+
+log = logging.getLogger(__name__)
 
 
 class _SumOverDevices(nn.Cell):
@@ -108,10 +112,22 @@ class CheckpointSaver(TrainingCallback):
     def on_epoch_end(self, event: StepEnd) -> None:
         path = self.folder / f"ssd-{event.epoch}.ckpt"
         self._save(event, path.name)
-        link_checkpoint(path, LAST_NAME)
+        try:
+            link_checkpoint(path, LAST_NAME)
+        except OSError as error:  # for example a full disk, on a file system without hard links
+            raise UserError(
+                f"{self.folder / LAST_NAME}: the checkpoint cannot be written ({os_reason(error)}). {path} is "
+                "complete. Free some space, and continue with --resume."
+            ) from None
         self.saved = [other for other in self.saved if other != path] + [path]
         while len(self.saved) > self.keep:
-            self.saved.pop(0).unlink(missing_ok=True)
+            self._remove(self.saved.pop(0))
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning(f"{path}: cannot be removed ({os_reason(error)}). Remove this old checkpoint yourself.")
 
     def _save(self, event: StepEnd, name: str) -> None:
         state = dataclasses.replace(self.start, step=event.step)

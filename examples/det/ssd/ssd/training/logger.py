@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import io
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -15,8 +17,11 @@ from ..checkpoints.choice import find_checkpoint
 from ..errors import UserError, count_noun, os_reason
 from ..evaluation.coco_metrics import METRICS
 from ..runtime.atomic_write import replace_file
+from .log_file import LogFile
 from .progress_bar import format_duration
 from .records import EvalRecord, StepRecord
+
+log = logging.getLogger(__name__)
 
 METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # names in ckpt_save_dir
 
@@ -24,15 +29,18 @@ METRICS_NAME, EVENTS_NAME = "metrics.csv", "tensorboard"  # names in ckpt_save_d
 class TrainingLogger:
     """Context manager that forwards the records of a training run to sinks, such as the progress bar and metrics.csv.
 
-    A sink is an object with the method `close` and any of the methods `advance`, `on_first_step`, `on_step` and
-    `on_evaluation`. At the end of the context, the logger closes all sinks, even after an error.
+    A sink is an object with the attribute `name`, the method `close` and any of the methods `advance`, `on_first_step`,
+    `on_step` and `on_evaluation`. At the end of the context, the logger closes all sinks, even after an error.
+
+    A sink that cannot write, for example on a full disk, does not end the training. The first failure of each sink is
+    logged as a warning.
 
     sinks: objects that receive the records
-    The methods raise UserError if a sink cannot write.
     """
 
     def __init__(self, *sinks: Any):
         self.sinks = sinks
+        self.failed: set[str] = set()  # names of sinks
 
     def advance(self, epoch: int, step: int) -> None:
         """Report a finished step to the sinks.
@@ -60,30 +68,32 @@ class TrainingLogger:
         return self
 
     def __exit__(self, *error) -> None:
-        with contextlib.ExitStack() as stack:  # closes all sinks, even if closing a sink fails
+        with contextlib.ExitStack() as stack:  # closes all sinks, even after another Ctrl-C
             for sink in self.sinks:
-                stack.callback(self._write, sink.close)
+                stack.callback(self._write, sink, sink.close)
 
     def _call(self, method: str, *arguments: Any, **named: Any) -> None:
         for sink in self.sinks:
             if hasattr(sink, method):
-                self._write(getattr(sink, method), *arguments, **named)
+                self._write(sink, getattr(sink, method), *arguments, **named)
 
-    @staticmethod
-    def _write(method: Callable[..., None], *arguments: Any, **named: Any) -> None:
+    def _write(self, sink: Any, method: Callable[..., None], *arguments: Any, **named: Any) -> None:
         try:
             method(*arguments, **named)
-        except OSError as error:  # for example a full disk
-            raise UserError(
-                f"training: the log files cannot be written ({os_reason(error)}). Check that ckpt_save_dir is writable "
-                "and the disk has free space, and continue with --resume."
-            ) from None
+        except OSError as error:
+            if sink.name not in self.failed:
+                log.warning(
+                    f"{sink.name}: cannot be written ({os_reason(error)}). The training continues. Free some space, "
+                    "or correct the permissions, before checkpoints fail too."
+                )
+            self.failed.add(sink.name)
 
 
 class MetricsFile:
     """The file metrics.csv: one row for each StepRecord and one row for each evaluation.
 
-    Columns that do not apply to a row are empty. Each row is written to disk immediately.
+    Columns that do not apply to a row are empty. Each row is written to disk immediately. Rows that cannot be written
+    follow with the next row.
 
     path: path of the file
     steps_done: number of steps done before this run was resumed; rows of later steps are removed from an existing file
@@ -92,21 +102,15 @@ class MetricsFile:
     COLUMNS = (*(field.name for field in dataclasses.fields(StepRecord)), "mAP", "mAP_raw", *METRICS)
 
     def __init__(self, path: Path, steps_done: int = 0):
-        kept = []
-        if steps_done and path.is_file():
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if None not in row.values()]  # omit an incomplete row
-            kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= steps_done]
-        with replace_file(path) as unfinished, self._open(unfinished) as file:  # a kill here loses no rows
-            writer = self._create_writer(file)
-            writer.writeheader()
-            writer.writerows(kept)
-        self.file = self._open(path)
-        self.writer = self._create_writer(self.file)
-
-    @staticmethod
-    def _open(path: Path) -> TextIO:
-        return open(path, "a", newline="", encoding="utf-8")
+        self.name = str(path)
+        rows = read_metrics(path) if steps_done and path.is_file() else []
+        kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= steps_done]
+        with replace_file(path) as unfinished:  # a kill here loses no rows
+            with open(unfinished, "w", newline="", encoding="utf-8") as file:
+                writer = self._create_writer(file)
+                writer.writeheader()
+                writer.writerows(kept)
+        self.file = LogFile(path)
 
     def _create_writer(self, file: TextIO) -> csv.DictWriter:
         return csv.DictWriter(file, self.COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
@@ -122,10 +126,23 @@ class MetricsFile:
 
     def _write(self, values: dict) -> None:
         # Write seven significant digits, because float32 values are not more precise.
-        self.writer.writerow(
-            {name: f"{value:.7g}" if isinstance(value, float) else value for name, value in values.items()}
-        )
+        row = {name: f"{value:.7g}" if isinstance(value, float) else value for name, value in values.items()}
+        text = io.StringIO()
+        self._create_writer(text).writerow(row)
+        self.file.write(text.getvalue().encode())
         self.file.flush()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Read the complete rows of metrics.csv as {column: text}, with at least the column "step".
+
+    A row that a kill cut off is left out, and so are rows that a crash of the machine filled with null bytes.
+    Raises OSError if the file cannot be read.
+    """
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        lines = [line for line in file if "\0" not in line]  # Python 3.10's csv refuses null bytes
+    rows = csv.DictReader(lines, quoting=csv.QUOTE_NONE)
+    return [row for row in rows if None not in row.values() and "step" in row]
 
 
 def open_log_files(folder: Path, steps_done: int = 0) -> list:

@@ -26,6 +26,8 @@ class TrainingProgressBar:
     clock: function that returns the time in seconds since an arbitrary start
     """
 
+    name = "stdout"  # named in warnings of TrainingLogger
+
     def __init__(
         self, *, epochs: int, total_steps: int, steps_done: int = 0, clock: Callable[[], float] = time.monotonic
     ):

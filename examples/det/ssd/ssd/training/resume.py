@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import logging
@@ -15,9 +14,9 @@ from ..checkpoints.choice import BEST_NAME, EPOCH_PATTERN, LAST_NAME, find_train
 from ..checkpoints.metadata import Metadata, read_metadata, refuse_mismatch
 from ..checkpoints.reading import read_checkpoint
 from ..checkpoints.records import EVALUATION_KEY, STATE_KEY
-from ..errors import UserError
+from ..errors import UserError, os_reason
 from ..runtime.archive import archive_files
-from .logger import EVENTS_NAME, METRICS_NAME
+from .logger import EVENTS_NAME, METRICS_NAME, read_metrics
 from .records import EvalRecord
 
 log = logging.getLogger(__name__)
@@ -117,15 +116,19 @@ def lacks_evaluation(folder: Path, state: TrainingState, due: Sequence[int]) -> 
     folder: ckpt_save_dir of the recipe, whose metrics.csv has a row for each evaluation
     state: state of the training in the checkpoint
     due: epochs after which the detector is evaluated
+    Returns True, too, if the row of the evaluation could not be written. The evaluation then runs again.
+    Raises UserError if metrics.csv cannot be read.
     """
     if state.step % state.steps_per_epoch or state.epochs_done not in due:
         return False
     path = folder / METRICS_NAME
     if not path.is_file():
         return True
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]  # omit an incomplete row
-    return not any(row.get("step") == str(state.step) and row.get("mAP") for row in rows)
+    try:
+        rows = read_metrics(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({os_reason(error)}). Correct its permissions.") from None
+    return not any(row["step"] == str(state.step) and row.get("mAP") for row in rows)
 
 
 def refuse_unshared_file(path: Path, num_devices: int, *, world_size: int) -> None:

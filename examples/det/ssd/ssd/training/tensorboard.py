@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
 
+from .log_file import LogFile
 from .records import EvalRecord, StepRecord
 
 TAGS = {  # {tag of a chart: field of StepRecord}
@@ -25,6 +27,14 @@ TAGS = {  # {tag of a chart: field of StepRecord}
     "speed/data_wait": "data_wait",
     "speed/memory_mib": "memory_mib",
 }
+MAX_PENDING = 64 * 2**20  # bytes that are kept for a disk that is full; later events are dropped
+
+
+class _Records(RecordWriter):
+    """Writer of tensorboardX's record format to a file that is open already."""
+
+    def __init__(self, file: LogFile):
+        self._writer = file
 
 
 class TensorBoardEvents:
@@ -33,7 +43,7 @@ class TensorBoardEvents:
     The tags of the values are the keys of TAGS, validation/METRIC and examples/IMAGE.
 
     Each event is written to disk immediately. tensorboardX's SummaryWriter would queue the events in a thread, and a
-    kill would lose the queue.
+    kill would lose the queue. Events that cannot be written follow with the next event.
 
     folder: folder of the event file
     steps_done: number of steps done before this run was resumed; TensorBoard ignores later steps in the event files of
@@ -41,26 +51,32 @@ class TensorBoardEvents:
     """
 
     def __init__(self, folder: Path, steps_done: int = 0):
-        self.writer = EventsWriter(str(folder / "events"))
+        self.name = str(folder)
+        self.file = LogFile(folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}")
+        self.records = _Records(self.file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if steps_done:
             start = SessionLog(status=SessionLog.START)
-            self.writer.write_event(Event(wall_time=time.time(), step=steps_done + 1, session_log=start))
-        self.writer.flush()
+            self._write(Event(wall_time=time.time(), step=steps_done + 1, session_log=start))
 
     def on_step(self, record: StepRecord) -> None:
-        self._write(record.step, _scalars({tag: getattr(record, field) for tag, field in TAGS.items()}))
+        self._write_values(record.step, _scalars({tag: getattr(record, field) for tag, field in TAGS.items()}))
 
     def on_evaluation(self, record: EvalRecord) -> None:
         values = _scalars({f"validation/{name}": value for name, value in record.metrics.items()})
         values += [_encode_image(f"examples/{name}", image) for name, image in record.images.items()]
-        self._write(record.step, values)
+        self._write_values(record.step, values)
 
     def close(self) -> None:
-        self.writer.close()
+        self.file.close()
 
-    def _write(self, step: int, values: list) -> None:
-        self.writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-        self.writer.flush()
+    def _write_values(self, step: int, values: list) -> None:
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        if len(self.file.pending) < MAX_PENDING:
+            self.records.write(event.SerializeToString())
+        self.records.flush()
 
 
 def _scalars(values: dict[str, float | None]) -> list:
