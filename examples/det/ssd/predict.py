@@ -28,6 +28,7 @@ import sys
 from pathlib import Path
 
 from ssd.errors import exit_cleanly
+from ssd.runtime.folder_lock import lock_folder
 
 OPTIONS: dict[str, dict] = {
     "input": {
@@ -53,7 +54,8 @@ def main() -> None:
 
     from ssd.inference.prediction import predict
 
-    num_unreadable = predict(cfg, source, output)
+    with lock_folder(output, "--output"):
+        num_unreadable = predict(cfg, source, output)
     if num_unreadable:
         print(f"{num_unreadable} of {len(source)} files could not be read.", file=sys.stderr)
         sys.exit(1)

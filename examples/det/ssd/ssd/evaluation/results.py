@@ -10,9 +10,12 @@ from pathlib import Path
 
 from ..config.schema import EVALUATION, Config, keys_marked
 from ..errors import UserError, count_noun, os_reason
+from ..runtime.folder_lock import lock_folder
 from .coco_metrics import ClassMetrics
 from .evaluator import EvaluationResult
 from .voc_metrics import VocMetrics
+
+WRITE_WAIT_S = 60  # seconds to wait for another evaluation that writes its files, which takes a few seconds
 
 
 def format_metrics(result: EvaluationResult) -> str:
@@ -87,8 +90,10 @@ def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> No
     """
     folder = Path(cfg.output_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_files(folder, cfg, result=result, checkpoint=checkpoint)
+        # Another evaluation may be writing to the folder. Its files must not mix with those of this one.
+        with lock_folder(folder, "output_dir", wait_s=WRITE_WAIT_S):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_files(folder, cfg, result=result, checkpoint=checkpoint)
     except OSError as error:
         raise UserError(
             f"output_dir: {error.filename or folder} cannot be written ({os_reason(error)}). "

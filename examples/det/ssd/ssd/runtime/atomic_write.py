@@ -72,7 +72,8 @@ def work_folder(parent: Path) -> Iterator[Path]:
     """Yield a temporary folder inside `parent`, for a block that moves each finished file or folder to `parent`.
 
     parent: folder, which is created if missing; created folders that are empty at the end are removed again
-    Temporary folders that killed processes left in `parent` are removed too.
+    Temporary folders that killed processes left in `parent` are removed too. Hold the lock of `parent`, because
+    temporary folders of running processes would be removed as well.
     Raises OSError if a folder cannot be created.
     """
     created = [folder for folder in (parent, *parent.parents) if not folder.exists()]
