@@ -40,6 +40,7 @@ from ssd.boxes.anchors import Anchors
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.config.schema import Config
 from ssd.errors import UserError, exit_cleanly, os_reason
+from ssd.runtime.launch import leave_launch
 
 OPTIONS = {
     "output": {"help": "output folder for anchors.png [output_dir of the recipe]"},
@@ -159,6 +160,7 @@ def print_settings(settings: AnchorSettings, before: Anchors, after: Anchors) ->
 @exit_cleanly
 def main() -> None:
     cfg, args = parse_recipe_and_options(__doc__, OPTIONS)
+    leave_launch()
     if cfg.anchors != "default":
         raise UserError(
             f"anchors: the sizes of {cfg.anchors} anchors are computed from `steps` and cannot be fitted. "

@@ -28,6 +28,7 @@ from benchmarks import Case
 from ssd.config.command_line import parse_overrides
 from ssd.config.loading import load_config
 from ssd.errors import UserError, exit_cleanly
+from ssd.runtime.launch import leave_launch
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
@@ -123,6 +124,7 @@ def measure_recipe(args: argparse.Namespace, override_arguments: list[str]) -> l
 @exit_cleanly
 def main() -> None:
     args, override_arguments = parse_args()
+    leave_launch()
     machine = describe_machine()
     for name in ("repeats", "steps", "images"):
         if getattr(args, name) < 1:

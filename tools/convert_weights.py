@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.errors import UserError, count_noun, exit_cleanly
+from ssd.runtime.launch import leave_launch
 
 if TYPE_CHECKING:
     from weight_conversion.conversion import Conversion
@@ -120,6 +121,7 @@ def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
 @exit_cleanly
 def main() -> None:
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
+    leave_launch()
     check_output_path(options.output, options.overwrite)
 
     from weight_conversion.state_dict import read_state_dict

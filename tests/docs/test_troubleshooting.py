@@ -25,7 +25,7 @@ from ssd.errors import UserError
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.inference.sources import open_inputs
 from ssd.models.detector import create_detector
-from ssd.runtime.device import number_of_ranks
+from ssd.runtime.launch import number_of_ranks
 from ssd.training.logger import open_log_files
 from ssd.training.memory import GB, check_batch_size, estimate_step_memory
 from ssd.training.resume import STATE_KEY, TrainingState, refuse_completed, resume_training

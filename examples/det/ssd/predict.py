@@ -44,7 +44,9 @@ OPTIONS: dict[str, dict] = {
 @exit_cleanly
 def main() -> None:
     from ssd.config.command_line import parse_recipe_and_options
+    from ssd.runtime.launch import leave_launch
 
+    leave_launch()
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     output = Path(options.output or Path(cfg.output_dir) / "predictions")
 

@@ -14,7 +14,7 @@ class RankFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         # RANK_ID alone may be left in the shell by another launch.
-        is_launched = "MS_ROLE" in os.environ or "RANK_SIZE" in os.environ
+        is_launched = "MS_ROLE" in os.environ or os.environ.get("RANK_SIZE", "") not in ("", "1")
         is_main = not is_launched or os.environ.get("RANK_ID", "0") in ("", "0")
         return is_main or record.levelno >= logging.WARNING
 
