@@ -69,12 +69,13 @@ class JobLog:
             # A launch without msrun may write all output of one job to one file.
             if "MS_ROLE" not in variables or (is_own and not is_twin):
                 continue
-            if self.scheduler_log and not is_own:  # the other job would read a line that names its own port
-                self.write_exit(self.FAILED, f"cannot write to {self.process_log}, the log of another job.")
-            raise UserError(
+            reason = (
                 f"log_dir: {self.process_log} is the log of another job, of process {process.number} "
                 f"({command[:MAX_COMMAND]}). Wait until it ends, or set msrun's --log_dir to another folder."
             )
+            if self.scheduler_log and not is_own:  # the other job would read a line that names its own port
+                self.write_exit(self.FAILED, f"cannot start. {reason}")
+            raise UserError(reason)
 
     def write_exit(self, kind: str, reason: str) -> None:
         """Report in scheduler.log that this process has ended. Only the first process that ends writes a line.

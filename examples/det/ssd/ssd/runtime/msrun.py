@@ -55,7 +55,7 @@ def supervise_under_msrun(main: Callable[[], None]) -> Callable[[], None]:
         log = JobLog(is_scheduler)
         error = _find_launch_error(log, is_scheduler)
         if error:
-            if error not in (log.read_exit() or ""):  # otherwise scheduler.log has the line already
+            if not (is_scheduler and error in (log.read_exit() or "")):  # otherwise scheduler.log has the line already
                 print(f"error: {error}", file=sys.stderr, flush=True)
             os._exit(2)
         if is_scheduler and os.environ.get("MS_WORKER_NUM") == "1":  # a single worker needs no scheduler

@@ -59,7 +59,8 @@ class Supervisor:
                 return self._end(os.waitstatus_to_exitcode(status))
             if self.is_scheduler and line:
                 return self._end_scheduler(line)
-            waiting.update()
+            if not self.is_scheduler:
+                waiting.update()
             if line and line.is_failure:
                 # The child ends itself, unless MindSpore blocks its threads while it connects the ranks.
                 deadline = min(deadline, time.monotonic() + FAILURE_GRACE_SECONDS + BLOCKED_SECONDS)
