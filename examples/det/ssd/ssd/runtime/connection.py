@@ -23,10 +23,8 @@ _state = mmap.mmap(-1, 1)  # shared with processes that are forked later
 def connecting() -> Iterator[None]:
     """Tell the supervisor, if there is one, that the block connects this rank to the other ranks."""
     _state[0] = CONNECTING
-    try:
-        yield
-    finally:
-        _state[0] = CONNECTED
+    yield
+    _state[0] = CONNECTED
 
 
 class WaitingReport:

@@ -121,6 +121,11 @@ class Exit(str):
     def is_of_scheduler(self) -> bool:
         return self.partition(": ")[2].startswith("scheduler ")
 
+    @property
+    def is_failed_rank(self) -> bool:
+        """True if the other ranks cannot take a step any more, and therefore cannot save a checkpoint."""
+        return self.is_failure and not self.is_of_scheduler
+
 
 def is_this_host(host: str) -> bool:
     """Return True if the host name or IP address `host` belongs to this host."""

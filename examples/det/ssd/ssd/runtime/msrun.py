@@ -96,7 +96,7 @@ def _kill_when_overdue(supervisor: int, log: JobLog, is_scheduler: bool) -> None
     deadline, failure = float("inf"), None
     while time.monotonic() < deadline:
         line = log.read_exit()
-        if line and line.is_failure:
+        if line and line.is_failed_rank:
             deadline = min(deadline, time.monotonic() + FAILURE_GRACE_SECONDS)
             failure = line
         elif os.getppid() != supervisor or line:

@@ -21,6 +21,8 @@ POLL_SECONDS = 0.2
 FAILURE_GRACE_SECONDS = 3  # time for ranks with the same error to print the error to their own logs
 SHUTDOWN_GRACE_SECONDS = 30  # time for ranks to finish their steps and save a checkpoint, as in ascend8p.sh
 LOG_VIEWER_SECONDS = 5  # time for msrun to start its `tail -f`, which it does right after each rank
+STARTUP_SECONDS = 30  # a scheduler that exits earlier has not noticed a missing rank, which takes half a minute
+RANKS_NOTICE_SECONDS = 20  # time for ranks to fail after the scheduler has noticed a missing rank
 BLOCKED_SECONDS = 2  # time after which a child that should have ended itself is killed
 INTERRUPTED_EXIT_CODE = 130  # exit code of a command after Ctrl-C or SIGTERM
 
@@ -36,6 +38,7 @@ class Supervisor:
     def __init__(self, child: int, log: JobLog, is_scheduler: bool):
         self.child, self.log, self.is_scheduler = child, log, is_scheduler
         self.signals_received = 0
+        self.started = time.monotonic()
         # Monitor msrun only if it runs with --join=True. Otherwise msrun exits right after it has started the ranks.
         self.msrun = os.getppid() if msrun_option("join", "false").lower() == "true" else None
         self.msrun_was_killed = False
@@ -61,7 +64,7 @@ class Supervisor:
                 return self._end_scheduler(line)
             if not self.is_scheduler:
                 waiting.update()
-            if line and line.is_failure:
+            if line and line.is_failed_rank:
                 # The child ends itself, unless MindSpore blocks its threads while it connects the ranks.
                 deadline = min(deadline, time.monotonic() + FAILURE_GRACE_SECONDS + BLOCKED_SECONDS)
                 if time.monotonic() >= deadline:
@@ -88,8 +91,9 @@ class Supervisor:
     def _end(self, code: int) -> int:
         """Report the end of the child, and return the exit code for msrun. code: exit code, or -N for signal N"""
         if code and self.is_scheduler and not self.signals_received:
-            # A scheduler fails too if a rank on another host fails. The ranks of this host then explain it better.
-            deadline = time.monotonic() + FAILURE_GRACE_SECONDS
+            # If a rank on another host fails, the scheduler exits first. The ranks of this host then explain it better.
+            is_cause = code < 0 or time.monotonic() < self.started + STARTUP_SECONDS
+            deadline = time.monotonic() + (FAILURE_GRACE_SECONDS if is_cause else RANKS_NOTICE_SECONDS)
             while time.monotonic() < deadline and not self.log.read_exit():
                 time.sleep(POLL_SECONDS)
         if code:
