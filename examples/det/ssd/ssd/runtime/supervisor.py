@@ -52,7 +52,7 @@ class Supervisor:
         """
         for number in SIGNALS:
             signal.signal(number, self.forward_signal)
-        find_until, deadline, waiting = time.monotonic() + LOG_VIEWER_SECONDS, float("inf"), WaitingReport()
+        find_until, deadline, waiting = time.monotonic() + LOG_VIEWER_SECONDS, 0.0, WaitingReport()
         while True:
             if self.msrun and not (self.log_viewer or self.msrun_was_killed) and time.monotonic() < find_until:
                 self.log_viewer = find_log_viewer(self.log.process_log, self.msrun)
@@ -66,9 +66,10 @@ class Supervisor:
                 waiting.update()
             if line and line.is_failed_rank:
                 # The child ends itself, unless MindSpore blocks its threads while it connects the ranks.
-                deadline = min(deadline, time.monotonic() + FAILURE_GRACE_SECONDS + BLOCKED_SECONDS)
+                deadline = deadline or time.monotonic() + FAILURE_GRACE_SECONDS + BLOCKED_SECONDS
                 if time.monotonic() >= deadline:
                     self.kill(f"This rank was stopped because another rank failed. {line}")
+                    deadline = float("inf")
             if line and line.is_of_scheduler and not self.signals_received:
                 print(f"This rank was stopped because the scheduler has ended. {line}", file=sys.stderr, flush=True)
                 self.forward_signal()  # a rank that waits for the scheduler ends at once, others save a checkpoint
