@@ -10,7 +10,7 @@
 #                    host (sink_size) and a checkpoint
 # Write rank tables with tools/rank_table.py. This script checks the rank table before it starts any rank.
 # Each rank gets DEVICE_ID and RANK_ID from the table and logs to train_rank<N>.log.
-# Logs of the previous run are moved to logs/earlier-<K>.
+# Logs of the previous run are moved to logs/earlier-<K>. A second job with the same logs is refused while ranks run.
 # Ctrl-C and SIGTERM are forwarded to every rank. The script then exits with code 130 or 143.
 # A second signal kills the ranks.
 # If a rank fails, the other ranks are stopped, and the script exits with the exit code of the failed rank.
@@ -36,6 +36,21 @@ export RANK_TABLE_FILE=${RANK_TABLE_FILE:-hccl_${DEVICE_NUM}p_${devices}_127.0.0
 
 # One line "RANK DEVICE NUMBER_OF_RANKS" for each rank of this host. NUMBER_OF_RANKS counts the ranks of all hosts.
 ranks=$(python tools/rank_table.py --check "$RANK_TABLE_FILE" --ranks "$DEVICE_NUM" --list="${SERVER_INDEX-}")
+
+# Lock the logs of this host's ranks. The ranks inherit the locks, so the logs stay locked while any rank runs.
+lock_logs() {
+    local rank descriptor
+    command -v flock >/dev/null || return 0 # without util-linux, nothing is locked
+    while read -r rank _; do
+        exec {descriptor}>>".train_rank$rank.lock"
+        if ! flock -n "$descriptor"; then
+            echo "error: train_rank$rank.log: in use by the ranks of $(<".train_rank$rank.lock"). Wait until that job" \
+                "ends, or run ascend8p.sh from another copy of the repository." >&2
+            exit 2
+        fi
+        echo "process $$ on host ${HOSTNAME:-unknown}" >".train_rank$rank.lock"
+    done <<<"$ranks"
+}
 
 # Move the logs of this host's ranks to a new folder. Other logs stay, because other hosts may share this folder.
 archive_previous_logs() {
@@ -118,6 +133,7 @@ stop_ranks() {
     kill_ranks
 }
 
+lock_logs
 archive_previous_logs
 received_signal= # set by the traps and checked by the loops, so that no step is interrupted halfway
 trap 'received_signal=INT' INT

@@ -82,6 +82,8 @@ class Job:
         command: Sequence[str | Path],
         join: bool = True,
         workers: int = 2,
+        local_workers: int | None = None,
+        port: int | None = None,
         host: Host | None = None,
         **environment: str,
     ):
@@ -90,6 +92,8 @@ class Job:
         command: script and arguments that each rank runs
         join: msrun waits for its processes
         workers: number of ranks of the whole job
+        local_workers: number of ranks that msrun starts; None for all ranks, or for 1 on a Host
+        port: port of the scheduler; None for a free port
         host: Host that runs one of two ranks; None runs all ranks on this machine
         """
         self.log_dir = log_dir
@@ -99,7 +103,7 @@ class Job:
             launch = [*host.prefix, *launch, "--local_worker_num", 1, "--node_rank", host.node_rank]
             launch += ["--master_addr", host.SCHEDULER_ADDRESS, "--master_port", 8118]
         else:
-            launch += ["--local_worker_num", workers, "--master_port", free_port()]
+            launch += ["--local_worker_num", local_workers or workers, "--master_port", port or free_port()]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         # A pytest in the background may ignore SIGINT. Children inherit an ignored signal, but not a handler.
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)

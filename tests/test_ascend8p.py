@@ -198,3 +198,23 @@ def test_a_second_ctrl_c_kills_at_once(sandbox):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.splitlines()[-1].startswith("rank 1 ")
     assert all_exited(sandbox.processes([0, 1]))
+
+
+# --- two jobs at a time ---
+
+
+def test_a_second_job_with_the_same_logs_is_refused_while_ranks_run(sandbox):
+    sandbox.write_table("--devices 0,1 --device_ips none")
+    process = sandbox.start(DEVICE_NUM="2", STAY="1")
+    sandbox.wait_for_log([0, 1], "child")
+    for is_killed in (False, True):
+        if is_killed:  # its ranks go on
+            process.kill()
+            process.communicate()
+        code, out, err = sandbox.run(DEVICE_NUM="2")
+        assert (code, out) == (2, "") and err.startswith("error: train_rank0.log: ") and err.count("\n") == 1
+        assert f"process {process.pid} " in err and "child" in sandbox.log(0)
+    for rank_or_child in sandbox.processes([0, 1]):
+        os.kill(rank_or_child, signal.SIGKILL)
+    assert all_exited(sandbox.processes([0, 1]))
+    assert sandbox.run(DEVICE_NUM="2")[0] == 0

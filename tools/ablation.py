@@ -40,6 +40,7 @@ from ssd.config.command_line import parse_overrides
 from ssd.config.loading import load_config, read_recipe
 from ssd.config.schema import Config
 from ssd.errors import UserError, exit_cleanly
+from ssd.runtime.launch import leave_launch
 
 SSD = Path(__file__).resolve().parents[1] / "examples" / "det" / "ssd"
 WEIGHTS = {"last": ["--use_ema", "false"], "averaged": []}  # {name of the evaluation folder: options of eval.py}
@@ -63,6 +64,7 @@ def main() -> None:
         "--table_only", action="store_true", help="print the table of existing results without training"
     )
     args, override_arguments = parser.parse_known_args()
+    leave_launch()
     study = Study(args.study, args.out, override_arguments)
     if not args.table_only:
         for seed in args.seeds:  # outer loop over seeds, so that an interrupted study has results for every variant

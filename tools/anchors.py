@@ -47,6 +47,7 @@ from ssd.config.schema import Config
 from ssd.errors import UserError, exit_cleanly, os_reason
 from ssd.runtime.archive import archive_files
 from ssd.runtime.heartbeat import report_silence
+from ssd.runtime.launch import leave_launch
 
 OPTIONS = {
     "output": {"help": "output folder for anchors.png [output_dir of the recipe]"},
@@ -168,6 +169,7 @@ def print_settings(settings: AnchorSettings, before: Anchors, after: Anchors) ->
 @report_silence
 def main() -> None:
     cfg, args = parse_recipe_and_options(__doc__, OPTIONS)
+    leave_launch()
     if cfg.anchors != "default":
         raise UserError(
             f"anchors: the sizes of {cfg.anchors} anchors are computed from `steps` and cannot be fitted. "

@@ -34,6 +34,7 @@ from ssd.config.command_line import parse_overrides
 from ssd.config.loading import load_config
 from ssd.errors import UserError, exit_cleanly
 from ssd.runtime.heartbeat import report_silence
+from ssd.runtime.launch import leave_launch
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
@@ -130,6 +131,7 @@ def measure_recipe(args: argparse.Namespace, override_arguments: list[str]) -> l
 @report_silence
 def main() -> None:
     args, override_arguments = parse_args()
+    leave_launch()
     machine = describe_machine()
     for name in ("repeats", "steps", "images"):
         if getattr(args, name) < 1:

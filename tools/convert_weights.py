@@ -29,6 +29,7 @@ import numpy as np
 from ssd.config.command_line import parse_recipe_and_options
 from ssd.errors import UserError, count_noun, exit_cleanly
 from ssd.runtime.heartbeat import report_silence
+from ssd.runtime.launch import leave_launch
 
 if TYPE_CHECKING:
     from weight_conversion.conversion import Conversion
@@ -135,6 +136,7 @@ def print_notes(conversion: Conversion, asymmetric_layers: list[str]) -> None:
 @report_silence
 def main() -> None:
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
+    leave_launch()
     check_output_path(options.output, options.overwrite)
 
     from weight_conversion.state_dict import read_state_dict

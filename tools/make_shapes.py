@@ -29,6 +29,7 @@ import numpy as np
 from shape_drawing import Shape, draw_scene
 from ssd.errors import UserError, exit_cleanly, os_reason
 from ssd.runtime.atomic_write import replace_folder
+from ssd.runtime.folder_lock import lock_folder
 from ssd.runtime.heartbeat import report_silence
 
 # Category ids are not consecutive, so that code that confuses category ids with class indices fails immediately.
@@ -179,7 +180,8 @@ def make_shapes(
     check_numbers(train=train, val=val, size=size, seed=seed)
     out = Path(out).resolve()
     check_output_folder(out, overwrite)
-    with replace_folder(out) as folder:
+    # The lock file is beside the folder, because the folder is replaced:
+    with lock_folder(out, "OUT", lock_file=out.with_name(f".{out.name}.lock")), replace_folder(out) as folder:
         image_ids, annotation_ids = count(1), count(1)  # shared by both splits, so that all ids are unique
         num_objects = 0
         for split, num_images in zip(SPLITS, (train, val)):

@@ -30,7 +30,8 @@ from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.evaluator import DetectorEvaluator
 from ssd.inference.sources import find_inputs
 from ssd.models.detector import create_detector
-from ssd.runtime.device import number_of_ranks
+from ssd.runtime.folder_lock import lock_folder
+from ssd.runtime.launch import number_of_ranks
 from ssd.training.logger import open_log_files
 from ssd.training.memory import GB, check_batch_size, estimate_step_memory
 from ssd.training.resume import TrainingState, refuse_completed, resume_training
@@ -146,7 +147,15 @@ def configuration_errors(monkeypatch, tmp_path, load_recipe):
     with pytest.raises(SystemExit) as no_command:
         run_ssd()
     (tmp_path / "ckpt").write_text("a file where a folder is needed")
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with lock_folder(tmp_path / "locked", "ckpt_save_dir"):
+        in_use = error_of(lambda: lock_folder(tmp_path / "locked", "ckpt_save_dir").__enter__())
+    left_in_shell = error_of(number_of_ranks, "CPU")
+    monkeypatch.delenv("RANK_SIZE")
     return [
+        in_use,
+        left_in_shell,
         error_of(load_config, ROOT / RECIPE, {"device_target": "GPU"}),
         error_of(load_config, recipe, {}),
         error_of(number_of_ranks, "CPU"),
@@ -260,6 +269,9 @@ def test_errors_are_quoted_as_printed(configuration_errors, data_errors, checkpo
         "mAP: undefined, …",
         "skipped for overflow at loss scale …",
         "This rank was stopped because another rank failed.",
+        "--master_port: the scheduler cannot listen on port …",
+        "is the log of another job, of process …",
+        "launch: still waiting for … ranks or their scheduler at …",
         "RANK_TABLE_FILE: ignored the rank table …",
         "Wrote … with scores of at least …",
     ],

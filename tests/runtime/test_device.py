@@ -14,8 +14,18 @@ from ssd.runtime.cpu_cores import CpuLimits
 from ssd.runtime.device import Runtime, create_runtime, set_up_runtime
 
 RECIPES = CONFIGS.parent / "examples" / "det" / "ssd"
-VARIABLES = ("DEVICE_ID", "MS_ROLE", "MS_WORKER_NUM", "RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE")
-MSRUN = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "8", "RANK_SIZE": "8", "RANK_ID": "3", "DEVICE_ID": "3"}
+VARIABLES = (
+    "DEVICE_ID",
+    "MS_ROLE",
+    "MS_SCHED_HOST",
+    "MS_SCHED_PORT",
+    "MS_WORKER_NUM",
+    "RANK_ID",
+    "RANK_SIZE",
+    "RANK_TABLE_FILE",
+)
+SCHEDULER = {"MS_SCHED_HOST": "10.0.0.1", "MS_SCHED_PORT": "8118"}
+MSRUN = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "8", **SCHEDULER, "RANK_SIZE": "8", "RANK_ID": "3", "DEVICE_ID": "3"}
 LIMITS = [CpuLimits(host, range(144)) for host in (7, 7, 7, 7, 7, 7, -8, -8)]  # six ranks and two ranks
 RANK_TABLE = {"RANK_TABLE_FILE": "/tables/hccl_8p.json", "RANK_SIZE": "8", "RANK_ID": "3", "DEVICE_ID": "5"}
 ALONE = {}
@@ -96,7 +106,7 @@ def arguments_of(calls, name):
         ({"DEVICE_ID": ""}, ("Ascend",)),
         (RANK_TABLE, ("Ascend", 5)),
         (MSRUN, ("Ascend",)),  # the ranks agree on their devices
-        ({"MS_ROLE": "MS_SCHED", "DEVICE_ID": "2"}, ("Ascend",)),
+        ({"MS_ROLE": "MS_SCHED", "MS_WORKER_NUM": "1", "DEVICE_ID": "2"}, ("Ascend",)),
     ],
 )
 def test_the_launcher_or_the_user_selects_the_npu(variables, expected, calls, launch):
@@ -106,7 +116,7 @@ def test_the_launcher_or_the_user_selects_the_npu(variables, expected, calls, la
 
 
 def test_the_scheduler_of_msrun_sets_no_options_of_a_device(calls, launch):
-    for variables, count in (({"MS_ROLE": "MS_SCHED"}, 0), (ALONE, 1)):
+    for variables, count in (({"MS_ROLE": "MS_SCHED", "MS_WORKER_NUM": "1"}, 0), (ALONE, 1)):
         launch(variables)
         calls.clear()
         set_up(execute_timeout_s=60)

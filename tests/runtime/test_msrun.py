@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from make_shapes import make_shapes
-from msrun_job import ROOT, Job, two_hosts
+from msrun_job import ROOT, Job, free_port, two_hosts
 from ssd.data.readers.coco import read_coco
 
 pytestmark = pytest.mark.slow
@@ -99,6 +100,47 @@ def test_signals_reach_all_ranks_and_no_process_is_left(name, start):
     for rank in (0, 1):
         assert job.log(f"worker_{rank}") == "working\nsaved\ninterrupted\n"
     assert "Error: rank" not in job.log("scheduler")
+
+
+def test_a_taken_port_ends_the_job_within_seconds(start):
+    """The ranks would wait for minutes, and MindSpore writes its reason to scheduler.log only."""
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        job = start([JOBS / "waiting.py"], port=port)
+        job.wait(20)
+    assert job.process.returncode == 1
+    line = rf"^Error: scheduler .*--master_port: .*\b{port} .*already in use"
+    assert re.search(line, job.console(), re.MULTILINE), job.all_output()
+    for name in ("scheduler", "worker_0", "worker_1"):
+        assert job.log(name).count("--master_port: ") == 1, job.all_output()
+
+
+def test_more_local_ranks_than_ranks_leave_no_scheduler(start):
+    job = start([JOBS / "waiting.py"], local_workers=8)
+    job.wait(20)
+    assert job.process.returncode == 1
+    assert re.search("^error: --local_worker_num: 8 .* 2 ", job.console(), re.MULTILINE), job.all_output()
+
+
+def test_a_second_job_in_a_log_dir_is_refused_and_the_first_one_goes_on(start):
+    """Then the first job's scheduler gets a signal, which ends the ranks."""
+    first = start([JOBS / "waiting.py"], join=False)
+    first.wait_for("working", ranks=[0, 1])
+    second = start([JOBS / "waiting.py"])
+    second.process.wait(20)
+    assert second.process.returncode == 1
+    owner = first.rank_processes(1)[0]
+    assert re.search(rf"^error: log_dir: .*/worker_1\.log .*process {owner} ", first.log("worker_1"), re.MULTILINE)
+    time.sleep(2.5)  # with msrun's own second, longer than a rank waits before it ends because of a failure
+    ranks = first.processes()
+    assert sorted(ranks.values()) == ["MS_SCHED 0"] * 2 + ["MS_WORKER 0"] * 2 + ["MS_WORKER 1"] * 2, first.all_output()
+    supervisor = min(process for process, name in ranks.items() if name == "MS_SCHED 0")
+    os.kill(supervisor, signal.SIGTERM)
+    first.wait(20)
+    for rank in (0, 1):
+        assert re.search("scheduler .*SIGTERM.*\nsaved\ninterrupted\n$", first.log(f"worker_{rank}")), (
+            first.all_output()
+        )
 
 
 def test_a_log_viewer_of_a_user_outlives_a_killed_msrun(start, tmp_path):
@@ -320,7 +362,8 @@ def test_rank_0_moves_no_files_before_all_ranks_are_ready(records, tmp_path, sta
     job.wait(60)
     assert job.process.returncode == 1
     assert re.search(failure_line(job, 1, "code 2"), job.console(), re.MULTILINE), job.all_output()
-    assert [path.name for path in (tmp_path / "ckpt").iterdir()] == ["ssd-1.ckpt"]
+    names = sorted(path.name for path in (tmp_path / "ckpt").iterdir())
+    assert names in (["ssd-1.ckpt"], [".ckpt_save_dir.lock", "ssd-1.ckpt"])  # a killed rank leaves the lock file
 
 
 def test_a_signal_during_an_evaluation_ends_it_on_all_ranks(full_run, records, tmp_path, start):

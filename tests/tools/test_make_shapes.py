@@ -272,7 +272,7 @@ def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch, existing):
 
     def draw_until_val(seed, split, index, size):
         if split == "val2017":
-            assert len(list(tmp_path.iterdir())) == 1 + existing  # the temporary folder is beside it
+            assert len(list(tmp_path.iterdir())) == 2 + existing  # the temporary folder and the lock are beside it
             raise KeyboardInterrupt
         return draw_image(seed=seed, split=split, index=index, size=size)
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from ssd.data.readers.splits import FORMATS, open_dataset_folder, read_splits
 from ssd.errors import count_noun, exit_cleanly
 from ssd.runtime.heartbeat import report_silence
+from ssd.runtime.launch import leave_launch
 
 
 def usual_splits(attribute: str) -> str:
@@ -103,6 +104,7 @@ def parse_args() -> argparse.Namespace:
 @report_silence
 def main() -> None:
     args = parse_args()  # parse before the slow imports: --help and invalid arguments then do not load MindSpore
+    leave_launch()
 
     from ssd.boxes.anchors import create_anchors
     from ssd.config.loading import load_config

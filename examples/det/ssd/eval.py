@@ -26,8 +26,10 @@ from ssd.runtime.msrun import supervise_under_msrun
 @report_silence
 def main() -> None:
     from ssd.config.command_line import parse_command_line
+    from ssd.runtime.launch import check_launch
 
     cfg = parse_command_line(__doc__)  # before the slow import of MindSpore, so that mistakes are reported at once
+    check_launch(cfg.device_target)
 
     from ssd.evaluation.evaluator import evaluate
     from ssd.evaluation.results import check_output_dir, format_metrics, write_results

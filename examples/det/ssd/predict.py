@@ -38,6 +38,7 @@ import sys
 from pathlib import Path
 
 from ssd.errors import exit_cleanly
+from ssd.runtime.folder_lock import lock_folder
 from ssd.runtime.heartbeat import report_silence
 
 OPTIONS: dict[str, dict] = {
@@ -58,7 +59,9 @@ OPTIONS: dict[str, dict] = {
 def main() -> None:
     gc.disable()  # garbage collection would take 0.3 s while modules are imported
     from ssd.config.command_line import parse_recipe_and_options
+    from ssd.runtime.launch import leave_launch
 
+    leave_launch()
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     output = Path(options.output or Path(cfg.output_dir) / "predictions")
 
@@ -70,7 +73,8 @@ def main() -> None:
 
     gc.enable()
     gc.freeze()  # never search the imported modules for garbage
-    failures = predict(cfg, inputs, output)
+    with lock_folder(output, "--output"):
+        failures = predict(cfg, inputs, output)
     if failures.num_unreadable:
         print(f"{failures.num_unreadable} of {len(inputs)} files could not be read.", file=sys.stderr)
     if any(failures):

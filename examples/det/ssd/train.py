@@ -31,8 +31,10 @@ OPTIONS = {
 def main() -> None:
     # Parse arguments before importing MindSpore, which takes seconds, so that mistakes are reported immediately.
     from ssd.config.command_line import parse_recipe_and_options
+    from ssd.runtime.launch import check_launch
 
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
+    check_launch(cfg.device_target)
 
     from ssd.training.trainer import train
 

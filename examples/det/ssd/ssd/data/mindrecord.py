@@ -28,6 +28,7 @@ from mindspore.mindrecord import FileWriter
 from ..boxes.ops import clip_boxes
 from ..errors import UserError, count_noun, mindspore_reason, os_reason
 from ..runtime.atomic_write import work_folder
+from ..runtime.folder_lock import lock_folder
 from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
 from .conversion_target import check_target
@@ -71,9 +72,17 @@ def convert(
 
     Returns the content of dataset.json.
     Raises UserError if the splits have different classes, an image cannot be converted, out_path cannot be written to,
-    out_path contains files of a previous conversion and overwrite is False, or files that create_data.py did not write
-    would be replaced. The files in out_path are then unchanged.
+    another process converts to out_path, out_path contains files of a previous conversion and overwrite is False, or
+    files that create_data.py did not write would be replaced. The files in out_path are then unchanged.
     """
+    with lock_folder(out_path, "--out_path"):
+        return _convert(train, val, out_path, overwrite=overwrite, num_workers=num_workers, decode=decode)
+
+
+def _convert(
+    train: DatasetSplit, val: DatasetSplit, out_path: Path, *, overwrite: bool, num_workers: int, decode: bool
+) -> DatasetInfo:
+    """Convert both splits, as `convert` explains, after out_path has been locked."""
     val = align_categories(train, val)
     require_usable_images(train, val)
     annotations = Path("annotations") / (val.annotation_path.name if val.coco_dict is None else VAL_ANNOTATIONS)

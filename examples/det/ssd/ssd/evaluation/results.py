@@ -14,12 +14,14 @@ from ..config.schema import EVALUATION, Config, keys_marked
 from ..errors import UserError, count_noun, os_reason
 from ..runtime.archive import archive_files
 from ..runtime.atomic_write import work_folder
+from ..runtime.folder_lock import lock_folder
 from ..runtime.heartbeat import activity
 from .coco_metrics import ClassMetrics
 from .evaluator import EvaluationResult
 from .voc_metrics import VocMetrics
 
 RESULT_NAMES = ("predictions.json", "metrics.json", "per_class.csv", "report.html")
+WRITE_WAIT_S = 60  # seconds to wait for another evaluation that writes its files, which takes a few seconds
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,11 @@ def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> No
     """
     folder = Path(cfg.output_dir)
     try:
-        with work_folder(folder, kind="eval-") as work:
+        # Another evaluation may be writing to the folder. Its files must not mix with those of this one.
+        with (
+            lock_folder(folder, "output_dir", wait_s=WRITE_WAIT_S),
+            work_folder(folder, kind="eval-") as work,
+        ):
             _write_files(work, cfg, result=result, checkpoint=checkpoint)
             previous = [folder / name for name in RESULT_NAMES if (folder / name).exists()]
             for path in previous:

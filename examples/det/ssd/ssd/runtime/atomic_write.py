@@ -73,7 +73,8 @@ def work_folder(parent: Path, kind: str = "") -> Iterator[Path]:
 
     parent: folder, which is created if missing; created folders that are empty at the end are removed again
     kind: start of the name of the temporary folder
-    Temporary folders of the same kind that killed processes left in `parent` are removed too.
+    Temporary folders of the same kind that killed processes left in `parent` are removed too. Hold the lock of
+    `parent`, because temporary folders of running processes would be removed as well.
     Raises OSError if a folder cannot be created.
     """
     created = [folder for folder in (parent, *parent.parents) if not folder.exists()]

@@ -15,8 +15,10 @@ from mindspore import communication
 
 from ..errors import UserError, count_noun
 from .collectives import AllGather
+from .connection import connecting
 from .cpu_cores import CpuLimits, available_cores, pack_limits, read_cpu_limits, share_of_cores, unpack_limits
 from .heartbeat import activity
+from .launch import environment_number, number_of_ranks
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -119,6 +121,7 @@ def set_up_runtime(
         return Runtime()
     with (
         activity("waiting for the other ranks"),
+        connecting(),
         _user_errors(
             f"launch: MindSpore cannot connect {count_noun(num_ranks, 'rank')} on {device_target}",
             fix="Read the first error in the logs of all ranks.",
@@ -140,48 +143,6 @@ def set_up_runtime(
     )
     log.debug(f"rank {rank} of {world_size}, {runtime.num_cores:.2f} CPU cores")
     return runtime
-
-
-def number_of_ranks(device_target: str) -> int:
-    """Return the number of ranks that a launcher started, or 1 without a launcher.
-
-    msrun sets MS_ROLE, and the number of ranks in MS_WORKER_NUM. A launch with a rank table sets RANK_TABLE_FILE,
-    RANK_ID, and the number of ranks in RANK_SIZE.
-
-    device_target: "Ascend" or "CPU"
-    Raises UserError if a number is invalid, or was left in the environment by another launch.
-    """
-    name = "MS_WORKER_NUM" if os.environ.get("MS_WORKER_NUM") else "RANK_SIZE"
-    num_ranks = max(1, _environment_number(name, "a number of ranks") or 1)
-    is_msrun = "MS_ROLE" in os.environ
-    if num_ranks == 1 or is_msrun:
-        return num_ranks
-    if name != "RANK_SIZE" or not {"RANK_TABLE_FILE", "RANK_ID"} <= set(os.environ):
-        raise UserError(
-            f"{name}: the environment says {num_ranks} ranks, but no launcher has started this process. Run: unset "
-            f"{name}, or start the ranks with msrun."
-        )
-    if device_target != "Ascend":
-        raise UserError(
-            f"RANK_TABLE_FILE: a launch with a rank table needs NPUs, but device_target is {device_target}. Start the "
-            "ranks with msrun."
-        )
-    _environment_number("RANK_ID", "the number of a rank")
-    return num_ranks
-
-
-def _environment_number(name: str, meaning: str) -> int | None:
-    """Return the value of an environment variable as a number, or None if it is not set or empty.
-
-    meaning: noun for the value in the message of the UserError
-    Raises UserError if the value is not a non-negative integer.
-    """
-    text = os.environ.get(name)
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit():
-        raise UserError(f"{name}: {text!r} is not {meaning}. Correct it, or run: unset {name}")
-    return int(text)
 
 
 def _remove_stale_rank_table() -> None:
@@ -210,7 +171,7 @@ def _ascend_device_id() -> int | None:
     """
     if "MS_ROLE" in os.environ:
         return None
-    device_id = _environment_number("DEVICE_ID", "the number of an NPU, from 0")
+    device_id = environment_number("DEVICE_ID", "the number of an NPU, from 0")
     if device_id is None:
         if "RANK_TABLE_FILE" in os.environ and number_of_ranks("Ascend") > 1:
             raise UserError(

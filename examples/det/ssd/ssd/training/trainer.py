@@ -22,7 +22,8 @@ from ..data.thread_errors import raise_thread_errors
 from ..errors import count_noun
 from ..evaluation.evaluator import DetectorEvaluator, create_evaluator
 from ..runtime.compile_cache import compile_cache
-from ..runtime.device import create_runtime
+from ..runtime.device import Runtime, create_runtime
+from ..runtime.folder_lock import lock_folder
 from ..runtime.interrupt import Interrupt
 from .callbacks import RecordSteps, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
 from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
@@ -60,12 +61,20 @@ def train(cfg: Config, resume: str | None = None) -> None:
     """Train the detector of a recipe. Under a launcher, this process trains on one of several devices.
 
     resume: None for a new run, the path of a checkpoint, or "" for the newest checkpoint in ckpt_save_dir
-    Raises UserError if a setting or file is invalid. Raises KeyboardInterrupt after a stop signal, when last.ckpt has
-    been saved.
+    Raises UserError if a setting or file is invalid, or if another training uses ckpt_save_dir. Raises
+    KeyboardInterrupt after a stop signal, when last.ckpt has been saved.
     """
+    runtime = create_runtime(cfg)
+    # Lock the folder before anything is read from it, because another training may still be writing to it:
+    lock = lock_folder(Path(cfg.ckpt_save_dir), "ckpt_save_dir") if runtime.is_main else contextlib.nullcontext()
+    with lock:
+        _train(cfg, resume, runtime)
+
+
+def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
+    """Train the detector on this device. `train` explains the parameters and errors."""
     started = time.monotonic()
     folder, metadata = Path(cfg.ckpt_save_dir), training_metadata(cfg)
-    runtime = create_runtime(cfg)
     # Forward pass: backbone, neck and head
     detector, initialization = create_initialized_detector(cfg, is_resumed=resume is not None)
     recipe_max_gt = cfg.max_gt
