@@ -11,9 +11,9 @@ import pytest
 
 from msrun_job import free_port
 from ssd.runtime import connection, supervisor
-from ssd.runtime.interrupt import SIGNALS
 from ssd.runtime.job_log import Exit, JobLog
 from ssd.runtime.supervisor import Supervisor, exit_reason, refuse_scheduler
+from ssd.startup import SIGNALS
 
 RANK_FAILED = Exit("Error: rank 1 (job 8118-1) exited with code 2. See the rank's log: worker_1.log")
 SCHEDULER_FAILED = Exit("Error: scheduler (job 8118-1) cannot start. --master_port: ...")

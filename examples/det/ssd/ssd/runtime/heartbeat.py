@@ -21,6 +21,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 SILENCE_SECONDS = 30.0  # time without output after which a line is printed
+THREAD_NAME = "heartbeat"
 TICK_SECONDS = 1.0  # time between two looks at the clock, and between two updates of a progress bar
 
 
@@ -53,7 +54,7 @@ class Heartbeat:
                 stop = threading.Event()
             self.activities.append(activity)
         if stop is not None:
-            threading.Thread(target=self._watch, args=(stop,), daemon=True).start()
+            threading.Thread(target=self._watch, args=(stop,), name=THREAD_NAME, daemon=True).start()
         try:
             yield
         finally:
