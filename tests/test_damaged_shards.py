@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from broken_shards import BROKEN_IMAGES, copy_shards, zeroed_body
+from ssd.config.loading import load_config
 
 pytestmark = pytest.mark.slow
 
@@ -59,14 +60,15 @@ def test_conversion_finds_damaged_pixels_with_decode(run_script, shapes_coco, tm
     assert run_script(*command).returncode == 0
 
 
-def test_prediction_skips_damaged_files(run, run_script, shapes_coco, shapes_records, tmp_path):
-    assert run("train.py", shapes_records, epoch_size=1).returncode == 0
+def test_prediction_skips_damaged_files(run_script, save_random_detector, shapes_coco, shapes_records, tmp_path):
+    cfg = load_config(RECIPE, {"device_target": "CPU", "data_dir": str(shapes_records)})
+    checkpoint = save_random_detector(cfg, tmp_path / "ssd-1.ckpt")
     photos = sorted((shapes_coco / "val2017").iterdir())
     (tmp_path / "photos").mkdir()
     for photo, kind in zip(photos, [None, "lossless", "garbage", "header"]):
         content = photo.read_bytes()
         (tmp_path / "photos" / photo.name).write_bytes(BROKEN_IMAGES[kind](content) if kind else content)
-    options = ["--data_dir", shapes_records, "--ckpt_path", tmp_path / "ckpt" / "ssd-1.ckpt", "--batch_size", 2]
+    options = ["--data_dir", shapes_records, "--ckpt_path", checkpoint, "--batch_size", 2]
     options += ["--input", tmp_path / "photos", "--output", tmp_path / "drawn"]
     result = run_script("predict.py", "--config", RECIPE, *options)
     assert result.returncode == 1 and "Traceback" not in result.stderr

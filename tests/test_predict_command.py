@@ -11,18 +11,18 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.config.loading import CONFIGS
+from ssd.config.loading import CONFIGS, load_config
 from ssd.data.images import decode_image
 
 pytestmark = pytest.mark.slow
 
 ROOT = CONFIGS.parent
-RECIPE = "examples/det/ssd/ssd_shapes.yaml"
+RECIPE = "tests/tiny.yaml"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(load_recipe, save_random_detector, shapes_records, tmp_path_factory):
-    cfg = load_recipe("ssd_shapes", data_dir=str(shapes_records))
+def checkpoint(save_random_detector, shapes_records, tmp_path_factory):
+    cfg = load_config(ROOT / RECIPE, {"device_target": "CPU", "data_dir": str(shapes_records)})
     return save_random_detector(cfg, tmp_path_factory.mktemp("checkpoint") / "ssd-1.ckpt", scale=0.5)
 
 

@@ -137,7 +137,11 @@ def compile_graph(recipe: str, soc: str, *, variant: str, max_gt: int) -> tuple[
     overrides = variant_keys(variant)
     kind = INFERENCE if variant == INFERENCE else "training"
     with tempfile.TemporaryDirectory() as folder:
-        environment = {"MS_DEV_SAVE_GRAPHS": "1", "MS_DEV_SAVE_GRAPHS_PATH": folder}
+        environment = {
+            "MS_DEV_SAVE_GRAPHS": "1",
+            "MS_DEV_SAVE_GRAPHS_PATH": folder,
+            "MS_DEV_DUMP_IR_PASSES": "validate",  # writing the graph after each pass takes twice as long as compiling
+        }
         process = subprocess.run(
             [sys.executable, str(SCRIPT), str(Path(recipe).resolve()), json.dumps(overrides), soc, kind, str(max_gt)],
             env={**os.environ, **environment},
