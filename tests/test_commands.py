@@ -162,9 +162,10 @@ def test_readme_eval_prints_table_then_map(clone):
         pytest.skip("needs the training test")
     line = next(line for line in readme_commands() if "eval.py" in line)
     lines = expect_clean(run(shlex.split(line) + ["--batch_size", "3"], clone)).stdout.splitlines()
-    assert lines[0].startswith(" Average Precision  (AP) @[ IoU=0.50:0.95") and lines[12] == ""
+    assert lines[0] == "checkpoint: ckpt/ssd_mobilenetv2/ssd-1.ckpt, epoch 1"
+    assert lines[1].startswith(" Average Precision  (AP) @[ IoU=0.50:0.95") and lines[13] == ""
     classes = json.loads((clone / "data/coco/dataset.json").read_text())["classes"][1:]
-    assert [line.split()[0] for line in lines[13:20]] == ["class", *classes]
+    assert [line.split()[0] for line in lines[14:21]] == ["class", *classes]
     assert re.fullmatch(r"mAP: \d\.\d{4}", lines[-1])
 
 

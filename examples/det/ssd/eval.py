@@ -32,9 +32,10 @@ def main() -> None:
     check_launch(cfg.device_target)
 
     from ssd.evaluation.evaluator import evaluate
-    from ssd.evaluation.results import check_output_dir, format_metrics, write_results
+    from ssd.evaluation.results import format_metrics, write_results
+    from ssd.runtime.writable_folder import require_writable
 
-    check_output_dir(Path(cfg.output_dir))
+    require_writable(Path(cfg.output_dir), key="output_dir")
     evaluation = evaluate(cfg)
     if evaluation.runtime.is_main:
         try:

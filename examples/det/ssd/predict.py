@@ -66,7 +66,9 @@ def main() -> None:
     output = Path(options.output or Path(cfg.output_dir) / "predictions")
 
     from ssd.inference.sources import find_inputs
+    from ssd.runtime.writable_folder import require_writable
 
+    require_writable(output, key="--output")
     inputs = find_inputs(options.input, output)  # before the slow import of MindSpore, to report errors at once
 
     from ssd.inference.prediction import predict

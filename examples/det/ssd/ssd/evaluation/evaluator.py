@@ -81,9 +81,9 @@ def evaluate(cfg: Config) -> CheckpointEvaluation:
     """
     checkpoint = choose_checkpoint(cfg.ckpt_path, cfg.ckpt_save_dir)
     runtime = create_runtime(cfg)
-    log.info(f"checkpoint: {describe_checkpoint(checkpoint)}")
     detector, metadata = create_detector(cfg), training_metadata(cfg)
     load_weights(detector, checkpoint, use_ema=cfg.use_ema, metadata=metadata)
+    log.info(f"checkpoint: {describe_checkpoint(checkpoint)}")
     # The scores do not depend on the training data, which are often not at hand
     compared = {"input": metadata["input"], "data": {"validation_data": metadata["data"]["validation_data"]}}
     warning = describe_mismatches(compared, read_metadata(checkpoint), checkpoint)

@@ -80,20 +80,6 @@ def _format_throughput(result: EvaluationResult) -> str:
     )
 
 
-def check_output_dir(folder: Path) -> None:
-    """Check that files can be written to a folder, which need not exist yet.
-
-    Raises UserError if the folder, or the nearest existing parent, is not a writable folder.
-    """
-    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        reason = "is not writable" if existing.is_dir() else "is not a folder"
-        raise UserError(
-            f"output_dir: files cannot be created in {folder}, because {existing} {reason}. "
-            "Set --output_dir to a writable folder."
-        )
-
-
 @activity("writing report.html")
 def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> None:
     """Write the results of an evaluation to output_dir.

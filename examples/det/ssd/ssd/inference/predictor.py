@@ -82,7 +82,6 @@ class Predictor:
             cfg = load_config(Path(config), overrides)
         given = os.fspath(checkpoint) if checkpoint else cfg.ckpt_path
         self.checkpoint = choose_checkpoint(given, cfg.ckpt_save_dir)
-        log.info(f"checkpoint: {describe_checkpoint(self.checkpoint)}")
         stored = read_metadata(self.checkpoint)
         self.cfg = cfg = with_stored_classes(cfg, stored, path=self.checkpoint)
         self.category_ids = find_category_ids(cfg, stored)
@@ -91,6 +90,7 @@ class Predictor:
             detector = create_detector(cfg)
         metadata = model_metadata(cfg)
         load_weights(detector, self.checkpoint, use_ema=cfg.use_ema, metadata=metadata)
+        log.info(f"checkpoint: {describe_checkpoint(self.checkpoint)}")
         warning = describe_mismatches({"input": metadata["input"]}, stored, self.checkpoint)
         if warning:
             log.warning(warning)
