@@ -178,3 +178,8 @@ class Job:
         """Return the ids of a rank's supervisor, which msrun started, and of the child that does the work."""
         supervisor, child = sorted(process for process, name in self.processes().items() if name == f"MS_WORKER {rank}")
         return supervisor, child
+
+
+def failure_line(job, rank, reason):
+    """Return the regular expression of the line in scheduler.log that names a failed rank. msrun greps for `Error`."""
+    return rf"Error: rank {rank} .*{reason}.* {job.log_dir}/worker_{rank}\.log$"

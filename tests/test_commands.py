@@ -103,7 +103,7 @@ def test_readme_commands_train_and_evaluate_coco(clone):
 def test_readme_msrun_starts_eight_ranks(clone, tmp_path):
     """msrun starts the README's line eight times and a scheduler. The ranks are a program that notes its environment.
 
-    `tests/runtime/test_msrun.py` runs real trainings in two ranks.
+    `tests/runtime/test_msrun_training.py` runs real trainings in two ranks.
     """
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from make_shapes import make_shapes
-from ssd.runtime.heartbeat import report_silence
+from ssd.runtime.heartbeat import note_output, report_silence
 
 ROOT = Path(__file__).resolve().parents[1]
 SSD = ROOT / "examples" / "det" / "ssd"
@@ -81,6 +81,7 @@ def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
         print(
             f"{kill:>4}  {kill_signal.name:<8}{waited:>8.1f}{last_step:>11}{checkpoint_step:>12}{lost:>12}", flush=True
         )
+        note_output()
     start_training(folder, KILLED).wait()
     differences = compare_trainings(folder)
     print(f"number of kills that lost more than {CHECKPOINT_STEPS} steps: {excessive_losses}")

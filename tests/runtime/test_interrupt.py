@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import sys
 
 import pytest
 
@@ -65,6 +66,20 @@ def test_a_second_sigterm_is_ignored_under_msrun(monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         assert interrupt
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+
+
+def test_two_signals_at_once_under_msrun_print_no_traceback(monkeypatch):
+    """A supervisor forwards SIGHUP as SIGTERM, while the terminal sends SIGHUP to the rank too."""
+    errors = []
+    monkeypatch.setattr(sys, "unraisablehook", errors.append)
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    with Interrupt(announce=False) as interrupt:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM])
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP, signal.SIGTERM])
+        assert interrupt
+    assert errors == []
 
 
 def test_the_second_sighup_of_a_closed_terminal_is_ignored():

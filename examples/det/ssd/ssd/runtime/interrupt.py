@@ -38,9 +38,10 @@ class Interrupt:
     def _receive(self, *_: object) -> None:
         self._received = True
         self._restore_handlers()
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # A Python handler would wait for the end of a compilation.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if "MS_ROLE" in os.environ else signal.SIG_DFL)
+        # With SIG_IGN in place of _ignore, Python would print a traceback if the other signal has arrived already
+        signal.signal(signal.SIGHUP, _ignore)
+        # With SIG_DFL, SIGTERM kills at once; a Python handler would wait for the end of a compilation
+        signal.signal(signal.SIGTERM, _ignore if "MS_ROLE" in os.environ else signal.SIG_DFL)
         if self._announce:
             # os.write, because the signal may have interrupted a print, and streams refuse calls within a call.
             with contextlib.suppress(OSError):  # for example a closed terminal
@@ -49,3 +50,7 @@ class Interrupt:
     def _restore_handlers(self) -> None:
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
+
+
+def _ignore(*_: object) -> None:
+    """Handle a signal by doing nothing."""
