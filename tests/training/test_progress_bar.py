@@ -29,6 +29,21 @@ STEP = StepRecord(
 VALUES = "loss 1.2346 (box 0.4000, class 0.8346) lr 0.012346 12.3 images/s"
 
 
+@pytest.fixture(autouse=True)
+def close_displays(monkeypatch):
+    """Close the displays of a test. Their heartbeat would print lines in later tests."""
+    created, create = [], TrainingProgressBar.__init__
+
+    def create_and_remember(self, **arguments):
+        create(self, **arguments)
+        created.append(self)
+
+    monkeypatch.setattr(TrainingProgressBar, "__init__", create_and_remember)
+    yield
+    for display in created:
+        display.close()
+
+
 @pytest.fixture
 def clock():
     """Time in seconds that only the test advances: clock[0] += 1."""
