@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ssd.errors import UserError
+from ssd.runtime import folder_lock
 from ssd.runtime.folder_lock import lock_folder
 
 SSD = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
@@ -166,6 +167,7 @@ def test_a_folder_that_cannot_be_written_to_is_left_to_the_block(tmp_path, capsy
 
 def _take_turns(arguments):
     folder, turns = arguments
+    folder_lock.POLL_SECONDS = 0.0001
     count = 0
     for _ in range(turns):
         with lock_folder(folder, "ckpt_save_dir", wait_s=30):
@@ -179,9 +181,9 @@ def _take_turns(arguments):
     return count
 
 
-def test_removed_lock_files_and_folders_give_no_second_owner(tmp_path, monkeypatch):
+def test_removed_lock_files_and_folders_give_no_second_owner(tmp_path):
     """Processes create and remove the folder and the lock file in turns. Each removal is a chance for a race."""
-    monkeypatch.setattr("ssd.runtime.folder_lock.POLL_SECONDS", 0.0001)
-    with multiprocessing.get_context("fork").Pool(3) as pool:
+    # Not fork, because MindSpore's threads may have been started by other tests in this process
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
         assert sum(pool.map(_take_turns, [(tmp_path / "ckpt", 60)] * 3)) == 0
     assert list(tmp_path.rglob("*.lock")) == []
