@@ -75,6 +75,7 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
     """Train the detector on this device. `train` explains the parameters and errors."""
     started = time.monotonic()
     folder, metadata = Path(cfg.ckpt_save_dir), training_metadata(cfg)
+    resumed_from = None if resume is None else choose_resume_checkpoint(resume, cfg.ckpt_save_dir)
     # Forward pass: backbone, neck and head
     detector, initialization = create_initialized_detector(cfg, is_resumed=resume is not None)
     recipe_max_gt = cfg.max_gt
@@ -92,9 +93,8 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
     start = TrainingState(
         step=0, steps_per_epoch=steps_per_epoch, images_per_step=images_per_step, seed=cfg.seed, max_gt=cfg.max_gt
     )
-    resumed_from, best, evaluates_first = None, None, False
-    if resume is not None:
-        resumed_from = choose_resume_checkpoint(resume, cfg.ckpt_save_dir)
+    best, evaluates_first = None, False
+    if resumed_from is not None:
         start = resume_training(step, resumed_from, initial_state=start, metadata=metadata)
         if recipe_max_gt is None and runtime.is_main:
             warn_of_changed_max_gt(previous=start.max_gt, present=cfg.max_gt)
