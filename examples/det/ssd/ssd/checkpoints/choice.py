@@ -31,7 +31,9 @@ def choose_checkpoint(given: str | None, ckpt_save_dir: str, *, option: str = "c
     if path is None:
         reason = "" if given else "the key is not set, and "
         others = list_files(folder)
-        advice = f"{others}Name one of these files." if others else f"Train a detector, or set --{option}."
+        advice = (
+            f"{others}Name one of these files." if others else f"Train a detector, or set --{option} to a checkpoint."
+        )
         raise UserError(f"{option}: {reason}{folder} does not contain a checkpoint of a training run. {advice}")
     return path
 
