@@ -186,7 +186,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _exit_if_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
-    """Handle an exception of a function that frees an object."""
+    """Handle an exception of a function that frees an object, or of a signal that arrived with another one.
+
+    If the handler of the first signal sets the default action of the second signal, Python drops the second one, and
+    reports an OSError. The first signal already stops the command.
+    """
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         exit_at_once()
-    sys.__unraisablehook__(unraisable)
+    if "ignored due to race condition" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
