@@ -64,3 +64,18 @@ def test_ctrl_c_at_an_import_exits_at_once(tmp_path):
 def test_a_second_ctrl_c_prints_nothing_more(tmp_path):
     code, _, err = run(tmp_path, work="raise KeyboardInterrupt", free=CTRL_C)
     assert code in (130, -2) and err == "interrupted\n"
+
+
+def test_two_signals_at_once_print_no_traceback(tmp_path):
+    """The handler of SIGHUP runs first, and restores the default action of SIGTERM, which has arrived already."""
+    lines = (
+        "import os, signal",
+        "from ssd.runtime.interrupt import Interrupt",
+        "both = {signal.SIGHUP, signal.SIGTERM}",
+        "interrupt = Interrupt(announce=False).__enter__()",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, both)",
+        "[os.kill(os.getpid(), number) for number in both]",
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, both)",
+        "assert interrupt",
+    )
+    assert run(tmp_path, work="; ".join(lines)) == (0, "cleaned up\n", "")

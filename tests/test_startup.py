@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ssd.startup import is_launched
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = [
     path
@@ -85,6 +87,31 @@ def test_scripts_prepare_the_process_before_other_imports(path):
     statements = ast.parse(path.read_text(encoding="utf-8")).body[1:]  # the first one is the docstring
     first = next(node for node in statements if getattr(node, "module", None) != "__future__")
     assert isinstance(first, ast.If) and "prepare_process()" in ast.unparse(first)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_ctrl_c_ends_main_with_its_cleanup(path):
+    """Without exit_cleanly, Ctrl-C ends a script at once, and temporary folders are left. Children may end at once."""
+    is_child = path.parent.name in ("ascend_checks", "benchmarks")
+    assert is_child or "\n@exit_cleanly" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        ({}, False),
+        ({"RANK_SIZE": "1", "RANK_ID": "0"}, False),
+        ({"RANK_SIZE": "", "MS_ROLE": ""}, False),
+        ({"RANK_SIZE": "8"}, True),
+        ({"MS_ROLE": "MS_WORKER"}, True),
+    ],
+)
+def test_launches_are_recognized(variables, expected, monkeypatch):
+    for name in ("MS_ROLE", "RANK_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_launched() is expected
 
 
 def test_scripts_are_found():

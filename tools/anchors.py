@@ -114,7 +114,9 @@ def fit_and_report(
         settings = None
     after = create_anchors_with(cfg, settings)
     drawn = {"before": before, "after": after} if settings else {"before": before}
-    archive_files(figure_path.parent, [figure_path] if figure_path.is_file() else [], key="--output")
+    archive = archive_files(figure_path.parent, [figure_path] if figure_path.is_file() else [], key="--output")
+    if archive:
+        print(f"Moved the figure of an earlier run to {archive}.")
     draw_figure(
         path=figure_path,
         title=f"Default boxes fitted to {len(fitted):,} ground-truth boxes of {fitted_name}, "

@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 from make_shapes import make_shapes
+from ssd.errors import exit_cleanly
 from ssd.runtime.heartbeat import note_output, report_silence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 UNINTERRUPTED, KILLED = "uninterrupted", "killed"  # names of the checkpoint folders of the two training runs
 
 
+@exit_cleanly
 @report_silence
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

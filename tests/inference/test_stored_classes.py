@@ -50,4 +50,7 @@ def test_category_ids_of_older_checkpoints_come_from_the_data_or_are_the_labels(
     assert find_category_ids(cfg, None) == [0, *ids]
     other = cfg.model_copy(update={"classes": PETS, "num_classes": 3})  # names of the checkpoint, ids of other data
     assert find_category_ids(other, None) == [0, 1, 2]
+    renamed = ("background", *(f"other {label}" for label in range(1, cfg.num_classes)))
+    other = cfg.model_copy(update={"classes": renamed})  # as many names, but those of other data
+    assert find_category_ids(other, None) == list(range(cfg.num_classes))
     assert find_category_ids(tiny_recipe(data_dir="/nowhere", num_classes=4), None) == [0, 1, 2, 3]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ssd.errors import UserError
-from ssd.runtime.launch import LAUNCH_VARIABLES, OTHER_LAUNCHERS, check_launch, leave_launch, number_of_ranks
+from ssd.runtime.launch import LAUNCH_VARIABLES, OTHER_LAUNCHERS, check_launch, is_msrun, leave_launch, number_of_ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 MSRUN = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2", "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": "8118"}
@@ -129,20 +129,41 @@ def test_commands_of_one_process_refuse_msrun(log, tmp_path):
     assert process.returncode == 1 and b"UserError: launch: msrun " in process.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "eval"])
-def test_launch_mistakes_are_reported_before_mindspore_loads(command):
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["python", "/usr/bin/msrun", "--worker_num", "2"], True),
+        (["msrun", "train.py"], True),
+        (["python", "-m", "mindspore.parallel.cluster.run", "train.py"], True),
+        (["bash", "run.sh", "one", "msrun"], False),
+        ([], False),
+    ],
+)
+def test_msrun_is_recognized_by_its_command_line(arguments, expected):
+    assert is_msrun(arguments) is expected
+
+
+@pytest.mark.parametrize(
+    "command, options, start",
+    [
+        ("train", [], "error: RANK_SIZE: 'eight' "),
+        ("eval", [], "error: RANK_SIZE: 'eight' "),
+        ("eval", ["--output_dir", f"{__file__}/folder"], "error: output_dir: "),
+    ],
+)
+def test_mistakes_are_reported_before_mindspore_loads(command, options, start):
     """The exit code is 3 if MindSpore is loaded when the command ends."""
     folder = ROOT / "examples" / "det" / "ssd"
     code = f"""
 import sys, {command}
-sys.argv = ["x", "--config", {str(ROOT / "tests" / "tiny.yaml")!r}, "--data_dir", "nowhere"]
+sys.argv = ["x", "--config", {str(ROOT / "tests" / "tiny.yaml")!r}, "--data_dir", "nowhere", *{options}]
 try:
     {command}.main()
 finally:
     if "mindspore" in sys.modules:
         sys.exit(3)
 """
-    environment = {**os.environ, "PYTHONPATH": str(folder), "RANK_SIZE": "eight"}
+    environment = {**os.environ, "PYTHONPATH": str(folder), "RANK_SIZE": "1" if options else "eight"}
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert process.returncode == 2 and process.stderr.startswith("error: RANK_SIZE: 'eight' ")
+    assert process.returncode == 2 and process.stderr.startswith(start)
     assert process.stderr.count("\n") == 1

@@ -11,7 +11,9 @@ from fakes import WeightedSum
 from ssd.checkpoints.records import STATE_KEY
 from ssd.checkpoints.saving import save_checkpoint
 from ssd.errors import UserError
+from ssd.runtime.device import Runtime
 from ssd.training import resume as resume_module
+from ssd.training import trainer
 from ssd.training.resume import TrainingState, resume_training, warn_of_changed_max_gt
 from ssd.training.train_step import SaturatingTrainStep, TrainStep
 
@@ -71,3 +73,12 @@ def test_another_max_gt_than_before_is_reported(previous, present, numbers, monk
     warn_of_changed_max_gt(previous, present)
     (warning,) = warnings
     assert warning.startswith("max_gt: ") and re.findall(r"\d+", warning) == numbers
+
+
+@pytest.mark.parametrize("given", ["", "typo.ckpt"])
+def test_a_missing_checkpoint_is_reported_before_the_network_is_created(given, tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "create_runtime", lambda cfg: Runtime())
+    monkeypatch.setattr(trainer, "create_initialized_detector", lambda *args, **kwargs: pytest.fail("too late"))
+    with pytest.raises(UserError, match=f"^--resume: {given}"):
+        trainer.train(tiny_recipe(ckpt_save_dir=str(tmp_path / "ckpt")), given)
+    assert not (tmp_path / "ckpt").exists()

@@ -28,13 +28,16 @@ HCCL_NUMBERS = {
 
 
 def check_launch_variables(machine: Machine) -> list[Finding]:
-    """Check that no variables of a launcher are left in the shell, because a single run would wait for other ranks."""
+    """Check that no variables of a launcher are left in the shell, because a run on one device would refuse or wait."""
     findings = []
     for name in ("RANK_SIZE", "MS_WORKER_NUM", "MS_ROLE"):
         value = machine.environment.get(name)
         if value in (None, "", "1"):
             continue
-        advice = f"Run `unset {name}`. Launchers set it themselves; a run on one device would wait for other ranks."
+        advice = (
+            f"Run `unset {name}`. Launchers set it themselves. On one device, train.py and eval.py would refuse to "
+            "start, or wait for other ranks."
+        )
         findings.append(Finding(FAULT, what=name, found=f"set to {value} in this shell", advice=advice))
     return findings
 

@@ -27,15 +27,15 @@ from ssd.runtime.msrun import supervise_under_msrun
 def main() -> None:
     from ssd.config.command_line import parse_command_line
     from ssd.runtime.launch import check_launch
+    from ssd.runtime.writable_folder import require_writable
 
     cfg = parse_command_line(__doc__)  # before the slow import of MindSpore, so that mistakes are reported at once
     check_launch(cfg.device_target)
+    require_writable(Path(cfg.output_dir), key="output_dir")
 
     from ssd.evaluation.evaluator import evaluate
     from ssd.evaluation.results import format_metrics, write_results
-    from ssd.runtime.writable_folder import require_writable
 
-    require_writable(Path(cfg.output_dir), key="output_dir")
     evaluation = evaluate(cfg)
     if evaluation.runtime.is_main:
         try:

@@ -45,7 +45,7 @@ def exit_at_once(*_: object) -> None:
     """Handle a signal: print one line and exit, without exit handlers, which half-loaded modules would break."""
     try:
         sys.stdout.flush()
-    except (AttributeError, RuntimeError):  # closed, or interrupted by the signal while it writes
+    except (AttributeError, OSError, RuntimeError, ValueError):  # closed, or interrupted by the signal in a write
         pass
     _write_to_stderr("interrupted")
     os._exit(INTERRUPTED_EXIT_CODE)
@@ -55,6 +55,11 @@ def stop_signals() -> list[int]:
     """Return the signals that ask a process to stop. SIGHUP is left out if `nohup` has started the process."""
     is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [number for number in SIGNALS if not (is_nohup and number == signal.SIGHUP)]
+
+
+def is_launched() -> bool:
+    """Return True if a launcher has started this process as one of several, or has left its variables in the shell."""
+    return bool(os.environ.get("MS_ROLE")) or os.environ.get("RANK_SIZE", "") not in ("", "1")
 
 
 class interruptible:
@@ -71,8 +76,7 @@ class interruptible:
     def __enter__(self) -> None:
         self.previous: dict[int, Any] = {}
         self.unraisable_hook = sys.unraisablehook
-        is_launched = "MS_ROLE" in os.environ or "RANK_SIZE" in os.environ
-        for number in [signal.SIGINT] if is_launched else stop_signals():
+        for number in [signal.SIGINT] if is_launched() else stop_signals():
             handler = signal.getsignal(number)
             if handler in (signal.default_int_handler, exit_at_once, signal.SIG_DFL):
                 try:
@@ -182,7 +186,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _exit_if_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
-    """Handle an exception of a function that frees an object."""
+    """Handle an exception of a function that frees an object, or of a signal that arrived with another one.
+
+    If the handler of the first signal sets the default action of the second signal, Python drops the second one, and
+    reports an OSError. The first signal already stops the command.
+    """
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         exit_at_once()
-    sys.__unraisablehook__(unraisable)
+    if "ignored due to race condition" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)

@@ -31,7 +31,9 @@ def choose_checkpoint(given: str | None, ckpt_save_dir: str, *, option: str = "c
     if path is None:
         reason = "" if given else "the key is not set, and "
         others = list_files(folder)
-        advice = f"{others}Name one of these files." if others else f"Train a detector, or set --{option}."
+        advice = (
+            f"{others}Name one of these files." if others else f"Train a detector, or set --{option} to a checkpoint."
+        )
         raise UserError(f"{option}: {reason}{folder} does not contain a checkpoint of a training run. {advice}")
     return path
 
@@ -70,12 +72,15 @@ def require_file(path: Path, *, option: str, folder: Path) -> Path:
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """Return best.ckpt of a folder, otherwise the checkpoint with the most training steps; None without a checkpoint.
+    """Return best.ckpt of a folder, otherwise the newest checkpoint; None without a checkpoint."""
+    return folder / BEST_NAME if (folder / BEST_NAME).is_file() else find_newest_checkpoint(folder)
+
+
+def find_newest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint of a folder with the most training steps; None without a checkpoint.
 
     If last.ckpt and ssd-EPOCH.ckpt have the same step, the latter is returned, because its name does not change.
     """
-    if (folder / BEST_NAME).is_file():
-        return folder / BEST_NAME
     newest = sort_by_step(find_training_checkpoints(folder))
     if not newest:
         return None

@@ -84,7 +84,7 @@ def evaluate(cfg: Config) -> CheckpointEvaluation:
     detector, metadata = create_detector(cfg), training_metadata(cfg)
     load_weights(detector, checkpoint, use_ema=cfg.use_ema, metadata=metadata)
     log.info(f"checkpoint: {describe_checkpoint(checkpoint)}")
-    # The scores do not depend on the training data, which are often not at hand
+    # The scores do not depend on the training data, which are often missing on the machine that evaluates
     compared = {"input": metadata["input"], "data": {"validation_data": metadata["data"]["validation_data"]}}
     warning = describe_mismatches(compared, read_metadata(checkpoint), checkpoint)
     if warning and runtime.is_main:

@@ -155,7 +155,7 @@ def run_batch(net: nn.Cell, images: np.ndarray, batch_size: int) -> list[np.ndar
     # Pad the batch, because MindSpore would compile another graph for another shape.
     padding = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
     outputs = [output.asnumpy()[: len(images)] for output in net(Tensor(np.concatenate([images, padding])))]
-    if not all(np.isfinite(output).all() for output in outputs):  # NMS would drop such detections without a word
+    if not all(np.isfinite(output).all() for output in outputs):  # NMS would drop such detections silently
         raise UserError(
             "network: the outputs contain NaN or infinity. Use another checkpoint, or float32 with --amp_level O0."
         )

@@ -30,7 +30,7 @@ class OutputFolder:
     path: folder of the results
     work: temporary folder on the same disk, in which results are written
     names: paths, relative to the folder, of all files that this run may publish
-    has_results: whether a file was published
+    has_results: True after a file was published
     """
 
     def __init__(self, path: Path, work: Path, names: Collection[str]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..checkpoints.metadata import Metadata
 from ..config.loading import coco_classes
 from ..config.schema import Config
-from ..data.dataset_info import read_category_ids
+from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,13 @@ def find_category_ids(cfg: Config, stored: Metadata | None) -> list[int]:
     """Return the COCO category id of each label, with 0 for the background.
 
     cfg: recipe with the class names of the checkpoint
-    stored: metadata of the checkpoint; without category ids, they are those of data_dir
+    stored: metadata of the checkpoint; without category ids, they are those of data_dir if its class names are the same
+    Returns the labels themselves if neither has the category ids.
     Raises UserError if dataset.json is damaged.
     """
     ids = (stored or {}).get("data", {}).get("category_ids")
-    ids = ids or read_category_ids(Path(cfg.data_dir), cfg.num_classes)
-    return ids if len(ids) == cfg.num_classes else list(range(cfg.num_classes))  # data_dir has other classes
+    path = Path(cfg.data_dir) / DATASET_INFO_NAME
+    if not ids and path.is_file():
+        info = read_dataset_info(path)
+        ids = [0, *info.category_ids] if tuple(info.classes) == cfg.classes else None
+    return ids or list(range(cfg.num_classes))

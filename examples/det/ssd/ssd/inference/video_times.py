@@ -9,7 +9,7 @@ import numpy as np
 
 DEFAULT_FPS = 25.0  # frames per second of sources that report no frame rate, such as many cameras
 MAX_PAUSE = 600.0  # seconds; a longer gap between two frames is an error of the timestamps, as in joined recordings
-MAX_DELAY = 0.01  # seconds; people do not notice a frame that is shown so much too early or too late
+MAX_DELAY = 0.01  # seconds; people do not notice that a frame is shown this much too early or too late
 MAX_CONSTANT_DELAY = 0.1  # seconds; also less than half a frame, for a source of constant rate with rounded timestamps
 MIN_FPS, MAX_FPS = 10, 240  # frames per second of an annotated video of variable rate
 MIN_STORED_FPS = 0.001  # frames per second; the lowest rate that OpenCV's writer stores

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 SILENCE_SECONDS = 30.0  # time without output after which a line is printed
 THREAD_NAME = "heartbeat"
-TICK_SECONDS = 1.0  # time between two looks at the clock, and between two updates of a progress bar
+TICK_SECONDS = 1.0  # time between two checks for silence, and between two updates of a progress bar
 
 
 class Heartbeat:
@@ -70,7 +70,8 @@ class Heartbeat:
     def check(self) -> None:
         """Redraw the progress bar of a terminal, or print a line if the command has been silent for too long."""
         with self.lock:
-            if not self.activities or not is_main_process() or sys.stderr is None:  # None: closed by the shell, 2>&-
+            # stderr is None if the shell has closed it, 2>&-, and the program does not call prepare_process
+            if not self.activities or not is_main_process() or sys.stderr is None:
                 return
             is_terminal = sys.stderr.isatty()
             bars = [activity.refresh for activity in self.activities if activity.refresh]
@@ -85,12 +86,12 @@ class Heartbeat:
         while not stop.wait(self.tick_seconds):
             try:
                 self.check()
-            except (OSError, ValueError):  # stderr is closed, or its reader has gone away
+            except (OSError, ValueError):  # stderr cannot be written, in a program without prepare_process
                 return
 
 
 class _Activity:
-    """What a command does, and since when. `Heartbeat.activity` explains the arguments.
+    """Activity of a command, with its start. `Heartbeat.activity` explains the arguments.
 
     start: time at which the activity began, in seconds of the clock
     """

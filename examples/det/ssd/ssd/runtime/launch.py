@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError, count_noun, os_reason
@@ -109,15 +110,16 @@ def started_by_msrun() -> bool:
     if not os.environ.get("MS_ROLE"):
         return False
     try:
-        parent = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+        parent = Path(f"/proc/{os.getppid()}/cmdline").read_text(errors="replace").split("\0")
         output = Path(os.readlink("/proc/self/fd/1")).name  # msrun without --join may have ended already
     except OSError:  # not Linux
         return True
-    return (
-        any(Path(argument).name == "msrun" for argument in parent[:2])
-        or output == "scheduler.log"
-        or (output.startswith("worker_") and output.endswith(".log"))
-    )
+    return is_msrun(parent) or output == "scheduler.log" or (output.startswith("worker_") and output.endswith(".log"))
+
+
+def is_msrun(arguments: Sequence[str]) -> bool:
+    """Return True if a command line is one of msrun: its script, or its module with `python -m`."""
+    return any(Path(argument).name in ("msrun", "mindspore.parallel.cluster.run") for argument in arguments[:3])
 
 
 def environment_number(name: str, meaning: str) -> int | None:

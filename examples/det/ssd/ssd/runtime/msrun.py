@@ -25,11 +25,11 @@ import traceback
 from collections.abc import Callable
 
 from ..errors import UserError
+from ..startup import INTERRUPTED_EXIT_CODE
 from .job_log import JobLog
 from .launch import number_of_msrun_ranks
 from .supervisor import (
     FAILURE_GRACE_SECONDS,
-    INTERRUPTED_EXIT_CODE,
     POLL_SECONDS,
     SHUTDOWN_GRACE_SECONDS,
     Supervisor,

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..startup import INTERRUPTED_EXIT_CODE, stop_signals
 from .connection import WaitingReport
 from .job_log import Exit, JobLog, listen_error
+from .launch import is_msrun
 from .processes import Process, find_log_viewer
 
 POLL_SECONDS = 0.2
@@ -161,7 +162,7 @@ def msrun_option(name: str, default: str) -> str:
         arguments = Path(f"/proc/{os.getppid()}/cmdline").read_text(errors="replace").split("\0")
     except OSError:
         return ""
-    if not any(Path(argument).name in ("msrun", "mindspore.parallel.cluster.run") for argument in arguments[:3]):
+    if not is_msrun(arguments):
         return ""
     found = default
     for argument, following in zip(arguments, arguments[1:] + [""]):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..checkpoints.choice import find_checkpoint
+from ..checkpoints.choice import find_checkpoint, find_newest_checkpoint
 from ..errors import UserError, count_noun, os_reason
 from ..evaluation.coco_metrics import METRICS
 from ..runtime.atomic_write import replace_file
@@ -172,7 +172,8 @@ def training_summary(folder: Path, epochs: int, *, seconds: float, stopped_early
     stopped_early: True if early stopping ended the training
     best: best evaluation, or None if the detector was not evaluated
     """
-    checkpoint = find_checkpoint(folder)
+    # Without evaluations, best.ckpt may be that of a run before --resume
+    checkpoint = find_checkpoint(folder) if best else find_newest_checkpoint(folder)
     lines = [f"trained {count_noun(epochs, 'epoch')} in {format_duration(seconds)}"]
     if stopped_early:
         lines[0] += ", stopped early because the mAP no longer improved (early_stop_patience)"

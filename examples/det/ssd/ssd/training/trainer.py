@@ -13,6 +13,7 @@ import mindspore.nn as nn
 from mindspore.train import Model
 
 from ..checkpoints.choice import BEST_NAME, choose_resume_checkpoint
+from ..checkpoints.metadata import Metadata
 from ..checkpoints.records import METADATA_KEY
 from ..config.metadata import training_metadata
 from ..config.schema import Config, graph_settings
@@ -75,6 +76,7 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
     """Train the detector on this device. `train` explains the parameters and errors."""
     started = time.monotonic()
     folder, metadata = Path(cfg.ckpt_save_dir), training_metadata(cfg)
+    resumed_from = None if resume is None else choose_resume_checkpoint(resume, cfg.ckpt_save_dir)
     # Forward pass: backbone, neck and head
     detector, initialization = create_initialized_detector(cfg, is_resumed=resume is not None)
     recipe_max_gt = cfg.max_gt
@@ -92,9 +94,8 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
     start = TrainingState(
         step=0, steps_per_epoch=steps_per_epoch, images_per_step=images_per_step, seed=cfg.seed, max_gt=cfg.max_gt
     )
-    resumed_from, best, evaluates_first = None, None, False
-    if resume is not None:
-        resumed_from = choose_resume_checkpoint(resume, cfg.ckpt_save_dir)
+    best, evaluates_first = None, False
+    if resumed_from is not None:
         start = resume_training(step, resumed_from, initial_state=start, metadata=metadata)
         if recipe_max_gt is None and runtime.is_main:
             warn_of_changed_max_gt(previous=start.max_gt, present=cfg.max_gt)
@@ -161,7 +162,7 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
         validation = None
         if evaluator:
             validation = _create_validation(
-                cfg, detector, step, evaluator=evaluator, logger=logger, stop=stop, best=best
+                cfg, detector, step, evaluator=evaluator, logger=logger, stop=stop, best=best, metadata=metadata
             )
             callbacks.append(validation)
         # SaveCompileCache follows evaluation, whose graph is saved too:
@@ -224,6 +225,7 @@ def _create_validation(
     logger: TrainingLogger | None,
     stop: SynchronizedStop,
     best: EvalRecord | None,
+    metadata: Metadata,
 ) -> ValidationCallback:
     """Create the callback that evaluates the detector between epochs.
 
@@ -233,6 +235,7 @@ def _create_validation(
     logger: logger of the main device; None on the other devices
     stop: flag on which an evaluation ends early
     best: best evaluation before this run was resumed, or None
+    metadata: settings to store in best.ckpt
     """
     return ValidationCallback(
         evaluate=functools.partial(evaluator, stop),
@@ -244,7 +247,7 @@ def _create_validation(
         ema_context=functools.partial(ema_weights, detector, step) if cfg.ema_decay else None,
         patience=cfg.early_stop_patience,
         best=best,
-        records={METADATA_KEY: training_metadata(cfg)},
+        records={METADATA_KEY: metadata},
     )
 
 
