@@ -83,13 +83,20 @@ class Config(AdaptableSection):
         "mindcv",
         description="padding of strided backbone layers: MindCV's (mindcv), or symmetric as in PyTorch (torch)",
     )
-    neck: Annotated[Literal["extras", "convs", "fpn"], NETWORK] = Field(
-        "extras",
-        description="extra levels: inverted residuals (extras), plain convolutions (convs), or feature pyramid (fpn)",
+    backbone_taps: Annotated[Literal["output", "expansion"], NETWORK] = Field(
+        "output",
+        description="source of the backbone's feature maps: outputs of blocks (output), or expansions of the strided "
+        "blocks after them (expansion)",
     )
-    head: Annotated[Literal["separate", "plain", "shared"], NETWORK] = Field(
+    neck: Annotated[Literal["extras", "residuals", "convs", "fpn"], NETWORK] = Field(
+        "extras",
+        description="extra levels: inverted residuals as in MindCV (extras) or torchvision (residuals), plain "
+        "convolutions (convs), or feature pyramid (fpn)",
+    )
+    head: Annotated[Literal["separate", "separate_bias", "plain", "shared"], NETWORK] = Field(
         "separate",
-        description="prediction layers: separable (separate), 3x3 (plain), or shared by all levels (shared)",
+        description="prediction layers: separable (separate), separable with biases (separate_bias), 3x3 (plain), or "
+        "shared by all levels (shared)",
     )
     anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
         "default", description="SSD's default boxes (default) or RetinaNet's grid anchors (grid)"

@@ -89,6 +89,20 @@ class SSDLiteHead(SSDHead):
         )
 
 
+class BiasedSSDLiteHead(SSDHead):
+    """Head of uvipen's SSDLite: the depthwise convolutions have biases, and BatchNorm has PyTorch's settings."""
+
+    def _predictor(self, in_channels: int, out_channels: int) -> nn.Cell:
+        return nn.SequentialCell(
+            [
+                nn.Conv2d(in_channels, in_channels, kernel_size=3, pad_mode="same", group=in_channels, has_bias=True),
+                nn.BatchNorm2d(in_channels),
+                nn.ReLU6(),
+                nn.Conv2d(in_channels, out_channels, kernel_size=1, has_bias=True),
+            ]
+        )
+
+
 class RetinaNetHead(nn.Cell):
     """Head of RetinaNet (arXiv:1708.02002, section 4).
 
@@ -178,7 +192,7 @@ def _predictors(branch: nn.Cell) -> list[nn.Conv2d]:
 
 
 # Heads with their own layers for each level. The head "shared" has other arguments.
-LEVEL_HEADS = {"separate": SSDLiteHead, "plain": SSDHead}
+LEVEL_HEADS = {"separate": SSDLiteHead, "separate_bias": BiasedSSDLiteHead, "plain": SSDHead}
 
 
 def create_head(cfg: Config, in_channels: Sequence[int], num_anchors: Sequence[int]) -> nn.Cell:

@@ -125,6 +125,46 @@ class InvertedResidual(nn.Cell):
         return self.relu6(out)
 
 
+class LinearInvertedResidual(nn.Cell):
+    """Inverted residual block of MobileNetV2 as in torchvision: no activation at the end, and symmetric padding."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: float):
+        super().__init__()
+        hidden_channels = int(round(in_channels * expand_ratio))
+        layers: list[nn.Cell] = []
+        if expand_ratio != 1:
+            layers += [
+                nn.Conv2d(in_channels, hidden_channels, kernel_size=1),
+                nn.BatchNorm2d(hidden_channels),
+                nn.ReLU6(),
+            ]
+        layers += [
+            nn.Conv2d(
+                hidden_channels,
+                hidden_channels,
+                kernel_size=3,
+                stride=stride,
+                pad_mode="pad",
+                padding=1,
+                group=hidden_channels,
+            ),
+            nn.BatchNorm2d(hidden_channels),
+            nn.ReLU6(),
+            nn.Conv2d(hidden_channels, out_channels, kernel_size=1),
+            nn.BatchNorm2d(out_channels),
+        ]
+        self.conv = nn.SequentialCell(layers)
+        self.has_shortcut = stride == 1 and in_channels == out_channels
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Apply the block to a batch of feature maps.
+
+        x: (B, in_channels, H, W)
+        Returns (B, out_channels, ceil(H / stride), ceil(W / stride)).
+        """
+        return self.conv(x) + x if self.has_shortcut else self.conv(x)
+
+
 class SSDExtraBlock(nn.SequentialCell):
     """Extra block of the SSD paper, with added BatchNorm: a 1x1 convolution to fewer channels, then a 3x3 convolution.
 

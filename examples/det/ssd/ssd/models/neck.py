@@ -10,7 +10,14 @@ from mindspore import Tensor, ops
 
 from ..boxes.feature_sizes import strided_size
 from .backbone import Backbone
-from .layers import ConvBNReLU6, InvertedResidual, SSDExtraBlock, initialize_normal, initialize_xavier
+from .layers import (
+    ConvBNReLU6,
+    InvertedResidual,
+    LinearInvertedResidual,
+    SSDExtraBlock,
+    initialize_normal,
+    initialize_xavier,
+)
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -92,6 +99,42 @@ class SSDLiteNeck(_StridedNeck):
         for index, expansion in enumerate(self.expand):
             levels += (expansion(maps[index]),)
         levels += (maps[-1],)
+        for block in self.extras:
+            levels += (block(levels[-1]),)
+        return levels
+
+
+class ResidualNeck(_StridedNeck):
+    """Neck of uvipen's SSDLite: the backbone's feature maps, and torchvision's inverted residual blocks."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], extra_layers: Sequence[tuple[int, float, int]]):
+        """Build the inverted residual blocks.
+
+        channels: number of channels of each backbone feature map
+        strides: distance between neighboring locations of each backbone feature map in input pixels
+        extra_layers: (out_channels, expand_ratio, stride) of each block
+        """
+        super().__init__()
+        self.out_channels, self.strides = list(channels), list(strides)
+        blocks = []
+        for out_channels, expand_ratio, stride in extra_layers:
+            blocks.append(
+                LinearInvertedResidual(self.out_channels[-1], out_channels, stride=stride, expand_ratio=expand_ratio)
+            )
+            self.out_channels.append(out_channels)
+            self.strides.append(self.strides[-1] * stride)
+        self.extras = nn.CellList(blocks)
+        initialize_xavier(self)
+
+    def construct(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the feature levels of a batch.
+
+        maps: feature maps of the backbone, (B, channels[i], Hi, Wi) each
+        Returns the feature levels, (B, out_channels[i], Hi, Wi) each.
+        """
+        levels: tuple[Tensor, ...] = ()
+        for level in maps:
+            levels += (level,)
         for block in self.extras:
             levels += (block(levels[-1]),)
         return levels
@@ -202,7 +245,7 @@ class FPN(_StridedNeck):
         return levels
 
 
-def create_neck(cfg: Config, backbone: Backbone) -> SSDLiteNeck | SSDNeck | FPN:
+def create_neck(cfg: Config, backbone: Backbone) -> SSDLiteNeck | ResidualNeck | SSDNeck | FPN:
     """Create the neck of a recipe on top of a backbone."""
     channels, strides = backbone.channels, backbone.strides
     if cfg.neck == "fpn":
@@ -211,4 +254,6 @@ def create_neck(cfg: Config, backbone: Backbone) -> SSDLiteNeck | SSDNeck | FPN:
         blocks = [(layer.out_channels, layer.expand_ratio, layer.stride, layer.pad) for layer in cfg.extra_layers]
         return SSDNeck(channels, strides, blocks)
     layers = [(layer.out_channels, layer.expand_ratio, layer.stride) for layer in cfg.extra_layers]
+    if cfg.neck == "residuals":
+        return ResidualNeck(channels, strides, layers)
     return SSDLiteNeck(channels, strides, layers, hard_swish=cfg.backbone.startswith("mobilenet_v3"))
