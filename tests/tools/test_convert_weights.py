@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 from ssd.checkpoints.reading import read_checkpoint
 from ssd.checkpoints.records import METADATA_KEY
 from ssd.errors import UserError
-from weight_conversion.parameter_names import backbone_formats, ssd300_anchor_order, ssd300_format
+from weight_conversion.detector_names import nvidia_anchor_order, ssd300_format
+from weight_conversion.parameter_names import backbone_formats
 from weight_conversion.state_dict import read_state_dict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,8 +122,8 @@ def test_models_with_unknown_pytorch_names_are_refused():
 
 def test_ssd300_names_and_channel_orders():
     # Here: square, wide, tall, (wide, tall,) larger square. NVIDIA: square, larger square, wide, tall(, wide, tall).
-    assert ssd300_anchor_order(4) == [0, 2, 3, 1]
-    assert ssd300_anchor_order(6) == [0, 2, 3, 4, 5, 1]
+    assert nvidia_anchor_order(4) == [0, 2, 3, 1]
+    assert nvidia_anchor_order(6) == [0, 2, 3, 4, 5, 1]
     torch_names = {
         "backbone.features.net.conv1.weight": "feature_extractor.feature_extractor.0.weight",
         "backbone.features.net.layer3.0.conv2.weight": "feature_extractor.feature_extractor.6.0.conv2.weight",

@@ -85,12 +85,12 @@ class Config(AdaptableSection):
     )
     backbone_taps: Annotated[Literal["output", "expansion"], NETWORK] = Field(
         "output",
-        description="source of the backbone's feature maps: outputs of blocks (output), or expansions of the strided "
-        "blocks after them (expansion)",
+        description="source of the backbone's maps: outputs of stages (output), or for all maps except the last the "
+        "expansion in the strided block after the stage (expansion)",
     )
     neck: Annotated[Literal["extras", "residuals", "convs", "fpn"], NETWORK] = Field(
         "extras",
-        description="extra levels: inverted residuals as in MindCV (extras) or torchvision (residuals), plain "
+        description="extra levels: inverted residuals as in MindCV's SSD (extras) or torchvision (residuals), plain "
         "convolutions (convs), or feature pyramid (fpn)",
     )
     head: Annotated[Literal["separate", "separate_bias", "plain", "shared"], NETWORK] = Field(
@@ -123,7 +123,8 @@ class Config(AdaptableSection):
         (), description="with anchors default: aspect ratios besides 1, one list for each level"
     )
     extra_layers: Annotated[tuple[ExtraLayer, ...], NETWORK] = Field(
-        (), description="with neck extras or convs: blocks with the keys out_channels, expand_ratio, stride, pad"
+        (),
+        description="with all necks except fpn: blocks with the keys out_channels, expand_ratio, stride, pad",
     )
     fpn_channels: Annotated[int, NETWORK] = Field(
         256, gt=0, description="with neck fpn: number of channels of each level"

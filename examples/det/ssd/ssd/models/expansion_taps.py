@@ -14,11 +14,11 @@ NUM_EXPANSION_LAYERS = 3  # 1x1 convolution, BatchNorm and activation at the sta
 
 
 class ExpansionTaps(FeatureExtractWrapper):
-    """Feature extractor that takes a map from the expansion in the strided block after a stage.
+    """Feature extractor that takes all maps except the last from expansions of inverted residual blocks.
 
-    The expansion is the first 1x1 convolution of an inverted residual block, with its BatchNorm and activation. Its map
-    has the size of the stage's output, more channels, and pretrained weights. A stage that no such block follows, for
-    example the last stage, gives its own output.
+    The expansion is the first 1x1 convolution of a block, with its BatchNorm and activation. The map of a stage comes
+    from the expansion in the strided block after the stage. It has the size of the stage's output, more channels, and
+    pretrained weights. The last map is the output of the last stage, because later blocks are removed.
 
     channels: number of channels of each map
     """
@@ -28,56 +28,93 @@ class ExpansionTaps(FeatureExtractWrapper):
 
         model: MindCV model with `feature_info`
         out_indices: increasing indices of the stages
-        Raises UserError if no expansion follows one of the stages.
+        Raises UserError if a stage before the last one is not followed by a strided inverted residual block.
         """
-        super().__init__(model, out_indices=list(out_indices))
+        *tapped, last = out_indices
         stages, cells = model.feature_info, dict(model.cells_and_names())
-        self.channels = [stages[index]["chs"] for index in out_indices]
-        outputs = {stages[index]["name"].replace(".", "_"): position for position, index in enumerate(out_indices)}
-        tapped = {}
-        for position, index in enumerate(out_indices[:-1]):  # the blocks after the last stage are removed
-            block = cells.get(stages[index + 1]["name"])
-            is_strided = stages[index + 1]["reduction"] > stages[index]["reduction"]
-            if is_strided and _has_expansion(block):
-                self.channels[position] = block.layers[0].out_channels
-                del outputs[stages[index]["name"].replace(".", "_")]
-                tapped[stages[index + 1]["name"].replace(".", "_")] = position
-        if not tapped:
-            raise UserError(
-                "backbone_taps: no stage in backbone_out_indices is followed by a strided inverted residual block. Set "
-                "backbone_taps to output, or choose a MobileNetV2 or MobileNetV3 backbone and one more index."
-            )
-        # A strided block has no shortcut, so it equals its layers one after the other
-        self.layers: list[nn.Cell] = []
-        self.ends: list[int] = []
-        for name, cell in self.net.name_cells().items():
-            if name in tapped:
-                self.ends.append(len(self.layers) + NUM_EXPANSION_LAYERS - 1)
-                self.layers += list(cell.layers)
-            else:
-                self.layers.append(cell)
-            if name in outputs:
-                self.ends.append(len(self.layers) - 1)
+        layers = {}  # {index of a stage: layers of the strided block after the stage}
+        for index, (stage, following) in enumerate(zip(stages, stages[1:])):
+            found = _find_layers(cells.get(following["name"]))
+            if found is not None and following["reduction"] > stage["reduction"]:
+                layers[index] = found
+        _check_indices(out_indices, possible=list(layers))
+        super().__init__(model, out_indices=[last])
+        # A strided block has no shortcut, so it equals its layers one after the other. Lists of the layers themselves
+        # would become stale, because mixed precision replaces BatchNorm layers in `cell_list`.
+        self.layers_of_blocks = [layers[index] for index in tapped]
+        self.later_blocks = [_later_blocks(cells[stages[index + 1]["name"]]) for index in tapped]
+        self.tapped_layer = NUM_EXPANSION_LAYERS - 1
+        names = list(self.net.name_cells())
+        self.positions = [names.index(stages[index + 1]["name"].replace(".", "_")) for index in tapped]
+        self.channels = [found[0].out_channels for found in self.layers_of_blocks] + [stages[last]["chs"]]
 
     def construct(self, x: Tensor) -> list[Tensor]:
-        """Extract the maps of a batch. x: (B, 3, H, W). Returns a list of maps, (B, channels[i], Hi, Wi) each."""
+        """Extract the maps of a batch.
+
+        x: (B, 3, H, W)
+        Returns a list of maps, (B, channels[i], Hi, Wi) each.
+        """
         maps = []
-        for position, layer in enumerate(self.layers):
-            x = layer(x)
-            if position in self.ends:
-                maps.append(x)
+        for position, cell in enumerate(self.net.cell_list):
+            if position in self.positions:
+                tap = self.positions.index(position)
+                for index, layer in enumerate(self.layers_of_blocks[tap].cell_list):
+                    x = layer(x)
+                    if index == self.tapped_layer:
+                        maps.append(x)
+                for block in self.later_blocks[tap]:
+                    x = block(x)
+            else:
+                x = cell(x)
+        maps.append(x)
         return maps
 
 
-def _has_expansion(block: nn.Cell | None) -> bool:
-    """Return True if a block is an inverted residual block that starts with a 1x1 convolution and a depthwise one."""
-    layers = list(getattr(block, "layers", ()))[: NUM_EXPANSION_LAYERS + 1]
-    if len(layers) <= NUM_EXPANSION_LAYERS:
-        return False
+def _check_indices(out_indices: Sequence[int], possible: Sequence[int]) -> None:
+    """Raise UserError if a stage has no expansion to take its map from, or if the key has no effect.
+
+    out_indices: increasing indices of the stages
+    possible: indices of the stages of the model that are followed by a strided inverted residual block
+    """
+    if not possible:
+        raise UserError(
+            "backbone_taps: expansion needs a MobileNetV2, MobileNetV3 or EfficientNet as backbone. Set backbone_taps "
+            "to output, or choose a backbone such as mobilenet_v2_100."
+        )
+    *tapped, last = out_indices
+    if not tapped:
+        raise UserError(
+            f"backbone_taps: expansion has no effect on the last of backbone_out_indices, {last}, whose output is "
+            "used. Add a smaller index to backbone_out_indices, or set backbone_taps to output."
+        )
+    for index in tapped:
+        if index not in possible:
+            raise UserError(
+                f"backbone_taps: no strided inverted residual block follows index {index} of backbone_out_indices. "
+                f"Choose all indices except the last from {list(possible)}, or set backbone_taps to output."
+            )
+
+
+def _find_layers(stage: nn.Cell | None) -> nn.SequentialCell | None:
+    """Return the layers of the first block of a stage, if that is an inverted residual block with an expansion.
+
+    stage: block (MobileNet), or sequence of blocks (EfficientNet)
+    Returns None if the stage has no such block.
+    """
+    block = stage[0] if isinstance(stage, nn.SequentialCell) else stage
+    layers = getattr(block, "layers", None) or getattr(block, "block", None)  # names in MobileNet and EfficientNet
+    if not isinstance(layers, nn.SequentialCell) or len(layers) <= NUM_EXPANSION_LAYERS:
+        return None
     first, depthwise = layers[0], layers[NUM_EXPANSION_LAYERS]
-    return (
+    is_inverted = (
         isinstance(first, nn.Conv2d)
         and first.kernel_size == (1, 1)
         and isinstance(depthwise, nn.Conv2d)
         and depthwise.group == depthwise.in_channels == first.out_channels
     )
+    return layers if is_inverted else None
+
+
+def _later_blocks(stage: nn.Cell) -> list[nn.Cell]:
+    """Return the blocks of a stage after the first one. stage: block, or sequence of blocks"""
+    return list(stage)[1:] if isinstance(stage, nn.SequentialCell) else []

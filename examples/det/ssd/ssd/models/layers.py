@@ -126,35 +126,34 @@ class InvertedResidual(nn.Cell):
 
 
 class LinearInvertedResidual(nn.Cell):
-    """Inverted residual block of MobileNetV2 as in torchvision: no activation at the end, and symmetric padding."""
+    """Inverted residual block of MobileNetV2 as in torchvision: symmetric padding, and no activation at the end."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: float):
         super().__init__()
         hidden_channels = int(round(in_channels * expand_ratio))
-        layers: list[nn.Cell] = []
-        if expand_ratio != 1:
-            layers += [
-                nn.Conv2d(in_channels, hidden_channels, kernel_size=1),
-                nn.BatchNorm2d(hidden_channels),
-                nn.ReLU6(),
-            ]
+        layers = [] if expand_ratio == 1 else [self._conv_bn_relu6(in_channels, hidden_channels, kernel_size=1)]
         layers += [
-            nn.Conv2d(
-                hidden_channels,
-                hidden_channels,
-                kernel_size=3,
-                stride=stride,
-                pad_mode="pad",
-                padding=1,
-                group=hidden_channels,
-            ),
-            nn.BatchNorm2d(hidden_channels),
-            nn.ReLU6(),
+            self._conv_bn_relu6(hidden_channels, hidden_channels, kernel_size=3, stride=stride, group=hidden_channels),
             nn.Conv2d(hidden_channels, out_channels, kernel_size=1),
             nn.BatchNorm2d(out_channels),
         ]
         self.conv = nn.SequentialCell(layers)
         self.has_shortcut = stride == 1 and in_channels == out_channels
+
+    @staticmethod
+    def _conv_bn_relu6(
+        in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, group: int = 1
+    ) -> nn.SequentialCell:
+        convolution = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            pad_mode="pad",
+            padding=kernel_size // 2,
+            group=group,
+        )
+        return nn.SequentialCell(convolution, nn.BatchNorm2d(out_channels), nn.ReLU6())
 
     def construct(self, x: Tensor) -> Tensor:
         """Apply the block to a batch of feature maps.

@@ -104,42 +104,6 @@ class SSDLiteNeck(_StridedNeck):
         return levels
 
 
-class ResidualNeck(_StridedNeck):
-    """Neck of uvipen's SSDLite: the backbone's feature maps, and torchvision's inverted residual blocks."""
-
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], extra_layers: Sequence[tuple[int, float, int]]):
-        """Build the inverted residual blocks.
-
-        channels: number of channels of each backbone feature map
-        strides: distance between neighboring locations of each backbone feature map in input pixels
-        extra_layers: (out_channels, expand_ratio, stride) of each block
-        """
-        super().__init__()
-        self.out_channels, self.strides = list(channels), list(strides)
-        blocks = []
-        for out_channels, expand_ratio, stride in extra_layers:
-            blocks.append(
-                LinearInvertedResidual(self.out_channels[-1], out_channels, stride=stride, expand_ratio=expand_ratio)
-            )
-            self.out_channels.append(out_channels)
-            self.strides.append(self.strides[-1] * stride)
-        self.extras = nn.CellList(blocks)
-        initialize_xavier(self)
-
-    def construct(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the feature levels of a batch.
-
-        maps: feature maps of the backbone, (B, channels[i], Hi, Wi) each
-        Returns the feature levels, (B, out_channels[i], Hi, Wi) each.
-        """
-        levels: tuple[Tensor, ...] = ()
-        for level in maps:
-            levels += (level,)
-        for block in self.extras:
-            levels += (block(levels[-1]),)
-        return levels
-
-
 class SSDNeck(nn.Cell):
     """Neck of the SSD paper: the backbone's feature maps, and extra blocks of a 1x1 and a 3x3 convolution.
 
@@ -166,18 +130,15 @@ class SSDNeck(nn.Cell):
         blocks = []
         for out_channels, expand_ratio, stride, pad in extra_layers:
             in_channels = self.out_channels[-1]
-            blocks.append(
-                SSDExtraBlock(
-                    in_channels,
-                    hidden_channels=int(round(in_channels * expand_ratio)),
-                    out_channels=out_channels,
-                    stride=stride,
-                    pad=pad,
-                )
-            )
+            blocks.append(self._block(in_channels, out_channels, expand_ratio=expand_ratio, stride=stride, pad=pad))
             self.out_channels.append(out_channels)
         self.extras = nn.CellList(blocks)
         initialize_xavier(self)
+
+    @staticmethod
+    def _block(in_channels: int, out_channels: int, expand_ratio: float, stride: int, pad: bool) -> nn.Cell:
+        hidden_channels = int(round(in_channels * expand_ratio))
+        return SSDExtraBlock(in_channels, hidden_channels, out_channels=out_channels, stride=stride, pad=pad)
 
     def feature_sizes(self, image_size: Sequence[int]) -> list[tuple[int, int]]:
         """Compute the size of each level's feature map.
@@ -203,6 +164,17 @@ class SSDNeck(nn.Cell):
         for block in self.extras:
             levels += (block(levels[-1]),)
         return levels
+
+
+class ResidualNeck(SSDNeck):
+    """Neck of uvipen's SSDLite: the backbone's feature maps, and torchvision's inverted residual blocks.
+
+    The blocks always pad. The recipe's check refuses other values of `pad`.
+    """
+
+    @staticmethod
+    def _block(in_channels: int, out_channels: int, expand_ratio: float, stride: int, pad: bool) -> nn.Cell:
+        return LinearInvertedResidual(in_channels, out_channels, stride=stride, expand_ratio=expand_ratio)
 
 
 class FPN(_StridedNeck):
@@ -245,15 +217,17 @@ class FPN(_StridedNeck):
         return levels
 
 
-def create_neck(cfg: Config, backbone: Backbone) -> SSDLiteNeck | ResidualNeck | SSDNeck | FPN:
+# Necks that use the backbone's maps unchanged, and add blocks to them
+BLOCK_NECKS = {"convs": SSDNeck, "residuals": ResidualNeck}
+
+
+def create_neck(cfg: Config, backbone: Backbone) -> SSDLiteNeck | SSDNeck | FPN:
     """Create the neck of a recipe on top of a backbone."""
     channels, strides = backbone.channels, backbone.strides
     if cfg.neck == "fpn":
         return FPN(channels, strides, out_channels=cfg.fpn_channels, num_levels=len(cfg.steps))
-    if cfg.neck == "convs":
+    if cfg.neck in BLOCK_NECKS:
         blocks = [(layer.out_channels, layer.expand_ratio, layer.stride, layer.pad) for layer in cfg.extra_layers]
-        return SSDNeck(channels, strides, blocks)
+        return BLOCK_NECKS[cfg.neck](channels, strides, blocks)
     layers = [(layer.out_channels, layer.expand_ratio, layer.stride) for layer in cfg.extra_layers]
-    if cfg.neck == "residuals":
-        return ResidualNeck(channels, strides, layers)
     return SSDLiteNeck(channels, strides, layers, hard_swish=cfg.backbone.startswith("mobilenet_v3"))
