@@ -17,6 +17,7 @@ RECIPES = {
     # The levels of the pyramid fit any multiple of 128 pixels; 640 would take minutes.
     "ssd_resnet50_fpn": {"image_size": [128, 128]},
     "ssd_shapes": {},
+    "ssdlite_mobilenetv2": {},
 }
 
 
