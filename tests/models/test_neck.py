@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
+from ssd.errors import UserError
 from ssd.models.backbone import Backbone
 from ssd.models.layers import InvertedResidual, LinearInvertedResidual
 from ssd.models.neck import FPN, ResidualNeck, SSDLiteNeck, SSDNeck, create_neck
@@ -145,6 +146,13 @@ def test_hidden_channels_follow_the_ratio(expand_ratio, widths):
     expected = widths if expand_ratio != 1 else widths[1:]  # ratio 1 needs no expansion
     assert [layer.out_channels for layer in layers] == expected
     assert [layer.group for layer in layers] == [1] * (len(layers) - 2) + [widths[0], 1]
+
+
+@pytest.mark.parametrize("neck", [SSDLiteNeck, SSDNeck, ResidualNeck])
+def test_blocks_without_hidden_channels_are_refused(neck):
+    layer = (8, 0.04) + ((2,) if neck is SSDLiteNeck else (2, True))
+    with pytest.raises(UserError, match="^extra_layers: .*0.04 of 10 .*0.1"):
+        neck([10], [16], [layer])
 
 
 # --- FPN ---

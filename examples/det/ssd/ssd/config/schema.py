@@ -85,18 +85,15 @@ class Config(AdaptableSection):
     )
     backbone_taps: Annotated[Literal["output", "expansion"], NETWORK] = Field(
         "output",
-        description="source of the backbone's maps: outputs of stages (output), or for all maps except the last the "
-        "expansion in the strided block after the stage (expansion)",
+        description="the backbone's maps: outputs of stages, or expansions in the next blocks (all but the last)",
     )
     neck: Annotated[Literal["extras", "residuals", "convs", "fpn"], NETWORK] = Field(
         "extras",
-        description="extra levels: inverted residuals as in MindCV's SSD (extras) or torchvision (residuals), plain "
-        "convolutions (convs), or feature pyramid (fpn)",
+        description="extra levels: blocks of MindCV, torchvision (residuals) or SSD (convs), or pyramid (fpn)",
     )
     head: Annotated[Literal["separate", "separate_bias", "plain", "shared"], NETWORK] = Field(
         "separate",
-        description="prediction layers: separable (separate), separable with biases (separate_bias), 3x3 (plain), or "
-        "shared by all levels (shared)",
+        description="prediction layers: separable, also with biases, 3x3 (plain), or one for all levels (shared)",
     )
     anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
         "default", description="SSD's default boxes (default) or RetinaNet's grid anchors (grid)"

@@ -15,6 +15,7 @@ from .layers import (
     InvertedResidual,
     LinearInvertedResidual,
     SSDExtraBlock,
+    expanded_channels,
     initialize_normal,
     initialize_xavier,
 )
@@ -137,7 +138,7 @@ class SSDNeck(nn.Cell):
 
     @staticmethod
     def _block(in_channels: int, out_channels: int, expand_ratio: float, stride: int, pad: bool) -> nn.Cell:
-        hidden_channels = int(round(in_channels * expand_ratio))
+        hidden_channels = expanded_channels(in_channels, expand_ratio)
         return SSDExtraBlock(in_channels, hidden_channels, out_channels=out_channels, stride=stride, pad=pad)
 
     def feature_sizes(self, image_size: Sequence[int]) -> list[tuple[int, int]]:
