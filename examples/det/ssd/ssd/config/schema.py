@@ -93,7 +93,7 @@ class Config(AdaptableSection):
     )
     head: Annotated[Literal["separate", "separate_bias", "plain", "shared"], NETWORK] = Field(
         "separate",
-        description="prediction layers: separable, also with biases, 3x3 (plain), or one for all levels (shared)",
+        description="predictors: separable, separable with biases, 3x3, or shared by all levels",
     )
     anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
         "default", description="SSD's default boxes (default) or RetinaNet's grid anchors (grid)"
