@@ -82,6 +82,22 @@ def test_a_converted_backbone_computes_the_same(backbone, run_convert_weights, d
         np.testing.assert_allclose(feature.asnumpy(), expected, rtol=0, atol=TOLERANCE)
 
 
+def test_a_tapped_expansion_computes_the_same(run_convert_weights, images, load_recipe, tmp_path):
+    """torchvision's SSDLite taps the first layers of block 13 of MobileNetV3-Large, with 672 channels."""
+    network = torch_networks.initialize(torch_networks.MobileNetV3Large())
+    torch.save(network.state_dict(), tmp_path / "in.pth")
+    paths = ["--input", tmp_path / "in.pth", "--output", tmp_path / "out.ckpt"]
+    assert run_convert_weights("ssd_mobilenetv3", *paths, "--backbone_padding", "torch")[0] == 0
+    cfg = load_recipe("ssd_mobilenetv3", backbone_padding="torch", backbone_taps="expansion", neck="residuals")
+    detector = create_detector(cfg).set_train(False)
+    load_backbone(detector, tmp_path / "out.ckpt")
+    with torch.no_grad():
+        before, last = network(torch.from_numpy(images))
+        expected = [network.features[13].block[0](before), last]
+    for feature, expected_feature in zip(detector.backbone(Tensor(images)), expected, strict=True):
+        np.testing.assert_allclose(feature.asnumpy(), expected_feature.numpy(), rtol=0, atol=TOLERANCE)
+
+
 def test_max_pooling_pads_like_pytorch_only_if_the_recipe_says_so(images, detectors, load_recipe):
     images = images.clip(0)  # as after a ReLU
     expected = torch_networks.ResNet50().maxpool(torch.from_numpy(images)).numpy()
