@@ -81,7 +81,6 @@ def test_prior_bias_sets_the_initial_probability_of_each_object_class(load_recip
         ("ssd_mobilenetv3", 300, 300),
         ("ssd_resnet50_fpn", 128, 192),
         ("ssd_resnet50", 300, 300),
-        ("ssdlite_mobilenetv2", 300, 300),
     ],
 )
 def test_predictions_for_every_anchor(recipe, height, width, detectors, load_recipe, call):
