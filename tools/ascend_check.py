@@ -69,11 +69,16 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def shipped_recipes() -> list[str]:
+    """Return the paths of all recipes of this repository."""
+    return sorted(str(path) for path in (ROOT / "examples" / "det" / "ssd").glob("*.yaml"))
+
+
 @exit_cleanly
 @report_silence
 def main() -> None:
     arguments = parse_arguments()
-    recipes = arguments.config or sorted(str(path) for path in (ROOT / "examples" / "det" / "ssd").glob("ssd_*.yaml"))
+    recipes = arguments.config or shipped_recipes()
     for variant in arguments.variants:
         variant_keys(variant)  # raises UserError
     if arguments.max_gt < 1:

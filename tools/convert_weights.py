@@ -5,7 +5,8 @@
 SOURCE                                                      use OUT.ckpt as
 state dict of a resnet*, mobilenet_v2 or mobilenet_v3       backbone_ckpt_path of recipes with the backbone of RECIPE
 from torchvision or timm
-NVIDIA's SSD300 checkpoint, or uvipen's SSD.pth             ckpt_path of ssd_resnet50, the only RECIPE for them
+NVIDIA's SSD300 checkpoint, or uvipen's `--model ssd`       ckpt_path of ssd_resnet50, the only RECIPE for them
+uvipen's `--model ssdlite`                                  ckpt_path of ssdlite_mobilenetv2, the only RECIPE for it
 
 The format is recognized by the parameter names in SOURCE. A .safetensors file is read without PyTorch. Other files need
 PyTorch (pip install -e .[torch]); code in these files is never run. Weights that detectors do not use are listed with
@@ -147,19 +148,18 @@ def main() -> None:
     from ssd.models.detector import create_detector
     from weight_conversion.conversion import (
         backbone_target,
-        check_ssd300_recipe,
         convert,
         detector_target,
-        is_detector,
         write_checkpoint,
     )
+    from weight_conversion.detectors import check_recipe, find_detector
 
-    whole_detector = is_detector(state_dict)
-    if whole_detector:
-        check_ssd300_recipe(cfg)
+    source = find_detector(state_dict.arrays)  # None for a backbone
+    if source is not None:
+        check_recipe(cfg, source)
         check_class_names(state_dict.class_names, cfg.classes, options.input)
     net = create_detector(cfg)
-    conversion = convert(state_dict, detector_target(cfg, net) if whole_detector else backbone_target(cfg))
+    conversion = convert(state_dict, backbone_target(cfg) if source is None else detector_target(cfg, net, source))
     print(f"{options.input}: {count_noun(len(state_dict.arrays), 'array')} in the format of {conversion.format.source}")
     for reason, names in conversion.ignored.items():
         print_names(f"ignored {count_noun(len(names), 'name')} ({reason})", names)
@@ -170,7 +170,7 @@ def main() -> None:
         state_dict=state_dict,
         net=net,
         path=options.output,
-        metadata=model_metadata(cfg) if whole_detector else None,
+        metadata=None if source is None else model_metadata(cfg),
     )
     num_parameters, num_shifted = len(conversion.values), len(conversion.variance_shifts)
     num_values = sum(value.size for value in conversion.values.values())
@@ -179,7 +179,7 @@ def main() -> None:
     print(f"converted {parameters} with {num_values:,} values; channels were reordered in {num_reordered}")
     rounded = f"; {count_noun(num_shifted, 'shifted variance')} may differ by float32 rounding" if num_shifted else ""
     print(f"verified: of {parameters}, {num_parameters - num_shifted} equal the PyTorch weights bit for bit{rounded}")
-    print(f"to use the checkpoint, set --{'ckpt_path' if whole_detector else 'backbone_ckpt_path'} {options.output}")
+    print(f"to use the checkpoint, set --{'backbone_ckpt_path' if source is None else 'ckpt_path'} {options.output}")
 
 
 if __name__ == "__main__":

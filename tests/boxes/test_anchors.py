@@ -177,6 +177,33 @@ def test_8732_default_boxes_of_ssd300(load_recipe):
     np.testing.assert_allclose(anchors.boxes_cyxhw * 300, expected, rtol=0, atol=2e-4)
 
 
+# Levels of uvipen's SSDLite: side of the map, step, and sizes in pixels of the small square, of the long and short
+# sides of the boxes with ratios 2 and 3, and of the large square. They are computed by hand from the sizes 60, 105,
+# 150, 195, 240, 285, 330: s, s * sqrt 2 and s / sqrt 2, s * sqrt 3 and s / sqrt 3, sqrt(s * next s). 300 is the limit.
+SSDLITE = [
+    (19, 16, (60, (84.8528, 42.4264), (103.9230, 34.6410), 79.3725)),
+    (10, 32, (105, (148.4924, 74.2462), (181.8653, 60.6218), 125.4990)),
+    (5, 64, (150, (212.1320, 106.0660), (259.8076, 86.6025), 171.0263)),
+    (3, 100, (195, (275.7716, 137.8858), (300, 112.5833), 216.3331)),  # 337.7499
+    (2, 150, (240, (300, 169.7056), (300, 138.5641), 261.5339)),  # 339.4113 and 415.6922
+    (1, 300, (285, (300, 201.5254), (300, 164.5448), 300)),  # 403.0509, 493.6345 and 306.6757
+]
+
+
+def test_3000_default_boxes_of_ssdlite(load_recipe):
+    """Box by box: every location has the small square, (wide, tall) of ratio 2 and of ratio 3, and the large square."""
+    anchors = create_anchors(load_recipe("ssdlite_mobilenetv2"))
+    assert len(anchors) == 3000  # (19² + 10² + 5² + 3² + 2² + 1²) x 6
+    expected = []
+    for side, step, (small, (long2, short2), (long3, short3), large) in SSDLITE:
+        shapes = [(small, small), (short2, long2), (long2, short2), (short3, long3), (long3, short3), (large, large)]
+        for row in range(side):
+            for col in range(side):
+                cy, cx = min((row + 0.5) * step, 300), min((col + 0.5) * step, 300)  # 9.5 * 32 = 304
+                expected += [[cy, cx, height, width] for height, width in shapes]
+    np.testing.assert_allclose(anchors.boxes_cyxhw * 300, expected, rtol=0, atol=2e-4)
+
+
 @pytest.mark.parametrize("kind, expected", [("default", DefaultBoxes), ("grid", GridAnchors)])
 def test_create_anchors_reads_the_kind_from_the_recipe(kind, expected):
     cfg = SimpleNamespace(

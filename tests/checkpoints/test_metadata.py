@@ -58,6 +58,7 @@ def test_stored_metadata_is_read_back(save):
             "backbone",
             "backbone_out_indices",
             "backbone_padding",
+            "backbone_taps",
             "backbone_max_stride",
             "neck",
             "head",

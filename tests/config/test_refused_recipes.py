@@ -51,6 +51,8 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
         ("prior_scaling", [0, 0.2]),
         ("prior_scaling", [0.1]),
         ("neck", "bifpn"),
+        ("backbone_taps", "input"),
+        ("backbone_taps", "expansion"),  # with the neck extras, which expands itself
         ("anchors", "none"),
         ("amp_level", "O4"),
         ("mode", 2),

@@ -46,7 +46,13 @@ def test_shipped_recipes_have_the_keys_that_users_edit(name):
 
 
 @pytest.mark.parametrize(
-    "name, anchors", [("ssd_mobilenetv2", 1917), ("ssd_mobilenetv3", 1917), ("ssd_resnet50_fpn", 51150)]
+    "name, anchors",
+    [
+        ("ssd_mobilenetv2", 1917),
+        ("ssd_mobilenetv3", 1917),
+        ("ssd_resnet50_fpn", 51150),
+        ("ssdlite_mobilenetv2", 3000),
+    ],
 )
 def test_shipped_recipes_have_the_published_anchors(name, anchors, tmp_path):
     assert len(create_anchors(load_config(RECIPES / f"{name}.yaml", {"data_dir": str(tmp_path)}))) == anchors

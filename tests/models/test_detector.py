@@ -43,6 +43,23 @@ def test_hand_computed_number_of_parameters_of_ssd300(detectors, load_recipe):
     assert sum(parts.values()) == 22_930_870
 
 
+def test_hand_computed_number_of_parameters_of_ssdlite(detectors, load_recipe):
+    """Trainable parameters and BatchNorm statistics of each part, counted from its layers."""
+    detector, cfg = detectors("ssdlite_mobilenetv2"), load_recipe("ssdlite_mobilenetv2")
+    assert cfg.num_classes == 81
+    # MobileNetV2 has 3,504,872 trainable parameters, of which the classifier has 1,281,000. BatchNorm has 34,112
+    # statistics, one for each of its gammas and betas.
+    blocks = [(1280, 256, 512), (512, 128, 256), (256, 128, 256), (256, 64, 64)]  # input, hidden and output channels
+    extras = sum(inputs * hidden + 9 * hidden + hidden * outputs for inputs, hidden, outputs in blocks)
+    extras += sum(4 * (2 * hidden + outputs) for _, hidden, outputs in blocks)
+    # Each level has two depthwise convolutions with bias and BatchNorm, 9 + 1 + 4 a channel, and two 1x1 convolutions.
+    head = sum(2 * 14 * channels + (channels + 1) * 6 * (4 + 81) for channels in (576, 1280, 512, 256, 256, 64))
+    parts = {"neck": extras, "head": head, "backbone": 3_504_872 - 1_281_000 + 34_112}
+    for name, expected in parts.items():
+        assert sum(parameter.size for parameter in getattr(detector, name).get_parameters()) == expected, name
+    assert sum(parts.values()) == 4_502_132
+
+
 def test_prior_bias_sets_the_initial_probability_of_each_object_class(load_recipe):
     for recipe in ("ssd_mobilenetv2", "ssd_resnet50_fpn", "ssd_resnet50"):
         cfg = load_recipe(recipe, prior_bias=0.01, loss="focal", num_classes=3, backbone_ckpt_path="")

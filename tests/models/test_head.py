@@ -8,7 +8,9 @@ from mindspore import Tensor, nn
 
 from ssd.boxes.anchors import DefaultBoxes, GridAnchors
 from ssd.config.schema import Config
+from ssd.errors import UserError
 from ssd.models.head import (
+    BiasedSSDLiteHead,
     RetinaNetHead,
     SSDHead,
     SSDLiteHead,
@@ -43,6 +45,7 @@ def make_all_identities(head):
 DEFAULT_BOXES = DefaultBoxes(IMAGE_SIZE, STEPS, min_scale=0.2, max_scale=0.9, aspect_ratios=[[2, 3], [2]])
 HEADS = {
     "separate": (lambda: SSDLiteHead([24, 24], [6, 4], K), DEFAULT_BOXES),
+    "separate_bias": (lambda: BiasedSSDLiteHead([24, 24], [6, 4], K), DEFAULT_BOXES),
     "plain": (lambda: SSDHead([24, 24], [6, 4], K), DEFAULT_BOXES),
     "shared": (lambda: RetinaNetHead(24, 6, K, num_levels=2, num_convs=1), GridAnchors(IMAGE_SIZE, STEPS)),
 }
@@ -149,6 +152,21 @@ def test_ssdlite_head_has_separable_convolutions_for_each_level():
     shapes = {name: parameter.shape for name, parameter in head.parameters_dict().items()}
     assert shapes["box.0.0.weight"] == (8, 1, 3, 3) and shapes["box.0.3.weight"] == (12, 8, 1, 1)
     assert shapes["cls.1.0.weight"] == (12, 1, 3, 3) and shapes["cls.1.3.weight"] == (6 * K, 12, 1, 1)
+
+
+def test_biased_head_has_biases_and_the_batch_norm_of_pytorch():
+    head = BiasedSSDLiteHead([8, 12], [3, 6], K)
+    shapes = {name: parameter.shape for name, parameter in head.parameters_dict().items()}
+    assert shapes["box.0.0.weight"] == (8, 1, 3, 3) and shapes["box.0.0.bias"] == (8,)
+    assert shapes["cls.1.3.weight"] == (6 * K, 12, 1, 1) and shapes["cls.1.3.bias"] == (6 * K,)
+    assert (head.cls[1][1].eps, head.cls[1][1].momentum) == pytest.approx((1e-5, 0.1))
+
+
+@pytest.mark.parametrize("in_channels, num_anchors, part", [([8, 12], [6, 6], "[8, 12]"), ([8, 8], [6, 4], "[6, 4]")])
+def test_a_shared_head_needs_equal_levels(in_channels, num_anchors, part, load_recipe):
+    with pytest.raises(UserError, match="^head: ") as error:
+        create_head(load_recipe("ssd_resnet50_fpn"), in_channels, num_anchors)
+    assert part in str(error.value)
 
 
 def test_recipes_choose_the_head(load_recipe):

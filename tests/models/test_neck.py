@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
+from ssd.errors import UserError
 from ssd.models.backbone import Backbone
-from ssd.models.layers import InvertedResidual
-from ssd.models.neck import FPN, SSDLiteNeck, SSDNeck, create_neck
+from ssd.models.layers import InvertedResidual, LinearInvertedResidual
+from ssd.models.neck import FPN, ResidualNeck, SSDLiteNeck, SSDNeck, create_neck
 
 # Output of an untrained BatchNorm with the published epsilon for the input 1, in evaluation mode.
 SHRINK = 1 / np.sqrt(1 + 1e-3)
@@ -102,6 +103,30 @@ def test_initial_weights_of_the_ssd_neck_have_xavier_s_limits():
         assert 0.95 * limit < largest <= limit
 
 
+def test_shapes_of_levels_with_residual_blocks(run):
+    neck = ResidualNeck([6, 10], [16, 32], [(8, 0.2, 2, True), (7, 0.25, 2, True)])
+    assert neck.out_channels == [6, 10, 8, 7]  # all maps of the backbone stay
+    assert neck.feature_sizes((150, 100)) == [(10, 7), (5, 4), (3, 2), (2, 1)]
+    levels = run(neck, maps([6, 10], [(10, 7), (5, 4)]))
+    assert [level.shape for level in levels] == [(1, 6, 10, 7), (1, 10, 5, 4), (1, 8, 3, 2), (1, 7, 2, 1)]
+    assert [layer.out_channels for layer in convolutions(neck)] == [2, 2, 8, 2, 2, 7]
+    limit = np.sqrt(6 / (10 + 2))  # Xavier's
+    assert 0.5 * limit < np.abs(convolutions(neck)[0].weight.asnumpy()).max() <= limit
+
+
+def test_hand_computed_linear_residual_block(call):
+    block = LinearInvertedResidual(1, 1, stride=2, expand_ratio=2).set_train(False)
+    for convolution in convolutions(block):
+        set_weight(convolution.weight, 1)
+    set_weight(convolutions(block)[-1].weight, -1)
+    level = np.array([[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 9]], np.float32)
+    # ReLU6 turns 9 into 6. Both sides are padded, so the kernels of stride 2 are centered on rows and columns 0 and 2.
+    # Two hidden channels with weight -1 give -2 times the sums, which no activation clips.
+    shrink = 1 / np.sqrt(1 + 1e-5)
+    expected = -2 * np.array([[1, 0], [0, 6]]) * shrink**2
+    np.testing.assert_allclose(call(block, level[None, None])[0, 0], expected, rtol=1e-4)
+
+
 # --- inverted residual ---
 
 
@@ -121,6 +146,13 @@ def test_hidden_channels_follow_the_ratio(expand_ratio, widths):
     expected = widths if expand_ratio != 1 else widths[1:]  # ratio 1 needs no expansion
     assert [layer.out_channels for layer in layers] == expected
     assert [layer.group for layer in layers] == [1] * (len(layers) - 2) + [widths[0], 1]
+
+
+@pytest.mark.parametrize("neck", [SSDLiteNeck, SSDNeck, ResidualNeck])
+def test_blocks_without_hidden_channels_are_refused(neck):
+    layer = (8, 0.04) + ((2,) if neck is SSDLiteNeck else (2, True))
+    with pytest.raises(UserError, match="^extra_layers: .*0.04 of 10 .*0.1"):
+        neck([10], [16], [layer])
 
 
 # --- FPN ---

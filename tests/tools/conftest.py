@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from doctor_machines import healthy_910b
+from safetensors.numpy import save_file
 
 import convert_weights
 
@@ -24,6 +25,18 @@ def run_convert_weights(monkeypatch, capsys):
         except SystemExit as exit_error:
             code = exit_error.code
         return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def convert_with(run_convert_weights, tmp_path):
+    """convert_with(recipe, arrays, "--key", value, …) converts from in.safetensors to out.ckpt."""
+
+    def run(recipe, arrays, *arguments):
+        save_file(arrays, tmp_path / "in.safetensors")
+        paths = ["--input", tmp_path / "in.safetensors", "--output", tmp_path / "out.ckpt"]
+        return run_convert_weights(recipe, *paths, *arguments)
 
     return run
 

@@ -135,6 +135,11 @@ def test_faults_are_found_in_compiled_networks(tmp_path):
         assert any(word in fault and "tests/jobs/planted_faults.py:" in fault for fault in faults), faults
 
 
+def test_all_recipes_are_checked_by_default():
+    names = {Path(path).name for path in ascend_check.shipped_recipes()}
+    assert {"ssd_mobilenetv2.yaml", "ssdlite_mobilenetv2.yaml", "ssd_shapes.yaml"} <= names
+
+
 RECIPES = {
     "extras": "__BASE__: {root}/tests/tiny.yaml",
     "convs": "__BASE__: {root}/examples/det/ssd/ssd_resnet50.yaml\nbackbone: resnet18\nnum_classes: 4",

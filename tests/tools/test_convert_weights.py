@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from mindcv.models import create_model
 from safetensors.numpy import save_file
+from state_dict_arrays import batch_norm_shapes, random_arrays
 
 from ssd.checkpoints.reading import read_checkpoint
 from ssd.checkpoints.records import METADATA_KEY
 from ssd.errors import UserError
-from weight_conversion.parameter_names import backbone_formats, ssd300_anchor_order, ssd300_format
+from weight_conversion.detector_names import nvidia_anchor_order, ssd300_format
+from weight_conversion.parameter_names import backbone_formats
 from weight_conversion.state_dict import read_state_dict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +85,6 @@ NAMES = {
     },
 }
 SMALL = ["--backbone", "resnet18", "--num_classes", 3]
-BATCH_NORM_NAMES = ("weight", "bias", "running_mean", "running_var")
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +122,8 @@ def test_models_with_unknown_pytorch_names_are_refused():
 
 def test_ssd300_names_and_channel_orders():
     # Here: square, wide, tall, (wide, tall,) larger square. NVIDIA: square, larger square, wide, tall(, wide, tall).
-    assert ssd300_anchor_order(4) == [0, 2, 3, 1]
-    assert ssd300_anchor_order(6) == [0, 2, 3, 4, 5, 1]
+    assert nvidia_anchor_order(4) == [0, 2, 3, 1]
+    assert nvidia_anchor_order(6) == [0, 2, 3, 4, 5, 1]
     torch_names = {
         "backbone.features.net.conv1.weight": "feature_extractor.feature_extractor.0.weight",
         "backbone.features.net.layer3.0.conv2.weight": "feature_extractor.feature_extractor.6.0.conv2.weight",
@@ -139,10 +140,6 @@ def test_ssd300_names_and_channel_orders():
         # NVIDIA: 4 channels of the background, 4 of the class. Here: background and class of the first anchor, …
         "head.cls.0.bias": [0, 4, 2, 6, 3, 7, 1, 5],
     }
-
-
-def batch_norm_shapes(name, channels):
-    return {f"{name}.{parameter}": (channels,) for parameter in BATCH_NORM_NAMES}
 
 
 def resnet18_shapes(prefix, children, layers=(1, 2, 3, 4)):
@@ -163,14 +160,6 @@ def resnet18_shapes(prefix, children, layers=(1, 2, 3, 4)):
             shapes[f"{stage}.0.downsample.0.weight"] = (out_channels, in_channels, 1, 1)
             shapes.update(counted_batch_norm(f"{stage}.0.downsample.1", out_channels))
     return shapes
-
-
-def random_arrays(shapes):
-    rng = np.random.default_rng(0)
-    return {
-        name: np.array(1234) if name.endswith("num_batches_tracked") else rng.random(shape, np.float32)
-        for name, shape in shapes.items()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -197,15 +186,9 @@ def small_ssd300():
 
 
 @pytest.fixture
-def convert(run_convert_weights, tmp_path):
+def convert(convert_with):
     """convert(arrays, "--key", value, …) converts with a small ssd_resnet50 from in.safetensors to out.ckpt."""
-
-    def run(arrays, *arguments):
-        save_file(arrays, tmp_path / "in.safetensors")
-        paths = ["--input", tmp_path / "in.safetensors", "--output", tmp_path / "out.ckpt"]
-        return run_convert_weights("ssd_resnet50", *paths, *SMALL, *arguments)
-
-    return run
+    return lambda arrays, *arguments: convert_with("ssd_resnet50", arrays, *SMALL, *arguments)
 
 
 def test_backbone(run_convert_weights, torchvision_resnet18, tmp_path):

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ BACKBONES = {  # name: (recipe, network, parts of the output)
     "torchvision mobilenet_v3_large": (
         "ssd_mobilenetv3",
         torch_networks.MobileNetV3Large,
-        ["torchvision's mobilenet_v3_large", "note: 0.00099 ", " 46 variances"],
+        ["torchvision's mobilenet_v3_large", "note: 0.00099 ", " 46 BatchNorm layers"],
     ),
     "timm mobilenetv3_large_100": (
         "ssd_mobilenetv3",
@@ -81,7 +82,24 @@ def test_a_converted_backbone_computes_the_same(backbone, run_convert_weights, d
         np.testing.assert_allclose(feature.asnumpy(), expected, rtol=0, atol=TOLERANCE)
 
 
+def test_a_tapped_expansion_computes_the_same(run_convert_weights, images, load_recipe, tmp_path):
+    """torchvision's SSDLite taps the first layers of block 13 of MobileNetV3-Large, with 672 channels."""
+    network = torch_networks.initialize(torch_networks.MobileNetV3Large())
+    torch.save(network.state_dict(), tmp_path / "in.pth")
+    paths = ["--input", tmp_path / "in.pth", "--output", tmp_path / "out.ckpt"]
+    assert run_convert_weights("ssd_mobilenetv3", *paths, "--backbone_padding", "torch")[0] == 0
+    cfg = load_recipe("ssd_mobilenetv3", backbone_padding="torch", backbone_taps="expansion", neck="residuals")
+    detector = create_detector(cfg).set_train(False)
+    load_backbone(detector, tmp_path / "out.ckpt")
+    with torch.no_grad():
+        before, last = network(torch.from_numpy(images))
+        expected = [network.features[13].block[0](before), last]
+    for feature, expected_feature in zip(detector.backbone(Tensor(images)), expected, strict=True):
+        np.testing.assert_allclose(feature.asnumpy(), expected_feature.numpy(), rtol=0, atol=TOLERANCE)
+
+
 def test_max_pooling_pads_like_pytorch_only_if_the_recipe_says_so(images, detectors, load_recipe):
+    images = images.clip(0)  # as after a ReLU
     expected = torch_networks.ResNet50().maxpool(torch.from_numpy(images)).numpy()
     torch_padding, mindcv_padding = (
         net.backbone.features.net.max_pool(Tensor(images)).asnumpy()
@@ -91,13 +109,36 @@ def test_max_pooling_pads_like_pytorch_only_if_the_recipe_says_so(images, detect
     assert mindcv_padding.shape == expected.shape and np.abs(mindcv_padding - expected).max() > 1
 
 
-def nvidia_anchors():
-    """Return SSD300's anchors in NVIDIA's order: (8732, 4) cx, cy, w, h in 0..1, all locations of an anchor in turn."""
-    sizes, anchors = [21, 45, 99, 153, 207, 261, 315], []
-    for level, (num_cells, stride) in enumerate(zip([38, 19, 10, 5, 3, 1], [8, 16, 32, 64, 100, 300])):
-        small = sizes[level] / 300
-        shapes = [(small, small), (math.sqrt(small * sizes[level + 1] / 300),) * 2]
-        for ratio in [2, 3] if level in (1, 2, 3) else [2]:
+class Levels(NamedTuple):
+    """Levels of a detector of NVIDIA or uvipen on 300x300 images: sizes and steps in pixels."""
+
+    sides: list[int]
+    steps: list[int]
+    sizes: list[int]
+    ratios: list[list[int]]
+
+
+SSD300 = Levels(
+    sides=[38, 19, 10, 5, 3, 1],
+    steps=[8, 16, 32, 64, 100, 300],
+    sizes=[21, 45, 99, 153, 207, 261, 315],
+    ratios=[[2], [2, 3], [2, 3], [2, 3], [2], [2]],
+)
+SSDLITE = Levels(
+    sides=[19, 10, 5, 3, 2, 1],
+    steps=[16, 32, 64, 100, 150, 300],
+    sizes=[60, 105, 150, 195, 240, 285, 330],
+    ratios=[[2, 3]] * 6,
+)
+
+
+def nvidia_anchors(levels):
+    """Return anchors in NVIDIA's order: (A, 4) cx, cy, w, h in 0..1, all locations of an anchor in turn."""
+    anchors = []
+    for level, (num_cells, stride) in enumerate(zip(levels.sides, levels.steps)):
+        small = levels.sizes[level] / 300
+        shapes = [(small, small), (math.sqrt(small * levels.sizes[level + 1] / 300),) * 2]
+        for ratio in levels.ratios[level]:
             long_side, short_side = small * math.sqrt(ratio), small / math.sqrt(ratio)
             shapes += [(long_side, short_side), (short_side, long_side)]
         for width, height in shapes:
@@ -106,29 +147,53 @@ def nvidia_anchors():
     return np.clip(anchors, 0, 1)
 
 
-def nvidia_decode(offsets, logits):
+def nvidia_decode(offsets, logits, levels):
     """Decode as NVIDIA does.
 
-    offsets: (8732, 4) of cx, cy, w, h; logits: (8732, K)
-    Returns boxes_yxyx (8732, 4) in 0..1 and probabilities (8732, K).
+    offsets: (A, 4) of cx, cy, w, h; logits: (A, K)
+    Returns boxes_yxyx (A, 4) in 0..1 and probabilities (A, K).
     """
-    anchors = nvidia_anchors()
+    anchors = nvidia_anchors(levels)
     centers = offsets[:, :2] * 0.1 * anchors[:, 2:] + anchors[:, :2]
     sizes = np.exp(offsets[:, 2:] * 0.2) * anchors[:, 2:]
     corners = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
     return np.clip(corners[:, [1, 0, 3, 2]], 0, 1), torch.softmax(torch.from_numpy(logits), 1).numpy()
 
 
-def reorder_anchors(rows):
-    """Reorder (8732, n) rows from NVIDIA's order, anchors before locations, to locations before anchors."""
-    levels, start = [], 0
-    for num_cells, num_anchors in zip([38, 19, 10, 5, 3, 1], [4, 6, 6, 6, 4, 4]):
+def reorder_anchors(rows, levels):
+    """Reorder (A, n) rows from NVIDIA's order, anchors before locations, to locations before anchors."""
+    reordered, start = [], 0
+    for num_cells, ratios in zip(levels.sides, levels.ratios):
+        num_anchors = 2 + 2 * len(ratios)
         end = start + num_cells * num_cells * num_anchors
         level = rows[start:end].reshape(num_anchors, num_cells * num_cells, -1)
         order = [0, 2, 3, 1] if num_anchors == 4 else [0, 2, 3, 4, 5, 1]  # square, pairs, larger square
-        levels.append(level[order].transpose(1, 0, 2).reshape(-1, rows.shape[1]))
+        reordered.append(level[order].transpose(1, 0, 2).reshape(-1, rows.shape[1]))
         start = end
-    return np.concatenate(levels)
+    assert start == len(rows)
+    return np.concatenate(reordered)
+
+
+def assert_equal_outputs(net, network, cfg, levels):
+    """The logits, offsets, boxes and scores of every anchor are equal within TOLERANCE.
+
+    net: converted detector; network: PyTorch module
+    """
+    image = np.random.default_rng(1).normal(size=(1, 3, 300, 300)).astype(np.float32)
+    box_offsets, cls_logits = net(Tensor(image))
+    with torch.no_grad():
+        offsets, logits = (output[0].numpy().T for output in network(torch.from_numpy(image)))
+    assert np.abs(offsets).max() > 0.5 and np.abs(logits).max() > 0.5
+    # NVIDIA's offsets are cx, cy, w, h; here they are cy, cx, h, w.
+    expected_offsets = reorder_anchors(offsets, levels)[:, [1, 0, 3, 2]]
+    np.testing.assert_allclose(box_offsets.asnumpy()[0], expected_offsets, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(cls_logits.asnumpy()[0], reorder_anchors(logits, levels), rtol=0, atol=TOLERANCE)
+
+    expected_boxes, expected_scores = nvidia_decode(offsets, logits, levels)
+    boxes = DecodeBoxes(create_anchors(cfg).boxes_cyxhw, cfg.prior_scaling)(box_offsets).asnumpy()[0]
+    scores = ms.ops.softmax(cls_logits[0]).asnumpy()
+    np.testing.assert_allclose(boxes, reorder_anchors(expected_boxes, levels), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(scores, reorder_anchors(expected_scores, levels), rtol=0, atol=TOLERANCE)
 
 
 @pytest.fixture(scope="module")
@@ -158,21 +223,7 @@ def test_converted_ssd300_computes_the_same(run_convert_weights, detectors, ssd3
     assert "epoch, iteration, optimizer, scheduler, label_map" in out and "22,930,870 values" in out
     net = detectors("ssd_resnet50")
     load_weights(net, tmp_path / "ssd.ckpt")
-    image = np.random.default_rng(1).normal(size=(1, 3, 300, 300)).astype(np.float32)
-    box_offsets, cls_logits = net(Tensor(image))
-    with torch.no_grad():
-        offsets, logits = (output[0].numpy().T for output in ssd300(torch.from_numpy(image)))
-    assert np.abs(offsets).max() > 0.5 and np.abs(logits).max() > 0.5
-    # NVIDIA's offsets are cx, cy, w, h; here they are cy, cx, h, w.
-    expected_offsets = reorder_anchors(offsets)[:, [1, 0, 3, 2]]
-    np.testing.assert_allclose(box_offsets.asnumpy()[0], expected_offsets, rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(cls_logits.asnumpy()[0], reorder_anchors(logits), rtol=0, atol=TOLERANCE)
-
-    expected_boxes, expected_scores = nvidia_decode(offsets, logits)
-    boxes = DecodeBoxes(create_anchors(cfg).boxes_cyxhw, cfg.prior_scaling)(box_offsets).asnumpy()[0]
-    scores = ms.ops.softmax(cls_logits[0]).asnumpy()
-    np.testing.assert_allclose(boxes, reorder_anchors(expected_boxes), rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(scores, reorder_anchors(expected_scores), rtol=0, atol=TOLERANCE)
+    assert_equal_outputs(net, ssd300, cfg, SSD300)
 
     # uvipen's SSD.pth has the same weights under another key.
     torch.save({"epoch": 53, "model_state_dict": ssd300.state_dict()}, tmp_path / "SSD.pth")
@@ -181,6 +232,24 @@ def test_converted_ssd300_computes_the_same(run_convert_weights, detectors, ssd3
     nvidia, uvipen = (ms.load_checkpoint(str(tmp_path / name)) for name in ("ssd.ckpt", "uvipen.ckpt"))
     assert nvidia.keys() == uvipen.keys() and nvidia.pop(METADATA_KEY) == uvipen.pop(METADATA_KEY)
     assert all(np.array_equal(nvidia[name].asnumpy(), uvipen[name].asnumpy()) for name in nvidia)
+
+
+def test_converted_ssdlite_computes_the_same(run_convert_weights, detectors, load_recipe, tmp_path):
+    network = torch_networks.initialize(torch_networks.SSDLite(81), seed=2, image_side=300)
+    content = {
+        "epoch": 64,
+        "model_state_dict": {f"module.{name}": value for name, value in network.state_dict().items()},
+        "optimizer": torch.optim.SGD(network.parameters(), 0.1, momentum=0.9).state_dict(),
+    }
+    torch.save(content, tmp_path / "SSD.pth")
+    paths = ["--input", tmp_path / "SSD.pth", "--output", tmp_path / "ssdlite.ckpt"]
+    code, out, err = run_convert_weights("ssdlite_mobilenetv2", *paths)
+    assert (code, err) == (0, "")
+    assert "epoch, optimizer" in out and "4,502,132 values" in out and "channels were reordered in 24" in out
+    assert "ignored 4 names" in out and "loc.6.weight, loc.6.bias, conf.6.weight, conf.6.bias" in out
+    net = detectors("ssdlite_mobilenetv2")
+    load_weights(net, tmp_path / "ssdlite.ckpt")
+    assert_equal_outputs(net, network, load_recipe("ssdlite_mobilenetv2"), SSDLITE)
 
 
 def test_classes_in_another_order_are_refused(run_convert_weights, ssd300, load_recipe, tmp_path):
@@ -211,7 +280,7 @@ def test_damaged_files_are_refused(tmp_path):
     whole = (tmp_path / "whole.pth").read_bytes()
     for content in (b"", b"hello", whole[: len(whole) // 2]):
         (tmp_path / "damaged.pth").write_bytes(content)
-        with pytest.raises(UserError, match="damaged.pth: damaged"):
+        with pytest.raises(UserError, match="damaged.pth: "):
             read_state_dict(tmp_path / "damaged.pth")
 
 

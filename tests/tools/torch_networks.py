@@ -1,4 +1,4 @@
-"""PyTorch modules with the layers and parameter names of torchvision's, timm's and NVIDIA's networks."""
+"""PyTorch modules with the layers and parameter names of the networks of torchvision, timm, NVIDIA and uvipen."""
 
 import torch
 from torch import nn
@@ -178,6 +178,15 @@ class SqueezeExcitation(nn.Module):
         return x * nn.functional.hardsigmoid(expand(torch.relu(reduce(x.mean((2, 3), keepdim=True)))))
 
 
+def inverted_residual(in_channels, out_channels, stride, expansion):
+    """Return torchvision's inverted residual block of MobileNetV2."""
+    expanded = round(in_channels * expansion)
+    layers = [] if expansion == 1 else [conv_norm(in_channels, expanded, 1)]
+    layers += [conv_norm(expanded, expanded, 3, stride=stride, groups=expanded)]
+    layers += [conv(expanded, out_channels, 1), nn.BatchNorm2d(out_channels)]
+    return Block("conv", layers, shortcut=stride == 1 and in_channels == out_channels)
+
+
 class MobileNetV2(nn.Module):
     """MobileNetV2 with torchvision's names."""
 
@@ -186,11 +195,8 @@ class MobileNetV2(nn.Module):
         layers, in_channels = [conv_norm(3, 32, 3, stride=2)], 32
         for expansion, out_channels, num_blocks, first_stride in V2:
             for index in range(num_blocks):
-                stride, expanded = first_stride if index == 0 else 1, in_channels * expansion
-                block = [] if expansion == 1 else [conv_norm(in_channels, expanded, 1)]
-                block += [conv_norm(expanded, expanded, 3, stride=stride, groups=expanded)]
-                block += [conv(expanded, out_channels, 1), nn.BatchNorm2d(out_channels)]
-                layers.append(Block("conv", block, shortcut=stride == 1 and in_channels == out_channels))
+                stride = first_stride if index == 0 else 1
+                layers.append(inverted_residual(in_channels, out_channels, stride=stride, expansion=expansion))
                 in_channels = out_channels
         self.features = nn.Sequential(*layers, conv_norm(320, 1280, 1))
         self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(1280, 1000))
@@ -199,6 +205,43 @@ class MobileNetV2(nn.Module):
         """Return the features of stride 16 and 32, MindCV's indices 13 and 18."""
         middle = self.features[:14](x)
         return middle, self.features[14:](middle)
+
+
+class SSDLite(nn.Module):
+    """SSDLite on MobileNetV2 with uvipen's names, order of outputs, and unused predictors of a seventh level."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.num_classes = num_classes
+        self.feature_extractor = nn.Module()
+        self.feature_extractor.feature_extractor = MobileNetV2().features
+        channels, expansions = [576, 1280, 512, 256, 256, 64], [0.2, 0.25, 0.5, 0.25]
+        self.additional_blocks = nn.ModuleList(
+            inverted_residual(in_channels, out_channels, stride=2, expansion=expansion)
+            for in_channels, out_channels, expansion in zip(channels[1:], channels[2:], expansions)
+        )
+        self.loc, self.conf = (
+            nn.ModuleList([*(self.separable(width, 6 * values) for width in channels), nn.Conv2d(64, 6 * values, 1)])
+            for values in (4, num_classes)
+        )
+
+    @staticmethod
+    def separable(in_channels, out_channels):
+        depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels)
+        return nn.Sequential(
+            depthwise, nn.BatchNorm2d(in_channels), nn.ReLU6(), nn.Conv2d(in_channels, out_channels, 1)
+        )
+
+    def forward(self, x):
+        """Return (B, 4, 3000) offsets of cx, cy, w, h and (B, K, 3000) logits, in the order of `nvidia_anchors`."""
+        features = self.feature_extractor.feature_extractor
+        before_block_14 = features[:14](x)
+        levels = [features[14].conv[0](before_block_14), features[14:](before_block_14)]
+        for block in self.additional_blocks:
+            levels.append(block(levels[-1]))
+        offsets = [head(level).reshape(len(x), 4, -1) for head, level in zip(self.loc, levels)]
+        logits = [head(level).reshape(len(x), self.num_classes, -1) for head, level in zip(self.conf, levels)]
+        return torch.cat(offsets, 2), torch.cat(logits, 2)
 
 
 class MobileNetV3Large(nn.Module):

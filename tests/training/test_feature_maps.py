@@ -69,6 +69,7 @@ def eager_mode():
     "recipe, image_size",
     [
         ("ssd_mobilenetv2", [300, 300]),
+        ("ssdlite_mobilenetv2", [300, 300]),
         ("ssd_resnet50", [300, 300]),
         ("ssd_resnet50_fpn", [128, 256]),
     ],

@@ -17,6 +17,12 @@ RECIPES = {
     # The levels of the pyramid fit any multiple of 128 pixels; 640 would take minutes.
     "ssd_resnet50_fpn": {"image_size": [128, 128]},
     "ssd_shapes": {},
+    # Half of the backbone has all kinds of layers, and compiles faster.
+    "ssdlite_mobilenetv2": {
+        "backbone_out_indices": [3, 6],
+        "image_size": [72, 72],
+        "steps": [4, 8, 16, 32, 64, 72],
+    },
 }
 
 

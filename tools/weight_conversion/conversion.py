@@ -24,29 +24,12 @@ from ssd.models.detector import SSD
 from ssd.runtime.atomic_write import replace_file
 from ssd.runtime.log import silence_mindspore_log
 
-from .parameter_names import MINDCV_CLASSIFIER_PREFIX, StateDictFormat, backbone_formats, ssd300_format
+from .detectors import SourceDetector
+from .parameter_names import MINDCV_CLASSIFIER_PREFIX, StateDictFormat, backbone_formats
 from .state_dict import StateDict
 
 if TYPE_CHECKING:
     from ssd.config.schema import Config
-
-# Values of recipe keys that SSD300's weights require. Parameter shapes cannot reveal a mismatch of these keys.
-SSD300_SETTINGS = {
-    "neck": "convs",
-    "head": "plain",
-    "loss": "multibox",
-    "backbone_max_stride": 8,
-    "backbone_padding": "torch",
-    "anchors": "default",
-    "image_size": (300, 300),
-    "steps": (8, 16, 32, 64, 100, 300),
-    "box_sizes": (21, 45, 99, 153, 207, 261, 315),
-    "aspect_ratios": ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
-    "clip_default_boxes": True,
-    "prior_scaling": (0.1, 0.2),
-}
-SSD300_EXTRA_LAYERS = ((2, True), (2, True), (2, True), (1, False), (1, False))  # (stride, pad) of each 3x3 convolution
-SSD300_RECIPE = "examples/det/ssd/ssd_resnet50.yaml"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,31 +69,15 @@ class Conversion:
     mismatched: list[str] = dataclasses.field(default_factory=list)
 
 
-def is_detector(state_dict: StateDict) -> bool:
-    """Return True for the weights of an SSD300 detector, False for the weights of a classification network."""
-    return any(name.startswith(("feature_extractor.", "additional_blocks.")) for name in state_dict.arrays)
-
-
-def check_ssd300_recipe(cfg: Config) -> None:
-    """Raise UserError if the recipe differs from SSD300 in a setting that parameter shapes do not reveal."""
-    extra_layers = tuple((layer.stride, layer.pad) for layer in cfg.extra_layers)
-    comparisons = [(key, getattr(cfg, key), expected) for key, expected in SSD300_SETTINGS.items()]
-    comparisons.append(("(stride, pad) of extra_layers", extra_layers, SSD300_EXTRA_LAYERS))
-    for key, value, expected in comparisons:
-        if value != expected:
-            raise UserError(f"{key}: got {value!r}, expected {expected!r} for SSD300. Use --config {SSD300_RECIPE}.")
-    if not cfg.backbone.startswith("resnet"):
-        raise UserError(f"backbone: SSD300 needs a ResNet, not {cfg.backbone!r}. Use --config {SSD300_RECIPE}.")
-
-
-def detector_target(cfg: Config, net: SSD) -> Target:
+def detector_target(cfg: Config, net: SSD, source: SourceDetector) -> Target:
     """Return the conversion target for a whole detector.
 
-    cfg: Config of an SSD300 recipe
+    cfg: Config of a recipe that `check_recipe` has accepted for the source
     net: detector of the recipe
+    source: detector of another project with the same network
     """
-    num_anchors_per_location = create_anchors(cfg).num_per_location
-    return _create_target(net, [ssd300_format(net.parameters_dict(), cfg.num_classes, num_anchors_per_location)])
+    names, num_anchors_per_location = net.parameters_dict(), create_anchors(cfg).num_per_location
+    return _create_target(net, [source.create_format(names, cfg.num_classes, num_anchors_per_location)])
 
 
 def backbone_target(cfg: Config) -> Target:

@@ -29,9 +29,6 @@ MINDCV_CLASSIFIER_PREFIX = "classifier."
 # PyTorch names without a MindSpore counterpart: (regular expression of the names, reason).
 BATCH_COUNTERS = (r"(^|\.)num_batches_tracked$", "batch counters, which MindSpore does not have")
 CLASSIFIER = (r"^(fc|classifier)\.", "the classifier, which detectors do not have")
-# {child of torchvision's ResNet: index of the child in NVIDIA's SSD300}. NVIDIA wraps the children in a Sequential,
-# which uses indices instead of names. Indices 2 and 3 are ReLU and max pooling, which have no parameters.
-NVIDIA_RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +61,7 @@ def backbone_formats(backbone: str, parameter_names: Iterable[str]) -> list[Stat
     names = [name for name in parameter_names if not name.startswith(MINDCV_CLASSIFIER_PREFIX)]
     ignored = (BATCH_COUNTERS, CLASSIFIER)
     if backbone.startswith(("resnet", "resnext")):
-        mindspore_names = {_torch_name(name.replace("down_sample", "downsample")): name for name in names}
+        mindspore_names = {torch_name(name.replace("down_sample", "downsample")): name for name in names}
         return [StateDictFormat(f"torchvision's or timm's {backbone}", mindspore_names, ignored)]
     family = next((family for family in TIMM_STAGES if backbone.startswith(family)), None)
     if family is None:
@@ -74,8 +71,8 @@ def backbone_formats(backbone: str, parameter_names: Iterable[str]) -> list[Stat
         )
     is_v3 = family != "mobilenet_v2"
     torchvision_names, timm_names = (
-        {_torch_name(f"{module}.{_last_part(name)}"): name for module, name in modules}
-        for modules in (_torchvision_modules(names, is_v3), _timm_modules(names, TIMM_STAGES[family], is_v3))
+        {torch_name(f"{module}.{last_part(name)}"): name for module, name in modules}
+        for modules in (torchvision_modules(names, is_v3), _timm_modules(names, TIMM_STAGES[family], is_v3))
     )
     if not is_v3:
         return [
@@ -96,60 +93,20 @@ def backbone_formats(backbone: str, parameter_names: Iterable[str]) -> list[Stat
     ]
 
 
-def ssd300_format(
-    parameter_names: Iterable[str], num_classes: int, num_anchors_per_location: Sequence[int]
-) -> StateDictFormat:
-    """Return the format of SSD300 state dicts from NVIDIA's DeepLearningExamples and from uvipen/SSD-pytorch.
-
-    parameter_names: names of the MindSpore detector's parameters
-    num_classes: number of classes, including the background
-    num_anchors_per_location: number of anchors at each location, for each feature level
-    """
-    mindspore_names, channel_orders = {}, {}
-    for name in parameter_names:
-        part, _, rest = name.partition(".")
-        if part == "backbone":
-            child, _, rest = rest.removeprefix("features.net.").partition(".")
-            torch_name = f"feature_extractor.feature_extractor.{NVIDIA_RESNET_CHILDREN[child]}.{rest}"
-            mindspore_names[_torch_name(torch_name.replace("down_sample", "downsample"))] = name
-        elif part == "neck":
-            mindspore_names[_torch_name(f"additional_blocks.{rest.removeprefix('extras.')}")] = name
-        else:
-            branch, level, parameter = rest.split(".")
-            mindspore_names[f"{'loc' if branch == 'box' else 'conf'}.{level}.{parameter}"] = name
-            anchors = ssd300_anchor_order(num_anchors_per_location[int(level)])
-            # The order of box offsets is (cx, cy, w, h) in PyTorch and (cy, cx, h, w) in MindSpore.
-            values = (1, 0, 3, 2) if branch == "box" else range(num_classes)
-            # PyTorch's channels contain the first value of all anchors, then the second value of all anchors, and so
-            # on. MindSpore's channels contain all values of the first anchor, then all values of the second anchor.
-            channel_orders[name] = [value * len(anchors) + anchor for anchor in anchors for value in values]
-    return StateDictFormat("SSD300 by NVIDIA or uvipen", mindspore_names, channel_orders=channel_orders)
-
-
-def ssd300_anchor_order(num_anchors: int) -> list[int]:
-    """Return the index in NVIDIA's anchor order for each anchor at a location, in the order of this project.
-
-    num_anchors: number of anchors at a location
-    The order of this project is the small square, (wide, tall) for each aspect ratio, and the large square. NVIDIA's
-    order is the small square, the large square, and (wide, tall) for each aspect ratio.
-    """
-    return [0, *range(2, num_anchors), 1]
-
-
-def _torch_name(name: str) -> str:
+def torch_name(name: str) -> str:
     """Replace the last part of a BatchNorm parameter name by the PyTorch name, such as gamma by weight."""
     module, _, parameter = name.rpartition(".")
     return f"{module}.{TORCH_BATCH_NORM_NAMES.get(parameter, parameter)}"
 
 
-def _last_part(name: str) -> str:
+def last_part(name: str) -> str:
     """Return the part of a parameter name after the last dot."""
     return name.rpartition(".")[2]
 
 
 def _is_convolution(name: str) -> bool:
     """Return True for the name of a convolution's weight, False for the name of a BatchNorm parameter."""
-    return _last_part(name) == "weight"
+    return last_part(name) == "weight"
 
 
 def _split_mobilenet(names: list[str]) -> tuple[list[str], list[list[list[str]]], list[str]]:
@@ -174,7 +131,7 @@ def _split_mobilenet(names: list[str]) -> tuple[list[str], list[list[list[str]]]
     return outside[:half], list(blocks.values()), outside[half:]
 
 
-def _torchvision_modules(names: list[str], is_v3: bool) -> Iterator[tuple[str, str]]:
+def torchvision_modules(names: list[str], is_v3: bool) -> Iterator[tuple[str, str]]:
     """Yield (name of the torchvision module, MindSpore parameter name) for each parameter of a MobileNet.
 
     names: MindSpore parameter names without the classifier

@@ -209,6 +209,11 @@ def _check_anchors_and_layers(config: Config, path: str | Path) -> None:
             f"extra_layers: the neck {config.neck} does not support layers with `pad: false`. "
             "Remove pad, or set neck to convs."
         )
+    if config.neck == "extras" and config.backbone_taps == "expansion":
+        raise UserError(
+            "backbone_taps: the neck extras expands the channels of the backbone's maps itself, so maps of expansions "
+            "would be expanded twice. Set neck to residuals, or backbone_taps to output."
+        )
 
 
 def _check_training(config: Config) -> None:

@@ -83,13 +83,17 @@ class Config(AdaptableSection):
         "mindcv",
         description="padding of strided backbone layers: MindCV's (mindcv), or symmetric as in PyTorch (torch)",
     )
-    neck: Annotated[Literal["extras", "convs", "fpn"], NETWORK] = Field(
-        "extras",
-        description="extra levels: inverted residuals (extras), plain convolutions (convs), or feature pyramid (fpn)",
+    backbone_taps: Annotated[Literal["output", "expansion"], NETWORK] = Field(
+        "output",
+        description="the backbone's maps: outputs of stages, or expansions in the next blocks (all but the last)",
     )
-    head: Annotated[Literal["separate", "plain", "shared"], NETWORK] = Field(
+    neck: Annotated[Literal["extras", "residuals", "convs", "fpn"], NETWORK] = Field(
+        "extras",
+        description="extra levels: blocks of MindCV, torchvision (residuals) or SSD (convs), or pyramid (fpn)",
+    )
+    head: Annotated[Literal["separate", "separate_bias", "plain", "shared"], NETWORK] = Field(
         "separate",
-        description="prediction layers: separable (separate), 3x3 (plain), or shared by all levels (shared)",
+        description="predictors: separable, separable with biases, 3x3, or shared by all levels",
     )
     anchors: Annotated[Literal["default", "grid"], ANCHORS] = Field(
         "default", description="SSD's default boxes (default) or RetinaNet's grid anchors (grid)"
@@ -116,7 +120,8 @@ class Config(AdaptableSection):
         (), description="with anchors default: aspect ratios besides 1, one list for each level"
     )
     extra_layers: Annotated[tuple[ExtraLayer, ...], NETWORK] = Field(
-        (), description="with neck extras or convs: blocks with the keys out_channels, expand_ratio, stride, pad"
+        (),
+        description="with all necks except fpn: blocks with the keys out_channels, expand_ratio, stride, pad",
     )
     fpn_channels: Annotated[int, NETWORK] = Field(
         256, gt=0, description="with neck fpn: number of channels of each level"

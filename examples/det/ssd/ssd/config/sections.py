@@ -81,7 +81,7 @@ class Augment(Section):
 
 
 class ExtraLayer(Section):
-    """A block after the backbone: inverted residual (neck `extras`), or 1x1 and 3x3 convolutions (neck `convs`)."""
+    """A block after the backbone: inverted residual (neck `extras` or `residuals`), or convolutions (neck `convs`)."""
 
     out_channels: int = Field(gt=0, description="number of output channels")
     expand_ratio: float = Field(gt=0, description="ratio of hidden channels to input channels")

@@ -14,6 +14,7 @@ from mindspore import Tensor, ops
 from mindspore.graph._parse import compile_config
 
 from ..errors import UserError
+from .expansion_taps import ExpansionTaps
 
 # MindCV's ResNet adds shortcuts with `out += identity`. By default, MindSpore 2.10 compiles `+=` to a primitive that
 # writes into its first input, which is not a variable in MindSpore's GE backend for Ascend. "0" compiles to Add.
@@ -31,13 +32,21 @@ class Backbone(nn.Cell):
     asymmetric_layers: names of the strided layers that pad only the bottom and right of inputs with even sides
     """
 
-    def __init__(self, name: str, out_indices: Sequence[int], max_stride: int | None = None, padding: str = "mindcv"):
+    def __init__(
+        self,
+        name: str,
+        out_indices: Sequence[int],
+        max_stride: int | None = None,
+        padding: str = "mindcv",
+        taps: str = "output",
+    ):
         """Build a MindCV model, and select its feature maps.
 
         name: name of the MindCV model
         out_indices: increasing indices of the feature maps that the backbone returns
         max_stride: largest stride of a map in input pixels; later stages get stride 1. None keeps all strides.
         padding: "torch" pads both sides in strided layers, as PyTorch models do; "mindcv" keeps MindCV's padding
+        taps: "output" for the outputs of the stages; "expansion" for maps from `ExpansionTaps`
         Raises UserError if MindCV does not have the model, or if the model does not have the maps or the stride.
         """
         super().__init__()
@@ -62,7 +71,11 @@ class Backbone(nn.Cell):
         if padding == "torch":
             _pad_symmetrically(model)
         self.asymmetric_layers = [found.full_name for found in _find_asymmetric_layers(model)]
-        self.features = FeatureExtractWrapper(model, out_indices=list(out_indices))
+        if taps == "expansion":
+            self.features = ExpansionTaps(model, out_indices)
+            self.channels = self.features.channels
+        else:
+            self.features = FeatureExtractWrapper(model, out_indices=list(out_indices))
 
     def construct(self, image: Tensor) -> list[Tensor]:
         """Extract the feature maps of a batch of images.

@@ -75,6 +75,7 @@ def create_detector(cfg: Config) -> SSD:
         out_indices=cfg.backbone_out_indices,
         max_stride=cfg.backbone_max_stride,
         padding=cfg.backbone_padding,
+        taps=cfg.backbone_taps,
     )
     neck = create_neck(cfg, backbone)
     feature_sizes = neck.feature_sizes(cfg.image_size)

@@ -9,6 +9,7 @@ import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor, ops
 
+from ..errors import UserError
 from .layers import ConvBNReLU6, batch_norm, initialize_normal, initialize_xavier
 
 if TYPE_CHECKING:
@@ -83,6 +84,23 @@ class SSDLiteHead(SSDHead):
             [
                 nn.Conv2d(in_channels, in_channels, kernel_size=3, pad_mode="same", group=in_channels),
                 batch_norm(in_channels),
+                nn.ReLU6(),
+                nn.Conv2d(in_channels, out_channels, kernel_size=1, has_bias=True),
+            ]
+        )
+
+
+class BiasedSSDLiteHead(SSDHead):
+    """Head of uvipen's SSDLite: depthwise separable convolutions with biases, BatchNorm with PyTorch's settings.
+
+    The weights are initialized like those of SSD's head.
+    """
+
+    def _predictor(self, in_channels: int, out_channels: int) -> nn.Cell:
+        return nn.SequentialCell(
+            [
+                nn.Conv2d(in_channels, in_channels, kernel_size=3, pad_mode="same", group=in_channels, has_bias=True),
+                nn.BatchNorm2d(in_channels),
                 nn.ReLU6(),
                 nn.Conv2d(in_channels, out_channels, kernel_size=1, has_bias=True),
             ]
@@ -178,7 +196,7 @@ def _predictors(branch: nn.Cell) -> list[nn.Conv2d]:
 
 
 # Heads with their own layers for each level. The head "shared" has other arguments.
-LEVEL_HEADS = {"separate": SSDLiteHead, "plain": SSDHead}
+LEVEL_HEADS = {"separate": SSDLiteHead, "separate_bias": BiasedSSDLiteHead, "plain": SSDHead}
 
 
 def create_head(cfg: Config, in_channels: Sequence[int], num_anchors: Sequence[int]) -> nn.Cell:
@@ -186,8 +204,15 @@ def create_head(cfg: Config, in_channels: Sequence[int], num_anchors: Sequence[i
 
     in_channels: number of channels of each level
     num_anchors: number of anchors per location of each level
+    Raises UserError if a shared head does not fit all levels.
     """
     if cfg.head == "shared":
+        for name, numbers in (("channels", in_channels), ("anchors per location", num_anchors)):
+            if len(set(numbers)) > 1:
+                raise UserError(
+                    f"head: shared needs the same number of {name} on every level, but the levels have "
+                    f"{list(numbers)}. Set head to separate, or neck to fpn and anchors to grid."
+                )
         head: nn.Cell = RetinaNetHead(
             in_channels=in_channels[0],
             num_anchors=num_anchors[0],

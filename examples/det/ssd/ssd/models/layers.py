@@ -7,6 +7,7 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore.common.initializer import TruncatedNormal, XavierUniform, initializer
 
+from ..errors import UserError
 from ..normalization import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -97,12 +98,28 @@ class ConvBNReLU6(nn.SequentialCell):
         super().__init__(conv, batch_norm(out_channels), nn.ReLU6())
 
 
+def expanded_channels(channels: int, expand_ratio: float) -> int:
+    """Return the number of hidden channels of a block.
+
+    channels: number of input channels
+    expand_ratio: hidden channels / input channels
+    Raises UserError if the block would have no hidden channels.
+    """
+    hidden_channels = int(round(channels * expand_ratio))
+    if hidden_channels < 1:
+        raise UserError(
+            f"extra_layers: expand_ratio {expand_ratio:g} of {channels} input channels gives no hidden channels. "
+            f"Set expand_ratio to at least {1 / channels:.2g}."
+        )
+    return hidden_channels
+
+
 class InvertedResidual(nn.Cell):
     """Inverted residual block of MobileNetV2 (arXiv:1801.04381, figure 3), followed by ReLU6 as in MindCV's SSD."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: float):
         super().__init__()
-        hidden_channels = int(round(in_channels * expand_ratio))
+        hidden_channels = expanded_channels(in_channels, expand_ratio)
         layers = [] if expand_ratio == 1 else [ConvBNReLU6(in_channels, hidden_channels, kernel_size=1)]
         layers += [
             ConvBNReLU6(hidden_channels, hidden_channels, stride=stride, depthwise=True),
@@ -123,6 +140,45 @@ class InvertedResidual(nn.Cell):
         if self.has_shortcut:
             out = out + x
         return self.relu6(out)
+
+
+class LinearInvertedResidual(nn.Cell):
+    """Inverted residual block of MobileNetV2 as in torchvision: symmetric padding, and no activation at the end."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: float):
+        super().__init__()
+        hidden_channels = expanded_channels(in_channels, expand_ratio)
+        layers = [] if expand_ratio == 1 else [self._conv_bn_relu6(in_channels, hidden_channels, kernel_size=1)]
+        layers += [
+            self._conv_bn_relu6(hidden_channels, hidden_channels, kernel_size=3, stride=stride, group=hidden_channels),
+            nn.Conv2d(hidden_channels, out_channels, kernel_size=1),
+            nn.BatchNorm2d(out_channels),
+        ]
+        self.conv = nn.SequentialCell(layers)
+        self.has_shortcut = stride == 1 and in_channels == out_channels
+
+    @staticmethod
+    def _conv_bn_relu6(
+        in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, group: int = 1
+    ) -> nn.SequentialCell:
+        convolution = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            pad_mode="pad",
+            padding=kernel_size // 2,
+            group=group,
+        )
+        return nn.SequentialCell(convolution, nn.BatchNorm2d(out_channels), nn.ReLU6())
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Apply the block to a batch of feature maps.
+
+        x: (B, in_channels, H, W)
+        Returns (B, out_channels, ceil(H / stride), ceil(W / stride)).
+        """
+        return self.conv(x) + x if self.has_shortcut else self.conv(x)
 
 
 class SSDExtraBlock(nn.SequentialCell):

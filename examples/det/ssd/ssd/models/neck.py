@@ -10,7 +10,15 @@ from mindspore import Tensor, ops
 
 from ..boxes.feature_sizes import strided_size
 from .backbone import Backbone
-from .layers import ConvBNReLU6, InvertedResidual, SSDExtraBlock, initialize_normal, initialize_xavier
+from .layers import (
+    ConvBNReLU6,
+    InvertedResidual,
+    LinearInvertedResidual,
+    SSDExtraBlock,
+    expanded_channels,
+    initialize_normal,
+    initialize_xavier,
+)
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -123,18 +131,15 @@ class SSDNeck(nn.Cell):
         blocks = []
         for out_channels, expand_ratio, stride, pad in extra_layers:
             in_channels = self.out_channels[-1]
-            blocks.append(
-                SSDExtraBlock(
-                    in_channels,
-                    hidden_channels=int(round(in_channels * expand_ratio)),
-                    out_channels=out_channels,
-                    stride=stride,
-                    pad=pad,
-                )
-            )
+            blocks.append(self._block(in_channels, out_channels, expand_ratio=expand_ratio, stride=stride, pad=pad))
             self.out_channels.append(out_channels)
         self.extras = nn.CellList(blocks)
         initialize_xavier(self)
+
+    @staticmethod
+    def _block(in_channels: int, out_channels: int, expand_ratio: float, stride: int, pad: bool) -> nn.Cell:
+        hidden_channels = expanded_channels(in_channels, expand_ratio)
+        return SSDExtraBlock(in_channels, hidden_channels, out_channels=out_channels, stride=stride, pad=pad)
 
     def feature_sizes(self, image_size: Sequence[int]) -> list[tuple[int, int]]:
         """Compute the size of each level's feature map.
@@ -160,6 +165,17 @@ class SSDNeck(nn.Cell):
         for block in self.extras:
             levels += (block(levels[-1]),)
         return levels
+
+
+class ResidualNeck(SSDNeck):
+    """Neck of uvipen's SSDLite: the backbone's feature maps, and torchvision's inverted residual blocks.
+
+    The blocks always pad. The recipe's check refuses other values of `pad`.
+    """
+
+    @staticmethod
+    def _block(in_channels: int, out_channels: int, expand_ratio: float, stride: int, pad: bool) -> nn.Cell:
+        return LinearInvertedResidual(in_channels, out_channels, stride=stride, expand_ratio=expand_ratio)
 
 
 class FPN(_StridedNeck):
@@ -202,13 +218,17 @@ class FPN(_StridedNeck):
         return levels
 
 
+# Necks that use the backbone's maps unchanged, and add blocks to them
+BLOCK_NECKS = {"convs": SSDNeck, "residuals": ResidualNeck}
+
+
 def create_neck(cfg: Config, backbone: Backbone) -> SSDLiteNeck | SSDNeck | FPN:
     """Create the neck of a recipe on top of a backbone."""
     channels, strides = backbone.channels, backbone.strides
     if cfg.neck == "fpn":
         return FPN(channels, strides, out_channels=cfg.fpn_channels, num_levels=len(cfg.steps))
-    if cfg.neck == "convs":
+    if cfg.neck in BLOCK_NECKS:
         blocks = [(layer.out_channels, layer.expand_ratio, layer.stride, layer.pad) for layer in cfg.extra_layers]
-        return SSDNeck(channels, strides, blocks)
+        return BLOCK_NECKS[cfg.neck](channels, strides, blocks)
     layers = [(layer.out_channels, layer.expand_ratio, layer.stride) for layer in cfg.extra_layers]
     return SSDLiteNeck(channels, strides, layers, hard_swish=cfg.backbone.startswith("mobilenet_v3"))

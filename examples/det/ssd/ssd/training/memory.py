@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GB = 10**9
-# A batch is refused if its estimate exceeds the memory by this factor. On CPU, estimates were 0.74 to 1.39 times the
+# A batch is refused if its estimate exceeds the memory by this factor. On CPU, estimates were 0.68 to 1.39 times the
 # measured peaks, so a batch whose peak fits has an estimate below 1.4 times the memory.
 REFUSAL_FACTOR = 1.4
 # The derived max_gt is a multiple of this number, so that it seldom changes with the free memory of a CPU machine. It
