@@ -1,18 +1,15 @@
 """Datasets: shapes and types, every image once, reproducible by seed, incomplete folders are errors."""
 
 import json
-import os
-import shutil
 
 import cv2
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import nn
-from mindspore.mindrecord import FileWriter
 from mindspore.train import Model
 
-from ssd.config.loading import CONFIGS, load_config
+from dataset_batches import NO_AUGMENT, batches, configure, equal
 from ssd.data import dataset as dataset_module
 from ssd.data.batches import TrainBatchTransform
 from ssd.data.dataset import (
@@ -24,34 +21,6 @@ from ssd.data.dataset import (
 )
 from ssd.data.images import decode_image
 from ssd.errors import UserError
-
-RECIPE = CONFIGS.parent / "examples" / "det" / "ssd" / "ssd_mobilenetv2.yaml"
-NO_AUGMENT = {"augment.crop_prob": 0, "augment.flip_prob": 0, "augment.color_prob": 0}
-
-
-def configure(folder, **changes):
-    """Return a small Config for a folder of shards."""
-    values = {"data_dir": str(folder), "device_target": "CPU", "image_size": [48, 64], "batch_size": 2, **changes}
-    return load_config(RECIPE, values)
-
-
-def batches(cfg, split="train", epochs=1, rank=0, world_size=1):
-    """Return for each epoch the list of its batches, each a list of arrays."""
-    data = create_dataset(cfg, split, rank=rank, world_size=world_size)
-    iterator = data.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
-    return [list(iterator) for _ in range(epochs)]
-
-
-def equal(first, second):
-    """Return whether two lists of batches are equal bit for bit."""
-    pairs = [(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True)]
-    return all(np.array_equal(a, b) for a, b in pairs)
-
-
-def linked(folder, out):
-    """Copy a folder by hard links, which a test may remove or replace."""
-    return shutil.copytree(folder, out, copy_function=os.link)
-
 
 # --- training ---
 
@@ -273,101 +242,3 @@ def test_the_loader_has_a_thread_for_each_core_of_its_rank(shapes_records, monke
     for split in ("train", "val"):
         threads = [create_dataset(cfg, split, num_cores=cores).num_parallel_workers for cores in (24.0, 3.5, 0.5)]
         assert threads == [8, 3, 1]
-
-
-# --- the shards of MindCV's example ---
-
-
-@pytest.fixture(scope="module")
-def mindcv_shards(tmp_path_factory):
-    """Shards as MindCV's example writes them: int32 columns, no dataset.json. Image n of 1, 2, 3 has n boxes."""
-    folder = tmp_path_factory.mktemp("mindcv")
-    schema = {
-        "img_id": {"type": "int32", "shape": [1]},
-        "image": {"type": "bytes"},
-        "annotation": {"type": "int32", "shape": [-1, 5]},
-    }
-    for split in ("train", "val"):
-        (folder / split).mkdir()
-        writer = FileWriter(str(folder / split / "coco"), shard_num=8)
-        writer.add_schema(schema, "coco_json")
-        for image_id in (1, 2, 3):
-            image = cv2.imencode(".jpg", np.full((40 + image_id, 80, 3), 50 * image_id, np.uint8))[1].tobytes()
-            annotation = np.array([[10, 20, 30, 40, 5]] * image_id, dtype=np.int32)
-            img_id = np.array([image_id], dtype=np.int32)
-            writer.write_raw_data([{"img_id": img_id, "image": image, "annotation": annotation}])
-        writer.commit()
-    return folder
-
-
-def test_training_batch_from_mindcv_shards(mindcv_shards):
-    cfg = configure(mindcv_shards, batch_size=3, shuffle=False, **NO_AUGMENT)
-    assert cfg.num_classes == 81  # COCO's, because there is no dataset.json
-    assert max_boxes_per_image(mindcv_shards) == 3
-    image, boxes_yxyx, labels = batches(cfg)[0][0]
-    assert boxes_yxyx.dtype == np.float32 and labels.dtype == np.int32
-    for pixels, boxes, classes in zip(image, boxes_yxyx, labels):
-        image_id = round(int(pixels[0, 0, 0]) / 50)
-        assert classes.tolist() == [5] * image_id + [0] * (3 - image_id)
-        height = 40 + image_id
-        np.testing.assert_allclose(boxes[0], [10 / height, 20 / 80, 30 / height, 40 / 80], atol=1e-6)
-
-
-def test_validation_batch_from_mindcv_shards(mindcv_shards):
-    (epoch,) = batches(configure(mindcv_shards), "val")
-    sizes = {int(id_): size.tolist() for _, ids, sizes in epoch for id_, size in zip(ids, sizes)}
-    assert sizes == {1: [41, 80], 2: [42, 80], 3: [43, 80]}
-    assert all(ids.dtype == np.int64 for _, ids, _ in epoch)
-
-
-def test_single_shard_is_found(tmp_path):
-    (tmp_path / "train").mkdir()
-    writer = FileWriter(str(tmp_path / "train" / "coco"), shard_num=1)
-    schema = {"img_id": {"type": "int64", "shape": [1]}, "image": {"type": "bytes"}}
-    writer.add_schema({**schema, "annotation": {"type": "float32", "shape": [-1, 5]}}, "objects")
-    image = cv2.imencode(".png", np.zeros((80, 120, 3), np.uint8))[1].tobytes()
-    annotation = np.float32([[20, 30, 60, 70, 3]])
-    writer.write_raw_data([{"img_id": np.array([7]), "image": image, "annotation": annotation}])
-    writer.commit()
-    assert batches(configure(tmp_path, batch_size=1))[0][0][2].tolist() == [[3]]
-
-
-# --- errors ---
-
-
-def test_missing_shards_are_an_error(tmp_path):
-    for split in ("train", "val"):
-        with pytest.raises(UserError, match=f"{split}/coco0: "):
-            create_dataset(configure(tmp_path), split)
-
-
-@pytest.mark.parametrize("name", ["coco0", "coco5", "coco5.db"])
-def test_missing_or_truncated_shard_is_an_error(name, shapes_records, tmp_path):
-    folder = linked(shapes_records, tmp_path / "records")
-    for split in ("train", "val"):
-        (folder / split / name).unlink()
-        with pytest.raises(UserError, match=f"{split}/{name}: "):
-            create_dataset(configure(folder), split)
-        (folder / split / name).write_bytes(b"half")
-        with pytest.raises(UserError, match=f"{split}/{name}: .*4 bytes"):
-            create_dataset(configure(folder), split)
-
-
-def test_changed_annotations_are_an_error(shapes_records, tmp_path):
-    folder = linked(shapes_records, tmp_path / "records")
-    path = folder / "annotations" / "instances_val2017.json"
-    path.unlink()
-    path.write_text("{}")
-    with pytest.raises(UserError, match="instances_val2017.json: "):
-        create_dataset(configure(folder), "val")
-
-
-@pytest.mark.parametrize("name", ["coco0", "coco5"])
-def test_missing_mindcv_shard_is_an_error(name, mindcv_shards, tmp_path):
-    folder = linked(mindcv_shards, tmp_path / "records")
-    (folder / "train" / name).unlink()
-    with pytest.raises(UserError, match="train/coco"):
-        batches(configure(folder))
-    for count in (max_boxes_per_image, lambda folder: count_boxes_above(folder, 1)):
-        with pytest.raises(UserError, match="train/coco"):
-            count(folder)

@@ -1,6 +1,5 @@
 """Locks of folders: one owner at a time, named in the message, and no lock outlives its process."""
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from process_group import kill_group
 from ssd.errors import UserError
 from ssd.runtime import folder_lock
 from ssd.runtime.folder_lock import lock_folder
@@ -51,9 +51,7 @@ def hold():
 
     yield start
     for process in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_group(process)
         process.stdout.close()
 
 

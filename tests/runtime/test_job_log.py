@@ -1,8 +1,6 @@
 """Lines in scheduler.log: read by the processes of one job only. Logs that another job writes to are refused."""
 
-import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from msrun_job import free_port
+from process_group import kill_group
 from ssd.runtime.job_log import JobLog, is_this_host, listen_error
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,9 +92,7 @@ def start(tmp_path):
 
     yield start_writer
     for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_group(process)
         process.stderr.close()
 
 
