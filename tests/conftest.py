@@ -22,6 +22,7 @@ from ssd.checkpoints.saving import save_checkpoint
 from ssd.config.loading import load_config
 from ssd.data.readers.coco import read_coco
 from ssd.models.detector import create_detector
+from ssd.startup import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,6 +49,18 @@ def pytest_collection_finish():
 def pytest_unconfigure():
     """Let networks die while MindSpore can still count them: at the interpreter's exit each would print a complaint."""
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """Fail a test that leaves another signal handler. A handler of a command would end pytest in a later test."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    after = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not None:  # None for a handler that C++ code has installed
+            signal.signal(number, handler)
+    assert after == before
 
 
 @pytest.fixture(scope="session", autouse=True)

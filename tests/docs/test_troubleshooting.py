@@ -144,6 +144,7 @@ def configuration_errors(monkeypatch, tmp_path, load_recipe):
     monkeypatch.setenv("RANK_SIZE", "8")
     monkeypatch.delenv("MS_ROLE", raising=False)
     monkeypatch.setattr(sys, "argv", ["ssd", "export"])
+    monkeypatch.setattr("ssd.__main__.prepare_process", lambda: None)  # it changes the signal handlers of pytest
     with pytest.raises(SystemExit) as no_command:
         run_ssd()
     (tmp_path / "ckpt").write_text("a file where a folder is needed")
