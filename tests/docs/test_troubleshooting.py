@@ -32,7 +32,7 @@ from ssd.inference.sources import find_inputs
 from ssd.models.detector import create_detector
 from ssd.runtime.folder_lock import lock_folder
 from ssd.runtime.launch import number_of_ranks
-from ssd.training.logger import open_log_files
+from ssd.runtime.writable_folder import require_writable
 from ssd.training.memory import GB, check_batch_size, estimate_step_memory
 from ssd.training.resume import TrainingState, refuse_completed, resume_training
 
@@ -160,7 +160,7 @@ def configuration_errors(monkeypatch, tmp_path, load_recipe):
         error_of(load_config, ROOT / RECIPE, {"device_target": "GPU"}),
         error_of(load_config, recipe, {}),
         error_of(number_of_ranks, "CPU"),
-        error_of(open_log_files, tmp_path / "ckpt"),
+        error_of(require_writable, tmp_path / "ckpt", key="ckpt_save_dir"),
         str(no_command.value),
     ]
 

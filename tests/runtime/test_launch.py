@@ -149,6 +149,7 @@ def test_msrun_is_recognized_by_its_command_line(arguments, expected):
         ("train", [], "error: RANK_SIZE: 'eight' "),
         ("eval", [], "error: RANK_SIZE: 'eight' "),
         ("eval", ["--output_dir", f"{__file__}/folder"], "error: output_dir: "),
+        ("train", ["--ckpt_save_dir", f"{__file__}/folder"], "error: ckpt_save_dir: "),
     ],
 )
 def test_mistakes_are_reported_before_mindspore_loads(command, options, start):

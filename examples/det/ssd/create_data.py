@@ -111,7 +111,10 @@ def main() -> None:
     from ssd.data.inspection.anchor_recall import AnchorSet
     from ssd.data.inspection.image_check import check_images
     from ssd.data.inspection.report import summarize_dataset
+    from ssd.runtime.writable_folder import require_writable
 
+    if not args.report_only:
+        require_writable(args.out_path, key="--out_path")  # reading the annotations of COCO takes half a minute
     # Override data_dir, because the data_dir of the recipe may contain a dataset with other classes.
     cfg = load_config(args.config, {"data_dir": str(args.data_path)}) if args.config else None
     folder = open_dataset_folder(args.format, args.data_path, names_path=args.names, image_dir=args.image_dir)

@@ -11,6 +11,8 @@ if __name__ == "__main__":
 
     prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
 
+from pathlib import Path
+
 from ssd.errors import exit_cleanly
 from ssd.runtime.heartbeat import report_silence
 from ssd.runtime.msrun import supervise_under_msrun
@@ -32,9 +34,13 @@ def main() -> None:
     # Parse arguments before importing MindSpore, which takes seconds, so that mistakes are reported immediately.
     from ssd.config.command_line import parse_recipe_and_options
     from ssd.runtime.launch import check_launch
+    from ssd.runtime.main_process import is_main_process
+    from ssd.runtime.writable_folder import require_writable
 
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     check_launch(cfg.device_target)
+    if is_main_process():  # other ranks write nothing
+        require_writable(Path(cfg.ckpt_save_dir), key="ckpt_save_dir")
 
     from ssd.training.trainer import train
 
