@@ -39,6 +39,7 @@ import yaml
 from ssd.config.command_line import parse_overrides
 from ssd.config.loading import load_config, read_recipe
 from ssd.config.schema import Config
+from ssd.data.dataset_info import DATASET_INFO_NAME, read_dataset_info
 from ssd.errors import UserError, exit_cleanly
 from ssd.runtime.launch import leave_launch
 
@@ -133,7 +134,8 @@ class Study:
 
         folder: folder of the variant
         keys: content of the recipe
-        Raises UserError if an existing recipe differs, or if the new recipe is invalid or uses early stopping.
+        Raises UserError if an existing recipe differs, if the new recipe is invalid or uses early stopping, or if the
+        validation images have no boxes.
         """
         recipe = folder / "recipe.yaml"
         text = (
@@ -151,6 +153,12 @@ class Study:
                 f"early_stop_patience: {cfg.early_stop_patience} is not allowed in a study, because training runs of "
                 "different lengths are not comparable. Remove early_stop_patience from the recipe, the study and the "
                 "command line."
+            )
+        info_path = Path(cfg.data_dir) / DATASET_INFO_NAME
+        if info_path.is_file() and not read_dataset_info(info_path).val.boxes:
+            raise UserError(
+                f"data_dir: the validation images in {cfg.data_dir} have no ground-truth boxes, so no AP can be "
+                "compared. Convert the data with other validation images."
             )
         return Variant(folder, cfg)
 

@@ -1,5 +1,6 @@
 """Tests of tools/ablation.py: studies, continued studies, and the arithmetic of the table."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,15 @@ def test_invalid_studies_are_rejected_before_training(content, parts, tmp_path):
     with pytest.raises(UserError) as error:
         Study(write_yaml(tmp_path / "study.yaml", **content), tmp_path / "out", [])
     assert all(part in str(error.value) for part in parts)
+
+
+def test_data_without_validation_boxes_are_rejected_before_training(shapes_records, tmp_path):
+    info = json.loads((shapes_records / "dataset.json").read_text())
+    info["val"]["boxes"] = 0
+    (tmp_path / "dataset.json").write_text(json.dumps(info))
+    study = write_yaml(tmp_path / "study.yaml", recipe=SHAPES, variants={"a": {"data_dir": str(tmp_path)}})
+    with pytest.raises(UserError, match=f"^data_dir: .*{tmp_path}"):
+        Study(study, tmp_path / "out", [])
 
 
 @pytest.mark.parametrize(
