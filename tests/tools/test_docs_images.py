@@ -55,16 +55,20 @@ import shutil, sys, time
 print("started", shutil.get_terminal_size().columns, sys.stdout.isatty())
 for k in range(1, 4):
     print(f"\\r step {k}", end="", flush=True)
-try:
-    time.sleep(60)
-except KeyboardInterrupt:
-    print("interrupted")
+while True:
+    time.sleep(0.1)
 """
 
 
 def test_the_screen_of_a_command_is_recorded_until_a_line_matches():
     lines = record_command([sys.executable, "-c", PROGRAM], until=r"step 3", timeout_s=30)
     assert lines == [f"started {COLUMNS} True", " step 3"]  # the bar is overwritten, as on a terminal
+
+
+def test_a_command_that_does_not_end_after_ctrl_c_is_killed():
+    program = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True)"
+    lines = record_command([sys.executable, "-c", f"{program}; time.sleep(60)"], until="ready", timeout_s=1)
+    assert lines == ["ready"]
 
 
 def test_a_command_that_ends_too_early_is_reported():

@@ -21,6 +21,8 @@ COLUMNS, LINES = 140, 18
 def record_command(command: Sequence[str], until: str, timeout_s: float) -> list[str]:
     """Run a command in a pseudo-terminal until a line of its screen matches a pattern, then stop it with Ctrl-C.
 
+    A command that has not ended timeout_s seconds after the Ctrl-C is killed.
+
     command: program and arguments
     until: regular expression that is searched in each line of the screen
     timeout_s: maximum time between two outputs of the command, in seconds
@@ -40,7 +42,8 @@ def record_command(command: Sequence[str], until: str, timeout_s: float) -> list
             lines = [line.rstrip() for line in screen.display]
             if any(re.search(until, line) for line in lines):
                 process.sendintr()
-                process.expect(pexpect.EOF)
+                # A Ctrl-C that comes just before a program begins a long wait is seen after that wait only.
+                process.expect([pexpect.EOF, pexpect.TIMEOUT])
                 return "\n".join(lines).rstrip().split("\n")
     except (pexpect.EOF, pexpect.TIMEOUT):
         raise UserError(
