@@ -72,7 +72,7 @@ def soak(folder: Path, max_kills: int, rng: random.Random) -> int:
     for kill in range(1, max_kills + 1):
         process = start_training(folder, KILLED)
         kill_signal = rng.choice(SIGNALS)
-        waited = wait_for_random_moment(process, folder / KILLED, rng, max_wait=seconds / 15)
+        waited = wait_for_random_moment(process, folder / KILLED, rng, max_wait=seconds / max_kills)
         if process.poll() is not None:
             break  # the training has finished
         process.send_signal(kill_signal)
