@@ -126,3 +126,15 @@ def test_sizes_of_feature_maps_in_a_recipe_of_mindcv_refer_to_its_own_images(tmp
 def test_smallest_fitting_steps_by_hand(image_size, feature_size, step):
     assert smallest_fitting_step(image_size, feature_size) == step
     assert smallest_fitting_step(image_size, (0, 1)) is None
+
+
+# --- backbone_ckpt_path ---
+
+
+def test_a_recipe_without_its_imagenet_weights_says_what_that_costs(load_recipe):
+    config = load_recipe("ssd_mobilenetv2", backbone_ckpt_path="")
+    (line,) = config.adaptations
+    assert line.startswith("backbone_ckpt_path: ") and config.backbone_ckpt_path == ""
+    assert load_recipe("ssd_mobilenetv2", backbone_ckpt_path="other.ckpt").adaptations == ()
+    assert load_recipe("ssd_mobilenetv2", backbone_ckpt_path="", pretrained_detector="a.ckpt").adaptations == ()
+    assert load_recipe("ssd_shapes", backbone_ckpt_path="").adaptations == ()  # as the recipe says

@@ -20,9 +20,10 @@ from ssd.training.train_step import SaturatingTrainStep, TrainStep
 START = TrainingState(step=0, steps_per_epoch=10, images_per_step=4, seed=0)
 
 
-def create_step(step_class, accumulate=2):
+def create_step(step_class, accumulate=2, optimizer=nn.Momentum):
     net = WeightedSum()
-    optimizer = nn.Momentum(net.trainable_params(), learning_rate=0.5, momentum=0.9)
+    settings = {"momentum": 0.9} if optimizer is nn.Momentum else {}
+    optimizer = optimizer(net.trainable_params(), learning_rate=0.5, **settings)
     return step_class(net, optimizer, nn.FixedLossScaleUpdateCell(1.0), accumulate=accumulate)
 
 
@@ -54,6 +55,13 @@ def test_other_missing_parameters_are_refused(tmp_path):
     path = save(create_step(TrainStep, accumulate=1), tmp_path / "last.ckpt")
     with pytest.raises(UserError, match="last.ckpt: accumulate_steps: "):
         resume(create_step(TrainStep), path)
+
+
+@pytest.mark.parametrize("previous, present", [(nn.Momentum, nn.Adam), (nn.Adam, nn.Momentum)])
+def test_another_optimizer_is_refused(previous, present, tmp_path):
+    path = save(create_step(TrainStep, optimizer=previous), tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="last.ckpt: optimizer: "):
+        resume(create_step(TrainStep, optimizer=present), path)
 
 
 def test_state_of_an_older_version_keeps_all_boxes(tmp_path):

@@ -44,6 +44,30 @@ class Step:
         return self.step.ema_weight[0].asnumpy().tolist()
 
 
+def test_adamw_follows_its_formula():
+    rates, decay = np.float32([0.1, 0.2, 0.05]), 0.3
+    net = WeightedSum()
+    optimizer = nn.Adam(net.trainable_params(), Tensor(rates))
+    scale = nn.FixedLossScaleUpdateCell(8.0)
+    step = TrainStep(net, optimizer, scale, weight_decay=decay, decouples_decay=True, num_decayed=1).set_train()
+    weight, mean, square = np.ones(2), np.zeros(2), np.zeros(2)
+    for count, gradient in enumerate(np.float32([[1, -2], [3, 0.5], [-0.25, 4]]), start=1):
+        step(Tensor(gradient))
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        update = mean / (1 - 0.9**count) / (np.sqrt(square / (1 - 0.999**count)) + 1e-8)
+        weight = weight - rates[count - 1] * (decay * weight + update)
+        np.testing.assert_allclose(net.weight.asnumpy(), weight, rtol=1e-5)
+
+
+def test_decoupled_decay_spares_other_parameters():
+    net = WeightedSum()
+    optimizer = nn.Adam(net.trainable_params(), 0.1)
+    scale = nn.FixedLossScaleUpdateCell(1.0)
+    step = TrainStep(net, optimizer, scale, weight_decay=0.5, decouples_decay=True, num_decayed=0).set_train()
+    step(Tensor(np.float32([0, 0])))
+    assert net.weight.asnumpy().tolist() == [1, 1]
+
+
 def test_gradients_are_clipped_to_the_maximum_norm():
     step = Step(clip_norm=2.5)
     assert step(3, -4)["grad_norm"] == 5  # before clipping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,10 @@ from .ops import cyxhw_to_yxyx, yxyx_to_cyxhw
 # Lower limit of the ratio of a box's side to its anchor's side. Smaller ratios are raised to this limit before the
 # logarithm, so that the logarithm is finite.
 MIN_SIZE_RATIO = 1e-6
+# Logarithm of the upper limit of the ratio of a predicted side to the anchor's side, for predictions that are decoded
+# in training; the lower limit is the inverse. The limits prevent an overflow of exp. detectron2 and torchvision use the
+# same value.
+MAX_LOG_RATIO = math.log(1000 / 16)
 
 
 class BoxCoder:

@@ -22,7 +22,7 @@ MINDCV_NAMES = [
 ]
 # Names of checkpoint entries that are not weights: optimizer state, training step state, and JSON records.
 NON_WEIGHT_NAMES = re.compile(
-    r"^(moments\..*|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|"
+    r"^(moments\..*|moment[12]\..*|beta[12]_power|momentum|learning_rate|global_step|current_iterator_step|last_overflow_iterator_step|"
     r"scale_sense|updates|skipped_updates|steps_since_(bad|non_finite)_loss|accumulated\..*|accumulated_batches|"
     r"epoch_num|step_num|training_state|evaluation|model_metadata|meaning)$"
 )

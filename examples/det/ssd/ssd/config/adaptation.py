@@ -1,6 +1,7 @@
 """Adapt values of a recipe to the command line: `--epoch_size` shortens the schedule, `--image_size` changes steps.
 
 A value on the command line is never adapted. Only a value that a recipe states for its own epoch_size or image_size is.
+A recipe without its ImageNet weights keeps its values, but a line states what that costs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def adapt_to_command_line(config: Config, recipe: Mapping[str, Any], typed: Coll
     config = _shorten_schedule(config, recipe, typed=typed)
     if "image_size" in typed and "steps" not in typed:
         config = _adapt_steps(config, recipe, typed=typed)
+    if "backbone_ckpt_path" in typed and recipe.get("backbone_ckpt_path"):
+        config = _mention_missing_weights(config)
     return config
 
 
@@ -59,6 +62,17 @@ def _shorten_schedule(config: Config, recipe: Mapping[str, Any], typed: Collecti
         f"{format_list(moved)}, in proportion to the {recipe_epochs} epochs of the recipe."
     )
     return config.adapted({"milestones": moved}, line)
+
+
+def _mention_missing_weights(config: Config) -> Config:
+    """Add a line if the command line removes the ImageNet weights of a recipe."""
+    if config.backbone_ckpt_path or config.pretrained_detector:
+        return config
+    line = (
+        "backbone_ckpt_path: empty, so the backbone is trained from scratch. The same AP then takes many more epochs, "
+        "or more training images. docs/accuracy.md has measurements."
+    )
+    return config.adapted({}, line)
 
 
 def _adapt_steps(config: Config, recipe: Mapping[str, Any], typed: Collection[str]) -> Config:

@@ -218,13 +218,13 @@ def _check_anchors_and_layers(config: Config, path: str | Path) -> None:
 
 def _check_training(config: Config) -> None:
     """Raise UserError if keys of the loss, schedule, checkpoints or validation contradict each other."""
-    if config.prior_bias is not None and config.loss != "focal":
+    if config.prior_bias is not None and config.loss == "multibox":
         raise UserError(
-            f"prior_bias: the key has no effect with the loss {config.loss}. Remove prior_bias, or set loss to focal."
+            "prior_bias: the key has no effect with the loss multibox. Remove prior_bias, or set loss to focal."
         )
-    if config.sync_num_positives and config.loss != "focal":
+    if config.sync_num_positives and config.loss == "multibox":
         raise UserError(
-            f"sync_num_positives: the key has no effect with the loss {config.loss}, which divides by the positive "
+            "sync_num_positives: the key has no effect with the loss multibox, which divides by the positive "
             "anchors of each image. Remove sync_num_positives, or set loss to focal."
         )
     milestones, epochs = list(config.milestones), config.epoch_size

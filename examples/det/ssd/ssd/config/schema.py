@@ -135,10 +135,15 @@ class Config(AdaptableSection):
 
     # Loss
     match_threshold: float = Field(
-        0.5, gt=0, lt=1, description="IoU above which an anchor is matched to a ground-truth box"
+        0.5,
+        gt=0,
+        lt=1,
+        description="not with loss task_aligned: IoU above which an anchor is matched to a ground-truth box",
     )
-    loss: Annotated[Literal["focal", "multibox"], CLASSES] = Field(
-        "focal", description="classification loss: sigmoid focal loss, or softmax with hard negative mining (multibox)"
+    loss: Annotated[Literal["focal", "multibox", "task_aligned"], CLASSES] = Field(
+        "focal",
+        description="class loss: sigmoid focal loss, softmax with hard negatives (multibox), or TOOD's task-aligned "
+        "targets",
     )
     negatives_per_positive: int = Field(
         3, gt=0, description="with loss multibox: number of hard negatives for each positive anchor"
@@ -146,7 +151,10 @@ class Config(AdaptableSection):
     box_loss: Literal["smooth_l1", "giou", "ciou"] = Field("smooth_l1", description="box loss of positive anchors")
     box_loss_weight: float = Field(1.0, gt=0, description="weight of the box loss relative to the classification loss")
     prior_bias: float | None = Field(
-        None, gt=0, lt=1, description="with loss focal: initial probability of each object class; 0.01 is usual"
+        None,
+        gt=0,
+        lt=1,
+        description="not with loss multibox: initial probability of each object class; 0.01 is usual",
     )
     alpha: float = Field(0.25, ge=0, le=1, description="with loss focal: weight of the terms whose target is 1")
     gamma: float = Field(
@@ -154,8 +162,8 @@ class Config(AdaptableSection):
     )
     sync_num_positives: bool = Field(
         False,
-        description="with loss focal: divide by the positive anchors of all devices (true), or of each device as in "
-        "MindCV (false)",
+        description="not with loss multibox: divide by the positive anchors of all devices (true), or of each device as "
+        "in MindCV (false)",
     )
 
     # Training
@@ -184,7 +192,10 @@ class Config(AdaptableSection):
         None, gt=0, description="batch size to which lr and lr_init refer; both are scaled to the actual batch size"
     )
     warmup_epochs: float = Field(2, ge=0, description="number of epochs of linear warm-up, possibly a fraction")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    optimizer: Literal["momentum", "adamw"] = Field(
+        "momentum", description="SGD with momentum, or AdamW, which needs lower learning rates"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="with optimizer momentum: momentum of SGD")
     weight_decay: float = Field(0.00015, ge=0, description="weight decay of all parameters except BatchNorm parameters")
     decay_bias: bool = Field(True, description="apply weight_decay to biases too")
     freeze: Literal["backbone", "backbone_batch_norm"] | None = Field(

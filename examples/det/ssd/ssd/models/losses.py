@@ -11,16 +11,14 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ..boxes.anchors import Anchors
+from ..boxes.coder import MAX_LOG_RATIO
 from .box_coder import GraphBoxCoder
 from .hard_negatives import LargestValues
+from .task_aligned_loss import TaskAlignedLoss
 
 if TYPE_CHECKING:
     from ..config.schema import Config
 
-# Upper limit of the ratio of a predicted side to the anchor's side; the lower limit is the inverse. The limits prevent
-# an overflow of exp. detectron2 and torchvision use the same value. Only the IoU losses decode boxes in training, so
-# only the IoU losses use the limits.
-MAX_SIZE_RATIO = 1000 / 16
 EPSILON = 1e-7
 
 
@@ -63,7 +61,6 @@ class IoULoss(nn.Cell):
         super().__init__()
         anchors_in_pixels = anchors_cyxhw * np.tile(np.asarray(image_size, np.float32), 2)
         self.coder = GraphBoxCoder(anchors_in_pixels, prior_scaling)
-        self.max_log_ratio = math.log(MAX_SIZE_RATIO)
         self.is_ciou = kind == "ciou"
 
     def construct(self, box_offsets: Tensor, target_offsets: Tensor) -> Tensor:
@@ -73,7 +70,7 @@ class IoULoss(nn.Cell):
         target_offsets: (B, A, 4), scaled offsets of the matched ground-truth boxes
         Returns (B, A), 0 for equal boxes, at most 2 for GIoU and at most 3 for CIoU.
         """
-        center, size = self.coder.decode_bounded(box_offsets, self.max_log_ratio)
+        center, size = self.coder.decode_bounded(box_offsets, MAX_LOG_RATIO)
         target_center, target_size = self.coder.decode(target_offsets)
 
         low, high = center - size / 2, center + size / 2
@@ -232,18 +229,23 @@ def create_box_loss(cfg: Config, anchors: Anchors) -> SmoothL1 | IoULoss:
     return IoULoss(cfg.box_loss, anchors.boxes_cyxhw, cfg.image_size, prior_scaling=cfg.prior_scaling)
 
 
-def create_loss(cfg: Config, anchors: Anchors, world_size: int = 1) -> FocalDetectionLoss | MultiboxLoss:
-    """Create the training loss of a recipe: focal or multibox, with the recipe's box loss.
+def create_loss(
+    cfg: Config, anchors: Anchors, world_size: int = 1
+) -> FocalDetectionLoss | MultiboxLoss | TaskAlignedLoss:
+    """Create the training loss of a recipe: focal, multibox or task-aligned, with the recipe's box loss.
 
     world_size: number of devices that train together
     """
     box_loss = create_box_loss(cfg, anchors)
     if cfg.loss == "multibox":
         return MultiboxLoss(cfg.negatives_per_positive, box_loss, cfg.box_loss_weight)
+    num_devices = world_size if cfg.sync_num_positives else 1
+    if cfg.loss == "task_aligned":
+        return TaskAlignedLoss(box_loss, cfg.box_loss_weight, num_devices)
     return FocalDetectionLoss(
         alpha=cfg.alpha,
         gamma=cfg.gamma,
         box_loss=box_loss,
         box_loss_weight=cfg.box_loss_weight,
-        num_devices=world_size if cfg.sync_num_positives else 1,
+        num_devices=num_devices,
     )

@@ -13,6 +13,8 @@ from mindspore import Tensor, ops
 from ..boxes.anchors import Anchors
 from ..boxes.matcher import FORCED_MATCH_IOU, FORCED_MATCH_ROUNDS
 from .box_coder import GraphBoxCoder
+from .pairwise_iou import pairwise_iou
+from .task_aligned_assigner import TaskAlignedAssigner
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -45,17 +47,24 @@ class TargetAssigner(nn.Cell):
         self.no_anchor = Tensor(-1, ms.int32)
         self.threshold = threshold
 
-    def construct(self, gt_boxes_yxyx: Tensor, gt_labels: Tensor) -> tuple[Tensor, Tensor]:
+    def construct(
+        self,
+        gt_boxes_yxyx: Tensor,
+        gt_labels: Tensor,
+        box_offsets: Tensor | None = None,
+        cls_logits: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Assign target offsets and a target label to each anchor.
 
         gt_boxes_yxyx: (B, M, 4), corners y0, x0, y1, x1 as fractions of the image height and width
         gt_labels: (B, M) int32, class labels 1..K-1, or 0 for padding
+        box_offsets, cls_logits: predictions, which this assigner does not use
         Returns target_offsets (B, A, 4), scaled offsets or 0 for background, and target_labels (B, A) int32, 0 for
         background.
         """
         is_gt = gt_labels > 0
         gt_boxes_yxyx = gt_boxes_yxyx * is_gt.expand_dims(2).astype("float32")  # padding gets IoU 0 with every anchor
-        iou = self._pairwise_iou(gt_boxes_yxyx)  # (B, M, A)
+        iou = pairwise_iou(gt_boxes_yxyx, self.anchor_sides, self.anchor_area)  # (B, M, A)
         is_forced = self.anchor_index == self._forced_matches(iou, is_gt).expand_dims(2)
         iou = ops.select(is_forced, Tensor(FORCED_MATCH_IOU, ms.float32), iou)
         best_iou, best_gt = ops.max(iou, axis=1)  # (B, A)
@@ -66,20 +75,6 @@ class TargetAssigner(nn.Cell):
         target_labels = ops.gather(gt_labels, best_gt, axis=1, batch_dims=1) * is_positive.astype("int32")
         target_offsets = self.coder.encode(boxes_yxyx) * is_positive.expand_dims(2).astype("float32")
         return target_offsets, target_labels
-
-    def _pairwise_iou(self, gt_boxes_yxyx: Tensor) -> Tensor:
-        """Compute the IoU of every ground-truth box with every anchor.
-
-        gt_boxes_yxyx: (B, M, 4), corners y0, x0, y1, x1 as fractions of the image height and width
-        Returns (B, M, A), IoUs 0..1.
-        """
-        # Compute each coordinate separately, to avoid tensors of shape (B, M, A, 2).
-        y0, x0, y1, x1 = ops.split(gt_boxes_yxyx, 1, axis=2)  # (B, M, 1) each
-        anchor_y0, anchor_x0, anchor_y1, anchor_x1 = self.anchor_sides
-        height = ops.maximum(ops.minimum(y1, anchor_y1) - ops.maximum(y0, anchor_y0), 0.0)
-        width = ops.maximum(ops.minimum(x1, anchor_x1) - ops.maximum(x0, anchor_x0), 0.0)
-        intersection = height * width
-        return intersection / ((y1 - y0) * (x1 - x0) + self.anchor_area - intersection)
 
     def _forced_matches(self, iou: Tensor, is_gt: Tensor) -> Tensor:
         """Find a forced match for each ground-truth box: its best anchor, even if the IoU is below the threshold.
@@ -118,8 +113,10 @@ class TargetAssigner(nn.Cell):
         return forced
 
 
-def create_assigner(cfg: Config, anchors: Anchors) -> TargetAssigner:
-    """Create the target assigner of a recipe."""
+def create_assigner(cfg: Config, anchors: Anchors) -> TargetAssigner | TaskAlignedAssigner:
+    """Create the target assigner of a recipe: by the IoU of boxes and anchors, or by the predictions."""
+    if cfg.loss == "task_aligned":
+        return TaskAlignedAssigner(anchors.boxes_cyxhw, anchors.boxes_yxyx, prior_scaling=cfg.prior_scaling)
     return TargetAssigner(
         anchors_cyxhw=anchors.boxes_cyxhw,
         anchors_yxyx=anchors.boxes_yxyx,

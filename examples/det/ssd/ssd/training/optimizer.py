@@ -1,11 +1,29 @@
-"""Select the parameters with weight decay, and freeze parts of the detector."""
+"""Create the optimizer, select the parameters with weight decay, and freeze parts of the detector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import mindspore.nn as nn
-from mindspore import Parameter
+import numpy as np
+from mindspore import Parameter, Tensor
+
+if TYPE_CHECKING:
+    from ..config.schema import Config
+
+
+def create_optimizer(cfg: Config, params: Sequence[Parameter], schedule: np.ndarray) -> nn.Optimizer:
+    """Create the optimizer of a recipe, SGD with momentum or Adam, without loss scale and weight decay.
+
+    The training step applies the loss scale and the weight decay.
+
+    params: parameters to train
+    schedule: (U,) float32, learning rate of each update
+    """
+    if cfg.optimizer == "adamw":
+        return nn.Adam(params, Tensor(schedule))
+    return nn.Momentum(params, Tensor(schedule), cfg.momentum)
 
 
 def split_by_decay(params: Sequence[Parameter], decay_bias: bool) -> tuple[list[Parameter], list[Parameter]]:

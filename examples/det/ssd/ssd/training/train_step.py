@@ -15,7 +15,7 @@ from mindspore._c_expression import MSContext
 from ..models.layers import NormalizeImage
 from ..models.losses import create_loss
 from ..models.target_assigner import create_assigner
-from .optimizer import split_by_decay
+from .optimizer import create_optimizer, split_by_decay
 from .tensor_packer import TensorPacker, global_norm, multiply
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class DetectorWithLoss(nn.Cell):
         Returns three scalars: the total loss, the box regression loss and the classification loss.
         """
         box_offsets, cls_logits = self.detector(self.normalize(image))
-        target_offsets, target_labels = self.assigner(gt_boxes_yxyx, gt_labels)
-        return self.loss(box_offsets, cls_logits, target_offsets=target_offsets, target_labels=target_labels)
+        targets = self.assigner(gt_boxes_yxyx, gt_labels, box_offsets, cls_logits)
+        return self.loss(box_offsets, cls_logits, *targets)
 
 
 class TrainStep(MindCVTrainStep):
@@ -88,6 +88,8 @@ class TrainStep(MindCVTrainStep):
     optimizer: optimizer of the trainable parameters, without weight decay
     scale_sense: cell that holds and updates the loss scale
     weight_decay: weight decay of the parameters with weight decay
+    decouples_decay: True to subtract learning rate * weight_decay * weight from the weights, as in AdamW
+        (arXiv:1711.05101); False to add weight_decay * weight to the gradients, as in SGD
     num_decayed: number of parameters with weight decay, which are the first parameters of the optimizer
     ema_decay: decay of the moving average of all parameters of the network; None disables averaging
     clip_norm: maximum global L2 norm of the gradients; None disables clipping
@@ -101,6 +103,7 @@ class TrainStep(MindCVTrainStep):
         scale_sense: nn.Cell,
         *,
         weight_decay: float = 0.0,
+        decouples_decay: bool = False,
         num_decayed: int = 0,
         ema_decay: float | None = None,
         clip_norm: float | None = None,
@@ -108,9 +111,13 @@ class TrainStep(MindCVTrainStep):
     ):
         super().__init__(network, optimizer, scale_sense, ema=ema_decay is not None, ema_decay=ema_decay)
         self.weight_decay = weight_decay
+        self.decouples_decay = decouples_decay
         self.clip_norm = clip_norm
         self.accumulate = accumulate
         self.pack = TensorPacker(self.weights, first_group=num_decayed)
+        if decouples_decay:
+            self.decayed_weights = self.weights[:num_decayed]
+            self.pack_decayed = TensorPacker(self.decayed_weights)
         if self.ema:
             self.pack_all = TensorPacker(self.weights_all)
         self.skipped = Parameter(Tensor(0, ms.int32), "skipped_updates", requires_grad=False)
@@ -172,7 +179,11 @@ class TrainStep(MindCVTrainStep):
             return ops.depend(norm, ops.assign_add(self.skipped, Tensor(1, ms.int32)))
         if self.clip_norm is not None:
             vectors = multiply(vectors, self.clip_norm / ops.clamp(norm, self.clip_norm))
-        gradients = self.pack.unpack(self.add_weight_decay(vectors), self.weights)
+        if self.decouples_decay:
+            norm = ops.depend(norm, self.shrink_weights())
+        else:
+            vectors = self.add_weight_decay(vectors)
+        gradients = self.pack.unpack(vectors, self.weights)
         norm = ops.depend(norm, self.optimizer(gradients))
         if self.ema:
             norm = ops.depend(norm, self.ema_update())
@@ -187,6 +198,12 @@ class TrainStep(MindCVTrainStep):
         for index in range(self.pack.num_first_vectors):
             decayed += (weights[index] * self.weight_decay + vectors[index],)
         return decayed + vectors[self.pack.num_first_vectors :]
+
+    def shrink_weights(self) -> Tensor:
+        """Subtract learning rate * weight_decay * weight from the weights with weight decay, and return a tensor."""
+        factor = -self.optimizer.get_lr() * self.weight_decay
+        changes = multiply(self.pack_decayed(self.decayed_weights), factor)
+        return self.hyper_map(_add_to, self.decayed_weights, self.pack_decayed.unpack(changes, self.decayed_weights))
 
     def accumulate_and_update(self, gradients: tuple[Tensor, ...], factor: Tensor, overflow: Tensor) -> Tensor:
         """Add the gradients of a batch to the accumulated gradients, and update the weights after the last batch.
@@ -279,8 +296,7 @@ def create_train_step(
     assigner, loss = create_assigner(cfg, detector.anchors), create_loss(cfg, detector.anchors, world_size)
     network = DetectorWithLoss(detector, assigner, loss)
     decayed, others = split_by_decay(network.trainable_params(), decay_bias=cfg.decay_bias)
-    # The training step applies the loss scale and the weight decay, so the optimizer gets neither.
-    optimizer = nn.Momentum([*decayed, *others], Tensor(schedule), cfg.momentum)
+    optimizer = create_optimizer(cfg, [*decayed, *others], schedule)
     if cfg.loss_scale_type == "dynamic":
         scale = nn.DynamicLossScaleUpdateCell(cfg.loss_scale, scale_factor=2, scale_window=2000)
     else:
@@ -291,6 +307,7 @@ def create_train_step(
         optimizer,
         scale,
         weight_decay=cfg.weight_decay,
+        decouples_decay=cfg.optimizer == "adamw",
         num_decayed=len(decayed),
         ema_decay=cfg.ema_decay,
         clip_norm=cfg.clip_grad_norm,
