@@ -142,8 +142,7 @@ class Config(AdaptableSection):
     )
     loss: Annotated[Literal["focal", "multibox", "task_aligned"], CLASSES] = Field(
         "focal",
-        description="class loss: sigmoid focal loss, softmax with hard negatives (multibox), or TOOD's task-aligned "
-        "targets",
+        description="class loss: sigmoid focal loss, softmax with hard negatives, or TOOD's task-aligned loss",
     )
     negatives_per_positive: int = Field(
         3, gt=0, description="with loss multibox: number of hard negatives for each positive anchor"
@@ -162,8 +161,7 @@ class Config(AdaptableSection):
     )
     sync_num_positives: bool = Field(
         False,
-        description="not with loss multibox: divide by the positive anchors of all devices (true), or of each device as "
-        "in MindCV (false)",
+        description="divide the loss by the positive anchors of all devices (true), or of each as in MindCV (false)",
     )
 
     # Training
