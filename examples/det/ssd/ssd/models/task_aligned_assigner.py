@@ -102,9 +102,11 @@ class TaskAlignedAssigner(nn.Cell):
         Returns (B, M, A) bool.
         """
         y0, x0, y1, x1 = ops.split(gt_boxes_yxyx, 1, axis=2)  # (B, M, 1) each
-        is_in_rows = ops.logical_and(self.center_y > y0, self.center_y < y1)
-        is_in_columns = ops.logical_and(self.center_x > x0, self.center_x < x1)
-        is_inside = ops.logical_and(is_in_rows, is_in_columns)  # (B, M, A)
+        # Distance of each center from the nearest side, positive inside the box, (B, M, A)
+        distance_y = ops.minimum(self.center_y - y0, y1 - self.center_y)
+        distance_x = ops.minimum(self.center_x - x0, x1 - self.center_x)
+        distance = ops.minimum(distance_y, distance_x)
+        is_inside = distance > ops.zeros_like(distance)
         _, best = ops.max(pairwise_iou(gt_boxes_yxyx, self.anchor_sides, self.anchor_area), axis=2)  # (B, M)
         is_best = self.anchor_index == best.astype("int32").expand_dims(2)
         needs_best = ops.logical_and(is_gt, ops.logical_not(is_inside.any(axis=2)))
