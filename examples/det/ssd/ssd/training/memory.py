@@ -41,7 +41,7 @@ class LiveTensors:
     batch_norm: for each BatchNorm layer, maps of the size of its output, with the following activation or sum
     activation: for each activation whose gradient needs input and output, maps in addition to those of batch_norm
     focal, multibox: float32 tensors (B, A, K) of a loss and its gradient, the concatenation of the levels included
-    assignment: float32 tensors (B, M, A) of the target assigner; booleans count as a quarter
+    assignment, task_alignment: float32 tensors (B, M, A) of the two target assigners; booleans count as a quarter
     image: float32 tensors (B, H, W, 3) of the image normalization
     gradient: tensors of the size of the trainable parameters: gradients, scaled gradients, momentum
     compilation: bytes of the host's memory that the compiler uses and keeps
@@ -53,6 +53,7 @@ class LiveTensors:
     focal: float
     multibox: float
     assignment: float
+    task_alignment: float
     image: float
     gradient: float
     compilation: int
@@ -70,6 +71,7 @@ LIVE_TENSORS = {
         focal=26,
         multibox=14,
         assignment=30,
+        task_alignment=70,
         image=4,
         gradient=5,
         compilation=560 * 2**20,
@@ -86,6 +88,7 @@ LIVE_TENSORS = {
         focal=10.5,
         multibox=4,
         assignment=4,
+        task_alignment=10,
         image=2,
         gradient=3,
         compilation=0,
@@ -158,8 +161,10 @@ def estimate_step_memory(cfg: Config, detector: nn.Cell) -> StepMemory:
     num_anchors, pixels = len(detector.anchors), math.prod(cfg.image_size)
     parameters = sum(math.prod(parameter.shape) for parameter in detector.get_parameters())
     trainable = sum(math.prod(parameter.shape) for parameter in detector.trainable_params())
-    # Accumulation adds the stored sum, and the sum with the gradients of this batch.
-    gradients = (live.gradient + (2 if cfg.accumulate_steps > 1 else 0)) * trainable
+    loss = live.multibox if cfg.loss == "multibox" else live.focal
+    assignment = live.task_alignment if cfg.loss == "task_aligned" else live.assignment
+    # Accumulation adds the stored sum, and the sum with the gradients of this batch. AdamW has a second moment.
+    gradients = (live.gradient + 2 * (cfg.accumulate_steps > 1) + (cfg.optimizer == "adamw")) * trainable
     return StepMemory(
         weights=int(4 * (parameters * (2 if cfg.ema_decay else 1) + gradients)),
         compilation=live.compilation,
@@ -168,8 +173,8 @@ def estimate_step_memory(cfg: Config, detector: nn.Cell) -> StepMemory:
             convolution * live.convolution * maps.convolution
             + half * (live.batch_norm * maps.batch_norm + live.activation * maps.activation)
         ),
-        loss_per_image=int(4 * num_anchors * cfg.num_classes * (live.focal if cfg.loss == "focal" else live.multibox)),
-        assignment_per_box=int(4 * num_anchors * live.assignment),
+        loss_per_image=int(4 * num_anchors * cfg.num_classes * loss),
+        assignment_per_box=int(4 * num_anchors * assignment),
     )
 
 
