@@ -10,6 +10,7 @@ from ssd.data.augment import (
     choose_scale_denominator,
     contains_center,
     random_iou_crops,
+    scaled_windows,
     zoom_out_canvases,
 )
 
@@ -30,6 +31,34 @@ def crop(canvas, boxes, min_iou, image_size=(300, 300), count=300, seed=0):
     )
     assert windows.shape == (count, 4) and windows.dtype == np.int64 and found.shape == (count,)
     return windows[found]
+
+
+# --- scale ---
+
+
+def test_scaled_windows_keep_the_aspect_ratio_and_stay_at_the_image():
+    draws = np.random.default_rng(0).random((500, 3))
+    sizes = np.broadcast_to([120, 200], (500, 2))
+    windows = scaled_windows(sizes, 0.5, draws)
+    assert windows.dtype == np.int64
+    height, width = (windows[:, 2:] - windows[:, :2]).T
+    np.testing.assert_allclose(height / 120, width / 200, atol=0.01)
+    scales = 120 / height
+    assert 0.5 <= scales.min() < 0.51 and 1.49 < scales.max() <= 1.52 and 0.95 < scales.mean() < 1.05
+    enlarged, reduced = windows[scales > 1.01], windows[scales < 0.99]
+    assert (enlarged[:, :2] >= 0).all() and (enlarged[:, 2:] <= [120, 200]).all()  # part of the image
+    assert (reduced[:, :2] <= 0).all() and (reduced[:, 2:] >= [120, 200]).all()  # the whole image, and a border
+    assert len(enlarged) > 150 and len(reduced) > 150
+
+
+def test_scaled_windows_by_hand():
+    draws = np.array([[1, 0.5, 1], [0, 0, 0.25], [0.5, 0.3, 0.7]])  # scales of 1.25, 0.75 and 1
+    windows = scaled_windows(np.array([[100, 200], [90, 30], [7, 5]]), 0.25, draws)
+    assert windows.tolist() == [[10, 40, 90, 200], [0, -2, 120, 38], [0, 0, 7, 5]]
+
+
+def test_a_tiny_image_keeps_a_pixel():
+    assert scaled_windows(np.array([[1, 1]]), 0.9, np.array([[1.0, 0.5, 0.5]])).tolist() == [[0, 0, 1, 1]]
 
 
 # --- zoom out ---

@@ -12,8 +12,8 @@ from ssd.data.batches import EvalBatchTransform, TrainBatchTransform, keep_large
 from ssd.data.transforms import FILL
 from ssd.errors import UserError
 
-NO_AUGMENT = {"crop_prob": 0, "zoom_out_prob": 0, "flip_prob": 0, "color_prob": 0}
-FULL_AUGMENT = {"crop_prob": 0.7, "zoom_out_prob": 0.5, "flip_prob": 0.5, "color_prob": 0.7}
+NO_AUGMENT = {"scale_jitter": 0, "crop_prob": 0, "zoom_out_prob": 0, "flip_prob": 0, "color_prob": 0}
+FULL_AUGMENT = {"scale_jitter": 0.4, "crop_prob": 0.7, "zoom_out_prob": 0.5, "flip_prob": 0.5, "color_prob": 0.7}
 MILD_COLORS = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.05}
 
 
@@ -70,6 +70,7 @@ def batch_info(epoch):
     "augment",
     [
         {"crop_prob": 1},
+        {"scale_jitter": 0.2},
         {"zoom_out_prob": 1},
         {"flip_prob": 1},
         {"color_prob": 1, **MILD_COLORS},
@@ -142,7 +143,7 @@ def test_flip_probability_of_zero_and_one(flip_prob, expected):
         assert image[0, 0].tolist() == [100, 100, 100]
 
 
-@pytest.mark.parametrize("key", NO_AUGMENT)
+@pytest.mark.parametrize("key", [key for key in NO_AUGMENT if key.endswith("_prob")])
 def test_probability_is_the_share_of_augmented_samples(key):
     sample, plain, drawn = sampler(**{key: 0.25}, crop_min_iou=(0.1,)), sampler(), record([(20, 30, 60, 60, 1)])
     unchanged = plain(drawn)[0]

@@ -17,7 +17,9 @@ from ssd.data.readers.annotations import AnnotatedImage
 from ssd.errors import UserError
 from ssd.inference.predictor import load_pixels
 
-OFF = dict.fromkeys(("zoom_out_prob", "crop_prob", "color_prob", "brightness", "contrast", "saturation", "hue"), 0)
+OFF = dict.fromkeys(
+    ("scale_jitter", "zoom_out_prob", "crop_prob", "color_prob", "brightness", "contrast", "saturation", "hue"), 0
+)
 NO_AUGMENT = {**OFF, "flip_prob": 0, "zoom_out_max": 1, "crop_min_iou": [0]}
 RGB = draw()
 ALPHA = np.full(SIZE, 255, np.uint8)

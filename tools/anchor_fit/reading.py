@@ -7,10 +7,10 @@ from pathlib import Path
 import mindspore.dataset as ds
 import numpy as np
 
-from ssd.data.batches import name_undecodable_image
 from ssd.data.dataset import find_shard
 from ssd.data.dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info, shards_are_upright
 from ssd.data.images import read_size
+from ssd.data.record_check import name_undecodable_image
 from ssd.data.thread_errors import shard_errors
 from ssd.errors import UserError
 from ssd.runtime.progress import Progress

@@ -22,6 +22,23 @@ CROP_RATIO_RANGE = (0.5, 2.0)  # window height / window width
 CROP_TRIALS = 50  # random windows per image; the first valid window is used
 
 
+def scaled_windows(sizes: np.ndarray, jitter: float, draws: np.ndarray) -> np.ndarray:
+    """Choose crop windows that show the images at random scales, with the aspect ratios of the images.
+
+    An enlarged image is cut off at a random place. A reduced image is at a random place of its window.
+
+    sizes: (B, 2) height and width of the images in pixels
+    jitter: the scales are from 1 - jitter to 1 + jitter; 0..1, 1 excluded
+    draws: (B, 3) random numbers, uniform in 0..1
+
+    Returns (B, 4) int64, yxyx in pixels.
+    """
+    scales = 1 + jitter * (2 * draws[:, :1] - 1)
+    sides = np.maximum(np.rint(sizes / scales), 1)
+    start = np.rint((sizes - sides) * draws[:, 1:])
+    return np.concatenate([start, start + sides], axis=1).astype(np.int64)
+
+
 def zoom_out_canvases(sizes: np.ndarray, max_ratio: float, draws: np.ndarray) -> np.ndarray:
     """Place each image at a random position on a larger canvas (SSD paper, section 3.6).
 

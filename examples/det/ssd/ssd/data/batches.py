@@ -5,26 +5,26 @@ Each image is written directly into the array of its batch, because stacking fin
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from ..errors import UserError
 from .augment import (
     CROP_TRIALS,
     align_windows,
     choose_scale_denominator,
     contains_center,
     random_iou_crops,
+    scaled_windows,
     zoom_out_canvases,
 )
 from .images import decode_image, read_size
+from .record_check import check_image_id, check_record, name_undecodable_image
 from .transforms import color_matrices, render_crop_window, resize
 
 # Random numbers of an image for each augmentation. All are always drawn, so that disabling one does not change others.
-DRAWS = {"apply": 4, "min_iou": 1, "color": 4, "zoom_out": 3, "crop": CROP_TRIALS * 4}
+DRAWS = {"apply": 4, "min_iou": 1, "color": 4, "zoom_out": 3, "crop": CROP_TRIALS * 4, "scale": 3}
 
 
 class BatchInfo(Protocol):
@@ -34,7 +34,7 @@ class BatchInfo(Protocol):
 
 
 class TrainBatchTransform:
-    """Decode and augment training images: zoom out, crop, distort colors, flip, resize.
+    """Decode and augment training images: scale, zoom out, crop, distort colors, flip, resize.
 
     An augmented image depends only on the seed, its image id and the epoch, not on the number of worker threads.
 
@@ -44,7 +44,7 @@ class TrainBatchTransform:
     seed: random seed of the recipe
     num_classes: number of classes, background included
     upright: whether boxes are in pixels of upright images; see `DatasetInfo.upright`
-    zoom_out_prob … flip_prob: values of the recipe key `augment`, which config/schema.py describes
+    scale_jitter … flip_prob: values of the recipe key `augment`, which config/schema.py describes
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class TrainBatchTransform:
         num_classes: int,
         *,
         upright: bool,
+        scale_jitter: float,
         zoom_out_prob: float,
         zoom_out_max: float,
         crop_prob: float,
@@ -72,6 +73,7 @@ class TrainBatchTransform:
         self.num_classes = num_classes
         self.upright = upright
         self.probs = [zoom_out_prob, crop_prob, color_prob, flip_prob]
+        self.scale_jitter = scale_jitter
         self.zoom_out_max = zoom_out_max
         self.crop_min_iou = np.array(crop_min_iou)
         self.color_ranges = np.array([brightness, contrast, saturation, hue])
@@ -97,7 +99,7 @@ class TrainBatchTransform:
         Raises UserError if an image cannot be decoded, or a record does not have the format of create_data.py.
         """
         for img_id, annotation in zip(img_ids, annotations):
-            _check_record(img_id, annotation, self.num_classes)
+            check_record(img_id, annotation, self.num_classes)
         epoch = batch_info.get_epoch_num()
         numbers = np.stack([self.draw(int(img_id[0]), epoch) for img_id in img_ids])
         draws = dict(zip(DRAWS, np.split(numbers, np.cumsum([*DRAWS.values()])[:-1], axis=1)))
@@ -107,8 +109,11 @@ class TrainBatchTransform:
         encoded = [image.tobytes() for image in images]
         boxes, labels = self.pad(annotations)
         windows = _whole_images(encoded, img_ids, self.upright)
+        sizes = windows[:, 2:]
+        if self.scale_jitter:
+            windows = scaled_windows(sizes, self.scale_jitter, draws["scale"])
         if zoom_out.any():
-            canvases = zoom_out_canvases(windows[:, 2:], self.zoom_out_max, draws["zoom_out"])
+            canvases = zoom_out_canvases(sizes, self.zoom_out_max, draws["zoom_out"])
             windows = np.where(zoom_out[:, None], canvases, windows)
         if crop.any():
             crops, found = self.crop(windows, boxes, labels, draws=draws)
@@ -213,44 +218,12 @@ class EvalBatchTransform:
         pixels = np.empty((len(images), *self.image_size, 3), dtype=np.uint8)
         sizes = np.empty((len(images), 2), dtype=np.int32)
         for row, (img_id, encoded) in enumerate(zip(img_ids, images)):
-            _check_image_id(img_id)
+            check_image_id(img_id)
             with name_undecodable_image(img_id):
                 image = decode_image(encoded.tobytes(), upright=self.upright)
             sizes[row] = image.shape[:2]
             resize(image, pixels[row], exact=True)
         return pixels, np.concatenate(img_ids).astype(np.int64), sizes
-
-
-def _check_image_id(img_id: np.ndarray) -> None:
-    """Raise UserError if the image id of a record is not an array (1,) of int."""
-    if img_id.shape != (1,) or img_id.dtype.kind not in "iu":
-        raise UserError(
-            f"img_id: a record in the shards has {img_id!r}, not an array of one integer. Create the shards with "
-            "create_data.py."
-        )
-
-
-def _check_record(img_id: np.ndarray, annotation: np.ndarray, num_classes: int) -> None:
-    """Check that a record has the format of create_data.py, and only classes of the recipe.
-
-    img_id: image id of the record
-    annotation: boxes and class indices of the record
-    num_classes: number of classes, background included
-
-    Raises UserError if the image id or the annotation has another shape, or a class index is out of range.
-    """
-    _check_image_id(img_id)
-    where = f"image {img_id[0]} in the shards"
-    if annotation.ndim != 2 or annotation.shape[1] != 5:
-        raise UserError(
-            f"{where}: annotation has shape {annotation.shape}, not (M, 5). Create the shards with create_data.py."
-        )
-    is_valid = (annotation[:, 4] >= 0) & (annotation[:, 4] < num_classes)  # False for NaN
-    if not is_valid.all():
-        raise UserError(
-            f"{where}: class index {annotation[~is_valid][0, 4]:g} is not from 0 to {num_classes - 1}. Use the recipe "
-            "of these shards, or set num_classes."
-        )
 
 
 def keep_largest_boxes(boxes: np.ndarray, labels: np.ndarray, max_boxes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -284,17 +257,3 @@ def _whole_images(encoded: list[bytes], img_ids: list[np.ndarray], upright: bool
         with name_undecodable_image(img_id):
             windows[row, 2:] = read_size(image_bytes, upright)
     return windows
-
-
-@contextlib.contextmanager
-def name_undecodable_image(img_id: np.ndarray) -> Iterator[None]:
-    """Convert a ValueError that is raised inside the context to a UserError that names the image.
-
-    img_id: (1,) int, the image id
-    """
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(
-            f"image {int(img_id[0])} in the shards: {error}. Replace the image file and run create_data.py again."
-        ) from None

@@ -1,0 +1,56 @@
+"""Check the records of shards, and name the image of a record that cannot be decoded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import UserError
+
+
+def check_image_id(img_id: np.ndarray) -> None:
+    """Raise UserError if the image id of a record is not an array (1,) of int."""
+    if img_id.shape != (1,) or img_id.dtype.kind not in "iu":
+        raise UserError(
+            f"img_id: a record in the shards has {img_id!r}, not an array of one integer. Create the shards with "
+            "create_data.py."
+        )
+
+
+def check_record(img_id: np.ndarray, annotation: np.ndarray, num_classes: int) -> None:
+    """Check that a record has the format of create_data.py, and only classes of the recipe.
+
+    img_id: image id of the record
+    annotation: boxes and class indices of the record
+    num_classes: number of classes, background included
+
+    Raises UserError if the image id or the annotation has another shape, or a class index is out of range.
+    """
+    check_image_id(img_id)
+    where = f"image {img_id[0]} in the shards"
+    if annotation.ndim != 2 or annotation.shape[1] != 5:
+        raise UserError(
+            f"{where}: annotation has shape {annotation.shape}, not (M, 5). Create the shards with create_data.py."
+        )
+    is_valid = (annotation[:, 4] >= 0) & (annotation[:, 4] < num_classes)  # False for NaN
+    if not is_valid.all():
+        raise UserError(
+            f"{where}: class index {annotation[~is_valid][0, 4]:g} is not from 0 to {num_classes - 1}. Use the recipe "
+            "of these shards, or set num_classes."
+        )
+
+
+@contextlib.contextmanager
+def name_undecodable_image(img_id: np.ndarray) -> Iterator[None]:
+    """Convert a ValueError that is raised inside the context to a UserError that names the image.
+
+    img_id: (1,) int, the image id
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(
+            f"image {int(img_id[0])} in the shards: {error}. Replace the image file and run create_data.py again."
+        ) from None
