@@ -43,13 +43,15 @@ VARIANTS: dict[str, dict] = {
     "dynamic": {"loss_scale_type": "dynamic"},
     "focal": {"loss": "focal"},
     "multibox": {"loss": "multibox", "prior_bias": None},
+    "task_aligned": {"loss": "task_aligned", "box_loss": "ciou"},
+    "adamw": {"optimizer": "adamw"},
 }
 INFERENCE = "inference"
 # Bound of the number of kernels: a number for loss and target assignment, and numbers per parameter. About 3 kernels
 # per parameter are forward, backward and update, and up to 2 are casts. A step whose gradients are not packed
 # launches 10 kernels per parameter.
 MAX_LOSS_KERNELS, MAX_KERNELS_PER_WEIGHT = 500, 5
-MAX_ACCUMULATE_KERNELS_PER_WEIGHT, MAX_EMA_KERNELS_PER_WEIGHT = 3, 2
+MAX_ACCUMULATE_KERNELS_PER_WEIGHT, MAX_EMA_KERNELS_PER_WEIGHT, MAX_ADAMW_KERNELS_PER_WEIGHT = 3, 2, 1
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -170,6 +172,7 @@ def compile_graph(recipe: str, soc: str, *, variant: str, max_gt: int) -> tuple[
     kernels_per_weight = MAX_KERNELS_PER_WEIGHT
     kernels_per_weight += MAX_ACCUMULATE_KERNELS_PER_WEIGHT if cfg.accumulate_steps > 1 else 0
     kernels_per_weight += MAX_EMA_KERNELS_PER_WEIGHT if cfg.ema_decay else 0
+    kernels_per_weight += MAX_ADAMW_KERNELS_PER_WEIGHT if cfg.optimizer == "adamw" else 0
     expected = Expected(
         amp_level=cfg.amp_level,
         is_training=kind == "training",
