@@ -151,7 +151,11 @@ RECIPES = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe, soc, variants",
-    [("extras", "910A", ["accumulate+ema+clip+dynamic"]), ("convs", "910B", ["plain"]), ("fpn", "910B", ["inference"])],
+    [
+        ("extras", "910A", ["accumulate+ema+clip+dynamic+task_aligned+adamw"]),
+        ("convs", "910B", ["plain"]),
+        ("fpn", "910B", ["inference"]),
+    ],
 )
 def test_a_small_recipe_of_each_kind_has_no_faults(recipe, soc, variants, tmp_path):
     path = tmp_path / f"{recipe}.yaml"
