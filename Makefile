@@ -21,6 +21,7 @@ SSD := examples/det/ssd
 
 ifdef DATA
 NAME := own
+EPOCHS := --epoch_size 20
 else
 NAME := shapes
 DATA := data/shapes/coco
@@ -45,7 +46,7 @@ ifeq ($(NAME),shapes)
 	$(RUN) tools/make_shapes.py $(DATA) --overwrite
 endif
 	$(RUN) $(SSD)/create_data.py $(FORMAT) --data_path '$(DATA)' --out_path $(RECORDS) --overwrite
-	$(RUN) $(SSD)/train.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME)
+	$(RUN) $(SSD)/train.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) $(EPOCHS)
 	$(RUN) $(SSD)/eval.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) --output_dir output/$(NAME)
 	images='$(DATA)/val2017'; test -d "$$images" || images='$(DATA)'; \
 	find -L "$$images" -type f ! -name '.*' -iregex '.*\.\(jpe?g\|png\|bmp\|webp\|tiff?\)' \
