@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict] = {
     "dynamic": {"loss_scale_type": "dynamic"},
     "focal": {"loss": "focal"},
     "multibox": {"loss": "multibox", "prior_bias": None},
-    "task_aligned": {"loss": "task_aligned", "box_loss": "ciou"},
+    "task_aligned": {"loss": "task_aligned", "prior_bias": 0.01, "box_loss": "ciou"},
     "adamw": {"optimizer": "adamw"},
 }
 INFERENCE = "inference"

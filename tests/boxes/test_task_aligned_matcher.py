@@ -70,6 +70,18 @@ def test_predictions_that_miss_the_box_are_ranked_by_score():
     assert targets.max() == 0 < MIN_IOU  # no predicted box overlaps the box
 
 
+def test_scores_of_zero_are_allowed():
+    matches, targets = match([[0.4, 0.25, 0.6, 0.75]], [1], scores=np.zeros((5, 3)))
+    assert matches.tolist() == [-1, 0, 0, 0, -1] and targets.max() == pytest.approx(0.4)
+
+
+def test_a_small_box_in_a_large_box_may_get_no_anchor():
+    matches, _ = match(
+        [[0.3, 0.1, 0.7, 0.9], [0.45, 0.45, 0.55, 0.55]], [1, 2], boxes=np.tile([[0.3, 0.1, 0.7, 0.9]], (5, 1))
+    )
+    assert set(matches.tolist()) == {-1, 0}
+
+
 def test_an_image_without_boxes_has_no_matches():
     matches, targets = match(np.zeros((0, 4)), [])
     assert (matches == -1).all() and (targets == 0).all() and len(matches) == len(targets) == 5

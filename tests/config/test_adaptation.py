@@ -141,13 +141,3 @@ def test_a_recipe_without_its_imagenet_weights_says_what_that_costs(load_recipe)
     assert load_recipe("ssd_mobilenetv2", backbone_ckpt_path="other.ckpt").adaptations == ()
     assert load_recipe("ssd_mobilenetv2", backbone_ckpt_path="", pretrained_detector="a.ckpt").adaptations == ()
     assert load_recipe("ssd_shapes", backbone_ckpt_path="").adaptations == ()  # as the recipe says
-
-
-# --- lr ---
-
-
-def test_a_learning_rate_of_sgd_is_mentioned_with_adamw(load_recipe):
-    (line,) = load_recipe("ssd_shapes", lr=0.02).adaptations
-    assert line.startswith("lr: 0.02 ") and "--optimizer momentum" in line
-    assert load_recipe("ssd_shapes", lr=0.01).adaptations == ()
-    assert load_recipe("ssd_shapes", lr=0.02, optimizer="momentum").adaptations == ()

@@ -120,14 +120,21 @@ def test_the_error_states_both_numbers_of_levels(recipe):
     assert_refused(recipe(), {"steps": [16, 32, 64]}, parts=["aspect_ratios", 2, "steps", 3])
 
 
-def test_prior_bias_needs_the_focal_loss(recipe):
+def test_prior_bias_is_not_for_the_multibox_loss(recipe):
     assert_refused(recipe(), {"prior_bias": 0.01, "loss": "multibox"}, parts=["prior_bias", "multibox"])
     assert load_config(recipe(), {"prior_bias": 0.01}).prior_bias == 0.01
+    assert load_config(recipe(), {"prior_bias": 0.01, "loss": "task_aligned"}).prior_bias == 0.01
 
 
-def test_only_the_focal_loss_counts_positives_of_all_devices(recipe):
+def test_the_task_aligned_loss_needs_prior_bias(recipe):
+    assert_refused(recipe(), {"loss": "task_aligned"}, parts=["prior_bias", "task_aligned", 0.01])
+
+
+def test_the_multibox_loss_does_not_count_positives_of_all_devices(recipe):
     assert_refused(recipe(), {"sync_num_positives": True, "loss": "multibox"}, parts=["sync_num_positives", "multibox"])
     assert load_config(recipe(), {"sync_num_positives": True}).sync_num_positives is True
+    task_aligned = {"loss": "task_aligned", "prior_bias": 0.01}
+    assert load_config(recipe(), {"sync_num_positives": True, **task_aligned}).sync_num_positives is True
 
 
 def test_box_sizes_need_default_boxes(recipe):

@@ -16,7 +16,7 @@ K = 81
 
 @pytest.fixture(scope="module")
 def assigner(load_recipe, small_anchors):
-    return create_assigner(load_recipe("ssd_mobilenetv2", loss="task_aligned"), small_anchors)
+    return create_assigner(load_recipe("ssd_mobilenetv2", loss="task_aligned", prior_bias=0.01), small_anchors)
 
 
 def reference_targets(anchors, boxes, labels, box_offsets, cls_logits):
@@ -59,12 +59,20 @@ def test_targets_equal_the_reference(kind, seed, assigner, small_anchors, call):
 
 
 def test_extreme_predictions_give_finite_targets(assigner, small_anchors, call):
-    boxes, labels = pad([[(0.1, 0.1, 0.9, 0.9, 3), (0.4, 0.4, 0.6, 0.6, 4)]] * B)
+    boxes, labels = pad([[(0.1, 0.1, 0.5, 0.9, 3), (0.1, 0.6, 0.9, 0.9, 4)]] * B)
     for offset, logit in ((1e4, 1e4), (-1e4, -1e4)):
         predictions = np.full((B, 80, 4), offset, np.float32), np.full((B, 80, K), logit, np.float32)
         offsets, targets, scores = call(assigner, boxes, labels, *predictions)
         assert np.isfinite(offsets).all() and np.isfinite(scores).all()
-        assert 3 in targets and set(np.unique(targets)) <= {0, 3, 4}
+        assert set(np.unique(targets)) == {0, 3, 4}
+
+
+def test_more_positives_than_anchors_are_not_needed(call):
+    whole, boxes = np.array([[0, 0, 1, 1]], np.float32), np.array([[[0.2, 0.2, 0.9, 0.9]]], np.float32)
+    assigner = TaskAlignedAssigner(np.array([[0.5, 0.5, 1, 1]], np.float32), whole)
+    predictions = np.zeros((1, 1, 4), np.float32), np.zeros((1, 1, 3), np.float32)
+    _, targets, scores = call(assigner, boxes, np.array([[2]], np.int32), *predictions)
+    assert targets.tolist() == [[2]] and scores[0, 0] == pytest.approx(0.49)
 
 
 def test_padding_is_never_matched(assigner, small_anchors, call):

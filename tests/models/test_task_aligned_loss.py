@@ -71,9 +71,9 @@ def test_large_logits_do_not_overflow(loss, call):
 
 
 def test_recipe_selects_the_loss(load_recipe, small_anchors):
-    cfg = load_recipe("ssd_mobilenetv2", loss="task_aligned", box_loss="ciou", box_loss_weight=3.0)
+    cfg = load_recipe("ssd_mobilenetv2", loss="task_aligned", prior_bias=0.01, box_loss="ciou", box_loss_weight=3.0)
     loss = create_loss(cfg, small_anchors)
     assert isinstance(loss, TaskAlignedLoss) and loss.box_loss.is_ciou and loss.box_loss_weight == 3
-    shared = load_recipe("ssd_mobilenetv2", loss="task_aligned", sync_num_positives=True)
+    shared = load_recipe("ssd_mobilenetv2", loss="task_aligned", prior_bias=0.01, sync_num_positives=True)
     assert create_loss(cfg, small_anchors, world_size=2).all_reduce is None
     assert create_loss(shared, small_anchors, world_size=2).all_reduce is not None

@@ -119,7 +119,9 @@ def test_estimate_by_hand(tiny_recipe, monkeypatch):
     cfg = tiny_recipe(ema_decay=0.99, accumulate_steps=3, loss="multibox")
     copies = estimate_step_memory(cfg, detector)
     assert copies.weights == 4 * (2 * 7 + (17 + 2) * 6) and copies.loss_per_image == 4 * 1 * 23 * 4
-    aligned = estimate_step_memory(tiny_recipe(num_classes=4, loss="task_aligned", optimizer="adamw"), detector)
+    aligned = estimate_step_memory(
+        tiny_recipe(num_classes=4, loss="task_aligned", prior_bias=0.01, optimizer="adamw"), detector
+    )
     assert aligned.weights == 4 * (7 + (17 + 1) * 6) and aligned.loss_per_image == 4 * 7 * 23 * 4
     assert aligned.assignment_per_box == 4 * 29 * 23
 

@@ -7,7 +7,8 @@ from mindspore import Tensor
 from ssd.models.detector import create_detector, to_mixed_precision
 from ssd.models.losses import create_loss
 from ssd.models.target_assigner import create_assigner
-from ssd.training.train_step import OUTPUTS, DetectorWithLoss, create_train_step
+from ssd.training.detector_with_loss import DetectorWithLoss
+from ssd.training.train_step import OUTPUTS, create_train_step
 
 pytestmark = pytest.mark.slow
 

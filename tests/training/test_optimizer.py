@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from mindspore import Parameter, nn
 
-from ssd.training.optimizer import freeze, split_by_decay
+from ssd.training import optimizer as optimizer_module
+from ssd.training.optimizer import freeze, split_by_decay, warn_of_high_rate
 
 NAMES = ["conv.weight", "norm.gamma", "norm.beta", "head.weight", "head.bias"]
 
@@ -23,6 +24,17 @@ def test_batch_norms_never_decay_and_biases_as_the_recipe_says():
     assert (names_of(decayed), names_of(others)) == (["conv.weight", "head.weight", "head.bias"], norms)
     decayed, others = split_by_decay(parameters(), decay_bias=False)
     assert (names_of(decayed), names_of(others)) == (["conv.weight", "head.weight"], [*norms, "head.bias"])
+
+
+def test_a_learning_rate_of_sgd_is_reported_with_adamw(tiny_recipe, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(optimizer_module.log, "warning", warnings.append)
+    high, usual = np.float32([0.001, 0.02]), np.float32([0.01, 0.001])
+    warn_of_high_rate(tiny_recipe(), high)
+    warn_of_high_rate(tiny_recipe(optimizer="adamw"), usual)
+    assert warnings == []
+    warn_of_high_rate(tiny_recipe(optimizer="adamw"), high)
+    assert len(warnings) == 1 and warnings[0].startswith("lr: ") and "0.02" in warnings[0]
 
 
 def test_a_list_may_be_empty():

@@ -64,6 +64,16 @@ def test_another_optimizer_is_refused(previous, present, tmp_path):
         resume(create_step(TrainStep, optimizer=present), path)
 
 
+def test_adam_resumes_with_its_moments(tmp_path):
+    saved, restored = (create_step(TrainStep, optimizer=nn.Adam) for _ in range(2))
+    for number, name in enumerate(["moment1.weight", "moment2.weight", "beta1_power", "beta2_power"], start=1):
+        parameter = saved.parameters_dict()[name]
+        parameter.set_data(Tensor(np.full(parameter.shape, number / 10, np.float32)))
+    resume(restored, save(saved, tmp_path / "last.ckpt"))
+    for name, value in saved.parameters_dict().items():
+        assert np.array_equal(restored.parameters_dict()[name].asnumpy(), value.asnumpy()), name
+
+
 def test_state_of_an_older_version_keeps_all_boxes(tmp_path):
     step = create_step(TrainStep)
     old = {"step": 7, "steps_per_epoch": 10, "images_per_step": 4, "seed": 0}

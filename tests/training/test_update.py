@@ -59,6 +59,36 @@ def test_adamw_follows_its_formula():
         np.testing.assert_allclose(net.weight.asnumpy(), weight, rtol=1e-5)
 
 
+def adamw_step(rate=0.1, decay=0.5, scale=1.0, **more):
+    net = WeightedSum()
+    settings = {"weight_decay": decay, "decouples_decay": True, "num_decayed": 1, **more}
+    step = TrainStep(net, nn.Adam(net.trainable_params(), rate), nn.FixedLossScaleUpdateCell(scale), **settings)
+    return net, step.set_train()
+
+
+def test_adamw_of_several_batches_uses_their_mean():
+    (one, step), (several, accumulating) = adamw_step(), adamw_step(accumulate=2)
+    step(Tensor(np.float32([2, -1])))
+    for gradient in ([1, -4], [3, 2]):
+        accumulating(Tensor(np.float32(gradient)))
+    np.testing.assert_allclose(several.weight.asnumpy(), one.weight.asnumpy(), rtol=1e-6)
+
+
+def test_an_overflow_changes_nothing_of_adamw():
+    _, step = adamw_step(scale=HUGE)
+    before = {name: value.asnumpy().copy() for name, value in step.parameters_dict().items()}
+    step(Tensor(np.float32([8, 8])))
+    after = {name: value.asnumpy() for name, value in step.parameters_dict().items()}
+    assert [name for name in before if not np.array_equal(before[name], after[name])] == ["skipped_updates"]
+
+
+def test_recipes_choose_adamw(tiny_recipe):
+    cfg = tiny_recipe(optimizer="adamw", weight_decay=0.03)
+    step = create_train_step(cfg, create_detector(cfg), np.full(2, 1e-3, np.float32))
+    assert isinstance(step.optimizer, nn.Adam) and step.decouples_decay and step.weight_decay == 0.03
+    assert not create_train_step(tiny_recipe(), create_detector(cfg), np.full(2, 1e-3, np.float32)).decouples_decay
+
+
 def test_decoupled_decay_spares_other_parameters():
     net = WeightedSum()
     optimizer = nn.Adam(net.trainable_params(), 0.1)

@@ -11,7 +11,9 @@ from .ops import pairwise_iou
 POSITIVES_PER_BOX = 13
 SCORE_EXPONENT = 1.0
 IOU_EXPONENT = 6.0
-MIN_IOU = 1e-3  # lower IoUs count as this value, so that their logarithm is finite
+# Lower IoUs and lower logarithms of scores count as these values, so that the logarithm of the alignment is finite.
+MIN_IOU = 1e-3
+MIN_LOG_SCORE = -100.0
 
 
 class TaskAlignedMatcher:
@@ -21,7 +23,8 @@ class TaskAlignedMatcher:
     that of the predicted box. The candidates of a box are the anchors whose centers are inside the box. A box without
     such an anchor has one candidate, the anchor with the highest IoU. The POSITIVES_PER_BOX candidates with the highest
     alignment are positive, and candidates whose alignment equals that of the last of them. An anchor that is positive
-    for several boxes is matched to the box with which its predicted box has the highest IoU.
+    for several boxes is matched to the box with which its predicted box has the highest IoU. Another of these boxes may
+    then have no positive anchor, for example a small box inside a large one.
 
     The target score of a positive anchor is its alignment, scaled so that the maximum of each box is the highest IoU of
     the box's positive anchors. So the classifier learns how well the predicted box fits.
@@ -52,7 +55,9 @@ class TaskAlignedMatcher:
         if len(gt_boxes_yxyx) == 0:
             return matches, target_scores
         iou = pairwise_iou(gt_boxes_yxyx, boxes_yxyx)  # (M, A)
-        alignment = scores[:, gt_labels].T ** SCORE_EXPONENT * np.maximum(iou, MIN_IOU) ** IOU_EXPONENT
+        # Logarithm of the alignment, because the powers of small numbers underflow
+        log_scores = np.log(np.maximum(scores[:, gt_labels].T, np.exp(MIN_LOG_SCORE)))
+        alignment = SCORE_EXPONENT * log_scores + IOU_EXPONENT * np.log(np.maximum(iou, MIN_IOU))
         is_selected = np.zeros_like(iou, dtype=bool)
         for row, candidates in enumerate(self._candidates(gt_boxes_yxyx)):
             values = alignment[row, candidates]
@@ -64,7 +69,7 @@ class TaskAlignedMatcher:
         for row in range(len(gt_boxes_yxyx)):
             own = np.flatnonzero(matches == row)
             if len(own):
-                target_scores[own] = alignment[row, own] / alignment[row, own].max() * iou[row, own].max()
+                target_scores[own] = np.exp(alignment[row, own] - alignment[row, own].max()) * iou[row, own].max()
         return matches, target_scores
 
     def _candidates(self, gt_boxes_yxyx: np.ndarray) -> list[np.ndarray]:

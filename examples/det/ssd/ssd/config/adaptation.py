@@ -1,8 +1,7 @@
 """Adapt values of a recipe to the command line: `--epoch_size` shortens the schedule, `--image_size` changes steps.
 
 A value on the command line is never adapted. Only a value that a recipe states for its own epoch_size or image_size is.
-A recipe without its ImageNet weights, or with a learning rate that only suits another optimizer, keeps its values. A
-line states the consequence.
+A recipe without its ImageNet weights keeps its values, but a line states what that costs.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from ..errors import UserError, count_noun
 from .schema import Config
 
 MAX_WARMUP_FRACTION = 1 / 3  # of a run; the rest has the peak learning rate and the decay
-MAX_ADAMW_RATE = 0.01  # AdamW moves each weight by about the learning rate in each update
 LARGEST_STRIDE = 2**12  # input pixels; no backbone has a larger stride
 
 
@@ -35,12 +33,6 @@ def adapt_to_command_line(config: Config, recipe: Mapping[str, Any], typed: Coll
         config = _adapt_steps(config, recipe, typed=typed)
     if "backbone_ckpt_path" in typed and recipe.get("backbone_ckpt_path"):
         config = _mention_missing_weights(config)
-    if config.optimizer == "adamw" and config.lr > MAX_ADAMW_RATE:
-        line = (
-            f"lr: {config.lr:g} is high for the optimizer AdamW, and may destroy the weights. Rates of 0.0005 to 0.005 "
-            "are usual. Lower --lr, or set --optimizer momentum."
-        )
-        config = config.adapted({}, line)
     return config
 
 

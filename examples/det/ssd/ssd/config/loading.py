@@ -220,12 +220,18 @@ def _check_training(config: Config) -> None:
     """Raise UserError if keys of the loss, schedule, checkpoints or validation contradict each other."""
     if config.prior_bias is not None and config.loss == "multibox":
         raise UserError(
-            "prior_bias: the key has no effect with the loss multibox. Remove prior_bias, or set loss to focal."
+            "prior_bias: the key has no effect with the loss multibox. Remove prior_bias, or set loss to focal or "
+            "task_aligned."
+        )
+    if config.prior_bias is None and config.loss == "task_aligned":
+        raise UserError(
+            "prior_bias: the loss task_aligned needs the key, because the loss of thousands of anchors would be too large "
+            "at the start. Set prior_bias to 0.01."
         )
     if config.sync_num_positives and config.loss == "multibox":
         raise UserError(
-            "sync_num_positives: the key has no effect with the loss multibox, which divides by the positive "
-            "anchors of each image. Remove sync_num_positives, or set loss to focal."
+            "sync_num_positives: the key has no effect with the loss multibox, which divides by the positive anchors "
+            "of each image. Remove sync_num_positives, or set loss to focal or task_aligned."
         )
     milestones, epochs = list(config.milestones), config.epoch_size
     is_increasing = milestones == sorted(set(milestones))

@@ -142,7 +142,7 @@ class Config(AdaptableSection):
     )
     loss: Annotated[Literal["focal", "multibox", "task_aligned"], CLASSES] = Field(
         "focal",
-        description="class loss: sigmoid focal loss, softmax with hard negatives, or TOOD's task-aligned loss",
+        description="classification loss: sigmoid focal, softmax with hard negatives, or task-aligned (TOOD)",
     )
     negatives_per_positive: int = Field(
         3, gt=0, description="with loss multibox: number of hard negatives for each positive anchor"

@@ -63,7 +63,10 @@ class Augment(Section):
     """Settings of the augmentation of training images."""
 
     scale_jitter: float = Field(
-        0.0, ge=0, le=0.9, description="x: images are scaled by a factor from 1 - x to 1 + x, at a random place"
+        0.0,
+        ge=0,
+        le=0.9,
+        description="x: images are scaled by a factor from 1 - x to 1 + x, at a random position; the rest is cut off",
     )
     crop_prob: float = Field(5 / 6, ge=0, le=1, description="probability of a random crop with a minimum IoU")
     crop_min_iou: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(

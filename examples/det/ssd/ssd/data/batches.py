@@ -34,7 +34,7 @@ class BatchInfo(Protocol):
 
 
 class TrainBatchTransform:
-    """Decode and augment training images: scale, zoom out, crop, distort colors, flip, resize.
+    """Decode and augment training images: scale or zoom out, crop, distort colors, flip, resize.
 
     An augmented image depends only on the seed, its image id and the epoch, not on the number of worker threads.
 

@@ -1,4 +1,7 @@
-"""Training losses: sigmoid focal loss, or softmax loss with hard negative mining, each combined with a box loss."""
+"""Training losses: sigmoid focal loss, or softmax loss with hard negative mining, each combined with a box loss.
+
+`task_aligned_loss.py` has the third loss. `create_loss` creates the loss of a recipe.
+"""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ..boxes.coder import MAX_LOG_RATIO
-from ..boxes.task_aligned_matcher import IOU_EXPONENT, MIN_IOU, POSITIVES_PER_BOX, SCORE_EXPONENT
+from ..boxes.task_aligned_matcher import IOU_EXPONENT, MIN_IOU, MIN_LOG_SCORE, POSITIVES_PER_BOX, SCORE_EXPONENT
 from .box_coder import GraphBoxCoder
 from .pairwise_iou import pairwise_iou
 
-# Alignment of anchors that are no candidates. The logarithms of real alignments are above -200.
+# Alignment of anchors that are no candidates. The alignments of candidates are above -200, because of MIN_LOG_SCORE.
 NO_CANDIDATE = -1000.0
 
 
@@ -60,6 +60,7 @@ class TaskAlignedAssigner(nn.Cell):
         # Logarithm of the alignment, because the powers of small numbers underflow
         logits = ops.gather(cls_logits.swapaxes(1, 2), gt_labels, axis=1, batch_dims=1)  # (B, M, A)
         log_scores = -(ops.maximum(-logits, 0.0) + ops.log1p(ops.exp(-ops.abs(logits))))
+        log_scores = ops.maximum(log_scores, MIN_LOG_SCORE)
         alignment = SCORE_EXPONENT * log_scores + IOU_EXPONENT * ops.log(ops.maximum(iou, MIN_IOU))
 
         is_candidate = self._find_candidates(gt_boxes_yxyx, is_gt)

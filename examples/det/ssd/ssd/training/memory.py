@@ -40,7 +40,7 @@ class LiveTensors:
     convolution: for each convolution, maps of the size of its output
     batch_norm: for each BatchNorm layer, maps of the size of its output, with the following activation or sum
     activation: for each activation whose gradient needs input and output, maps in addition to those of batch_norm
-    focal, multibox: float32 tensors (B, A, K) of a loss and its gradient, the concatenation of the levels included
+    focal, multibox: float32 tensors (B, A, K) of a loss and its gradient, with the levels; also for task_aligned
     assignment, task_alignment: float32 tensors (B, M, A) of the two target assigners; booleans count as a quarter
     image: float32 tensors (B, H, W, 3) of the image normalization
     gradient: tensors of the size of the trainable parameters: gradients, scaled gradients, momentum

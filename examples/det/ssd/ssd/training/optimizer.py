@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,10 @@ from mindspore import Parameter, Tensor
 
 if TYPE_CHECKING:
     from ..config.schema import Config
+
+log = logging.getLogger(__name__)
+
+MAX_ADAMW_RATE = 0.01  # AdamW moves each weight by about the learning rate in each update
 
 
 def create_optimizer(cfg: Config, params: Sequence[Parameter], schedule: np.ndarray) -> nn.Optimizer:
@@ -22,8 +27,23 @@ def create_optimizer(cfg: Config, params: Sequence[Parameter], schedule: np.ndar
     schedule: (U,) float32, learning rate of each update
     """
     if cfg.optimizer == "adamw":
+        # MindSpore adds epsilon after the bias correction of the learning rate, and PyTorch's AdamW before. The results
+        # differ only for gradients below about 1e-6.
         return nn.Adam(params, Tensor(schedule))
     return nn.Momentum(params, Tensor(schedule), cfg.momentum)
+
+
+def warn_of_high_rate(cfg: Config, schedule: np.ndarray) -> None:
+    """Log a warning if a learning rate only suits SGD, but the optimizer is AdamW.
+
+    schedule: (U,) float32, learning rate of each update
+    """
+    highest = float(schedule.max())
+    if cfg.optimizer == "adamw" and highest > MAX_ADAMW_RATE * (1 + 1e-6):  # the rates are rounded to float32
+        log.warning(
+            f"lr: the highest learning rate is {highest:.3g}, which may destroy the weights with the optimizer AdamW. "
+            "Rates of 0.0005 to 0.005 are usual. Lower --lr, or set --optimizer momentum."
+        )
 
 
 def split_by_decay(params: Sequence[Parameter], decay_bias: bool) -> tuple[list[Parameter], list[Parameter]]:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 NOT_RESTORED = ("learning_rate", "steps_since_non_finite_loss")
 # {start of the names of parameters that a training step has only with a recipe key: the key}
 KEYS_OF_PARAMETERS = {"accumulated": "accumulate_steps", "ema.": "ema_decay"}
-OPTIMIZER_PARAMETERS = ("moment", "beta")  # names of the state of optimizers start with one of these
+OPTIMIZER_PARAMETERS = ("moments", "moment1", "moment2", "momentum", "beta1_power", "beta2_power")  # parts of names
 # Parameters that only some devices have. If the checkpoint is from another device, the initial value is kept.
 RESTORED_IF_PRESENT = ("accumulated_overflow",)
 
@@ -179,7 +179,8 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
                     f"{path}: {key}: the previous run trained without this key. Remove {key}, or start a new run from "
                     "the weights with --pretrained_detector."
                 )
-            if name not in content and name.startswith(OPTIMIZER_PARAMETERS):
+            kind = name.partition(".")[0]
+            if kind in OPTIMIZER_PARAMETERS and not any(other.partition(".")[0] == kind for other in content):
                 raise UserError(
                     f"{path}: optimizer: the previous run trained with another optimizer. Set optimizer as in the "
                     "previous run, or start a new run from the weights with --pretrained_detector."

@@ -9,12 +9,12 @@ import mindspore as ms
 import mindspore.nn as nn
 import numpy as np
 from mindcv.utils.train_step import TrainStep as MindCVTrainStep
-from mindspore import Parameter, Tensor, ops
+from mindspore import Parameter, ParameterTuple, Tensor, ops
 from mindspore._c_expression import MSContext
 
-from ..models.layers import NormalizeImage
 from ..models.losses import create_loss
 from ..models.target_assigner import create_assigner
+from .detector_with_loss import DetectorWithLoss
 from .optimizer import create_optimizer, split_by_decay
 from .tensor_packer import TensorPacker, global_norm, multiply
 
@@ -53,29 +53,6 @@ def _clear_tensor(parameter):
     return ops.assign(parameter, ops.zeros_like(parameter))
 
 
-class DetectorWithLoss(nn.Cell):
-    """Compute the training loss: image normalization, detector, target assignment and loss function in one cell."""
-
-    def __init__(self, detector: nn.Cell, assigner: nn.Cell, loss: nn.Cell):
-        super().__init__(auto_prefix=False)  # parameters keep their names in the detector
-        self.normalize = NormalizeImage()
-        self.detector = detector
-        self.assigner = assigner
-        self.loss = loss
-
-    def construct(self, image: Tensor, gt_boxes_yxyx: Tensor, gt_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the loss of a batch.
-
-        image: (B, H, W, 3) uint8 RGB
-        gt_boxes_yxyx: (B, M, 4), corners y0, x0, y1, x1 as fractions of the image height and width
-        gt_labels: (B, M) int32, class labels 1..K-1, or 0 for padding
-        Returns three scalars: the total loss, the box regression loss and the classification loss.
-        """
-        box_offsets, cls_logits = self.detector(self.normalize(image))
-        targets = self.assigner(gt_boxes_yxyx, gt_labels, box_offsets, cls_logits)
-        return self.loss(box_offsets, cls_logits, *targets)
-
-
 class TrainStep(MindCVTrainStep):
     """MindCV's training step with gradient clipping, gradient accumulation, and additional outputs for logging.
 
@@ -111,12 +88,13 @@ class TrainStep(MindCVTrainStep):
     ):
         super().__init__(network, optimizer, scale_sense, ema=ema_decay is not None, ema_decay=ema_decay)
         self.weight_decay = weight_decay
-        self.decouples_decay = decouples_decay
         self.clip_norm = clip_norm
         self.accumulate = accumulate
         self.pack = TensorPacker(self.weights, first_group=num_decayed)
-        if decouples_decay:
-            self.decayed_weights = self.weights[:num_decayed]
+        self.adds_decay = not decouples_decay and weight_decay > 0
+        self.decouples_decay = decouples_decay and weight_decay > 0 and num_decayed > 0
+        if self.decouples_decay:
+            self.decayed_weights = ParameterTuple(self.weights[:num_decayed])
             self.pack_decayed = TensorPacker(self.decayed_weights)
         if self.ema:
             self.pack_all = TensorPacker(self.weights_all)
@@ -181,7 +159,7 @@ class TrainStep(MindCVTrainStep):
             vectors = multiply(vectors, self.clip_norm / ops.clamp(norm, self.clip_norm))
         if self.decouples_decay:
             norm = ops.depend(norm, self.shrink_weights())
-        else:
+        elif self.adds_decay:
             vectors = self.add_weight_decay(vectors)
         gradients = self.pack.unpack(vectors, self.weights)
         norm = ops.depend(norm, self.optimizer(gradients))
@@ -191,8 +169,6 @@ class TrainStep(MindCVTrainStep):
 
     def add_weight_decay(self, vectors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Add the gradient of the weight decay: weight_decay * weight."""
-        if self.weight_decay == 0:
-            return vectors
         decayed: tuple[Tensor, ...] = ()
         weights = self.pack(self.weights)
         for index in range(self.pack.num_first_vectors):

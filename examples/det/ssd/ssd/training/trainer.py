@@ -32,6 +32,7 @@ from .events import StepEnd, TrainingCallback, TrainingEvents, usable_sink_size
 from .initial_weights import create_initialized_detector
 from .logger import METRICS_NAME, TrainingLogger, open_log_files, training_summary
 from .memory import fit_to_memory
+from .optimizer import warn_of_high_rate
 from .progress_bar import TrainingProgressBar
 from .records import EvalRecord
 from .resume import (
@@ -89,6 +90,8 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
     # Loss, gradients and update, in one graph with the forward pass
     schedule = create_schedule(cfg, steps_per_epoch, runtime.world_size)
     step = create_train_step(cfg, detector, schedule, world_size=runtime.world_size)
+    if runtime.is_main:
+        warn_of_high_rate(cfg, schedule)
 
     images_per_step, total_steps = cfg.batch_size * runtime.world_size, cfg.epoch_size * steps_per_epoch
     start = TrainingState(

@@ -231,7 +231,7 @@ def _anchor_advice(classes: list[str], train_boxes: _Boxes, anchor_set: AnchorSe
     sampled = f" of {sample_size} sampled" if sample_size < len(usable) else ""
     lines = [
         f"{missed.mean():.1%} of the training boxes ({int(missed.sum())}{sampled}) are not recalled by any anchor at "
-        f"IoU {anchor_set.min_iou:g}, and are matched only with their best anchor"
+        f"IoU {anchor_set.min_iou:g}; the losses focal and multibox match them only with their best anchor"
     ]
     if missed.any():
         lines += reasons_for_missed_boxes(boxes[missed], anchor_set)
