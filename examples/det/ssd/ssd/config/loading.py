@@ -225,8 +225,8 @@ def _check_training(config: Config) -> None:
         )
     if config.prior_bias is None and config.loss == "task_aligned":
         raise UserError(
-            "prior_bias: the loss task_aligned needs the key, because the loss of thousands of anchors would be too large "
-            "at the start. Set prior_bias to 0.01."
+            "prior_bias: the loss task_aligned needs the key, because the loss of thousands of anchors would be too "
+            "large at the start. Set prior_bias to 0.01."
         )
     if config.sync_num_positives and config.loss == "multibox":
         raise UserError(

@@ -19,8 +19,8 @@ def pairwise_iou(gt_boxes_yxyx: Tensor, corners: Sequence[Tensor], area: Tensor)
     # MindSpore's CPU backend takes ten times as long for a minimum of tensors with different shapes.
     y0, x0, y1, x1 = ops.split(gt_boxes_yxyx, 1, axis=2)  # (B, M, 1) each
     other_y0, other_x0, other_y1, other_x1 = corners
-    height = _overlap(y0, y1, other_y0, other_y1)
-    width = _overlap(x0, x1, other_x0, other_x1)
+    height = _overlap(y0, y1, other_low=other_y0, other_high=other_y1)
+    width = _overlap(x0, x1, other_low=other_x0, other_high=other_x1)
     intersection = height * width
     return intersection / ((y1 - y0) * (x1 - x0) + area - intersection)
 

@@ -27,5 +27,5 @@ class DetectorWithLoss(nn.Cell):
         Returns three scalars: the total loss, the box regression loss and the classification loss.
         """
         box_offsets, cls_logits = self.detector(self.normalize(image))
-        targets = self.assigner(gt_boxes_yxyx, gt_labels, box_offsets, cls_logits)
+        targets = self.assigner(gt_boxes_yxyx, gt_labels, box_offsets=box_offsets, cls_logits=cls_logits)
         return self.loss(box_offsets, cls_logits, *targets)
