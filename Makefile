@@ -1,6 +1,7 @@
 # make setup        create .venv with the pinned dependencies and the command `ssd`
 # make demo         draw images of shapes, convert them, train a detector, write its report and draw its predictions;
-#                   DATA=<folder> uses your own images instead, in COCO's layout, or in that of FORMAT=voc or FORMAT=yolo
+#                   DATA=<folder> uses your own images instead, for 20 epochs, in COCO's layout, or in that of FORMAT=voc or
+#                   FORMAT=yolo
 # make doctor       check whether this machine can train, and say what to do; CONFIG=<recipe> checks the recipe too
 # make ascend-check check the graphs of all recipes for Ascend NPUs, without an NPU; takes an hour; CONFIG=<recipe> checks one
 # make test         run every test; tests that need PyTorch are skipped if it is not installed

@@ -1,5 +1,6 @@
 """The recipes of this repository: complete, loadable without data, and with the published anchors."""
 
+import numpy as np
 import pytest
 import yaml
 
@@ -19,6 +20,15 @@ def test_plus_is_the_published_network_trained_differently():
     plus, published = (load_config(RECIPES / f"ssd_mobilenetv2{name}.yaml").model_dump() for name in ("_plus", ""))
     changed = {key for key in plus if plus[key] != published[key]}
     assert changed == {"prior_bias", "augment", "ckpt_save_dir", "output_dir"}
+
+
+def test_finetune_has_the_anchors_of_the_published_network():
+    """So reports about anchors, and anchors fitted with one of the recipes, are valid for both."""
+    finetune, published = (
+        create_anchors(load_config(RECIPES / f"ssd_mobilenetv2{name}.yaml")) for name in ("_finetune", "")
+    )
+    assert len(finetune) == 1917
+    np.testing.assert_array_equal(finetune.boxes_yxyx, published.boxes_yxyx)
 
 
 @pytest.mark.parametrize("device_target", ["Ascend", "CPU"])

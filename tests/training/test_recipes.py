@@ -11,6 +11,7 @@ from ssd.training.train_step import OUTPUTS, create_train_step
 pytestmark = pytest.mark.slow
 
 # ssd_mobilenetv2 and its variant ssd_mobilenetv2_plus share a network; the README's commands train the first.
+# ssd_mobilenetv2_finetune has the levels and the neck of ssdlite_mobilenetv2, and the loss and optimizer of ssd_shapes.
 RECIPES = {
     "ssd_mobilenetv3": {},
     "ssd_resnet50": {},
