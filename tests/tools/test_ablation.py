@@ -62,7 +62,16 @@ def test_shipped_studies(path, tmp_path):
     study = Study(path, tmp_path, ["--device_target", "CPU", "--data_dir", "/nowhere"])
     recipes = [variant.cfg for variant in study.variants.values()]
     base = load_config(path.parent / yaml.safe_load(path.read_text())["recipe"], {"data_dir": "/nowhere"})
-    assert recipes[0] == base and len({recipe.model_dump_json() for recipe in recipes}) == len(recipes)
+    assert base in recipes and len({recipe.model_dump_json() for recipe in recipes}) == len(recipes)
+
+
+def test_the_first_variant_of_the_finetune_study_is_the_published_recipe(tmp_path):
+    overrides = ["--device_target", "CPU", "--data_dir", "/nowhere"]
+    first, *_ = Study(CONFIGS / "studies" / "finetune.yaml", tmp_path, overrides).variants.values()
+    values = {"device_target": "CPU", "data_dir": "/nowhere", "batch_size": 8, "epoch_size": 20, "lr": 0.02}
+    published = load_config(ROOT / "examples/det/ssd/ssd_mobilenetv2.yaml", values)
+    folders = {"ckpt_save_dir": "", "output_dir": ""}
+    assert first.cfg.model_copy(update=folders) == published.model_copy(update=folders)
 
 
 def test_the_last_variant_of_the_accuracy_study_is_the_plus_recipe(tmp_path):
