@@ -6,8 +6,8 @@ import numpy as np
 
 from .ops import pairwise_iou
 
-# Number of positive anchors of a box, and exponents of the score and of the IoU in the alignment. The paper has 13, 1
-# and 6. The exponent 4 of the IoU gives the same accuracy in short training runs.
+# Number of positive anchors of a box, and exponents of the score and of the IoU in the alignment. The values are the
+# paper's.
 POSITIVES_PER_BOX = 13
 SCORE_EXPONENT = 1.0
 IOU_EXPONENT = 6.0
