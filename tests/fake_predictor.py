@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from ssd.inference.predictor import PreprocessedImage
-from ssd.models.postprocess import Detections
+from ssd.boxes.multiclass_nms import Detections
+from ssd.inference.preprocessing import PreprocessedImage
 
 CLASSES = ("background", "cat", "dog")
 CATEGORY_IDS = [0, 17, 18]

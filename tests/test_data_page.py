@@ -144,12 +144,12 @@ def test_evaluation_ignores_difficult_objects(tmp_path):
     import cv2
     import numpy as np
 
+    from ssd.boxes.multiclass_nms import Detections
     from ssd.data.mindrecord import convert
     from ssd.data.readers.splits import read_splits
     from ssd.data.readers.voc import VocFolder
     from ssd.evaluation.coco_metrics import CocoEvaluator
     from ssd.evaluation.voc_metrics import compute_voc_metrics
-    from ssd.models.postprocess import Detections
 
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (tmp_path / "voc" / part).mkdir(parents=True)

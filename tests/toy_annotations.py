@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from ssd.models.postprocess import Detections
+from ssd.boxes.multiclass_nms import Detections
 
 CLASSES = ("background", "cat", "dog", "bird")
 # Ids with gaps, in another order than the classes.

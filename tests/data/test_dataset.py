@@ -17,7 +17,6 @@ from ssd.data.dataset import (
     create_dataset,
     image_ids_of_step,
     max_boxes_per_image,
-    worker_count,
 )
 from ssd.data.images import decode_image
 from ssd.errors import UserError
@@ -228,12 +227,6 @@ def test_validation_has_every_image_once_in_order(shapes_records, shapes_coco):
 def test_validation_batch_may_be_larger_than_the_split(shapes_records):
     (epoch,) = batches(configure(shapes_records, batch_size=100), "val")
     assert [len(batch[0]) for batch in epoch] == [4]
-
-
-def test_worker_count(monkeypatch):
-    monkeypatch.setattr(dataset_module, "available_cores", lambda: 6.0)
-    assert worker_count(4) == 4 and worker_count(100) == 6
-    assert worker_count(4, num_cores=2.9) == 2 and worker_count(4, num_cores=0.5) == 1
 
 
 def test_the_loader_has_a_thread_for_each_core_of_its_rank(shapes_records, monkeypatch):

@@ -15,7 +15,7 @@ from ssd.data.images import read_image_file
 from ssd.data.mindrecord import UnusableImageError, read_record
 from ssd.data.readers.annotations import AnnotatedImage
 from ssd.errors import UserError
-from ssd.inference.predictor import load_pixels
+from ssd.inference.preprocessing import load_pixels
 
 OFF = dict.fromkeys(
     ("scale_jitter", "zoom_out_prob", "crop_prob", "color_prob", "brightness", "contrast", "saturation", "hue"), 0

@@ -9,13 +9,13 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ssd.boxes.multiclass_nms import Detections
 from ssd.data import mindrecord
 from ssd.data.readers.coco_layouts import CocoFolder
 from ssd.data.readers.splits import read_splits
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.report.matches import collect_matches
 from ssd.evaluation.voc_metrics import compute_voc_metrics
-from ssd.models.postprocess import Detections
 
 # Height 320: the rows 10 to 59 of the columns 20 and 21.
 MASK = {"size": [320, 320], "counts": [20 * 320 + 10, 50, 270, 50]}

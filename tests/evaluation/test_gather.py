@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from ssd.boxes.multiclass_nms import Detections
 from ssd.evaluation import gather
 from ssd.evaluation.gather import DetectionGatherer, pack, unpack
-from ssd.models.postprocess import Detections
 
 
 def make_detections(count, seed=0):

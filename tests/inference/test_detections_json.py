@@ -5,8 +5,8 @@ import json
 import numpy as np
 
 from fake_predictor import CATEGORY_IDS, CLASSES
+from ssd.boxes.multiclass_nms import Detections
 from ssd.inference.detections_json import CocoResults
-from ssd.models.postprocess import Detections
 
 
 def test_detections_json_has_one_detection_per_line(tmp_path):

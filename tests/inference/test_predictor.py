@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from rotated_images import store
+from ssd.boxes.multiclass_nms import Detections
 from ssd.checkpoints.loading import load_weights
 from ssd.checkpoints.records import METADATA_KEY
 from ssd.checkpoints.saving import save_checkpoint
@@ -25,7 +26,6 @@ from ssd.errors import UserError
 from ssd.evaluation.evaluator import evaluate
 from ssd.inference.predictor import Predictor
 from ssd.models.detector import create_detector
-from ssd.models.postprocess import Detections
 
 SSD = CONFIGS.parent / "examples" / "det" / "ssd"
 

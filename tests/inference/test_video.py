@@ -15,13 +15,13 @@ from ssd.inference.video_times import DEFAULT_FPS
 from video_files import read_video
 
 
-def predict_frames(video, output, batch_size=4, interrupt=False, predictor=None, seconds=(0.0,)):
+def predict_frames(video, output, batch_size=4, interrupt=False, detector=None, seconds=(0.0,)):
     """Write the annotated video to output/out.mp4.
 
     seconds: [time], which stands still unless the test advances it
     """
     output.mkdir(exist_ok=True)
-    predictor, results = predictor or FakePredictor(), CocoResults(CLASSES, CATEGORY_IDS)
+    predictor, results = detector or FakePredictor(), CocoResults(CLASSES, CATEGORY_IDS)
     predict_video(
         predictor,
         video=video,
@@ -103,7 +103,7 @@ def test_a_camera_s_video_lasts_as_long_as_it_ran(tmp_path):
         output=tmp_path / "output",
         batch_size=1,
         interrupt=InterruptAfter(5),
-        predictor=SlowPredictor(),
+        detector=SlowPredictor(),
         seconds=seconds,
     )
     _, frames = read_video(tmp_path / "output" / "out.mp4")

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from msrun_job import ROOT, Job
+from ssd.runtime import cpu_cores
 from ssd.runtime.cpu_cores import (
     CpuLimits,
     available_cores,
@@ -14,6 +15,7 @@ from ssd.runtime.cpu_cores import (
     read_cpu_limits,
     share_of_cores,
     unpack_limits,
+    worker_count,
 )
 
 ALL = range(192)
@@ -151,3 +153,9 @@ def test_ranks_of_msrun_exchange_their_masks(masks, tmp_path):
             assert f"rank {rank}: {expected:.3f} cores" in job.log(f"worker_{rank}"), job.all_output()
     finally:
         job.kill()
+
+
+def test_worker_count(monkeypatch):
+    monkeypatch.setattr(cpu_cores, "available_cores", lambda: 6.0)
+    assert worker_count(4) == 4 and worker_count(100) == 6
+    assert worker_count(4, num_cores=2.9) == 2 and worker_count(4, num_cores=0.5) == 1

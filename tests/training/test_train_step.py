@@ -8,6 +8,7 @@ from mindspore import Tensor, nn, ops
 
 from fakes import WeightedSum
 from ssd.boxes.anchors import create_anchors
+from ssd.boxes.multiclass_nms import MulticlassNMS
 from ssd.checkpoints.loading import load_weights
 from ssd.checkpoints.saving import save_checkpoint
 from ssd.inference import network as inference_module
@@ -15,7 +16,6 @@ from ssd.inference.network import InferenceTimes, create_inference_net, create_n
 from ssd.models.detector import create_detector
 from ssd.models.layers import NormalizeImage
 from ssd.models.losses import FocalDetectionLoss
-from ssd.models.postprocess import MulticlassNMS
 from ssd.models.target_assigner import TargetAssigner
 from ssd.training.train_step import OUTPUTS, TrainStep, create_train_step
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from rotated_images import BOXES_XYWH, COLORS, write_shards
+from ssd.boxes.multiclass_nms import Detections
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.inference.drawing import GROUND_TRUTH_COLOR, class_color
-from ssd.models.postprocess import Detections
 from ssd.training import validation
 from ssd.training.validation import ValidationImages
 

@@ -13,9 +13,10 @@ import ssd  # noqa: F401  first, because ssd sets environment variables that Min
 import cv2
 import mindspore.dataset as ds
 
-from ssd.data.dataset import create_dataset, find_shard, worker_count
+from ssd.data.dataset import create_dataset, find_shard
 from ssd.data.images import decode_with_opencv
 from ssd.data.thread_errors import raise_thread_errors
+from ssd.runtime.cpu_cores import worker_count
 
 from . import Case, median_ratio
 

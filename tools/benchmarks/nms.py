@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from ssd.models.postprocess import MulticlassNMS
+from ssd.boxes.multiclass_nms import MulticlassNMS
 
 from . import Case, median_ratio
 

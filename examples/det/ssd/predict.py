@@ -71,12 +71,12 @@ def main() -> None:
     require_writable(output, key="--output")
     inputs = find_inputs(options.input, output)  # before the slow import of MindSpore, to report errors at once
 
-    from ssd.inference.prediction import predict
+    from ssd.inference.checkpoint_prediction import predict_with_checkpoint
 
     gc.enable()
     gc.freeze()  # never search the imported modules for garbage
     with lock_folder(output, "--output"):
-        failures = predict(cfg, inputs, output)
+        failures = predict_with_checkpoint(cfg, inputs, output)
     if failures.num_unreadable:
         print(f"{failures.num_unreadable} of {len(inputs)} files could not be read.", file=sys.stderr)
     if any(failures):

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from ssd.boxes.multiclass_nms import Detections
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.evaluator import EvaluationResult
 from ssd.evaluation.report.matches import collect_matches
 from ssd.inference.network import InferenceTimes
-from ssd.models.postprocess import Detections
 
 CLASSES = ("background", "cat", "dog", "bird")
 IMAGE_IDS = (11, 12, 13, 14)  # those of the shards, 96x96 pixels

@@ -12,7 +12,7 @@ import mindspore.dataset as ds
 import numpy as np
 
 from ..errors import UserError, count_noun
-from ..runtime.cpu_cores import available_cores
+from ..runtime.cpu_cores import worker_count
 from .batches import EvalBatchTransform, TrainBatchTransform
 from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info, shards_are_upright
 from .thread_errors import ErrorRecorder, raise_thread_errors, shard_errors
@@ -166,15 +166,6 @@ def read_images(folder: Path, split: str, image_ids: Collection[int]) -> dict[in
         chosen = ds.MindDataset(shard, ["img_id", "image"], sampler=ds.SubsetSampler(list(row_of.values())))
         rows = chosen.create_tuple_iterator(num_epochs=1, output_numpy=True)
         return {int(image_id.item()): image.tobytes() for image_id, image in rows}
-
-
-def worker_count(num_parallel_workers: int, num_cores: float | None = None) -> int:
-    """Return the number of data loading threads of one device, at least 1.
-
-    num_parallel_workers: requested number of threads; the result is at most num_cores, rounded down
-    num_cores: number of CPU cores of this device's process; None for all cores that the process may use
-    """
-    return max(1, min(num_parallel_workers, int(available_cores() if num_cores is None else num_cores)))
 
 
 def find_shard(folder: Path, split: str) -> str:

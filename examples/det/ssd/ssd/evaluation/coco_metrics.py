@@ -13,11 +13,11 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..boxes.multiclass_nms import Detections
 from ..boxes.ops import yxyx_to_xywh
 from ..data.readers.annotations import load_coco_json
 from ..data.readers.coco_fields import normalize_coco
 from ..errors import UserError
-from ..models.postprocess import Detections
 from ..runtime.heartbeat import activity
 
 # COCO's twelve metrics in the order of COCOeval.stats: {name: description}.

@@ -8,7 +8,7 @@ import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor
 
-from ..models.postprocess import Detections
+from ..boxes.multiclass_nms import Detections
 from ..runtime.collectives import AllGather
 
 MESSAGE_ROWS = 16384  # rows per message; a fixed number, so that a single graph is compiled for all messages

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..boxes.multiclass_nms import Detections
 from ..boxes.ops import yxyx_to_xywh
-from ..models.postprocess import Detections
 
 
 class CocoResults:

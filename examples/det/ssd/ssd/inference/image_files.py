@@ -11,17 +11,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import cv2
 import numpy as np
 
+from ..boxes.multiclass_nms import Detections
 from ..data.image_formats import JPEG_SUFFIXES
 from ..data.images import read_image_file
 from ..errors import UserError, os_reason
-from ..models.postprocess import Detections
 from ..runtime.interrupt import Interrupt
 from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
+from .batch_detector import BatchDetector
 from .detections_json import CocoResults
 from .drawing import draw_detections
 from .output_folder import OutputFolder
-from .predictor import Predictor, PreprocessedImage
+from .preprocessing import PreprocessedImage
 from .sources import InputImage
 
 
@@ -40,7 +41,7 @@ class _BatchItem:
 
 
 def predict_image_files(
-    predictor: Predictor,
+    detector: BatchDetector,
     images: Sequence[InputImage],
     output: OutputFolder,
     results: CocoResults,
@@ -61,7 +62,7 @@ def predict_image_files(
 
     def read(image: InputImage) -> PreprocessedImage | OSError | ValueError:
         try:
-            return predictor.preprocess(read_image_file(image.path))
+            return detector.preprocess(read_image_file(image.path))
         except (OSError, ValueError) as error:
             return error
 
@@ -82,7 +83,7 @@ def predict_image_files(
             else:
                 batch.append(_BatchItem(image_id, input_image=image, preprocessed=result))
             if len(batch) == batch_size or (batch and is_last):
-                found = predictor.detect_batch([item.preprocessed for item in batch], batch_size)
+                found = detector.detect_batch([item.preprocessed for item in batch], batch_size)
                 for item, detections in zip(batch, found):
                     results.add(item.image_id, item.input_image.name, detections)
                     drawing = pool.submit(
@@ -90,7 +91,7 @@ def predict_image_files(
                         item.input_image,
                         output=output,
                         detections=detections,
-                        classes=predictor.classes,
+                        classes=detector.classes,
                     )
                     drawings.append(drawing)
                 batch = []

@@ -12,11 +12,12 @@ import mindspore.nn as nn
 import numpy as np
 from mindspore import Tensor
 
+from ..boxes.multiclass_nms import Detections, MulticlassNMS
 from ..config.schema import Config
 from ..data.dataset import iterate_batches
 from ..errors import UserError
 from ..models.layers import NormalizeImage
-from ..models.postprocess import Detections, MulticlassNMS, create_postprocess
+from ..models.postprocess import create_postprocess
 from ..runtime.heartbeat import activity
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import sys
 import time
@@ -13,17 +14,13 @@ from typing import NamedTuple
 
 import cv2
 
-from ..config.schema import Config, graph_settings
-from ..data.dataset import worker_count
-from ..data.dataset_info import dataset_fingerprint
 from ..errors import UserError, count_noun, os_reason
-from ..runtime.compile_cache import compile_cache
 from ..runtime.interrupt import Interrupt
+from .batch_detector import BatchDetector
 from .detections_json import CocoResults
 from .image_files import predict_image_files
 from .mp4_writer import Mp4Writer
 from .output_folder import IMAGES_LIST_NAME, OutputFolder, open_output_folder
-from .predictor import Predictor
 from .sources import Inputs, InputVideo
 from .video import predict_video
 from .video_source import UnreadableVideoError, Video, open_video
@@ -44,35 +41,36 @@ class Failures(NamedTuple):
     num_incomplete: int
 
 
-def predict(cfg: Config, inputs: Inputs, output_path: Path) -> Failures:
+@dataclasses.dataclass(frozen=True)
+class PredictionOptions:
+    """Settings of a run of predict.py.
+
+    batch_size: largest number of images in a batch
+    num_workers: number of threads that read and draw images
+    display_score: score below which the detector drops detections, for the summary
+    """
+
+    batch_size: int
+    num_workers: int
+    display_score: float
+
+
+def predict(detector: BatchDetector, inputs: Inputs, output_path: Path, *, options: PredictionOptions) -> Failures:
     """Detect objects in images and videos, write annotated copies and lists of detections, and log a summary.
 
-    Only detections with scores of at least display_score are drawn and written. Results of an earlier run in the same
-    folder are archived when the first result of this run is complete.
+    Results of an earlier run in the same folder are archived when the first result of this run is complete.
 
+    detector: detector that returns only detections with scores of at least display_score
     inputs: images, videos or a camera, found by find_inputs
     output_path: folder for the results
-    Raises UserError if the checkpoint is missing or does not fit the recipe, if the only input is a video without
-    readable frames, or if a file cannot be written.
+    Raises UserError if the only input is a video without readable frames, or if a file cannot be written.
     Raises KeyboardInterrupt if Ctrl-C interrupted the processing of images or of a video file, after the results so far
     are written. Ctrl-C is the normal way to stop a camera, and raises no KeyboardInterrupt in this case.
     """
     warnings.filterwarnings("ignore", module="PIL")  # predict_image_files reports unreadable images
     cv2.setNumThreads(1)  # worker threads already process several images at once
-    # Apply display_score before NMS. The other detections do not change, because NMS runs in descending score order.
-    predictor = Predictor(cfg.model_copy(update={"min_score": cfg.display_score}))
-    batch_size = choose_batch_size(cfg, inputs)
-    with (
-        open_output_folder(output_path, names=inputs.output_names) as output,
-        Interrupt() as interrupt,
-        compile_cache(
-            f"predict {batch_size}",  # graphs are compiled for this batch size, not for the recipe's
-            settings=graph_settings(predictor.cfg),
-            data=dataset_fingerprint(Path(cfg.data_dir)),
-            runtime=predictor.runtime,
-        ),
-    ):
-        run = _Run(cfg, predictor=predictor, batch_size=batch_size, output=output, interrupt=interrupt)
+    with open_output_folder(output_path, names=inputs.output_names) as output, Interrupt() as interrupt:
+        run = _Run(detector, options=options, output=output, interrupt=interrupt)
         num_unreadable = run.predict_images(inputs) if inputs.images else 0
         num_incomplete = 0
         for source in [inputs.camera] if inputs.camera else inputs.videos:
@@ -95,28 +93,26 @@ class _Run:
     """Detector, output folder and totals of one run of predict.py."""
 
     def __init__(
-        self, cfg: Config, *, predictor: Predictor, batch_size: int, output: OutputFolder, interrupt: Interrupt
+        self, detector: BatchDetector, *, options: PredictionOptions, output: OutputFolder, interrupt: Interrupt
     ):
-        self.cfg = cfg
-        self.predictor = predictor
-        self.batch_size = batch_size
+        self.detector = detector
+        self.options = options
         self.output = output
         self.interrupt = interrupt
-        self.num_workers = worker_count(cfg.num_parallel_workers, predictor.runtime.num_cores)
         self.start = time.monotonic()
         self.num_images = self.num_videos = self.num_frames = self.num_detections = 0
 
     def predict_images(self, inputs: Inputs) -> int:
         """Process all images. Returns the number of files that cannot be read."""
-        results = CocoResults(self.predictor.classes, self.predictor.category_ids)
+        results = CocoResults(self.detector.classes, self.detector.category_ids)
         try:
             return predict_image_files(
-                self.predictor,
+                self.detector,
                 images=inputs.images,
                 output=self.output,
                 results=results,
-                batch_size=self.batch_size,
-                num_workers=self.num_workers,
+                batch_size=self.options.batch_size,
+                num_workers=self.options.num_workers,
                 interrupt=self.interrupt,
             )
         finally:
@@ -133,17 +129,17 @@ class _Run:
             video, stem = source, source.name
         else:
             video, stem = open_video(source.path, name=source.name), source.output_stem
-        results = CocoResults(self.predictor.classes, self.predictor.category_ids)
+        results = CocoResults(self.detector.classes, self.detector.category_ids)
         name = f"{stem}.mp4"
         with _report_unwritable(self.output.path / name):
             path = self.output.unfinished(name)
         predict_video(
-            self.predictor,
+            self.detector,
             video=video,
             writer=Mp4Writer(path, fps=video.output_fps, name=str(self.output.path / name)),
             results=results,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
+            batch_size=self.options.batch_size,
+            num_workers=self.options.num_workers,
             interrupt=self.interrupt,
         )
         if not results.num_images:  # Ctrl-C before the first frame
@@ -171,7 +167,7 @@ class _Run:
         log.info(
             f"Processed {' and '.join(parts)} in {seconds:.1f} s ({', '.join(rates)}). "
             f"Wrote {count_noun(self.num_detections, 'detection')} with scores of at least "
-            f"{self.cfg.display_score:g} to {self.output.path}."
+            f"{self.options.display_score:g} to {self.output.path}."
         )
 
     def _publish_list(self, results: CocoResults, name: str, *other_names: str) -> None:
@@ -194,11 +190,11 @@ def _report_unwritable(path: Path) -> Iterator[None]:
         ) from None
 
 
-def choose_batch_size(cfg: Config, inputs: Inputs) -> int:
-    """Return batch_size of the recipe, or the number of images if the inputs are fewer images.
+def choose_batch_size(batch_size: int, inputs: Inputs) -> int:
+    """Return the batch size of a detector, or the number of images if the inputs are fewer images.
 
     Video files use at most MAX_VIDEO_BATCH. Cameras use 1, so that frames are processed at even intervals.
     """
     if inputs.camera:
         return 1
-    return min(cfg.batch_size, MAX_VIDEO_BATCH if inputs.videos else len(inputs.images))
+    return min(batch_size, MAX_VIDEO_BATCH if inputs.videos else len(inputs.images))

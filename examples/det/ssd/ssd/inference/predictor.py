@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import logging
 import os
@@ -14,36 +13,22 @@ from typing import overload
 import mindspore.nn as nn
 import numpy as np
 
+from ..boxes.multiclass_nms import Detections
 from ..checkpoints.choice import choose_checkpoint, describe_checkpoint
 from ..checkpoints.loading import load_weights
 from ..checkpoints.metadata import describe_mismatches, read_metadata
 from ..config.loading import load_config
 from ..config.metadata import model_metadata
 from ..config.schema import Config
-from ..data.images import read_image_file
-from ..data.transforms import resize
-from ..errors import UserError, os_reason
+from ..errors import UserError
 from ..models.detector import create_detector, to_mixed_precision, zero_weights
-from ..models.postprocess import Detections
 from ..runtime.device import create_runtime
+from .batch_detector import detect_images
 from .network import create_inference_net, create_nms, run_batch
+from .preprocessing import ImageInput, PreprocessedImage, preprocess_image
 from .stored_classes import find_category_ids, with_stored_classes
 
 log = logging.getLogger(__name__)
-
-ImageInput = np.ndarray | str | os.PathLike[str]  # (H, W, 3) uint8 RGB, or the path of an image file
-
-
-@dataclasses.dataclass(frozen=True)
-class PreprocessedImage:
-    """Network input of one image.
-
-    pixels: (H, W, 3) uint8 RGB, resized to image_size
-    original_size: (height, width) in pixels of the image before resizing
-    """
-
-    pixels: np.ndarray
-    original_size: tuple[int, int]
 
 
 class Predictor:
@@ -127,21 +112,14 @@ class Predictor:
         batch_size = self.cfg.batch_size
         if self.cfg.device_target == "CPU":
             batch_size = min(batch_size, 1 << max(len(images) - 1, 0).bit_length())
-        detections: list[Detections] = []
-        for start in range(0, len(images), batch_size):
-            batch = [self.preprocess(load_pixels(image)) for image in images[start : start + batch_size]]
-            detections += self.detect_batch(batch, batch_size)
-        return detections
+        return detect_images(self, images, batch_size)
 
     def preprocess(self, image: np.ndarray) -> PreprocessedImage:
         """Resize an image to the input size of the network. Several threads may call this method at the same time.
 
         image: (H, W, 3) uint8 RGB of any size
         """
-        height, width = image.shape[:2]
-        pixels = np.empty((*self.cfg.image_size, 3), dtype=np.uint8)
-        resize(np.ascontiguousarray(image), pixels, exact=True)
-        return PreprocessedImage(pixels, original_size=(height, width))
+        return preprocess_image(image, self.cfg.image_size)
 
     def detect_batch(self, batch: Sequence[PreprocessedImage], batch_size: int) -> list[Detections]:
         """Detect objects in a batch of preprocessed images.
@@ -161,29 +139,3 @@ class Predictor:
 def _release_networks(nets: list[nn.Cell]) -> None:
     nets.clear()
     gc.collect()
-
-
-def load_pixels(image: ImageInput) -> np.ndarray:
-    """Read an image file, or check an array.
-
-    Returns (H, W, 3) uint8 RGB.
-    Raises UserError if the file cannot be read as an image, or if the array is not (H, W, 3) uint8.
-    """
-    if isinstance(image, (str, os.PathLike)):
-        try:
-            return read_image_file(Path(image))
-        except OSError as error:
-            raise UserError(f"{image}: the file cannot be read ({os_reason(error)}). Check the path.") from None
-        except ValueError as error:
-            raise UserError(f"{image}: {error}. Replace the file with a valid JPEG or PNG image.") from None
-    if not isinstance(image, np.ndarray):
-        raise UserError(
-            f"Predictor: {type(image).__name__} is not a supported image type. "
-            "Pass an (H, W, 3) uint8 RGB array or the path of an image file."
-        )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UserError(
-            f"Predictor: an array of type {image.dtype} and shape {image.shape} is not an image. "
-            "Pass an (H, W, 3) uint8 array in RGB order, or a list of such arrays."
-        )
-    return image

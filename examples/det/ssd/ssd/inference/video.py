@@ -9,18 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..models.postprocess import Detections
+from ..boxes.multiclass_nms import Detections
 from ..runtime.interrupt import Interrupt
 from ..runtime.progress import Progress
+from .batch_detector import BatchDetector
 from .detections_json import CocoResults
 from .drawing import draw_detections
 from .mp4_writer import Mp4Writer
-from .predictor import Predictor
 from .video_source import Frame, UnreadableVideoError, Video
 
 
 def predict_video(
-    predictor: Predictor,
+    detector: BatchDetector,
     video: Video,
     writer: Mp4Writer,
     results: CocoResults,
@@ -53,7 +53,7 @@ def predict_video(
             boxes_yxyx=detections.boxes_yxyx,
             scores=detections.scores,
             labels=detections.labels,
-            classes=predictor.classes,
+            classes=detector.classes,
         )
 
     start: float | None = None
@@ -67,8 +67,8 @@ def predict_video(
             next_batch = pool.submit(read_batch)
             if video.is_camera and start is not None:
                 writer.repeat_last_frame(until=clock() - start)
-            preprocessed = list(pool.map(predictor.preprocess, [frame.pixels for frame in batch]))
-            found = predictor.detect_batch(preprocessed, batch_size)
+            preprocessed = list(pool.map(detector.preprocess, [frame.pixels for frame in batch]))
+            found = detector.detect_batch(preprocessed, batch_size)
             if start is None:
                 start = clock()  # start after the first batch, which includes compilation
             for frame, drawn, detections in zip(batch, pool.map(draw, batch, found), found):

@@ -111,3 +111,12 @@ def cgroup_quotas(proc: Path = PROC) -> Iterator[tuple[float, int]]:
                 yield int(quota) / int(period), folder.stat().st_ino
         except (OSError, ValueError):
             continue  # the root cgroup has no quota
+
+
+def worker_count(num_parallel_workers: int, num_cores: float | None = None) -> int:
+    """Return the number of data loading threads of one device, at least 1.
+
+    num_parallel_workers: requested number of threads; the result is at most num_cores, rounded down
+    num_cores: number of CPU cores of this device's process; None for all cores that the process may use
+    """
+    return max(1, min(num_parallel_workers, int(available_cores() if num_cores is None else num_cores)))
