@@ -14,6 +14,8 @@ from ..models.layers import NormalizeImage
 
 INPUT_NAME = "image"
 OFFSETS_NAME, LOGITS_NAME = "box_offsets", "cls_logits"
+OPSET = 13  # Ascend's converter reads up to 17
+IR_VERSION = 8  # format of the file; older versions of onnxruntime read it too
 
 
 class _RawPredictions(nn.Cell):
@@ -64,6 +66,8 @@ def convert_network(
         output_names=[OFFSETS_NAME, LOGITS_NAME],
     )
     model = onnx.load(str(scratch))
+    # MindSpore writes opset 11. Its operators mean the same in opset 13, the first with scales for each channel.
+    model.opset_import[0].version, model.ir_version = OPSET, IR_VERSION
     if batch_size is None:
         _allow_any_batch_size(model.graph)
     return model
