@@ -109,6 +109,16 @@ def test_subfolders_are_archived_as_a_whole(tmp_path):
     assert not (tmp_path / "crops").exists()
 
 
+def test_a_result_may_have_the_name_of_a_file_in_an_archived_subfolder(tmp_path):
+    publish_crop(tmp_path, "dog/1.jpg", "1")
+    publish(tmp_path, crops_dog_1__jpg="2")
+    assert content_of(tmp_path) == {
+        "crops/dog/1.jpg": "2",
+        "earlier-1/a.jpg": "1",
+        "earlier-1/crops/dog/1.jpg": "1",
+    }
+
+
 def test_a_folder_of_users_is_not_a_subfolder_of_results(tmp_path):
     (tmp_path / "crops").mkdir()
     (tmp_path / "crops" / "mine.txt").write_text("my own")

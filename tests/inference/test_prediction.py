@@ -222,17 +222,19 @@ def test_tracks_start_anew_in_each_video(folder, tmp_path, capfd):
         """Finds a dog with a high and a cat with a low score."""
 
         def detect_batch(self, batch, batch_size):
-            box = [[10, 10, 40, 50]]
-            assert self.nms.min_score == 0.3 or self.nms.min_score == 0.1
-            scores = [0.9, 0.2] if self.nms.min_score == 0.1 else [0.9]
-            found = Detections(np.float32(box * len(scores)), np.float32(scores), np.int32([2, 1][: len(scores)]))
+            boxes_yxyx, scores = np.float32([[10, 10, 40, 50]] * 2), np.float32([0.9, 0.2])
+            min_scores.append(self.nms.min_score)
+            found = Detections(boxes_yxyx, scores, np.int32([2, 1])).select(scores >= self.nms.min_score)
             return [found] * len(batch)
+
+    min_scores = []
 
     assert run(tmp_path / "out", folder, detector=Steady(), track=True).num_incomplete == 0
     for stem, count in (("one/clip", 10), ("two/clip", 3)):
         assert [row["track_id"] for row in rows_of(tmp_path / "out" / f"{stem}.json")] == [1] * count
     rows = rows_of(tmp_path / "out" / "detections.json")
     assert [row["category_name"] for row in rows] == ["dog"] and "track_id" not in rows[0]
+    assert min_scores == [0.3, 0.1, 0.1, 0.1, 0.1]  # an image, then batches of 10 and of 3 frames
     assert " 2 tracks" in capfd.readouterr().out
 
 
