@@ -18,6 +18,7 @@ SCRIPTS = {
     "train": "examples/det/ssd/train.py",
     "eval": "examples/det/ssd/eval.py",
     "predict": "examples/det/ssd/predict.py",
+    "serve": "examples/det/ssd/serve.py",
     "convert-weights": "tools/convert_weights.py",
     "rank-table": "tools/rank_table.py",
 }
@@ -42,6 +43,9 @@ Train and run SSD object detectors with MindCV backbones in MindSpore. Commands,
 
   ssd predict       Detect objects in images or a video, and draw the detected boxes.
       ssd predict --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco --input photo.jpg
+
+  ssd serve         Serve an exported model over HTTP, with a page to drop photographs on.
+      ssd serve --model output/ssd_mobilenetv2_onnx
 
 Further commands:
 

@@ -1,0 +1,1 @@
+"""Exported models: detection without training code, and an HTTP service."""

@@ -1,0 +1,69 @@
+"""Implementation of serve.py: check the options, load the model, and serve it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+
+from ...data.image_headers import MAX_PIXELS
+from ...errors import UserError, count_noun
+from ...runtime.heartbeat import activity
+from ...runtime.log import set_up_logging
+from .settings import ServerSettings
+
+PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")  # of the extra `serve`
+
+log = logging.getLogger(__name__)
+
+
+def serve(folder: str, settings: ServerSettings, *, host: str, port: int, provider: str) -> None:
+    """Serve an exported model until Ctrl-C or SIGTERM, then raise KeyboardInterrupt.
+
+    folder: folder of the exported model
+    port: 0 for any free port
+    provider: device of onnxruntime: cpu, cuda or cann
+    Raises UserError if an option is wrong, a package is missing, the address is in use, or the model cannot be loaded.
+    """
+    check_settings(settings)
+    require_packages()
+    from .running import open_socket, run_server, url_of  # they import the packages
+
+    set_up_logging()
+    with open_socket(host, port) as listener:  # before the model, to report a port in use at once
+        with activity("loading the model"):
+            from ..detector import Detector
+            from .app import create_app
+
+            detector = Detector(folder, provider=provider)
+        url, classes = url_of(listener), count_noun(len(detector.classes) - 1, "class", "classes")
+        run_server(
+            create_app(detector, settings),
+            listener,
+            timeout=settings.timeout,
+            on_start=lambda: log.info(f"{url} serves {detector.name} ({classes}). Press Ctrl-C to stop."),
+        )
+
+
+def check_settings(settings: ServerSettings) -> None:
+    """Raise UserError if a limit of the service makes no sense."""
+    for key in ("batch_size", "queue_size", "max_bytes", "max_pixels"):
+        value = getattr(settings, key)
+        if value < 1:
+            raise UserError(f"--{key}: {value} is less than 1. Set --{key} to at least 1.")
+    if settings.max_pixels > MAX_PIXELS:
+        raise UserError(
+            f"--max_pixels: {settings.max_pixels} is more than {MAX_PIXELS}, the limit of the decoder. "
+            f"Set --max_pixels to at most {MAX_PIXELS}."
+        )
+    if not 0 < settings.timeout < math.inf:
+        raise UserError(f"--timeout: {settings.timeout:g} is not a positive number. Set --timeout to some seconds.")
+
+
+def require_packages() -> None:
+    """Raise UserError if a package of the extra `serve` is not installed."""
+    for name in PACKAGES:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"serve.py: the package {name} is not installed. Install the extra serve: pip install -e '.[serve]'"
+            )
