@@ -128,11 +128,11 @@ class DetectionService:
         start = time.monotonic()
         try:
             image = await self.in_thread(lambda: self._decode(encoded))
+            decoded = time.monotonic()
+            result = await self.queue.detect(image)
         except RequestError as error:
-            self.metrics.images.labels("bad").inc()
+            self.metrics.images.labels("failed").inc()
             return error
-        decoded = time.monotonic()
-        result = await self.queue.detect(image)
         self.metrics.images.labels("detected").inc()
         return DetectedImage(
             size=image.original_size,

@@ -17,6 +17,7 @@ import numpy as np
 from ...inference.batch_detector import BatchDetector
 from ...inference.preprocessing import PreprocessedImage
 from .metrics import Metrics
+from .request_error import RequestError
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +116,17 @@ class ModelQueue:
         return self._thread.is_alive() and not self._is_stopping
 
     async def detect(self, image: PreprocessedImage) -> ModelResult:
-        """Detect objects in one image. The value of the result is a Detections object."""
+        """Detect objects in one image. The value of the result is a Detections object.
+
+        Raises RequestError with status 500 if the model fails.
+        """
         return await self._submit(self._detect_batch, image)
 
     async def run(self, pixels: np.ndarray) -> ModelResult:
         """Run the network without NMS. The value of the result is (T, 4) boxes_yxyx, (T,) scores and (T,) labels.
 
         pixels: (H, W, 3) uint8 RGB of the input size
+        Raises RequestError with status 500 if the model fails.
         """
         height, width = pixels.shape[:2]
         return await self._submit(self._run_network, PreprocessedImage(pixels, original_size=(height, width)))
@@ -190,13 +195,13 @@ class ModelQueue:
         start = time.monotonic()
         try:
             values = items[0].run_batch([item.image for item in items])
-        except Exception as error:  # whatever a model raises, the thread must go on
+        except Exception:  # whatever a model raises, the thread must go on
             if len(items) > 1:
                 for item in items:
                     self._run_items([item])
                 return
             log.exception("the model failed")
-            _deliver(items[0].result, error)
+            _deliver(items[0].result, RequestError(500, "image: the model failed. The log of the server has the reason."))
             return
         seconds = time.monotonic() - start
         self._metrics.batch_images.observe(len(items))

@@ -60,8 +60,16 @@ def run_server(app: FastAPI, listener: socket.socket, *, timeout: float, on_star
     timeout: seconds in which running requests must finish after the signal
     on_start: called when the server accepts requests
     """
+    server = _Server(create_config(app, timeout), on_start)
+    server.run(sockets=[listener])
+    if server.interrupt:
+        raise KeyboardInterrupt
+
+
+def create_config(app: FastAPI, timeout: float) -> uvicorn.Config:
+    """Create the settings of uvicorn. timeout: seconds in which running requests must finish when the server stops"""
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are mistakes of clients
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
         http=_TimedProtocol,
         ws="none",
@@ -74,10 +82,6 @@ def run_server(app: FastAPI, listener: socket.socket, *, timeout: float, on_star
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_graceful_shutdown=math.ceil(timeout),
     )
-    server = _Server(config, on_start)
-    server.run(sockets=[listener])
-    if server.interrupt:
-        raise KeyboardInterrupt
 
 
 class _Server(uvicorn.Server):
@@ -96,10 +100,11 @@ class _Server(uvicorn.Server):
         with self.interrupt:
             yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
+
     async def on_tick(self, counter: int) -> bool:
-        if counter == 0 and self._on_start:
-            self._on_start()
-            self._on_start = None
         self.should_exit = self.should_exit or bool(self.interrupt)
         return await super().on_tick(counter)
 

@@ -15,7 +15,7 @@ export function drawDetections(canvas, { bitmap, size, detections, colorOf, high
   const [width, height] = size;
   const frame = canvas.parentElement;
   const maxHeight = 0.76 * innerHeight; // as in style.css
-  const scale = Math.min(frame.clientWidth / width, maxHeight / height, Math.max(1, 480 / width));
+  const scale = Math.min(frame.clientWidth / width, maxHeight / height, Math.max(1.5, 480 / width));
   const density = devicePixelRatio || 1;
   canvas.width = Math.max(1, Math.round(width * scale * density));
   canvas.height = Math.max(1, Math.round(height * scale * density));

@@ -3,6 +3,7 @@
 import { drawDetections } from "./drawing.js";
 
 const MAX_REQUESTS = 4; // at the same time, so that the server can make batches
+const MAX_SIDE = 2400; // pixels of a photograph as it is kept for drawing
 const element = (id) => document.getElementById(id);
 const threshold = element("threshold");
 const photos = []; // in the order in which they were added
@@ -121,8 +122,11 @@ function startRequests() {
 
 async function detect(photo) {
   // The browser turns the photograph upright, as the server does. It cannot show every format that the server reads.
-  photo.bitmap = await createImageBitmap(photo.file, { imageOrientation: "from-image" }).catch(() => null);
-  if (photo.bitmap) photo.size = [photo.bitmap.width, photo.bitmap.height];
+  const full = await createImageBitmap(photo.file, { imageOrientation: "from-image" }).catch(() => null);
+  if (full) {
+    photo.size = [full.width, full.height];
+    photo.bitmap = await reduce(full);
+  }
   update();
   try {
     const answer = await send(photo);
@@ -138,6 +142,17 @@ async function detect(photo) {
     message.textContent = error.message;
     message.hidden = false;
   }
+}
+
+/** Return a bitmap of at most MAX_SIDE pixels a side, so that many photographs of a camera fit into the memory. */
+async function reduce(bitmap) {
+  const scale = MAX_SIDE / Math.max(bitmap.width, bitmap.height);
+  if (scale >= 1) return bitmap;
+  const resizeWidth = Math.max(1, Math.round(bitmap.width * scale));
+  const resizeHeight = Math.max(1, Math.round(bitmap.height * scale));
+  const reduced = await createImageBitmap(bitmap, { resizeWidth, resizeHeight, resizeQuality: "high" });
+  bitmap.close();
+  return reduced;
 }
 
 async function send(photo) {
