@@ -91,12 +91,12 @@ def test_a_bad_file_is_answered_with_one_line(name, path, url, call, picture):
     assert answer.status == 422 and answer.error().startswith("image: ")
 
 
-@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
-def test_large_images_are_refused_before_they_are_decoded(image_format, start, call, picture, monkeypatch):
+def test_large_images_are_refused_before_they_are_decoded(start, call, picture, monkeypatch):
     monkeypatch.setattr("ssd.deployment.server.image_decoding.decode_image_file", None)
     url = start(FakeDetector(), max_pixels=96 * 64 - 1)
-    answer = call("POST", f"{url}/detect", picture(image_format=image_format))
-    assert answer.status == 413 and "96x64" in answer.error() and "6,143" in answer.error()
+    for image_format in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"):
+        answer = call("POST", f"{url}/detect", picture(image_format=image_format))
+        assert answer.status == 413 and "96x64" in answer.error() and "6,143" in answer.error()
 
 
 def test_large_bodies_are_refused_with_and_without_a_length(start, call, form):
