@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from ssd.boxes.multiclass_nms import Detections
+from ssd.boxes.multiclass_nms import Detections, MulticlassNMS
 from ssd.inference.preprocessing import PreprocessedImage
 
 CLASSES = ("background", "cat", "dog")
@@ -17,6 +17,7 @@ class FakePredictor:
 
     def __init__(self):
         self.batch_lengths = []
+        self.nms = MulticlassNMS(min_score=0.3, nms_threshold=0.5, max_detections=100)
 
     def preprocess(self, image):
         return PreprocessedImage(np.full((2, 2, 3), image.mean(), np.float32), original_size=image.shape[:2])
@@ -24,7 +25,9 @@ class FakePredictor:
     def detect_batch(self, batch, batch_size):
         assert 1 <= len(batch) <= batch_size
         self.batch_lengths.append(len(batch))
-        return [expected_detections(image.pixels.mean(), image.original_size) for image in batch]
+        found = [expected_detections(image.pixels.mean(), image.original_size) for image in batch]
+        kept = self.nms.kept_labels or (1, 2)
+        return [detections.select(np.isin(detections.labels, list(kept))) for detections in found]
 
 
 def expected_detections(brightness, size):
@@ -47,6 +50,12 @@ class FakeCapture:
             cv2.CAP_PROP_FRAME_COUNT: self.num_frames or -1,
             cv2.CAP_PROP_POS_MSEC: 1000 * seconds,
         }[property_id]
+
+    def grab(self):
+        return self.read()[0]
+
+    def release(self):
+        pass
 
     def read(self):
         if self.num_frames is not None and self.num_read >= self.num_frames:

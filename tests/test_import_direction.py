@@ -27,6 +27,10 @@ WITH_MINDSPORE = [
     "checkpoints",
     "inference.network",
     "inference.predictor",
+    "deployment.export",
+    "deployment.exportable_layers",
+    "deployment.mindir_session",
+    "deployment.onnx_network",
     "evaluation",
     "training",
 ]

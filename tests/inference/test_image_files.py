@@ -12,6 +12,7 @@ from ssd.errors import UserError
 from ssd.inference.detections_json import CocoResults
 from ssd.inference.drawing import draw_detections
 from ssd.inference.image_files import predict_image_files
+from ssd.inference.object_files import ObjectFiles
 from ssd.inference.output_folder import open_output_folder
 from ssd.inference.sources import find_inputs
 
@@ -38,6 +39,7 @@ def predict_folder(inputs, output, batch_size=3, interrupt=False):
             batch_size=batch_size,
             num_workers=2,
             interrupt=interrupt,
+            object_files=ObjectFiles(folder, CLASSES),
         )
     (output / ".results.json").unlink(missing_ok=True)
     return predictor, results, num_unreadable

@@ -219,7 +219,7 @@ def test_a_number_is_a_camera_unless_a_file_has_that_name(tmp_path, monkeypatch)
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
     monkeypatch.chdir(tmp_path)
     camera = find_inputs(["0"], tmp_path).camera
-    assert opened == [0] and isinstance(camera, Video) and camera.is_camera and camera.num_frames is None
+    assert opened == [0] and isinstance(camera, Video) and camera.is_live and camera.num_frames is None
     assert (camera.name, camera.fps) == ("camera0", DEFAULT_FPS)
     (tmp_path / "0").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "0" / "a.png")

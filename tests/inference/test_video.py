@@ -9,6 +9,8 @@ from fake_predictor import CATEGORY_IDS, CLASSES, FakeCapture, FakePredictor, In
 from ssd.errors import UserError
 from ssd.inference.detections_json import CocoResults
 from ssd.inference.mp4_writer import Mp4Writer
+from ssd.inference.object_files import ObjectFiles
+from ssd.inference.output_folder import OutputFolder
 from ssd.inference.video import predict_video
 from ssd.inference.video_source import UnreadableVideoError, Video
 from ssd.inference.video_times import DEFAULT_FPS
@@ -31,6 +33,7 @@ def predict_frames(video, output, batch_size=4, interrupt=False, detector=None, 
         num_workers=2,
         interrupt=interrupt,
         clock=lambda: seconds[0],
+        object_files=ObjectFiles(OutputFolder(output, work=output, names=[], subfolders={}), CLASSES),
     )
     return predictor, results
 

@@ -26,7 +26,7 @@ def test_a_video_has_its_rate_and_rgb_frames(tmp_path):
     writer.release()
     video = open_video(path, "clip.avi")
     assert (video.name, video.fps, video.output_fps) == ("clip.avi", 12.5, 12.5)
-    assert (video.num_frames, video.is_camera) == (2, False)
+    assert (video.num_frames, video.is_live) == (2, False)
     red, blue = video
     assert red.pixels.shape == (48, 64, 3) and red.pixels.dtype == np.uint8
     np.testing.assert_allclose(red.pixels.mean(axis=(0, 1)), [255, 0, 0], atol=8)

@@ -17,7 +17,8 @@ FLOORS = [
     {"data", "checkpoints"},
     {"config"},
     {"inference"},
-    {"deployment", "evaluation"},
+    {"deployment"},
+    {"evaluation"},
     {"training"},
 ]
 FRAMEWORKS = {"mindspore", "mindcv"}

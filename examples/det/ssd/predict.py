@@ -1,4 +1,4 @@
-"""Detect objects in images, videos or a camera stream, and draw the detections:
+"""Detect objects in images, videos, a camera or a network stream, and draw the detections:
 
     python examples/det/ssd/predict.py --config RECIPE --ckpt_path FILE --input photo.jpg [--output FOLDER]
 
@@ -21,11 +21,18 @@ Files written to --output:
     frame            only for videos: number of the frame in the annotated video, from 0
     time             only for videos: time of the frame in seconds, from the timestamps in the video file
     category_name    class name
+    track_id         only with --track: number of the object in its video, from 1; null for a detection of no track
+  - With --save_txt: labels/NAME.txt for each image and labels/NAME/FRAME.txt for each frame of a video. This is YOLO's
+    format with the score as a sixth column: class index from 0 (without the background), center x, center y, width and
+    height as fractions of the image size, score. Images without detections have an empty file.
+  - With --save_crops: the image of each detection, crops/CLASS/NAME-NUMBER.jpg (or .png), where NUMBER counts the
+    detections of the image. Crops of videos are crops/CLASS/NAME/FRAME-NUMBER.jpg.
+If --output already has a folder labels or crops of yours, labels-2 or crops-2 is used.
 Detections with scores below --display_score are neither drawn nor written. Results of an earlier run in --output are
 moved to its subfolder earlier-1, earlier-2, ... when the first new result is complete.
 
 Files that cannot be read, and videos of which frames are missing, are reported, and the other files are processed. The
-exit code is then 1. Press Ctrl-C to stop a camera.
+exit code is then 1, also if the connection to a camera or a stream is lost. Press Ctrl-C to stop a camera or a stream.
 """
 
 if __name__ == "__main__":
@@ -45,11 +52,43 @@ OPTIONS: dict[str, dict] = {
     "input": {
         "required": True,
         "nargs": "+",
-        "help": "one or more images, videos, folders (searched recursively) or patterns such as 'photos/*.jpg'; or the "
-        "number of a camera, 0 for the first camera",
+        "help": "one or more images, videos, folders (searched recursively), patterns such as 'photos/*.jpg', or http "
+        "addresses of images and videos; or the number of a camera, 0 for the first camera; or the address of a stream "
+        "(rtsp://, http:// and others)",
     },
     "output": {
         "help": "folder for the annotated images and videos, and for the lists of detections [output_dir/predictions]"
+    },
+    "classes": {
+        "nargs": "+",
+        "action": "extend",
+        "metavar": "CLASS",
+        "help": "names or category ids of the classes to keep; all other detections are dropped [all classes]. A "
+        "list in brackets, '[background,cat,dog]', is instead the recipe key classes: names for a checkpoint without "
+        "names",
+    },
+    "agnostic_nms": {
+        "action": "store_true",
+        "help": "apply NMS across classes, so that an object gets only one class",
+    },
+    "track": {
+        "action": "store_true",
+        "help": "follow objects from frame to frame with ByteTrack, and write their ids; for videos, cameras and "
+        "streams; needs the extra track",
+    },
+    "vid_stride": {
+        "type": int,
+        "default": 1,
+        "metavar": "N",
+        "help": "process every Nth frame of videos, cameras and streams; the annotated video keeps its speed [1]",
+    },
+    "save_txt": {"action": "store_true", "help": "write label files in YOLO's format, with scores"},
+    "save_crops": {"action": "store_true", "help": "write the image of each detection, in a folder for each class"},
+    "no_labels": {"action": "store_true", "help": "draw boxes without class names, ids and scores"},
+    "line_width": {
+        "type": int,
+        "metavar": "PIXELS",
+        "help": "width of the lines of boxes [chosen by the size of the image]",
     },
 }
 
@@ -65,18 +104,22 @@ def main() -> None:
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
     output = Path(options.output or Path(cfg.output_dir) / "predictions")
 
+    from ssd.inference.result_options import ResultOptions
     from ssd.inference.sources import find_inputs
     from ssd.runtime.writable_folder import require_writable
 
+    # Report errors at once, before the slow import of MindSpore.
+    results = ResultOptions.from_arguments(options)
     require_writable(output, key="--output")
-    inputs = find_inputs(options.input, output)  # before the slow import of MindSpore, to report errors at once
+    inputs = find_inputs(options.input, output)
+    results.check(inputs)
 
     from ssd.inference.checkpoint_prediction import predict_with_checkpoint
 
     gc.enable()
     gc.freeze()  # never search the imported modules for garbage
     with lock_folder(output, "--output"):
-        failures = predict_with_checkpoint(cfg, inputs, output)
+        failures = predict_with_checkpoint(cfg, inputs, output, results=results)
     if failures.num_unreadable:
         print(f"{failures.num_unreadable} of {len(inputs)} files could not be read.", file=sys.stderr)
     if any(failures):

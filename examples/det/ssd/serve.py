@@ -2,7 +2,7 @@
 
     python examples/det/ssd/serve.py --model output/ssd_shapes_onnx [--host 127.0.0.1] [--port 8000]
 
-DIR is a folder that export.py has written. The first line of the output is the address of the page. The service needs
+DIR is a folder with an ONNX model that export.py has written. The first line of the output is the address of the page. The service needs
 the extra `serve`: pip install -e '.[serve]'
 
     POST /detect        image files, as the body or in a multipart form; the answer is JSON like COCO's results

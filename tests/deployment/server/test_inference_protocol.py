@@ -22,7 +22,7 @@ def client(url):
 def infer_input(images, binary=True):
     from tritonclient.http import InferInput
 
-    tensor = InferInput("images", list(images.shape), "UINT8")
+    tensor = InferInput("image", list(images.shape), "UINT8")
     tensor.set_data_from_numpy(images, binary_data=binary)
     return tensor
 
@@ -33,8 +33,8 @@ def test_a_client_of_triton_finds_the_server_and_the_model(client):
     assert not client.is_model_ready("fake", "2")
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
     metadata = client.get_model_metadata("fake")
-    assert metadata["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 32, 48, 3]}]
-    assert [output["name"] for output in metadata["outputs"]] == ["boxes_yxyx", "scores", "labels"]
+    assert metadata["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 32, 48, 3]}]
+    assert [output["name"] for output in metadata["outputs"]] == ["boxes", "scores", "labels"]
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -42,7 +42,7 @@ def test_a_client_of_triton_gets_the_outputs_of_the_network(binary, client):
     from tritonclient.http import InferRequestedOutput
 
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
-    names = ("boxes_yxyx", "scores", "labels")
+    names = ("boxes", "scores", "labels")
     # Without requested outputs, the client asks for binary data.
     outputs = None if binary else [InferRequestedOutput(name, binary_data=False) for name in names]
     result = client.infer("fake", [infer_input(images, binary)], outputs=outputs, request_id="7")
@@ -72,7 +72,7 @@ def test_a_client_of_triton_gets_the_line_of_an_error(client):
 
 def test_json_alone_works(url, call):
     data = np.full(SHAPE, 102, np.uint8).tolist()
-    body = {"inputs": [{"name": "images", "datatype": "UINT8", "shape": SHAPE, "data": data}]}
+    body = {"inputs": [{"name": "image", "datatype": "UINT8", "shape": SHAPE, "data": data}]}
     answer = call("POST", f"{url}/{MODEL}/versions/1/infer", json.dumps(body))
     document = answer.json()
     assert answer.status == 200 and (document["model_version"], "id" in document) == ("1", False)
@@ -82,18 +82,18 @@ def test_json_alone_works(url, call):
     assert (labels["datatype"], labels["data"]) == ("INT32", [1, 2])
 
 
-def test_a_fixed_batch_size_is_filled_up(start, call):
+def test_batches_are_not_larger_than_the_fixed_size_of_a_model(start, call):
     detector = FakeDetector(batch_size=4)
     url = start(detector)
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 32, 48, 3), np.uint8)
-    body = {"inputs": [{"name": "images", "datatype": "UINT8", "shape": list(images.shape), "data": images.tolist()}]}
+    body = {"inputs": [{"name": "image", "datatype": "UINT8", "shape": list(images.shape), "data": images.tolist()}]}
     scores = call("POST", f"{url}/{MODEL}/infer", json.dumps(body)).json()["outputs"][1]
     assert scores["shape"] == [6, 2] and scores["data"][::2] == pytest.approx([red / 255 for red in range(6)])
-    assert set(detector.batch_sizes) == {4}
+    assert sum(detector.batch_sizes) == 6 and max(detector.batch_sizes) <= 4
 
 
 def tensor(**changes):
-    entry = {"name": "images", "datatype": "UINT8", "shape": SHAPE, "data": [0] * 32 * 48 * 3}
+    entry = {"name": "image", "datatype": "UINT8", "shape": SHAPE, "data": [0] * 32 * 48 * 3}
     return {"inputs": [{**entry, **changes}]}
 
 

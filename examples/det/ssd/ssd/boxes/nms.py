@@ -17,7 +17,7 @@ def hard_nms(
 
     boxes_yxyx: (T, 4), corners y0, x0, y1, x1 in any unit; every box has a positive area
     scores: (T,), 0..1
-    labels: (T,), class labels
+    labels: (T,), class labels; equal labels apply NMS across classes
     iou_threshold: IoU above which the box with the lower score is dropped
     max_detections: maximum number of kept boxes
     Returns (D,) int64, the indices of the kept boxes in descending order of score.
@@ -54,7 +54,7 @@ def soft_nms(
 
     boxes_yxyx: (B, T, 4), corners y0, x0, y1, x1 in any unit; every box has a positive area
     scores: (B, T), 0..1; a score of 0 marks an empty entry
-    labels: (B, T), class labels
+    labels: (B, T), class labels; equal labels apply NMS across classes
     sigma: width of the Gaussian penalty
     max_detections: maximum number of selected boxes of an image
     Returns indices (B, D) int64 and lowered scores (B, D) float32 of the selected boxes, where D = min(T,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from typing import Any, get_args
 
 import yaml
@@ -34,7 +35,8 @@ def parse_recipe_and_options(
     The function also sets up logging, with more details if --verbose is given.
 
     description: text that --help shows
-    options: {name: keyword arguments of ArgumentParser.add_argument for --name}; no name may be a recipe key
+    options: {name: keyword arguments of ArgumentParser.add_argument for --name}. An option with the name of a recipe
+        key must take a list of texts. Its values in the form of a YAML list, and null, are values of the recipe key.
     argv: arguments without the name of the script; None reads sys.argv[1:]
     Returns the Config of the recipe, and the values of the options.
     Raises UserError if an argument, the recipe or a key is invalid.
@@ -51,9 +53,15 @@ def parse_recipe_and_options(
     )
     for name, settings in options.items():
         parser.add_argument(f"--{name}", **settings)
-    args, rest = parser.parse_known_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    args, rest = parser.parse_known_args([_with_underscores(argument) for argument in arguments])
     set_up_logging(args.verbose)
     overrides = parse_overrides(rest)
+    for name in options.keys() & Config.model_fields.keys():
+        values = getattr(args, name) or []
+        setattr(args, name, [value for value in values if not _is_list(value)])
+        for value in filter(_is_list, values):
+            overrides[name] = _parse_value(value)
     _refuse_misspelt_options(overrides, options)
     return load_config(args.config, overrides), args
 
@@ -94,6 +102,17 @@ def _refuse_misspelt_options(overrides: dict[str, Any], options: dict[str, dict]
         nearest = difflib.get_close_matches(name, [*Config.model_fields, *options], n=1)
         if nearest and nearest[0] in options:
             raise UserError(f"command line: '--{name}' is not a known option. Did you mean '--{nearest[0]}'?")
+
+
+def _with_underscores(argument: str) -> str:
+    """Return an option with underscores in place of dashes, so that --vid-stride 2 is --vid_stride 2."""
+    name, equals, value = argument.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else argument
+
+
+def _is_list(value: str) -> bool:
+    """Return whether a value is a YAML list, such as [background, cat], or null."""
+    return isinstance(_parse_value(value), list | None)
 
 
 def _is_text(name: str) -> bool:

@@ -1,1 +1,1 @@
-"""Exported models: detection without training code, and an HTTP service."""
+"""Deployment: export detectors as ONNX and MINDIR models, and run the exported models without the training code."""

@@ -7,12 +7,16 @@ from typing import Protocol
 
 import numpy as np
 
-from ..boxes.multiclass_nms import Detections
+from ..boxes.multiclass_nms import Detections, MulticlassNMS
 from .preprocessing import ImageInput, PreprocessedImage, load_pixels
 
 
 class BatchDetector(Protocol):
     """Detector of objects in batches of images."""
+
+    @property
+    def nms(self) -> MulticlassNMS:
+        """Selection of detections. Its attributes may be changed: score threshold, kept classes, NMS across classes."""
 
     @property
     def classes(self) -> Sequence[str]:

@@ -32,21 +32,26 @@ class CocoResults:
         file_name: path of the image, stored with each detection
         detections: detections with boxes in pixels of the original image
         extra: additional keys and values stored with each detection, such as frame=0
+        With tracking, each detection also has the key track_id, which is null for a detection of no track.
         """
         self.num_images += 1
         boxes_xywh = yxyx_to_xywh(detections.boxes_yxyx).tolist()
-        for bbox, score, label in zip(boxes_xywh, detections.scores.tolist(), detections.labels.tolist()):
-            self.entries.append(
-                {
-                    "image_id": image_id,
-                    "category_id": self.category_ids[label],
-                    "bbox": bbox,
-                    "score": score,
-                    "file_name": file_name,
-                    **extra,
-                    "category_name": self.classes[label],
-                }
-            )
+        entries = [
+            {
+                "image_id": image_id,
+                "category_id": self.category_ids[label],
+                "bbox": bbox,
+                "score": score,
+                "file_name": file_name,
+                **extra,
+                "category_name": self.classes[label],
+            }
+            for bbox, score, label in zip(boxes_xywh, detections.scores.tolist(), detections.labels.tolist())
+        ]
+        if detections.track_ids is not None:
+            for entry, track_id in zip(entries, detections.track_ids.tolist()):
+                entry["track_id"] = track_id or None
+        self.entries += entries
 
     def write(self, path: Path) -> None:
         """Write the detections as a JSON list, one entry per line. Raises OSError if `path` cannot be written."""

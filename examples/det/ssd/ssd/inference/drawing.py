@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -19,6 +20,21 @@ GROUND_TRUTH_COLOR: Color = (255, 255, 255)
 _GOLDEN_RATIO = 0.6180339887  # multiples of this ratio, modulo 1, are well-separated hues
 # Neighboring classes differ in luminance too, for readers who confuse hues. No color is nearly black or nearly white.
 _LUMINANCES = (0.38, 0.19, 0.28)
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawingStyle:
+    """Appearance of drawn detections.
+
+    line_width: width of the lines around boxes in pixels; None chooses the width by the size of the image
+    has_captions: False to draw boxes without class names, ids and scores
+    """
+
+    line_width: int | None = None
+    has_captions: bool = True
+
+
+DEFAULT_STYLE = DrawingStyle()
 
 
 @functools.lru_cache(maxsize=1024)
@@ -45,21 +61,34 @@ def _luminance(rgb: tuple[float, float, float]) -> float:
 
 
 def draw_detections(
-    image: np.ndarray, boxes_yxyx: np.ndarray, scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+    image: np.ndarray,
+    boxes_yxyx: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    *,
+    track_ids: np.ndarray | None = None,
+    style: DrawingStyle = DEFAULT_STYLE,
 ) -> np.ndarray:
-    """Draw detections with class names and scores. Detections with higher scores are drawn on top.
+    """Draw detections with class names, track ids and scores. Detections with higher scores are drawn on top.
 
     image: (H, W, 3) uint8 RGB, not modified
     boxes_yxyx: (D, 4) corners in pixels, y first
     scores: (D,) float, 0..1
     labels: (D,) int, 1..K-1
     classes: class names by label; `class <label>` replaces a name that no installed font can display
+    track_ids: (D,) int, 0 for a detection without an id; None without tracking
     Returns a new (H, W, 3) uint8 RGB image.
     """
     order = np.argsort(scores, kind="stable")
-    captions = [(displayable_name(classes[labels[i]], labels[i]), f"{scores[i]:.2f}") for i in order]
+    captions: list[tuple[str, ...]] = [()] * len(order)
+    if style.has_captions:
+        ids = [f"#{track_ids[i]}" if track_ids is not None and track_ids[i] else "" for i in order]
+        names = [displayable_name(classes[labels[i]], labels[i]) for i in order]
+        parts = zip(names, ids, (f"{scores[i]:.2f}" for i in order))
+        captions = [tuple(filter(None, caption)) for caption in parts]
     colors = [class_color(int(labels[i])) for i in order]
-    return draw_boxes(image, boxes_yxyx[order], captions=captions, colors=colors)
+    return draw_boxes(image, boxes_yxyx[order], captions=captions, colors=colors, line_width=style.line_width)
 
 
 def draw_ground_truth(
@@ -84,6 +113,7 @@ def draw_boxes(
     captions: Sequence[Sequence[str]],
     colors: Sequence[Color],
     captions_below: bool = False,
+    line_width: int | None = None,
 ) -> np.ndarray:
     """Draw boxes in the given order, then their captions on top of all boxes.
 
@@ -93,11 +123,12 @@ def draw_boxes(
         caption is too wide.
     colors: N colors, RGB, 0..255
     captions_below: True to draw captions below boxes if possible, False to draw captions above boxes if possible
+    line_width: width of the lines in pixels; None chooses the width by the size of the image
     Returns a new (H, W, 3) uint8 RGB image.
     """
     drawn = image.copy()
     height, width = image.shape[:2]
-    line_width = max(2, round(math.sqrt(width * height) / 220))
+    line_width = line_width or max(2, round(math.sqrt(width * height) / 220))
     rectangles = [_outer_rectangle(box, (width, height), line_width) for box in np.asarray(boxes_yxyx).tolist()]
     for rectangle, color in zip(rectangles, colors):
         # A dark shadow on both sides keeps bright lines visible on bright images.

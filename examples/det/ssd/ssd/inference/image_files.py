@@ -8,11 +8,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import cv2
-import numpy as np
-
 from ..boxes.multiclass_nms import Detections
-from ..data.image_formats import JPEG_SUFFIXES
 from ..data.images import read_image_file
 from ..errors import UserError, os_reason
 from ..runtime.interrupt import Interrupt
@@ -20,7 +16,8 @@ from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
 from .batch_detector import BatchDetector
 from .detections_json import CocoResults
-from .drawing import draw_detections
+from .drawing import DEFAULT_STYLE, DrawingStyle, draw_detections
+from .object_files import ObjectFiles, encode_image, unique_stems
 from .output_folder import OutputFolder
 from .preprocessing import PreprocessedImage
 from .sources import InputImage
@@ -48,6 +45,9 @@ def predict_image_files(
     batch_size: int,
     num_workers: int,
     interrupt: Interrupt,
+    *,
+    object_files: ObjectFiles,
+    style: DrawingStyle = DEFAULT_STYLE,
 ) -> int:
     """Detect objects in images, add the detections to `results`, and write annotated copies of the images.
 
@@ -56,6 +56,7 @@ def predict_image_files(
     output: folder for the annotated copies
     num_workers: number of threads that read and draw images
     interrupt: stop request, checked after each image; the images of complete batches are still drawn
+    object_files: writer of label files and crops, if they are requested
     Returns the number of files that cannot be read.
     Raises UserError if an annotated copy cannot be written.
     """
@@ -66,6 +67,7 @@ def predict_image_files(
         except (OSError, ValueError) as error:
             return error
 
+    stems = unique_stems(image.name for image in images)
     num_unreadable = 0
     batch: list[_BatchItem] = []
     drawings: collections.deque[Future[None]] = collections.deque()
@@ -92,6 +94,9 @@ def predict_image_files(
                         output=output,
                         detections=detections,
                         classes=detector.classes,
+                        style=style,
+                        object_files=object_files,
+                        stem=stems[item.input_image.name],
                     )
                     drawings.append(drawing)
                 batch = []
@@ -105,8 +110,17 @@ def predict_image_files(
     return num_unreadable
 
 
-def draw_image_file(image: InputImage, output: OutputFolder, detections: Detections, classes: Sequence[str]) -> None:
-    """Write an annotated copy of an image, with the detections drawn on the image.
+def draw_image_file(
+    image: InputImage,
+    output: OutputFolder,
+    detections: Detections,
+    classes: Sequence[str],
+    *,
+    style: DrawingStyle,
+    object_files: ObjectFiles,
+    stem: str,
+) -> None:
+    """Write an annotated copy of an image, with the detections drawn on the image, and its label file and crops.
 
     The copy of a JPEG file is a JPEG file of quality 95. The copy of a file in any other format is a PNG file. The
     image is read again for drawing, because a batch of large images would take gigabytes of memory.
@@ -114,24 +128,24 @@ def draw_image_file(image: InputImage, output: OutputFolder, detections: Detecti
     output: folder for the annotated copies
     detections: detections with boxes in pixels of the upright image
     classes: class names by label, background first
-    Raises UserError if the copy cannot be written.
+    stem: path of the label file without its suffix
+    Raises UserError if a file cannot be written.
     """
     target = output.path / image.output_name
     try:
+        pixels = read_image_file(image.path)
         drawn = draw_detections(
-            read_image_file(image.path),
+            pixels,
             boxes_yxyx=detections.boxes_yxyx,
             scores=detections.scores,
             labels=detections.labels,
             classes=classes,
+            style=style,
         )
-        bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
-        if target.suffix.lower() in JPEG_SUFFIXES:
-            _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
-        else:
-            _, encoded = cv2.imencode(".png", bgr)
-        output.unfinished(image.output_name).write_bytes(np.asarray(encoded).tobytes())
-        output.publish(image.output_name)
+        output.unfinished(image.output_name).write_bytes(encode_image(drawn, target.suffix))
+        suffix = target.suffix.lower() if target.suffix.lower() == ".png" else ".jpg"
+        for name in (image.output_name, *object_files.write(pixels, detections, stem=stem, suffix=suffix)):
+            output.publish(name)
     except OSError as error:
         raise UserError(
             f"{target}: the annotated copy of {image.path} cannot be written ({os_reason(error)}). "

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from ..data.image_formats import IMAGE_SUFFIXES, JPEG_SUFFIXES
 from ..errors import UserError
+from .addresses import Downloads, is_address, stream_name, without_secrets
 from .output_folder import IMAGES_LIST_NAME
-from .video_source import Video, check_video, open_camera
-
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .mts .m2ts .ts".split())
+from .video_source import VIDEO_SUFFIXES, Video, check_video, open_camera, open_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +48,16 @@ class InputVideo:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Images and videos, sorted by path and without duplicates; or a camera."""
+    """Images and videos, sorted by path and without duplicates; or a camera or a stream.
+
+    camera: camera or stream
+    downloads: temporary folder with those files that were downloaded
+    """
 
     images: list[InputImage] = dataclasses.field(default_factory=list)
     videos: list[InputVideo] = dataclasses.field(default_factory=list)
     camera: Video | None = None
+    downloads: Downloads | None = None
 
     def __len__(self) -> int:
         return len(self.images) + len(self.videos) + (self.camera is not None)
@@ -67,41 +71,72 @@ class Inputs:
 
 
 def find_inputs(arguments: Sequence[str], output: Path) -> Inputs:
-    """Find the image and video files, or open the camera, for the values of --input.
+    """Find the image and video files, or open the camera or the stream, for the values of --input.
 
-    Folders are searched recursively for files with the suffix of an image or a video. Hidden files are skipped. A value
-    is interpreted as a pattern or a camera number only if no file has that name.
+    Folders are searched recursively for files with the suffix of an image or a video. Hidden files are skipped. Images
+    and videos at addresses are downloaded. A value is interpreted as a pattern, an address or a camera number only if
+    no file has that name.
 
-    arguments: values of --input: files, folders and glob patterns; or one camera number
+    arguments: values of --input: files, folders, glob patterns and addresses of files; or one camera number or stream
     output: folder of the results, which is not searched
     Raises UserError if nothing is found, if the only input is a video that OpenCV cannot open, or if a result would
     overwrite an input.
     """
     if len(arguments) == 1 and arguments[0].isdecimal() and len(arguments[0]) < 4 and not os.path.exists(arguments[0]):
         return Inputs(camera=open_camera(int(arguments[0])))
-    # Skip the folder of previous results. The shell adds this folder to --input when it expands photos/*.
-    without_output = [argument for argument in arguments if not _is_same_path(argument, output)]
-    roots: list[str] = []
-    paths: list[Path] = []
-    for argument in without_output or arguments:
-        root, found = _expand_argument(argument, output)
-        roots.append(os.path.abspath(root))
-        paths += found
-    common_folder = os.path.commonpath(roots)
-    by_absolute_path = {os.path.abspath(path): path for path in paths}
-    by_name = {
-        Path(os.path.relpath(absolute_path, common_folder)).as_posix(): by_absolute_path[absolute_path]
-        for absolute_path in sorted(by_absolute_path)
-    }
+    addresses = [argument for argument in arguments if is_address(argument)]
+    local = [argument for argument in arguments if argument not in addresses]
+    downloads = Downloads() if addresses else None
+    for address in addresses:
+        assert downloads is not None
+        if downloads.fetch(address) is None:
+            shown = without_secrets(address)
+            if len(arguments) > 1:
+                raise UserError(
+                    f"--input: {shown} is a stream, which cannot be combined with other inputs. "
+                    "Run predict.py once for each stream."
+                )
+            return Inputs(camera=open_stream(address, name=stream_name(address), shown=shown))
+    by_name = _find_local_files(local, output) if local else {}
+    if downloads:
+        paths = downloads.paths.values()
+        for name, path in _name_files(paths, [path.parent for path in paths]).items():
+            while name in by_name:
+                name = f"downloads/{name}"
+            by_name[name] = path
     videos = {name: path for name, path in by_name.items() if _is_video(path)}
     inputs = Inputs(
         images=_assign_image_names({name: path for name, path in by_name.items() if name not in videos}),
         videos=_assign_video_names(videos),
+        downloads=downloads,
     )
     if len(inputs) == 1 and videos:
         check_video(inputs.videos[0].path)
-    _refuse_overwriting({output / name for name in inputs.output_names}, inputs=paths)
+    _refuse_overwriting({output / name for name in inputs.output_names}, inputs=by_name.values())
     return inputs
+
+
+def _find_local_files(arguments: Sequence[str], output: Path) -> dict[str, Path]:
+    """Return {path relative to the common folder of all arguments: path} of the images and videos, sorted by path."""
+    # Skip the folder of previous results. The shell adds this folder to --input when it expands photos/*.
+    without_output = [argument for argument in arguments if not _is_same_path(argument, output)]
+    roots: list[Path] = []
+    paths: list[Path] = []
+    for argument in without_output or arguments:
+        root, found = _expand_argument(argument, output)
+        roots.append(root)
+        paths += found
+    return _name_files(paths, roots)
+
+
+def _name_files(paths: Iterable[Path], roots: Iterable[Path]) -> dict[str, Path]:
+    """Return {path relative to the common folder of `roots`: path}, sorted by path and without duplicates."""
+    common_folder = os.path.commonpath([os.path.abspath(root) for root in roots])
+    by_absolute_path = {os.path.abspath(path): path for path in paths}
+    return {
+        Path(os.path.relpath(absolute_path, common_folder)).as_posix(): by_absolute_path[absolute_path]
+        for absolute_path in sorted(by_absolute_path)
+    }
 
 
 def _is_video(path: Path) -> bool:

@@ -14,7 +14,7 @@ def archive_files(folder: Path, paths: Sequence[Path], *, key: str) -> Path | No
     """Move files of an earlier run to a new subfolder earlier-N. Other subfolders that become empty are removed.
 
     folder: folder of the earlier run
-    paths: files in the folder or its subfolders, which keep their path relative to the folder
+    paths: files or folders in the folder or its subfolders, which keep their path relative to the folder
     key: recipe key or option that names the folder, for messages
     Returns the subfolder, or None if there was nothing to move.
     Raises UserError if a file cannot be moved.

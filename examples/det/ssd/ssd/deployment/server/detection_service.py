@@ -85,8 +85,8 @@ class DetectionService:
         with self._admit(len(images)):
             return await asyncio.gather(*map(self._detect_one, images))
 
-    async def run_network(self, images: np.ndarray) -> list[np.ndarray]:
-        """Run the network without NMS.
+    async def run_model(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return the outputs of the model.
 
         images: (B, H, W, 3) uint8 RGB of the input size
         Returns boxes_yxyx (B, T, 4), scores (B, T) and labels (B, T).

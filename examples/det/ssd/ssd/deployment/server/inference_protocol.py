@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ... import __version__
+from ..sessions import OUTPUT_NAMES
 from .detection_service import DetectionService
 from .json_response import JsonResponse
 from .request_body import RequestBodies
@@ -22,7 +23,7 @@ INFER_BODY = {
         "required": True,
         "content": {
             "application/json": {
-                "example": {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [0, 0, 0]}]}
+                "example": {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [0, 0, 0]}]}
             },
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
@@ -31,16 +32,12 @@ INFER_BODY = {
 
 
 def create_protocol_router(service: DetectionService, bodies: RequestBodies) -> APIRouter:
-    """Create the routes below /v2. The input is uint8 RGB pixels, and the outputs are the candidates before NMS."""
+    """Create the routes below /v2. The input is uint8 RGB pixels, and the outputs are those of `Detector.run`."""
     router = APIRouter(prefix="/v2")
     name = service.detector.name
-    image_spec = TensorSpec("images", "UINT8", (-1, *service.detector.image_size, 3))
-    output_specs = [
-        TensorSpec("boxes_yxyx", "FP32", (-1, -1, 4)),
-        TensorSpec("scores", "FP32", (-1, -1)),
-        TensorSpec("labels", "INT32", (-1, -1)),
-    ]
-    output_names = [spec.name for spec in output_specs]
+    image_spec = TensorSpec("image", "UINT8", (-1, *service.detector.image_size, 3))
+    types_and_shapes = (("FP32", (-1, -1, 4)), ("FP32", (-1, -1)), ("INT32", (-1, -1)))
+    output_specs = [TensorSpec(output, *rest) for output, rest in zip(OUTPUT_NAMES, types_and_shapes)]
 
     def check_model(model: str, version: str = MODEL_VERSION) -> None:
         if model != name or version != MODEL_VERSION:
@@ -80,20 +77,20 @@ def create_protocol_router(service: DetectionService, bodies: RequestBodies) -> 
         is_ready = service.queue.is_running
         return JsonResponse({"name": name, "ready": is_ready}, status_code=200 if is_ready else 503)
 
-    @router.post("/models/{model}/infer", openapi_extra=INFER_BODY, summary="Run the network without NMS")
+    @router.post("/models/{model}/infer", openapi_extra=INFER_BODY, summary="Run the model on pixels of its input size")
     @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, model: str, version: str = MODEL_VERSION) -> Response:
-        """Tensors are JSON, or binary with the header Inference-Header-Content-Length. `boxes_yxyx` are fractions of
-        the image."""
+        """Tensors are JSON, or binary with the header Inference-Header-Content-Length. `boxes` are y0, x0, y1, x1 as
+        fractions of the image. The outputs are candidates before NMS, unless the model was exported with `--nms`."""
         check_model(model, version)
         json_length = request.headers.get(JSON_LENGTH_HEADER)
         async with bodies.read_bytes(request) as body:
 
             async def run() -> tuple[bytes, dict[str, str]]:
                 parsed = await service.in_thread(
-                    lambda: parse_infer_request(body, json_length, image_spec, output_names=output_names)
+                    lambda: parse_infer_request(body, json_length, image_spec, output_names=OUTPUT_NAMES)
                 )
-                arrays = await service.run_network(parsed.tensor)
+                arrays = await service.run_model(parsed.tensor)
                 tensors: dict[str, tuple[TensorSpec, np.ndarray]] = {
                     spec.name: (spec, array) for spec, array in zip(output_specs, arrays)
                 }

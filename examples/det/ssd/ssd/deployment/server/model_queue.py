@@ -46,7 +46,7 @@ class ServedDetector(BatchDetector, Protocol):
     def batch_size(self) -> int | None: ...
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Run the network without NMS.
+        """Run the model on a batch of any size.
 
         images: (B, H, W, 3) uint8 RGB of the input size
         Returns boxes_yxyx (B, T, 4) as fractions of the image, scores (B, T), and labels (B, T).
@@ -123,7 +123,7 @@ class ModelQueue:
         return await self._submit(self._detect_batch, image)
 
     async def run(self, pixels: np.ndarray) -> ModelResult:
-        """Run the network without NMS. The value of the result is (T, 4) boxes_yxyx, (T,) scores and (T,) labels.
+        """Run the model on one image. The value of the result is (T, 4) boxes_yxyx, (T,) scores and (T,) labels.
 
         pixels: (H, W, 3) uint8 RGB of the input size
         Raises RequestError with status 500 if the model fails.
@@ -137,15 +137,10 @@ class ModelQueue:
         return await result
 
     def _detect_batch(self, batch: list[PreprocessedImage]) -> Sequence[Any]:
-        return self.detector.detect_batch(batch, self.detector.batch_size or len(batch))
+        return self.detector.detect_batch(batch, len(batch))
 
     def _run_network(self, batch: list[PreprocessedImage]) -> Sequence[Any]:
-        pixels = np.stack([image.pixels for image in batch])
-        num_padding = (self.detector.batch_size or len(batch)) - len(batch)
-        if num_padding:
-            pixels = np.concatenate([pixels, np.zeros((num_padding, *pixels.shape[1:]), pixels.dtype)])
-        outputs = self.detector.run(pixels)
-        return list(zip(*(output[: len(batch)] for output in outputs)))
+        return list(zip(*self.detector.run(np.stack([image.pixels for image in batch]))))
 
     def _run(self) -> None:
         """Run batches until the queue ends. This is the body of the thread."""

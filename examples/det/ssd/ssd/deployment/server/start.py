@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+from pathlib import Path
 
 from ...data.image_headers import MAX_PIXELS
 from ...errors import UserError, count_noun
@@ -33,8 +34,12 @@ def serve(folder: str, settings: ServerSettings, *, host: str, port: int, provid
     with open_socket(host, port) as listener:  # before the model, to report a port in use at once
         with activity("loading the model"):
             from ..detector import Detector
+            from ..model_metadata import read_metadata
             from .app import create_app
 
+            file = read_metadata(Path(folder)).file
+            if not file.endswith(".onnx"):  # MindSpore replaces the handlers of signals, and compiles each batch size
+                raise UserError(f"--model: {Path(folder) / file} is not an ONNX model. Export it with --format onnx.")
             detector = Detector(folder, provider=provider)
         url, classes = url_of(listener), count_noun(len(detector.classes) - 1, "class", "classes")
         run_server(

@@ -1,0 +1,119 @@
+"""Run the file of an exported model: ONNX with onnxruntime, or MINDIR with MindSpore."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import UserError
+from .model_metadata import ModelMetadata
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "cann": "CANNExecutionProvider"}
+OUTPUT_NAMES = ("boxes", "scores", "labels")
+
+log = logging.getLogger(__name__)
+
+
+class Session(Protocol):
+    """Loaded model file."""
+
+    def run(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compute the outputs `boxes` (B, T, 4), `scores` (B, T) and `labels` (B, T) of a batch.
+
+        image: input of the model, as described in its metadata
+        """
+
+
+def create_session(folder: Path, metadata: ModelMetadata, *, provider: str, num_threads: int) -> Session:
+    """Load the model file of a folder.
+
+    provider: one of PROVIDERS; MINDIR models ignore it, and run on MindSpore's device
+    num_threads: number of threads of an ONNX model on a CPU; 0 for all cores
+    Raises UserError if the file cannot be loaded, or if a package is missing.
+    """
+    path = folder / metadata.file
+    if path.suffix == ".onnx":
+        return OnnxSession(path, input_name=metadata.input.name, provider=provider, num_threads=num_threads)
+    if path.suffix == ".mindir":
+        from .mindir_session import MindirSession  # imports MindSpore, which ONNX models do not need
+
+        return MindirSession(path)
+    raise UserError(f"{path}: only .onnx and .mindir models can be run. Export the model with --format onnx.")
+
+
+class OnnxSession:
+    """ONNX model in onnxruntime.
+
+    model: path of the file, or its content
+    input_name: name of the input
+    provider: one of PROVIDERS. If onnxruntime lacks it, a warning is logged, and the CPU is used.
+    num_threads: number of threads on a CPU; 0 for all cores
+    Raises UserError if onnxruntime is missing or cannot load the model, or if input and outputs have other names.
+    """
+
+    def __init__(self, model: Path | bytes, *, input_name: str, provider: str = "cpu", num_threads: int = 0):
+        onnxruntime = import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only
+        options.intra_op_num_threads = num_threads
+        names = _choose_providers(provider, onnxruntime.get_available_providers())
+        place = model if isinstance(model, Path) else "the exported model"
+        try:
+            source: Any = str(model) if isinstance(model, Path) else model
+            self.session = onnxruntime.InferenceSession(source, options, providers=names)
+        except Exception as error:  # its exceptions have no public base class
+            reason = str(error).partition("\n")[0].rpartition(" : ")[2].strip().rstrip(".")
+            raise UserError(
+                f"{place}: onnxruntime {onnxruntime.__version__} cannot load the model ({reason}). Export the model "
+                "again, or install a newer onnxruntime."
+            ) from None
+        if names[0] not in self.session.get_providers():  # its libraries are missing
+            log.warning(f"--provider: {names[0]} could not be started, so the model runs on the CPU.")
+        inputs = [value.name for value in self.session.get_inputs()]
+        outputs = [value.name for value in self.session.get_outputs()]
+        if inputs != [input_name] or outputs[: len(OUTPUT_NAMES)] != list(OUTPUT_NAMES):
+            raise UserError(
+                f"{place}: the model has the inputs {inputs} and outputs {outputs}, expected [{input_name!r}] and "
+                f"{list(OUTPUT_NAMES)}. Use a model that export.py wrote."
+            )
+        self.input_name = input_name
+
+    def run(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compute the outputs of a batch. See Session."""
+        boxes, scores, labels = self.run_all(image)[: len(OUTPUT_NAMES)]
+        return boxes, scores, labels
+
+    def run_all(self, image: np.ndarray) -> list[np.ndarray]:
+        """Compute all outputs of a batch in the order of the model's outputs."""
+        return self.session.run(None, {self.input_name: image})
+
+
+def import_onnxruntime() -> Any:
+    """Import onnxruntime. Raises UserError if it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(
+            "onnxruntime: the package is not installed. Install it with `pip install -e '.[deploy]'`."
+        ) from None
+    return onnxruntime
+
+
+def _choose_providers(provider: str, available: list[str]) -> list[str]:
+    """Return the names of onnxruntime's providers to try in order, with the CPU as the last one.
+
+    Raises UserError if the provider is unknown.
+    """
+    if provider not in PROVIDERS:
+        raise UserError(f"--provider: {provider!r} is not known. Choose one of {', '.join(PROVIDERS)}.")
+    name = PROVIDERS[provider]
+    if name not in available:
+        log.warning(
+            f"--provider: onnxruntime has no {name} on this machine, so the model runs on the CPU. "
+            f"Install {'onnxruntime-cann' if provider == 'cann' else 'onnxruntime-gpu'} for {provider}."
+        )
+        return [PROVIDERS["cpu"]]
+    return list(dict.fromkeys([name, PROVIDERS["cpu"]]))
