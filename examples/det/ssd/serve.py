@@ -2,8 +2,8 @@
 
     python examples/det/ssd/serve.py --model output/ssd_shapes_onnx [--host 127.0.0.1] [--port 8000]
 
-DIR is a folder with an ONNX model that export.py has written. The first line of the output is the address of the page. The service needs
-the extra `serve`: pip install -e '.[serve]'
+DIR is a folder with an ONNX model that export.py has written. The first line of the output is the address of the page.
+The service needs the extra `serve`: pip install -e '.[serve]'
 
     POST /detect        image files, as the body or in a multipart form; the answer is JSON like COCO's results
     POST /huggingface   an image file; the answer has the schema of Hugging Face's task object-detection
