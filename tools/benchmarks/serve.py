@@ -36,12 +36,12 @@ def measure_serve(server: str, data_path: Path | None, *, clients: int, seconds:
 
     server: URL of a running server, or the folder of an exported model, for which a server is started
     data_path: folder with image files to send; None for drawn images
-    clients: number of clients, each with one connection. A client that gets status 429 waits as long as Retry-After says.
+    clients: number of clients, each with one connection. After status 429, a client waits as long as Retry-After says.
     seconds: time of each run
     repeats: number of runs
-    The additional results are the median and the 99th percentile of the times of successful requests in ms, the number of
-    responses by status, the number of broken connections, and the resident memory of the server in MiB before the first
-    run and after each run.
+    The additional results are the median and the 99th percentile of the times of successful requests in ms, the number
+    of responses by status, with "broken" for broken connections, and the resident memory of the server in MiB before
+    the first run and after each run.
     Raises UserError if there is no image, or if the server cannot be started or reached.
     """
     images = read_images(data_path)

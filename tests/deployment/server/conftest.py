@@ -106,7 +106,8 @@ def form():
 
     def write(files):
         parts = [
-            b'--line\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n\r\n%s\r\n' % (name.encode(), data)
+            b'--line\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n\r\n%s\r\n'
+            % (name.encode(), data)
             for name, data in files.items()
         ]
         return b"".join([*parts, b"--line--\r\n"]), "multipart/form-data; boundary=line"

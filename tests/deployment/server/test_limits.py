@@ -26,10 +26,9 @@ def connect(url):
 
 def test_waiting_images_of_all_requests_are_one_batch(blocked, start, call, picture, in_background, metric, wait_for):
     url = start(blocked, batch_size=4)
-    send = lambda red: in_background(call, "POST", f"{url}/detect", picture(red))  # noqa: E731
-    first = send(0)
+    first = in_background(call, "POST", f"{url}/detect", picture(0))
     assert blocked.started.acquire(timeout=10)
-    others = [send(51 * number) for number in range(1, 6)]
+    others = [in_background(call, "POST", f"{url}/detect", picture(51 * number)) for number in range(1, 6)]
     wait_for(lambda: metric(url, "ssd_queue_images") == 6)
     time.sleep(0.1)  # until the images are decoded
     blocked.gate.set()

@@ -24,8 +24,8 @@ from .request_body import RequestBodies
 from .request_error import RequestError
 from .settings import ServerSettings
 
-DESCRIPTION = """Errors are JSON with one line: `{"error": "..."}`. If the server is busy, the status is 429, and the header
-Retry-After says when to repeat the request. `/metrics` has metrics for Prometheus."""
+DESCRIPTION = """Errors are JSON with one line: `{"error": "..."}`. If the server is busy, the status is 429, and the
+header Retry-After says when to repeat the request. `/metrics` has metrics for Prometheus."""
 
 
 def create_app(detector: ServedDetector, settings: ServerSettings) -> FastAPI:
@@ -75,6 +75,8 @@ def create_app(detector: ServedDetector, settings: ServerSettings) -> FastAPI:
 
     @app.exception_handler(Exception)
     async def answer_failure(*_: object) -> JsonResponse:
-        return JsonResponse({"error": "server: the model or the server failed. Its log has the reason."}, status_code=500)
+        return JsonResponse(
+            {"error": "server: the model or the server failed. Its log has the reason."}, status_code=500
+        )
 
     return app

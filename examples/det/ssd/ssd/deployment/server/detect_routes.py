@@ -102,9 +102,7 @@ def create_detect_router(service: DetectionService, bodies: RequestBodies) -> AP
                     "score": score,
                     "box": {"xmin": x0, "ymin": y0, "xmax": x1, "ymax": y1},
                 }
-                for (y0, x0, y1, x1), score, label in zip(
-                    boxes, detections.scores.tolist(), detections.labels.tolist()
-                )
+                for (y0, x0, y1, x1), score, label in zip(boxes, detections.scores.tolist(), detections.labels.tolist())
             ]
         )
 

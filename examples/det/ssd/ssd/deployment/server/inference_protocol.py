@@ -23,7 +23,9 @@ INFER_BODY = {
         "required": True,
         "content": {
             "application/json": {
-                "example": {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [0, 0, 0]}]}
+                "example": {
+                    "inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [0, 0, 0]}]
+                }
             },
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },

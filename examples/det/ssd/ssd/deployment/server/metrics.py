@@ -31,7 +31,9 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.images = Counter("ssd_images", "Images by result: detected, failed, rejected", ["result"], registry=self.registry)
+        self.images = Counter(
+            "ssd_images", "Images by result: detected, failed, rejected", ["result"], registry=self.registry
+        )
         self.queue_images = Gauge(
             "ssd_queue_images", "Images that are decoded, wait or are in the model", registry=self.registry
         )

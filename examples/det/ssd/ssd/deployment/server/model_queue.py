@@ -196,7 +196,9 @@ class ModelQueue:
                     self._run_items([item])
                 return
             log.exception("the model failed")
-            _deliver(items[0].result, RequestError(500, "image: the model failed. The log of the server has the reason."))
+            _deliver(
+                items[0].result, RequestError(500, "image: the model failed. The log of the server has the reason.")
+            )
             return
         seconds = time.monotonic() - start
         self._metrics.batch_images.observe(len(items))

@@ -33,7 +33,12 @@ def create_page_router(service: DetectionService) -> APIRouter:
     @router.get("/model", summary="Name, classes and limits of the model")
     async def model() -> JsonResponse:
         classes = [
-            {"label": label, "id": category_id, "name": name, "color": "#{:02x}{:02x}{:02x}".format(*class_color(label))}
+            {
+                "label": label,
+                "id": category_id,
+                "name": name,
+                "color": f"#{bytes(class_color(label)).hex()}",
+            }
             for label, (category_id, name) in enumerate(zip(detector.category_ids, detector.classes))
             if label > 0
         ]

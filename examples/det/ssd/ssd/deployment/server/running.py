@@ -26,7 +26,9 @@ def open_socket(host: str, port: int) -> socket.socket:
     Raises UserError if the host or the port cannot be used.
     """
     if not 0 <= port <= 65535:
-        raise UserError(f"--port: {port} is not a port. Set --port to a number from 1 to 65535, or to 0 for a free one.")
+        raise UserError(
+            f"--port: {port} is not a port. Set --port to a number from 1 to 65535, or to 0 for a free one."
+        )
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

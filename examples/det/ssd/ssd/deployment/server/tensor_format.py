@@ -17,7 +17,8 @@ import numpy as np
 from .json_response import json_object
 from .request_error import RequestError
 
-DATA_TYPES = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "UINT8": np.dtype("u1")}  # of inputs and outputs
+# Types of inputs and outputs. Binary data are little-endian.
+DATA_TYPES: dict[str, np.dtype] = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "UINT8": np.dtype("u1")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +115,9 @@ def _read_tensor(entry: dict[str, Any], binary: memoryview, spec: TensorSpec) ->
         given = f"{str(entry.get('name'))[:40]!r} of type {str(entry.get('datatype'))[:40]!r}"
         raise RequestError(400, f"inputs: got {given}, expected {spec.name!r} of type {spec.datatype!r}.")
     shape = entry.get("shape")
-    is_shape = isinstance(shape, list) and all(type(side) is int and side > 0 for side in shape)
-    fits = is_shape and len(shape) == len(spec.shape) and all(b in (-1, a) for a, b in zip(shape, spec.shape))
-    if not fits:
+    if not _fits(shape, spec.shape):
         raise RequestError(400, f"{place}: got shape {str(shape)[:60]}, expected {list(spec.shape)}, -1 for any size.")
+    assert isinstance(shape, list)
     dtype, size = DATA_TYPES[spec.datatype], math.prod(shape)
     num_bytes = _parameters(entry).get("binary_data_size")
     if num_bytes is not None:
@@ -140,14 +140,21 @@ def _read_tensor(entry: dict[str, Any], binary: memoryview, spec: TensorSpec) ->
     return array.astype(dtype).reshape(shape)
 
 
+def _fits(shape: object, expected: tuple[int, ...]) -> bool:
+    """Return whether a value of a request is a shape like the expected one, in which -1 stands for any size."""
+    if not isinstance(shape, list) or len(shape) != len(expected):
+        return False
+    return all(type(side) is int and side > 0 and other in (-1, side) for side, other in zip(shape, expected))
+
+
 def _read_requested_outputs(document: dict[str, Any], names: Sequence[str]) -> dict[str, bool]:
     """Return {name: whether its data are binary} of the requested outputs, all outputs if none is named."""
     is_binary = _binary_flag(document, "binary_data_output", default=False)
     requested = document.get("outputs") or [{"name": name} for name in names]
-    outputs = {}
+    outputs: dict[str, bool] = {}
     for output in requested if isinstance(requested, list) else [requested]:
         name = output.get("name") if isinstance(output, dict) else None
-        if name not in names:
+        if not isinstance(name, str) or name not in names:
             raise RequestError(400, f"outputs: {str(name)[:40]!r} is not an output. Ask for {', '.join(names)}.")
         outputs[name] = _binary_flag(output, "binary_data", default=is_binary)
     return outputs
