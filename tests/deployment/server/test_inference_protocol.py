@@ -135,11 +135,9 @@ def test_binary_data_must_have_the_stated_size(url, call):
     document = tensor(parameters={"binary_data_size": 4608})
     del document["inputs"][0]["data"]
     head = json.dumps(document).encode()
-    statuses = {}
+    length, statuses = str(len(head)), {}
     for size in (4607, 4608, 4609):
-        answer = call(
-            "POST", f"{url}/{MODEL}/infer", head + bytes(size), Inference_Header_Content_Length=str(len(head))
-        )
+        answer = call("POST", f"{url}/{MODEL}/infer", head + bytes(size), Inference_Header_Content_Length=length)
         statuses[size] = answer.status
     assert statuses == {4607: 400, 4608: 200, 4609: 400}
 
