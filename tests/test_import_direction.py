@@ -31,6 +31,7 @@ WITH_MINDSPORE = [
     "deployment.exportable_layers",
     "deployment.mindir_session",
     "deployment.onnx_network",
+    "deployment.reference",
     "evaluation",
     "training",
 ]

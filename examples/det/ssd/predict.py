@@ -1,10 +1,12 @@
 """Detect objects in images, videos, a camera or a network stream, and draw the detections:
 
     python examples/det/ssd/predict.py --config RECIPE --ckpt_path FILE --input photo.jpg [--output FOLDER]
+    python examples/det/ssd/predict.py --model EXPORTED --input photo.jpg [--output FOLDER]
 
 RECIPE is examples/det/ssd/ssd_mobilenetv2.yaml or another recipe in that folder. FILE is a checkpoint, or a folder, of
 which best.ckpt or else the newest checkpoint is used. Class names come from the checkpoint, so no data are needed. If
 the checkpoint has no class names, they come from dataset.json in data_dir, from the recipe key `classes`, or from COCO.
+EXPORTED is a folder that export.py wrote. It needs no recipe, and an ONNX model needs no MindSpore.
 
 Files written to --output:
   - Annotated copies: images and videos with the drawn detections. A copy keeps the path of the file relative to the
@@ -40,11 +42,12 @@ if __name__ == "__main__":
 
     prepare_process()  # before slow imports, so that Ctrl-C ends these cleanly
 
+import functools
 import gc
 import sys
 from pathlib import Path
 
-from ssd.errors import exit_cleanly
+from ssd.errors import UserError, exit_cleanly
 from ssd.runtime.folder_lock import lock_folder
 from ssd.runtime.heartbeat import report_silence
 
@@ -55,6 +58,14 @@ OPTIONS: dict[str, dict] = {
         "help": "one or more images, videos, folders (searched recursively), patterns such as 'photos/*.jpg', or http "
         "addresses of images and videos; or the number of a camera, 0 for the first camera; or the address of a stream "
         "(rtsp://, http:// and others)",
+    },
+    "model": {
+        "metavar": "FOLDER",
+        "help": "folder of an exported model, instead of a recipe and a checkpoint",
+    },
+    "provider": {
+        "choices": ["cpu", "cuda", "cann"],
+        "help": "with --model: device of an ONNX model [cpu]",
     },
     "output": {
         "help": "folder for the annotated images and videos, and for the lists of detections [output_dir/predictions]"
@@ -101,8 +112,19 @@ def main() -> None:
     from ssd.runtime.launch import leave_launch
 
     leave_launch()
-    cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
-    output = Path(options.output or Path(cfg.output_dir) / "predictions")
+    is_model = any(argument.partition("=")[0] == "--model" for argument in sys.argv[1:])
+    if is_model:
+        from ssd.config.command_line import parse_options
+        from ssd.deployment.model_prediction import ModelSettings
+
+        settings, options = parse_options(__doc__, OPTIONS, ModelSettings)
+        output_dir = settings.output_dir
+    else:
+        cfg, options = parse_recipe_and_options(__doc__, OPTIONS)
+        output_dir = cfg.output_dir
+        if options.provider:
+            raise UserError("--provider: it applies to exported models only. Set --model to an exported model.")
+    output = Path(options.output or Path(output_dir) / "predictions")
 
     from ssd.inference.result_options import ResultOptions
     from ssd.inference.sources import find_inputs
@@ -114,12 +136,20 @@ def main() -> None:
     inputs = find_inputs(options.input, output)
     results.check(inputs)
 
-    from ssd.inference.checkpoint_prediction import predict_with_checkpoint
+    if is_model:
+        from ssd.deployment.model_prediction import predict_with_model
 
+        run = functools.partial(
+            predict_with_model, Path(options.model), settings=settings, provider=options.provider or "cpu"
+        )
+    else:
+        from ssd.inference.checkpoint_prediction import predict_with_checkpoint
+
+        run = functools.partial(predict_with_checkpoint, cfg)
     gc.enable()
     gc.freeze()  # never search the imported modules for garbage
     with lock_folder(output, "--output"):
-        failures = predict_with_checkpoint(cfg, inputs, output, results=results)
+        failures = run(inputs, output, results=results)
     if failures.num_unreadable:
         print(f"{failures.num_unreadable} of {len(inputs)} files could not be read.", file=sys.stderr)
     if any(failures):

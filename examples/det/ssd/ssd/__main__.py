@@ -18,6 +18,7 @@ SCRIPTS = {
     "train": "examples/det/ssd/train.py",
     "eval": "examples/det/ssd/eval.py",
     "predict": "examples/det/ssd/predict.py",
+    "export": "examples/det/ssd/export.py",
     "serve": "examples/det/ssd/serve.py",
     "convert-weights": "tools/convert_weights.py",
     "rank-table": "tools/rank_table.py",
@@ -44,7 +45,10 @@ Train and run SSD object detectors with MindCV backbones in MindSpore. Commands,
   ssd predict       Detect objects in images or a video, and draw the detected boxes.
       ssd predict --config examples/det/ssd/ssd_mobilenetv2.yaml --data_dir data/coco --input photo.jpg
 
-  ssd serve         Serve an exported model over HTTP, with a page to drop photographs on.
+  ssd export        Export the detector as an ONNX or MINDIR model that runs without the training code.
+      ssd export --config examples/det/ssd/ssd_mobilenetv2.yaml --format onnx
+
+  ssd serve         Serve an exported ONNX model over HTTP, with a page to drop photographs on.
       ssd serve --model output/ssd_mobilenetv2_onnx
 
 Further commands:

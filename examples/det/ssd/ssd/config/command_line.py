@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError
 from ..runtime.log import set_up_logging
-from .loading import load_config
+from .loading import describe_first_error, load_config, refuse_unknown_keys
 from .schema import Config
+
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def parse_command_line(description: str, argv: list[str] | None = None) -> Config:
@@ -36,18 +38,57 @@ def parse_recipe_and_options(
 
     description: text that --help shows
     options: {name: keyword arguments of ArgumentParser.add_argument for --name}. An option with the name of a recipe
-        key must take a list of texts. Its values in the form of a YAML list, and null, are values of the recipe key.
+        key hides that key. If the option takes a list of texts, YAML lists and null are values of the recipe key.
     argv: arguments without the name of the script; None reads sys.argv[1:]
     Returns the Config of the recipe, and the values of the options.
     Raises UserError if an argument, the recipe or a key is invalid.
     """
+    args, overrides = _parse(description, options, section=Config, argv=argv, needs_recipe=True)
+    for name in options.keys() & Config.model_fields.keys():
+        values = getattr(args, name)
+        if not isinstance(values, list):
+            continue
+        setattr(args, name, [value for value in values if not _is_list(value)])
+        for value in filter(_is_list, values):
+            overrides[name] = _parse_value(value)
+    return load_config(args.config, overrides), args
+
+
+def parse_options(
+    description: str, options: dict[str, dict], section: type[Section], argv: list[str] | None = None
+) -> tuple[Section, argparse.Namespace]:
+    """Parse a command line with an exported model instead of a recipe, with additional options of a script.
+
+    description: text that --help shows
+    options: {name: keyword arguments of ArgumentParser.add_argument for --name}
+    section: class of the keys that can be set with --key value
+    argv: arguments without the name of the script; None reads sys.argv[1:]
+    Returns the values of the keys, and the values of the options.
+    Raises UserError if an argument or a key is invalid.
+    """
+    args, overrides = _parse(description, options, section=section, argv=argv, needs_recipe=False)
+    for key in overrides:
+        if key in ("config", *Config.model_fields) and key not in section.model_fields:
+            raise UserError(f"--{key}: the value was fixed when the model was exported. Remove it, or export again.")
+    refuse_unknown_keys(overrides, section=section, source="command line")
+    try:
+        return section.model_validate(overrides), args
+    except ValidationError as error:
+        raise UserError(describe_first_error(error, "command line")) from None
+
+
+def _parse(
+    description: str, options: dict[str, dict], *, section: type[BaseModel], argv: list[str] | None, needs_recipe: bool
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Parse a command line, and set up logging. Returns the options, and {key: value} of the keys of a section."""
     parser = argparse.ArgumentParser(
         description=description,
-        epilog="recipe keys (override a key with --key value):\n" + "\n".join(_list_keys(Config)),
+        epilog="recipe keys (override a key with --key value):\n" + "\n".join(_list_keys(section)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("-c", "--config", required=True, help="YAML file of the recipe")
+    if needs_recipe:
+        parser.add_argument("-c", "--config", required=True, help="YAML file of the recipe")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="log more details, with the time and module of each message"
     )
@@ -57,13 +98,8 @@ def parse_recipe_and_options(
     args, rest = parser.parse_known_args([_with_underscores(argument) for argument in arguments])
     set_up_logging(args.verbose)
     overrides = parse_overrides(rest)
-    for name in options.keys() & Config.model_fields.keys():
-        values = getattr(args, name) or []
-        setattr(args, name, [value for value in values if not _is_list(value)])
-        for value in filter(_is_list, values):
-            overrides[name] = _parse_value(value)
     _refuse_misspelt_options(overrides, options)
-    return load_config(args.config, overrides), args
+    return args, overrides
 
 
 def parse_overrides(arguments: list[str]) -> dict[str, Any]:

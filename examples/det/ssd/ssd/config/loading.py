@@ -55,14 +55,14 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     }
     values, derived = translate_mindcv_keys(merge(*layers, lists))
     override_values, derived_overrides = translate_mindcv_keys(override_values)
-    _refuse_unknown_keys(values, section=Config, source=str(path))
-    _refuse_unknown_keys(override_values, section=Config, source="command line")
+    refuse_unknown_keys(values, section=Config, source=str(path))
+    refuse_unknown_keys(override_values, section=Config, source="command line")
     recipe, values = values, merge(values, override_values)
     num_classes = values.pop("num_classes", None)
     try:
         config = Config.model_validate({**values, "num_classes": 2 if num_classes is None else num_classes})
     except ValidationError as error:
-        raise UserError(_describe_first_error(error, path)) from None
+        raise UserError(describe_first_error(error, path)) from None
     # Use the validated number, because validation converts a text such as "81" to an int.
     stated = None if num_classes is None else config.num_classes
     config = config.model_copy(update=_find_classes(config.data_dir, classes=config.classes, num_classes=stated))
@@ -260,7 +260,7 @@ def _check_training(config: Config) -> None:
         )
 
 
-def _refuse_unknown_keys(values: dict, *, section: type[BaseModel], source: str, prefix: str = "") -> None:
+def refuse_unknown_keys(values: dict, *, section: type[BaseModel], source: str, prefix: str = "") -> None:
     """Raise UserError if a key is not a recipe key, and suggest the most similar key.
 
     values: {key: value}
@@ -273,10 +273,10 @@ def _refuse_unknown_keys(values: dict, *, section: type[BaseModel], source: str,
             (nearest,) = difflib.get_close_matches(str(key), section.model_fields, n=1, cutoff=0)
             raise UserError(f"{source}: {prefix + str(key)!r} is not a recipe key. Did you mean {prefix + nearest!r}?")
         if key == "augment" and isinstance(value, dict):
-            _refuse_unknown_keys(value, section=Augment, source=source, prefix="augment.")
+            refuse_unknown_keys(value, section=Augment, source=source, prefix="augment.")
 
 
-def _describe_first_error(error: ValidationError, path: str | Path) -> str:
+def describe_first_error(error: ValidationError, path: str | Path) -> str:
     """Return the first error of a pydantic validation as one line, with the path of the recipe."""
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])

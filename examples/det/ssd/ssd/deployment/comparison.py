@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,17 @@ def load_images(cfg: Config) -> ComparisonImages:
         count = min(NUM_IMAGES, len(pixels))
         return ComparisonImages(pixels[rows], f"{count} validation images of {cfg.data_dir}")
     return ComparisonImages(draw_images(cfg.image_size), f"{NUM_IMAGES} drawn images")
+
+
+def load_training_images(cfg: Config, count: int) -> np.ndarray:
+    """Return training images of data_dir without augmentation, at most `count`. Returns (N, H, W, 3) uint8 RGB.
+
+    Raises UserError if data_dir contains no training images.
+    """
+    unchanged = cfg.augment.model_copy(update={"flip_prob": 0, "crop_prob": 0, "color_prob": 0, "scale_jitter": 0})
+    plain = cfg.model_copy(update={"augment": unchanged, "batch_size": NUM_IMAGES})
+    batches = iterate_batches(create_dataset(plain, "train"))
+    return np.concatenate([batch["image"] for batch in itertools.islice(batches, -(-count // NUM_IMAGES))])[:count]
 
 
 def draw_images(image_size: tuple[int, int]) -> np.ndarray:

@@ -52,8 +52,10 @@ class Detector:
         self.batch_size = self.metadata.input.batch_size
         thresholds = self.metadata.thresholds
         self.min_score = max(min_score or 0.0, thresholds.min_score)
+        # A model with NMS fills unused entries with the score 0. A second NMS keeps all of its detections.
+        smallest = float(np.finfo(np.float32).tiny) if self.metadata.outputs == "detections" else 0.0
         self.nms = MulticlassNMS(
-            min_score=self.min_score,
+            min_score=max(self.min_score, smallest),
             nms_threshold=thresholds.nms_threshold,
             max_detections=thresholds.max_detections,
             nms=thresholds.nms,
@@ -95,14 +97,7 @@ class Detector:
         """
         boxes_yxyx, scores, labels = self.run(np.stack([image.pixels for image in batch]))
         sizes = np.array([image.original_size for image in batch])
-        if self.metadata.outputs == "candidates":
-            return self.nms(boxes_yxyx, scores, labels=labels, sizes=sizes)
-        boxes_yxyx = boxes_yxyx * np.tile(sizes.astype(np.float32), 2)[:, None]
-        kept = (scores >= self.min_score) & (scores > 0)  # the model fills unused entries with the score 0
-        return [
-            Detections(boxes_yxyx[image][rows], scores[image][rows], labels[image][rows])
-            for image, rows in enumerate(kept)
-        ]
+        return self.nms(boxes_yxyx, scores, labels=labels, sizes=sizes)
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run the model on a batch of any size.

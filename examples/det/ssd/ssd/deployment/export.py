@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import mindspore as ms
 import mindspore.nn as nn
-import numpy as np
 import onnx
-from mindspore import Tensor, ops
+from mindspore import Tensor
 
 from .. import __version__
 from ..boxes.multiclass_nms import Detections
@@ -27,46 +31,41 @@ from ..errors import UserError, os_reason
 from ..inference.network import create_inference_net, create_nms
 from ..inference.stored_classes import find_category_ids, with_stored_classes
 from ..models.detector import SSD, create_detector, zero_weights
-from ..models.layers import NormalizeImage
-from ..models.postprocess import DecodeBoxes
 from ..normalization import IMAGENET_MEAN, IMAGENET_STD
 from ..runtime.atomic_write import replace_folder
 from ..runtime.device import create_runtime
 from ..runtime.folder_lock import lock_folder
 from ..runtime.heartbeat import activity
+from .atc import write_script
 from .comparison import (
-    ComparisonImages,
     Outputs,
     check_candidates,
     check_detections,
     compare_anchors,
     compare_candidates,
     load_images,
+    load_training_images,
     select_with_host_nms,
 )
 from .detector import to_model_input
+from .export_request import ExportOptions, ExportRequest
 from .exportable_layers import make_exportable
 from .mindir_session import MindirSession
-from .model_metadata import MODEL_NAMES, InputInfo, ModelMetadata, Thresholds, file_sha256, write_metadata
+from .model_metadata import (
+    MODEL_NAMES,
+    InputInfo,
+    ModelMetadata,
+    Thresholds,
+    file_sha256,
+    read_metadata,
+    write_metadata,
+)
 from .onnx_network import INPUT_NAME, convert_network
 from .onnx_postprocess import NmsSettings, append_postprocess, with_all_anchors
+from .reference import run_in_chunks, run_reference
 from .sessions import OnnxSession
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportOptions:
-    """Options of an exported model.
-
-    batch_size: number of images of a batch; None for any number in ONNX, and for 1 in MINDIR
-    nms: True for NMS inside an ONNX model
-    raw_input: True for normalized float32 values (B, 3, H, W) as input; False for uint8 pixels (B, H, W, 3)
-    """
-
-    batch_size: int | None = None
-    nms: bool = False
-    raw_input: bool = False
 
 
 class Exporter:
@@ -90,32 +89,52 @@ class Exporter:
         if warning:
             log.warning(warning)
 
-    def export(self, model_format: str, folder: Path, options: ExportOptions) -> ModelMetadata:
+    def export(self, model_format: str, folder: Path, request: ExportRequest) -> ModelMetadata:
         """Export the checkpoint, compare the model with MindSpore, and write the folder of the model.
 
-        model_format: "onnx" or "mindir"
+        model_format: "onnx", "mindir", "air", or "om" for an ONNX model with a script that converts it to OM
         folder: folder for the model, its metadata and its labels; replaced if it exists
         Returns the metadata of the model.
         Raises UserError if the model differs from MindSpore, or if a file cannot be written.
         """
-        if options.nms and self.cfg.nms != "hard":
-            raise UserError("--nms: ONNX has no Soft-NMS. Export without --nms, or set nms to hard.")
-        try:
-            with lock_folder(folder.parent, "--output"), replace_folder(folder) as work:
-                if model_format == "onnx":
-                    differences, versions = self._write_onnx(work, folder, options)
+        options = request.options
+        if model_format != "onnx":
+            options = dataclasses.replace(options, batch_size=options.batch_size or 1)
+        with _report_unwritable(folder), lock_folder(folder.parent, "--output"), replace_folder(folder) as work:
+            if model_format in ("onnx", "om"):
+                path = work / MODEL_NAMES["onnx"]
+                differences, versions = self._write_onnx(path, folder, options)
+            else:
+                options = dataclasses.replace(options, nms=False)
+                path = work / MODEL_NAMES[model_format]
+                differences, versions = self._write_mindspore(path, folder, options)
+            metadata = self._describe(path, options, differences=differences, versions=versions)
+            write_metadata(work, metadata)
+            if model_format == "om":
+                write_script(work, metadata, soc=str(request.soc))
+        return metadata
+
+    def quantize(self, source: Path, folder: Path, quantization: Literal["int8", "float16"]) -> None:
+        """Write a quantized copy of an exported ONNX model, which is calibrated on training images.
+
+        source: folder of the ONNX model in float32
+        folder: folder for the quantized model, which is replaced if it exists
+        Raises UserError if data_dir contains no training images, or if a file cannot be written.
+        """
+        from .quantization import CALIBRATION_IMAGES, quantize_float16, quantize_int8  # slow import, rarely needed
+
+        metadata = read_metadata(source)
+        with _report_unwritable(folder), lock_folder(folder.parent, "--output"), replace_folder(folder) as work:
+            path = work / metadata.file
+            with activity("quantizing the model"):
+                if quantization == "int8":
+                    pixels = load_training_images(self.cfg, CALIBRATION_IMAGES)
+                    quantize_int8(source / metadata.file, path, pixels=pixels, info=metadata.input)
                 else:
-                    differences, versions = self._write_mindir(work, folder, options)
-                metadata = self._describe(
-                    work / MODEL_NAMES[model_format], options, differences=differences, versions=versions
-                )
-                write_metadata(work, metadata)
-                return metadata
-        except OSError as error:
-            raise UserError(
-                f"{error.filename or folder}: cannot be written ({os_reason(error)}). Free some disk space, or set "
-                "--output to another folder."
-            ) from None
+                    quantize_float16(source / metadata.file, path)
+            OnnxSession(path, input_name=INPUT_NAME)  # onnxruntime can load the model
+            update = {"sha256": file_sha256(path), "quantization": quantization, "largest_differences": {}}
+            write_metadata(work, metadata.model_copy(update={**update, "compared_images": "not compared, quantized"}))
 
     def _load_detector(self) -> SSD:
         with zero_weights():
@@ -125,30 +144,28 @@ class Exporter:
         detector.set_train(False)
         return detector
 
-    def _input_info(self, options: ExportOptions, batch_size: int | None) -> InputInfo:
+    def _input_info(self, options: ExportOptions) -> InputInfo:
         height, width = self.cfg.image_size
         return InputInfo(
             name=INPUT_NAME,
             layout="NCHW" if options.raw_input else "NHWC",
             height=height,
             width=width,
-            batch_size=batch_size,
+            batch_size=options.batch_size,
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
         )
 
-    def _write_onnx(self, work: Path, folder: Path, options: ExportOptions) -> tuple[dict[str, float], dict[str, str]]:
+    def _write_onnx(self, path: Path, folder: Path, options: ExportOptions) -> tuple[dict[str, float], dict[str, str]]:
         """Write and check the ONNX model. Returns the largest differences, and versions of packages."""
         exported = self._load_detector()
         make_exportable(exported, self.cfg.image_size)
-        path = work / MODEL_NAMES["onnx"]
         with activity("exporting the network"):
             model = convert_network(
                 exported,
                 self.cfg.image_size,
                 batch_size=options.batch_size,
                 raw_input=options.raw_input,
-                scratch=path,
             )
         settings = None
         if options.nms:
@@ -183,14 +200,14 @@ class Exporter:
         nms: NmsSettings | None,
     ) -> dict[str, float]:
         """Compare the boxes and scores of all anchors, the candidates, and the detections."""
-        info = self._input_info(options, options.batch_size)
-        reference = _run_reference(self.cfg, self.detector, self.images)
+        info = self._input_info(options)
+        reference = run_reference(self.cfg, self.detector, self.images)
         check_model = OnnxSession(with_all_anchors(candidates_model).SerializeToString(), input_name=INPUT_NAME)
-        outputs = _in_chunks(check_model.run_all, self.images.pixels, info)
+        outputs = run_in_chunks(check_model.run_all, self.images.pixels, info)
         candidates, all_anchors = Outputs(*outputs[:3]), Outputs(*outputs[3:])
         differences = compare_anchors(all_anchors, reference, place=place)
         check_candidates(candidates, all_anchors, place=place)
-        written = _in_chunks(OnnxSession(path, input_name=INPUT_NAME).run_all, self.images.pixels, info)
+        written = run_in_chunks(OnnxSession(path, input_name=INPUT_NAME).run_all, self.images.pixels, info)
         if options.batch_size is None:  # single images give the same outputs as a batch
             single = OnnxSession(path, input_name=INPUT_NAME).run_all(to_model_input(self.images.pixels[:1], info))
             compare_candidates(Outputs(*single), Outputs(*(output[:1] for output in written)), place=place)
@@ -203,27 +220,30 @@ class Exporter:
             compare_candidates(Outputs(*written), candidates, place=place)
         return differences
 
-    def _write_mindir(
-        self, work: Path, folder: Path, options: ExportOptions
+    def _write_mindspore(
+        self, path: Path, folder: Path, options: ExportOptions
     ) -> tuple[dict[str, float], dict[str, str]]:
-        """Write and check the MINDIR model. Returns the largest differences, and versions of packages."""
-        path = work / MODEL_NAMES["mindir"]
-        info = self._input_info(options, options.batch_size or 1)
+        """Write a MINDIR or AIR model, and check the MINDIR model. Returns the largest differences, and {}."""
+        info = self._input_info(options)
         net = create_inference_net(self.cfg, self.detector)
         if options.raw_input:
             net.normalize = nn.Identity()
         net.set_train(False)
         image = to_model_input(self.images.pixels[: info.batch_size], info)
         with activity("exporting the network"):
-            ms.export(net, Tensor(image), file_name=str(path), file_format="MINDIR")
-        path.chmod(0o644)  # MindSpore makes the file read-only
+            with tempfile.TemporaryDirectory() as scratch:  # MindSpore refuses paths with spaces
+                written = Path(scratch) / path.name
+                ms.export(net, Tensor(image), file_name=str(written), file_format=path.suffix[1:].upper())
+                shutil.copyfile(written, path)
+        if path.suffix == ".air":  # MindSpore can write AIR, but not run it
+            return {}, {}
         with activity("comparing the model with MindSpore"):
             session = MindirSession(path)
-            outputs = _in_chunks(session.run, self.images.pixels, info)
+            outputs = run_in_chunks(session.run, self.images.pixels, info)
             net = create_inference_net(self.cfg, self.detector)
             net.set_train(False)
-            pixels_info = self._input_info(ExportOptions(), info.batch_size)
-            reference = _in_chunks(
+            pixels_info = self._input_info(ExportOptions(batch_size=info.batch_size))
+            reference = run_in_chunks(
                 lambda batch: [output.asnumpy() for output in net(Tensor(batch))], self.images.pixels, pixels_info
             )
         return compare_candidates(Outputs(*outputs), Outputs(*reference), place=str(folder / path.name)), {}
@@ -232,15 +252,14 @@ class Exporter:
         self, path: Path, options: ExportOptions, differences: dict[str, float], versions: dict[str, str]
     ) -> ModelMetadata:
         cfg = self.cfg
-        is_onnx = path.suffix == ".onnx"
         anchors = self.detector.anchors.boxes_cyxhw
         progress = read_progress(self.checkpoint)
         return ModelMetadata(
             name=self.name,
             file=path.name,
             sha256=file_sha256(path),
-            input=self._input_info(options, options.batch_size if is_onnx else options.batch_size or 1),
-            outputs="detections" if options.nms and is_onnx else "candidates",
+            input=self._input_info(options),
+            outputs="detections" if options.nms else "candidates",
             classes=cfg.classes or ("background", *(f"class {label}" for label in range(1, cfg.num_classes))),
             category_ids=tuple(self.category_ids),
             thresholds=Thresholds(**{key: getattr(cfg, key) for key in Thresholds.model_fields}),
@@ -257,38 +276,18 @@ class Exporter:
                 **versions,
             },
             largest_differences=differences,
-            compared_images=self.images.description,
+            compared_images=self.images.description
+            if differences
+            else "not compared, because MindSpore cannot run AIR",
         )
 
 
-class _AllAnchors(nn.Cell):
-    """Boxes and scores of all anchors, as the reference of a comparison."""
-
-    def __init__(self, cfg: Config, detector: SSD):
-        super().__init__(auto_prefix=False)
-        self.normalize = NormalizeImage()
-        self.detector = detector
-        self.decode = DecodeBoxes(detector.anchors.boxes_cyxhw, cfg.prior_scaling)
-        self.softmax = cfg.loss == "multibox"
-
-    def construct(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute boxes (B, A, 4) as fractions of the image size, and scores (B, A, K - 1) of the object classes."""
-        box_offsets, cls_logits = self.detector(self.normalize(image))
-        scores = ops.softmax(cls_logits, axis=-1) if self.softmax else ops.sigmoid(cls_logits)
-        return self.decode(box_offsets), scores[..., 1:]
-
-
-def _run_reference(cfg: Config, detector: SSD, images: ComparisonImages) -> Outputs:
-    net = _AllAnchors(cfg, detector)
-    net.set_train(False)
-    boxes, scores = net(Tensor(images.pixels))
-    return Outputs(boxes.asnumpy(), scores.asnumpy())
-
-
-def _in_chunks(run, pixels: np.ndarray, info: InputInfo) -> list[np.ndarray]:
-    """Run a model on images in batches of its batch size. The number of images is padded to a multiple of it."""
-    size = info.batch_size or len(pixels)
-    padding = np.repeat(pixels[-1:], -len(pixels) % size, axis=0)
-    padded = np.concatenate([pixels, padding])
-    chunks = [run(to_model_input(padded[start : start + size], info)) for start in range(0, len(padded), size)]
-    return [np.concatenate(outputs)[: len(pixels)] for outputs in zip(*chunks)]
+@contextlib.contextmanager
+def _report_unwritable(folder: Path) -> Iterator[None]:
+    """Convert an OSError in the block to a UserError. folder: folder of the model, for the message"""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({os_reason(error)}). Free some disk space, or choose another --output."
+        ) from None

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .onnx_network import LOGITS_NAME, OFFSETS_NAME
 
+POSTPROCESS_PREFIX = "post_"  # of the names of all nodes in this file
 BOXES_NAME, SCORES_NAME, LABELS_NAME = "boxes", "scores", "labels"
 ALL_BOXES_NAME, ALL_SCORES_NAME = "all_boxes", "all_scores"  # of all anchors, for comparisons
 
@@ -47,14 +48,15 @@ class _GraphBuilder:
     def add(self, operator: str, inputs: Sequence[str], *, output: str | None = None, **attributes: Any) -> str:
         """Append an operator with one output."""
         name = output or self._new_name(operator.lower())
-        self.graph.node.append(helper.make_node(operator, list(inputs), [name], name=f"{name}_node", **attributes))
+        node_name = name if output is None else f"{POSTPROCESS_PREFIX}{output}"
+        self.graph.node.append(helper.make_node(operator, list(inputs), [name], name=node_name, **attributes))
         return name
 
     def top_k(self, values: str, count: int) -> tuple[str, str]:
         """Append TopK along the last axis. Returns the names of the values and of the indices."""
         k = self.constant([count])
         names = self._new_name("topk_values"), self._new_name("topk_indices")
-        self.graph.node.append(helper.make_node("TopK", [values, k], list(names), name=f"{names[0]}_node", axis=-1))
+        self.graph.node.append(helper.make_node("TopK", [values, k], list(names), name=names[0], axis=-1))
         return names
 
     def slice(self, value: str, start: int, end: int) -> str:
@@ -65,12 +67,14 @@ class _GraphBuilder:
 
     def gather_rows(self, rows: str, indices: str, num_columns: int) -> str:
         """Select rows of each image. rows: (B, N, num_columns); indices: (B, T). Returns (B, T, num_columns)."""
-        repeated = self.add("Tile", [self.add("Unsqueeze", [indices], axes=[2]), self.constant([1, 1, num_columns])])
+        repeated = self.add(
+            "Tile", [self.add("Unsqueeze", [indices, self.constant([2])]), self.constant([1, 1, num_columns])]
+        )
         return self.add("GatherElements", [rows, repeated], axis=1)
 
     def _new_name(self, kind: str) -> str:
         self.count += 1
-        return f"post_{kind}_{self.count}"
+        return f"{POSTPROCESS_PREFIX}{kind}_{self.count}"
 
 
 def append_postprocess(
@@ -169,7 +173,7 @@ def _decode(builder: _GraphBuilder, anchors_cyxhw: np.ndarray, prior_scaling: Se
     sizes = builder.add("Mul", [builder.add("Exp", [log_ratios]), anchor_sizes])
     half_sizes = builder.add("Div", [sizes, builder.constant(2.0)])
     corners = [builder.add(operator, [centers, half_sizes]) for operator in ("Sub", "Add")]
-    boxes = builder.add("Concat", [*corners], axis=2)
+    boxes = builder.add("Concat", corners, axis=2)
     return builder.add("Clip", [boxes, builder.constant(0.0), builder.constant(1.0)], output=ALL_BOXES_NAME)
 
 
@@ -194,12 +198,16 @@ def _append_nms(
         builder.add("Greater", [builder.slice(boxes, axis + 2, axis + 3), builder.slice(boxes, axis, axis + 1)])
         for axis in (0, 1)
     ]
-    valid = builder.add("Squeeze", [builder.add("And", [*has_area])], axes=[2])
+    valid = builder.add("Squeeze", [builder.add("And", has_area), builder.constant([2])])
     scores = builder.add("Mul", [scores, builder.add("Cast", [valid], to=TensorProto.FLOAT)])
     classes = builder.constant(np.arange(num_classes, dtype=np.int64)[None, :, None])
-    is_class = builder.add("Equal", [builder.add("Unsqueeze", [class_index], axes=[1]), classes])
+    is_class = builder.add("Equal", [builder.add("Unsqueeze", [class_index, builder.constant([1])]), classes])
     class_scores = builder.add(  # (B, C, T); candidates of other classes have the score 0
-        "Mul", [builder.add("Cast", [is_class], to=TensorProto.FLOAT), builder.add("Unsqueeze", [scores], axes=[1])]
+        "Mul",
+        [
+            builder.add("Cast", [is_class], to=TensorProto.FLOAT),
+            builder.add("Unsqueeze", [scores, builder.constant([1])]),
+        ],
     )
     # NonMaxSuppression keeps scores above its threshold, and MulticlassNMS also scores that equal min_score.
     threshold = np.nextafter(np.float32(settings.min_score), np.float32(-1))

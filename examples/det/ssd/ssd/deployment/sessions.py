@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,7 +56,7 @@ class OnnxSession:
     """
 
     def __init__(self, model: Path | bytes, *, input_name: str, provider: str = "cpu", num_threads: int = 0):
-        onnxruntime = import_onnxruntime()
+        onnxruntime = import_package("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
         options.intra_op_num_threads = num_threads
@@ -91,15 +92,12 @@ class OnnxSession:
         return self.session.run(None, {self.input_name: image})
 
 
-def import_onnxruntime() -> Any:
-    """Import onnxruntime. Raises UserError if it is not installed."""
+def import_package(name: str) -> Any:
+    """Import a package of the extra `deploy`. Raises UserError if it is not installed."""
     try:
-        import onnxruntime
+        return importlib.import_module(name)
     except ImportError:
-        raise UserError(
-            "onnxruntime: the package is not installed. Install it with `pip install -e '.[deploy]'`."
-        ) from None
-    return onnxruntime
+        raise UserError(f"{name}: the package is not installed. Run `pip install -e '.[deploy]'`.") from None
 
 
 def _choose_providers(provider: str, available: list[str]) -> list[str]:

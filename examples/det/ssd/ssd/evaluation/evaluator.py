@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import mindspore.nn as nn
 from mindspore.dataset import Dataset
 
+from ..boxes.multiclass_nms import Detections
 from ..checkpoints.choice import choose_checkpoint, describe_checkpoint
 from ..checkpoints.loading import load_weights
 from ..checkpoints.metadata import describe_mismatches, read_metadata
@@ -117,21 +119,18 @@ class StopRequest(Protocol):
         """Return True if any device has received a request. All devices call the method at the same time."""
 
 
-class DetectorEvaluator:
-    """Evaluate a detector on the validation split, once or repeatedly during training.
+class SplitEvaluator:
+    """Evaluate the detections of the method `detect` on the validation split, once or repeatedly during training.
 
     All devices must call the evaluator at the same time. Each device evaluates its share of the images. All devices
     return the same result.
 
-    detector: SSD network
     dataset: validation images of this device
     runtime: rank of this process and number of processes; None for a process without a launcher
     Raises UserError at construction if the annotations are missing or do not fit the recipe.
     """
 
-    def __init__(self, cfg: Config, detector: nn.Cell, dataset: Dataset, runtime: Runtime | None = None):
-        self.net = create_inference_net(cfg, detector)
-        self.nms = create_nms(cfg)
+    def __init__(self, cfg: Config, dataset: Dataset, runtime: Runtime | None = None):
         self.dataset = dataset
         self.annotation_path = val_annotation_path(Path(cfg.data_dir))
         if cfg.classes is None:
@@ -146,6 +145,13 @@ class DetectorEvaluator:
         # Read the annotations once here, so that faults are reported before training starts
         evaluator = CocoEvaluator(self.annotation_path, self.classes)
         self.num_objects = evaluator.count_objects(DIFFICULT_KEYS if cfg.metric == "voc" else CROWD_KEYS)
+
+    def detect(self, times: InferenceTimes) -> Iterator[tuple[int, Detections]]:
+        """Detect objects in the images of this device. Yields (image id, detections of the image).
+
+        times: object to which the time of each stage is added
+        """
+        raise NotImplementedError
 
     def require_objects(self) -> None:
         """Raise UserError if the validation split has no ground-truth boxes, so that no mAP can be computed."""
@@ -169,8 +175,7 @@ class DetectorEvaluator:
         device_detections = []
         images_per_device = math.ceil(num_images / self.runtime.world_size)
         with Progress(images_per_device, "evaluating", "images", enabled=self.runtime.is_main) as progress:
-            stream = detect_dataset(self.net, self.nms, dataset=self.dataset, times=times)
-            for image_id, detections in stream:
+            for image_id, detections in self.detect(times):
                 device_detections.append((image_id, detections))
                 progress.update()
                 if stop is not None and stop.interrupt:
@@ -198,6 +203,19 @@ class DetectorEvaluator:
             times=times,
             voc_metrics=voc_metrics,
         )
+
+
+class DetectorEvaluator(SplitEvaluator):
+    """Evaluate an SSD network on the validation split. See SplitEvaluator."""
+
+    def __init__(self, cfg: Config, detector: nn.Cell, dataset: Dataset, runtime: Runtime | None = None):
+        super().__init__(cfg, dataset, runtime)
+        self.net = create_inference_net(cfg, detector)
+        self.nms = create_nms(cfg)
+
+    def detect(self, times: InferenceTimes) -> Iterator[tuple[int, Detections]]:
+        """Detect objects in the images of this device with the network. See SplitEvaluator."""
+        return detect_dataset(self.net, self.nms, dataset=self.dataset, times=times)
 
 
 def val_annotation_path(data_dir: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import mindspore.dataset as ds
 import mindspore.nn as nn
@@ -118,29 +118,44 @@ def detect_dataset(
     was_training = net.detector.training  # `net` may be a new wrapper, so read the detector's mode
     net.set_train(False)
     batch_size = dataset.get_batch_size()
-    batches = iterate_batches(dataset)
     try:
-        while True:
-            start = time.perf_counter()
-            batch = next(batches, None)
-            times.data_seconds += time.perf_counter() - start
-            if batch is None:
-                return
-            start = time.perf_counter()
-            with contextlib.nullcontext() if times.num_images else activity("compiling the network"):
-                boxes_yxyx, scores, labels = run_batch(net, batch["image"], batch_size)
-            seconds = time.perf_counter() - start
-            if times.num_images:
-                times.network_seconds += seconds
-            else:
-                times.first_batch_images, times.first_batch_seconds = len(batch["image"]), seconds
-            times.num_images += len(batch["image"])
-            start = time.perf_counter()
-            detections = nms(boxes_yxyx, scores, labels=labels, sizes=batch["original_size"])
-            times.postprocessing_seconds += time.perf_counter() - start
-            yield from zip(batch["image_id"].tolist(), detections)
+        yield from detect_batches(
+            lambda images: run_batch(net, images, batch_size), nms=nms, dataset=dataset, times=times
+        )
     finally:
         net.set_train(was_training)
+
+
+def detect_batches(
+    run: Callable[[np.ndarray], Sequence[np.ndarray]], *, nms: MulticlassNMS, dataset: ds.Dataset, times: InferenceTimes
+) -> Iterator[tuple[int, Detections]]:
+    """Detect objects in all images of a validation dataset with a function that computes candidates.
+
+    run: function from (b, H, W, 3) uint8 RGB to boxes_yxyx, scores and labels, see `run_batch`
+    dataset: batches created by create_dataset for the split `val`
+    times: object to which the time of each stage is added
+    Yields (image id, detections of the image), with boxes in pixels of the original image.
+    """
+    batches = iterate_batches(dataset)
+    while True:
+        start = time.perf_counter()
+        batch = next(batches, None)
+        times.data_seconds += time.perf_counter() - start
+        if batch is None:
+            return
+        start = time.perf_counter()
+        with contextlib.nullcontext() if times.num_images else activity("compiling the network"):
+            boxes_yxyx, scores, labels = run(batch["image"])
+        seconds = time.perf_counter() - start
+        if times.num_images:
+            times.network_seconds += seconds
+        else:
+            times.first_batch_images, times.first_batch_seconds = len(batch["image"]), seconds
+        times.num_images += len(batch["image"])
+        start = time.perf_counter()
+        detections = nms(boxes_yxyx, scores, labels=labels, sizes=batch["original_size"])
+        times.postprocessing_seconds += time.perf_counter() - start
+        yield from zip(batch["image_id"].tolist(), detections)
 
 
 def run_batch(net: nn.Cell, images: np.ndarray, batch_size: int) -> list[np.ndarray]:
