@@ -8,6 +8,7 @@ import pytest
 
 from fake_detector import FakeDetector
 from ssd.deployment.server import running as running_module
+from ssd.deployment.server.detection_service import MAX_RETRY_SECONDS
 
 
 @pytest.fixture
@@ -108,6 +109,16 @@ def test_a_connection_without_a_request_is_closed(start, monkeypatch):
             time.sleep(0.05)
         assert silent.recv(10) == slow.recv(10) == b""
         assert time.monotonic() - start_time < 5
+
+
+def test_a_connection_is_kept_until_a_busy_server_wants_the_request_again(start, monkeypatch):
+    assert running_module.KEEP_ALIVE_SECONDS > MAX_RETRY_SECONDS
+    monkeypatch.setattr(running_module, "HEAD_SECONDS", 0.2)
+    with connect(start(FakeDetector())) as client:
+        for _ in range(2):
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.4)
 
 
 def test_an_image_that_the_model_fails_for_fails_alone(start, call, picture, form, caplog):

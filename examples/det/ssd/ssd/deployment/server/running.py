@@ -15,7 +15,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ...errors import UserError, os_reason
 from ...runtime.interrupt import Interrupt
 
-HEAD_SECONDS = 20  # time in which the head of a request must arrive
+HEAD_SECONDS = 20  # time in which the head of the first request of a connection must arrive
+# The same for later requests. It is longer than Retry-After, so that clients can repeat a request over their connection.
+KEEP_ALIVE_SECONDS = 75
 MAX_HEAD_BYTES = 2**16
 
 
@@ -81,6 +83,7 @@ def create_config(app: FastAPI, timeout: float) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_graceful_shutdown=math.ceil(timeout),
     )
@@ -127,7 +130,7 @@ class _TimedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         self._head_timer.cancel()
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close_without_request)
+        self._head_timer = self.loop.call_later(KEEP_ALIVE_SECONDS, self._close_without_request)
         super().on_response_complete()
 
     def _close_without_request(self) -> None:
