@@ -16,7 +16,7 @@ from ...errors import UserError, os_reason
 from ...runtime.interrupt import Interrupt
 
 HEAD_SECONDS = 20  # time in which the head of the first request of a connection must arrive
-# The same for later requests. It is longer than Retry-After, so that clients can repeat a request over their connection.
+# The same for later requests; longer than Retry-After, so that clients can repeat a request over their connection.
 KEEP_ALIVE_SECONDS = 75
 MAX_HEAD_BYTES = 2**16
 
