@@ -15,6 +15,7 @@ class FakeDetector:
 
     gate: the model waits until this event is set, so that a test can fill the queue
     batch_sizes: number of images of each batch
+    num_preprocessed: number of images that were decoded and resized
     bad_red: an image with this mean red value makes the model fail
     """
 
@@ -32,9 +33,12 @@ class FakeDetector:
         self.started = threading.Semaphore(0)
         self.batch_sizes = []
         self.threads = set()
+        self.num_preprocessed = 0
 
     def preprocess(self, image):
-        return preprocess_image(image, self.image_size)
+        preprocessed = preprocess_image(image, self.image_size)
+        self.num_preprocessed += 1
+        return preprocessed
 
     def detect_batch(self, batch, batch_size):
         boxes, scores, labels = self.run(np.stack([image.pixels for image in batch]))

@@ -1,5 +1,6 @@
 """Load, slow clients and failures: the queue, the batches, and the time limits."""
 
+import contextlib
 import http.client
 import socket
 import time
@@ -26,13 +27,21 @@ def connect(url):
     return socket.create_connection((parts.hostname, parts.port), timeout=10)
 
 
+def is_closed(client):
+    """Wait until the server closes a connection. Returns False if it sends something instead."""
+    try:
+        return client.recv(10) == b""
+    except ConnectionError:
+        return True
+
+
 def test_waiting_images_of_all_requests_are_one_batch(blocked, start, call, picture, in_background, metric, wait_for):
     url = start(blocked, batch_size=4)
     first = in_background(call, "POST", f"{url}/detect", picture(0))
     assert blocked.started.acquire(timeout=10)
     others = [in_background(call, "POST", f"{url}/detect", picture(51 * number)) for number in range(1, 6)]
-    wait_for(lambda: metric(url, "ssd_queue_images") == 6)
-    time.sleep(0.1)  # until the images are decoded
+    wait_for(lambda: blocked.num_preprocessed == 6)
+    assert metric(url, "ssd_queue_images") == 6  # the event loop has put the images into the queue
     blocked.gate.set()
     scores = [result().json()["detections"][0]["score"] for result in (first, *others)]
     assert scores == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -57,16 +66,14 @@ def test_a_full_queue_is_answered_with_429(blocked, start, call, picture, form, 
     assert call("POST", f"{url}/detect", body, Content_Type=content_type).status == 400  # they would never fit
 
 
-def test_requests_of_many_clients_share_a_limit_on_memory(start, call, picture, monkeypatch):
+def test_requests_of_many_clients_share_a_limit_on_memory(start, call, picture, wait_for, monkeypatch):
     monkeypatch.setattr("ssd.deployment.server.settings.MAX_BUFFERED_BYTES", 5000)
     url = start(FakeDetector(), max_bytes=4000)
     with connect(url) as slow:
         slow.sendall(b"POST /detect HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n" + bytes(3999))
-        time.sleep(0.2)
+        wait_for(lambda: call("POST", f"{url}/detect", bytes(2000)).status == 429)
         assert call("POST", f"{url}/detect", picture()).status == 200
-        assert call("POST", f"{url}/detect", bytes(2000)).status == 429
-    time.sleep(0.2)
-    assert call("POST", f"{url}/detect", bytes(2000)).status == 422  # the first client has gone
+    wait_for(lambda: call("POST", f"{url}/detect", bytes(2000)).status == 422)  # the first client has gone
 
 
 def test_the_model_does_not_run_for_clients_that_left(blocked, start, call, picture, in_background, metric, wait_for):
@@ -86,10 +93,8 @@ def test_the_model_does_not_run_for_clients_that_left(blocked, start, call, pict
 
 
 def test_a_slow_model_times_out(blocked, start, call, picture):
-    url = start(blocked, timeout=0.2)
-    for path in ("detect", "huggingface"):
-        answer = call("POST", f"{url}/{path}", picture())
-        assert answer.status == 504 and "0.2 s" in answer.error()
+    answer = call("POST", f"{start(blocked, timeout=1)}/detect", picture())
+    assert answer.status == 504 and "1 s" in answer.error()
     blocked.gate.set()
 
 
@@ -105,21 +110,22 @@ def test_a_connection_without_a_request_is_closed(start, monkeypatch):
     url = start(FakeDetector())
     with connect(url) as silent, connect(url) as slow:
         start_time = time.monotonic()
-        for byte in b"POST /d":  # each byte would restart a timeout for silence
-            slow.sendall(bytes([byte]))
-            time.sleep(0.05)
-        assert silent.recv(10) == slow.recv(10) == b""
+        with contextlib.suppress(ConnectionError):
+            for byte in b"POST /detect":  # each byte would restart a timeout for silence
+                slow.sendall(bytes([byte]))
+                time.sleep(0.05)
+        assert is_closed(silent) and is_closed(slow)
         assert time.monotonic() - start_time < 5
 
 
 def test_a_connection_is_kept_until_a_busy_server_wants_the_request_again(start, monkeypatch):
     assert running_module.KEEP_ALIVE_SECONDS > MAX_RETRY_SECONDS
-    monkeypatch.setattr(running_module, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(running_module, "HEAD_SECONDS", 0.5)
     client = http.client.HTTPConnection(urlsplit(start(FakeDetector())).netloc, timeout=10)
     for _ in range(2):
         client.request("GET", "/v2/health/live")
         assert client.getresponse().read()
-        time.sleep(0.4)
+        time.sleep(0.6)
     client.close()
 
 

@@ -1,6 +1,6 @@
 """tools/benchmark.py serve: counts and times of the responses of a server."""
 
-import threading
+import time
 
 import pytest
 
@@ -21,13 +21,19 @@ def test_requests_are_counted_by_status(start, picture, tmp_path):
     assert len(case.extra["server_rss_mib"]) == 3 and min(case.extra["server_rss_mib"]) > 10
 
 
-def test_clients_wait_after_429(start, picture, tmp_path):
+def test_clients_wait_after_429(start, picture, metric, wait_for, in_background, tmp_path):
     detector = FakeDetector()
     url = start(detector, queue_size=1)
     detector.gate.clear()
     (tmp_path / "a.png").write_bytes(picture())
-    threading.Timer(0.5, detector.gate.set).start()
-    (case,) = measure_serve(url, tmp_path, clients=3, seconds=0.4, repeats=1)
+
+    def answer_after_the_run():
+        wait_for(lambda: metric(url, 'ssd_requests_total{route="/detect",status="429"}') == 2)
+        time.sleep(0.6)
+        detector.gate.set()
+
+    in_background(answer_after_the_run)
+    (case,) = measure_serve(url, tmp_path, clients=3, seconds=0.5, repeats=1)
     # One image is in the model. The other clients get 429 once, and wait until the end of the run.
     assert case.extra["statuses"] == {"200": 1, "429": 2}
 

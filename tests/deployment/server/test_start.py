@@ -1,6 +1,7 @@
 """serve.py: wrong options, missing packages and addresses in use end in one line; a signal ends a running server."""
 
 import importlib.util
+import platform
 import signal
 import socket
 import subprocess
@@ -14,9 +15,9 @@ import serve as script
 from fake_detector import FakeDetector
 from ssd.data.image_headers import MAX_PIXELS
 from ssd.deployment.detector import Detector
-from ssd.deployment.server.running import open_socket
+from ssd.deployment.server.running import is_open_to_others, open_socket
 from ssd.deployment.server.settings import ServerSettings
-from ssd.deployment.server.start import serve
+from ssd.deployment.server.start import return_large_blocks, serve
 from ssd.errors import UserError
 from tiny_onnx import write_model
 
@@ -57,6 +58,12 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded():
             start_with(port=port)
 
 
+@pytest.mark.parametrize("host, is_open", [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
+def test_a_server_that_others_can_reach_is_recognized(host, is_open):
+    with open_socket(host, 0) as listener:
+        assert is_open_to_others(listener) == is_open
+
+
 def test_a_missing_package_is_named_with_the_extra(monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find_spec(name))
@@ -84,6 +91,11 @@ def test_an_exported_model_gives_the_detections_of_its_detector(tmp_path, start,
     (cat,) = call("POST", f"{url}/detect", picture(red=102)).json()["detections"]
     assert (cat["category_name"], cat["category_id"], cat["bbox"]) == ("cat", 7, [0, 0, 48, 32])
     assert cat["score"] == pytest.approx(0.4)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+def test_large_blocks_are_returned_by_glibc():
+    assert return_large_blocks()
 
 
 def test_options_have_the_defaults_of_the_settings(monkeypatch):

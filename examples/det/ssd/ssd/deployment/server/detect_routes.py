@@ -85,12 +85,17 @@ def create_detect_router(service: DetectionService, bodies: RequestBodies) -> AP
     async def huggingface(request: Request) -> JsonResponse:
         """Send an image file as the body, or JSON with the file as base64 in `inputs`. The schema is that of the task
         object-detection of Hugging Face's inference API."""
-        threshold = 0.0
         is_json = request.headers.get("content-type", "").lower().startswith("application/json")
         async with bodies.read_bytes(request) as content:
-            if is_json:
-                content, threshold = await service.in_thread(lambda: parse_hugging_face(content))
-            (result,) = await service.finish_while_connected(request, service.detect([content]))
+
+            async def detect_one() -> tuple[DetectedImage | RequestError, float]:
+                image, threshold = content, 0.0
+                if is_json:
+                    image, threshold = await service.in_thread(lambda: parse_hugging_face(content))
+                (result,) = await service.detect([image])
+                return result, threshold
+
+            result, threshold = await service.finish_while_connected(request, detect_one())
         if isinstance(result, RequestError):
             raise result
         detections = keep_scores(result.detections, threshold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import math
 import socket
@@ -50,6 +51,11 @@ def open_socket(host: str, port: int) -> socket.socket:
             "Set --port to a free port, or --host to an address of this machine."
         ) from None
     return listener
+
+
+def is_open_to_others(listener: socket.socket) -> bool:
+    """Return True if other machines can connect."""
+    return not ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def url_of(listener: socket.socket) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import logging
 import math
@@ -14,6 +15,9 @@ from ...runtime.log import set_up_logging
 from .settings import ServerSettings
 
 PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "python_multipart", "prometheus_client")  # of the extra `serve`
+
+M_MMAP_THRESHOLD = -3  # number of the option in glibc's malloc.h
+LARGE_BLOCK_BYTES = 2**20
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +32,13 @@ def serve(folder: str, settings: ServerSettings, *, host: str, port: int, provid
     """
     check_settings(settings)
     require_packages()
-    from .running import open_socket, run_server, url_of  # they import the packages
+    from .running import is_open_to_others, open_socket, run_server, url_of  # they import the packages
 
     set_up_logging()
+    return_large_blocks()
     with open_socket(host, port) as listener:  # before the model, to report a port in use at once
+        if is_open_to_others(listener):
+            log.warning(f"--host: other machines can connect to {host}, and there is no authentication.")
         with activity("loading the model"):
             from ..detector import Detector
             from ..model_metadata import read_metadata
@@ -72,3 +79,12 @@ def require_packages() -> None:
             raise UserError(
                 f"serve.py: the package {name} is not installed. Install the extra serve: pip install -e '.[serve]'"
             )
+
+
+def return_large_blocks() -> bool:
+    """Let malloc return freed memory of images to the system at once. Returns False if this is not glibc's malloc.
+
+    Without this, glibc 2.36 kept 1.9 GB after transparent PNGs of 64 million pixels were decoded, with it 0.3 GB.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return bool(mallopt and mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES))
