@@ -68,7 +68,11 @@ def parse_options(
     """
     args, overrides = _parse(description, options, section=section, argv=argv, needs_recipe=False)
     for key in overrides:
-        if key in ("config", *Config.model_fields) and key not in section.model_fields:
+        if key in ("config", "ckpt_path", "ckpt_save_dir", "data_dir"):
+            raise UserError(
+                f"--{key}: an exported model needs no recipe, checkpoint or data. Remove --{key} or --model."
+            )
+        if key in Config.model_fields and key not in section.model_fields:
             raise UserError(f"--{key}: the value was fixed when the model was exported. Remove it, or export again.")
     refuse_unknown_keys(overrides, section=section, source="command line")
     try:
