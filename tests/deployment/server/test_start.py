@@ -105,32 +105,52 @@ def test_options_have_the_defaults_of_the_settings(monkeypatch):
     assert args.host == "127.0.0.1"
 
 
+@pytest.fixture
+def process(tmp_path):
+    """serve.py as a process, with the URL in the attribute `url`."""
+    command = [sys.executable, SCRIPT, "--model", write_model(tmp_path / "model"), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.url = process.stdout.readline().split()[0]
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def start_request(process, call, picture):
+    """start_request() sends the first half of a photograph. Returns the connection and the other half."""
+
+    def send():
+        parts, content = urlsplit(process.url), picture()
+        client = socket.create_connection((parts.hostname, parts.port), timeout=20)
+        client.sendall(b"POST /detect HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(content))
+        client.sendall(content[:20])
+        assert call("GET", f"{process.url}/v2/health/ready").status == 200  # the server has read the head above
+        return client, content[20:]
+
+    return send
+
+
 @pytest.mark.slow
-def test_a_signal_stops_the_server_after_its_running_requests(tmp_path, call, picture):
-    folder = write_model(tmp_path / "model")
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, "--model", folder, "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        url = process.stdout.readline().split()[0]
-        parts, content = urlsplit(url), picture()
-        with socket.create_connection((parts.hostname, parts.port), timeout=20) as client:
-            client.sendall(b"POST /detect HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(content))
-            client.sendall(content[:20])
-            assert call("GET", f"{url}/v2/health/ready").status == 200  # the server has read the head above
-            process.send_signal(signal.SIGTERM)
-            assert process.stderr.readline()  # the server states that it stops
-            client.sendall(content[20:])
-            assert client.recv(10_000).startswith(b"HTTP/1.1 200 ")
-        _, errors = process.communicate(timeout=20)
-        assert process.returncode == 130 and errors == "interrupted\n"
-        with pytest.raises(OSError):
-            socket.create_connection((parts.hostname, parts.port), timeout=5)
-    finally:
-        process.kill()
+def test_a_signal_stops_the_server_after_its_running_requests(process, start_request):
+    client, rest = start_request()
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline()  # the server states that it stops
+    client.sendall(rest)
+    assert client.recv(10_000).startswith(b"HTTP/1.1 200 ")
+    client.close()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and errors == "interrupted\n"
+
+
+@pytest.mark.slow
+def test_a_second_signal_stops_the_server_at_once(process, start_request):
+    client, _ = start_request()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and errors == ""
+    client.close()
 
 
 def test_the_fake_detector_has_the_interface_of_the_real_one(tmp_path):

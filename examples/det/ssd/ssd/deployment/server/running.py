@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import logging
 import math
+import signal
 import socket
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...errors import UserError, os_reason
 from ...runtime.interrupt import Interrupt
+from ...startup import exit_at_once
 
 HEAD_SECONDS = 20  # time in which the head of the first request of a connection must arrive
 # The same for later requests; longer than Retry-After, so that clients can repeat a request over their connection.
@@ -108,8 +110,13 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        with self.interrupt:
-            yield
+        # A KeyboardInterrupt in the event loop would print a traceback for each running request.
+        previous = signal.signal(signal.SIGINT, exit_at_once)
+        try:
+            with self.interrupt:
+                yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
