@@ -13,7 +13,6 @@ import train
 from broken_shards import copy_shards
 from fakes import WeightedSum
 from rotated_images import write_dataset
-from ssd.__main__ import main as run_ssd
 from ssd.checkpoints.loading import load_weights
 from ssd.checkpoints.metadata import refuse_mismatch
 from ssd.checkpoints.reading import read_checkpoint
@@ -25,6 +24,7 @@ from ssd.config.schema import Config
 from ssd.data.dataset import create_dataset, find_shard, iterate_batches
 from ssd.data.mindrecord import convert
 from ssd.data.readers.splits import open_dataset_folder, read_splits
+from ssd.deployment.server.start import require_packages
 from ssd.errors import UserError
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.evaluator import DetectorEvaluator
@@ -143,10 +143,9 @@ def configuration_errors(monkeypatch, tmp_path, load_recipe):
     recipe.write_text(f"__BASE__: {ROOT / RECIPE}\nuse_syncbn: true\n")
     monkeypatch.setenv("RANK_SIZE", "8")
     monkeypatch.delenv("MS_ROLE", raising=False)
-    monkeypatch.setattr(sys, "argv", ["ssd", "export"])
-    monkeypatch.setattr("ssd.__main__.prepare_process", lambda: None)  # it changes the signal handlers of pytest
-    with pytest.raises(SystemExit) as no_command:
-        run_ssd()
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        no_package = error_of(require_packages)
     (tmp_path / "ckpt").write_text("a file where a folder is needed")
     for name, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
@@ -161,7 +160,7 @@ def configuration_errors(monkeypatch, tmp_path, load_recipe):
         error_of(load_config, recipe, {}),
         error_of(number_of_ranks, "CPU"),
         error_of(require_writable, tmp_path / "ckpt", key="ckpt_save_dir"),
-        str(no_command.value),
+        no_package,
     ]
 
 
