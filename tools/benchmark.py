@@ -2,7 +2,8 @@
 
     python tools/benchmark.py data    --config RECIPE --data_dir D    data loader, compared with decoding alone
     python tools/benchmark.py step    --config RECIPE                 training step, its kernels, and graph compilation
-    python tools/benchmark.py infer   --config RECIPE                 inference: network and NMS
+    python tools/benchmark.py infer   --config RECIPE                 inference: network and NMS; --model EXPORTED
+                                                                      compares an exported model of the same recipe
     python tools/benchmark.py nms                                     NMS, compared with a NumPy loop over classes
     python tools/benchmark.py eval    --config RECIPE --data_dir D    evaluation of the validation split
     python tools/benchmark.py convert --data_path COCO --images 5000  create_data.py, compared with a copy of the files
@@ -56,6 +57,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
         help="for convert: folder of a dataset in COCO format; for serve: folder of images to send [drawn images]",
     )
     parser.add_argument("--images", type=int, default=5000, help="for convert: number of training images [5000]")
+    parser.add_argument("--model", type=Path, help="for infer: folder of an exported model")
     parser.add_argument("--server", help="for serve: folder of an exported model, or the URL of a running server")
     parser.add_argument("--clients", type=int, default=64, help="for serve: number of clients [64]")
     parser.add_argument("--seconds", type=int, default=60, help="for serve: seconds of each run [60]")
@@ -125,7 +127,7 @@ def measure_recipe(args: argparse.Namespace, override_arguments: list[str]) -> l
     elif args.stage == "infer":
         from benchmarks.network import measure_infer
 
-        cases = measure_infer(cfg, args.repeats, args.steps)
+        cases = measure_infer(cfg, args.repeats, args.steps, model=args.model)
     else:
         from benchmarks.network import measure_eval
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.network import measure_infer
 from ssd.errors import UserError
 from ssd.evaluation.evaluator import evaluate
 from ssd.evaluation.model_evaluation import compare_models, evaluate_model
@@ -33,3 +34,12 @@ def test_a_contradicting_recipe_is_refused(exported):
     cfg = exported.cfg.model_copy(update={"max_detections": 7})
     with pytest.raises(UserError, match="max_detections: .* 7, .*metadata.yaml"):
         evaluate_model(cfg, exported.folder, provider="cpu")
+
+
+def test_the_speed_of_a_model_is_measured_beside_mindspore(exported):
+    cases = measure_infer(exported.cfg, repeats=2, steps=2, model=exported.folder)
+    model = cases[-1]
+    assert [case.name for case in cases[:3]] == ["network", "network and NMS", "exported model"]
+    assert len(model.runs) == 2 and min(model.runs) > 0
+    ratios = [value / other for value, other in zip(model.runs, cases[-3].runs)]
+    assert model.extra["ratio_to_network"] == pytest.approx(sum(ratios) / 2, abs=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mindspore.nn as nn
@@ -13,6 +14,8 @@ from mindspore import Tensor
 from ssd.checkpoints.choice import choose_checkpoint
 from ssd.checkpoints.loading import load_weights
 from ssd.data.dataset import create_dataset
+from ssd.deployment.detector import Detector
+from ssd.deployment.recipe_check import refuse_contradictions
 from ssd.evaluation.evaluator import DetectorEvaluator
 from ssd.inference.network import create_inference_net, create_nms
 from ssd.models.detector import create_detector, to_mixed_precision
@@ -20,7 +23,7 @@ from ssd.runtime.device import create_runtime
 from ssd.training.schedule import create_schedule
 from ssd.training.train_step import create_train_step
 
-from . import Case
+from . import Case, median_ratio
 
 if TYPE_CHECKING:
     from ssd.config.schema import Config
@@ -75,34 +78,44 @@ def time_calls(call: Callable[[], object], count: int) -> list[float]:
     return seconds
 
 
-def measure_infer(cfg: Config, repeats: int, steps: int) -> list[Case]:
+def measure_infer(cfg: Config, repeats: int, steps: int, model: Path | None = None) -> list[Case]:
     """Measure the cases `network` and `network and NMS` in ms/image, with batch size 1 and the recipe's batch size.
 
     cfg: Config of the recipe
     repeats: number of runs of each case
     steps: number of steps in a run
+    model: folder of an exported model, for the case `exported model`, which has the same input; None for no such case
     """
     detector = create_inference_detector(cfg)
     net = create_inference_net(cfg, detector).set_train(False)
     images, _, _ = random_batch(cfg)
+    exported = Detector(model) if model else None
+    if exported:
+        refuse_contradictions(cfg, exported.metadata, Path(model or ""))
     cases = []
     for batch_size in sorted({1, cfg.batch_size}):
-        cases += measure_batch(cfg, net, images[:batch_size], repeats=repeats, steps=steps)
+        cases += measure_batch(cfg, net, images[:batch_size], repeats=repeats, steps=steps, exported=exported)
     return cases
 
 
-def measure_batch(cfg: Config, net: nn.Cell, images: Tensor, repeats: int, steps: int) -> list[Case]:
-    """Measure the cases `network` and `network and NMS` in ms/image on one batch.
+def measure_batch(
+    cfg: Config, net: nn.Cell, images: Tensor, *, repeats: int, steps: int, exported: Detector | None = None
+) -> list[Case]:
+    """Measure the cases `network`, `network and NMS` and `exported model` in ms/image on one batch.
 
     cfg: Config of the recipe
     net: network that returns candidate boxes, scores and labels
     images: (B, H, W, 3) uint8 RGB
     repeats: number of runs of each case
     steps: number of steps in a run; the result of a run is the median time of its steps
+    exported: exported model of the same detector; None leaves its case out
     """
     batch_size = len(images)
     settings = {"batch_size": batch_size, "image_size": list(cfg.image_size)}
-    network, network_and_nms = (Case(name, "ms/image", settings=settings) for name in ("network", "network and NMS"))
+    network, network_and_nms, exported_model = (
+        Case(name, "ms/image", settings=settings) for name in ("network", "network and NMS", "exported model")
+    )
+    pixels = images.asnumpy()
     nms = create_nms(cfg)
     image_sizes = np.tile(cfg.image_size, (batch_size, 1))
 
@@ -116,7 +129,13 @@ def measure_batch(cfg: Config, net: nn.Cell, images: Tensor, repeats: int, steps
         network.runs.append(1e3 * network_seconds / batch_size)
         nms_seconds = sorted(time_calls(lambda: nms(*candidates, image_sizes), steps))[steps // 2]
         network_and_nms.runs.append(1e3 * (network_seconds + nms_seconds) / batch_size)
-    return [network, network_and_nms]
+        if exported:
+            model_seconds = sorted(time_calls(lambda: exported.run(pixels), steps))[steps // 2]
+            exported_model.runs.append(1e3 * model_seconds / batch_size)
+    if not exported:
+        return [network, network_and_nms]
+    exported_model.extra["ratio_to_network"] = median_ratio(exported_model, network)
+    return [network, network_and_nms, exported_model]
 
 
 def measure_eval(cfg: Config, repeats: int) -> list[Case]:

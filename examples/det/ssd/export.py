@@ -37,7 +37,7 @@ from ssd.runtime.heartbeat import report_silence
 FORMATS = ("onnx", "mindir", "air", "om")
 OPTIONS: dict[str, dict] = {
     "format": {"nargs": "+", "required": True, "choices": FORMATS, "help": "one or more formats of the model"},
-    "output": {"help": "folder that contains the folders of the models [output_dir]"},
+    "output": {"default": "output", "help": "folder that contains the folders of the models [output]"},
     "batch_size": {
         "type": int,
         "metavar": "N",
@@ -68,7 +68,7 @@ def main() -> None:
 
     leave_launch()
     cfg, arguments = parse_recipe_and_options(__doc__, OPTIONS)
-    output = Path(arguments.output or cfg.output_dir)
+    output = Path(arguments.output)
     require_writable(output, key="--output")
 
     from ssd.deployment.export_request import ExportRequest
