@@ -57,7 +57,7 @@ def parse_recipe_and_options(
 def parse_options(
     description: str, options: dict[str, dict], section: type[Section], argv: list[str] | None = None
 ) -> tuple[Section, argparse.Namespace]:
-    """Parse a command line without a recipe, with additional options of a script.
+    """Parse a command line with an exported model instead of a recipe, with additional options of a script.
 
     description: text that --help shows
     options: {name: keyword arguments of ArgumentParser.add_argument for --name}
@@ -67,6 +67,13 @@ def parse_options(
     Raises UserError if an argument or a key is invalid.
     """
     args, overrides = _parse(description, options, section=section, argv=argv, needs_recipe=False)
+    for key in overrides:
+        if key in ("config", "ckpt_path", "ckpt_save_dir", "data_dir"):
+            raise UserError(
+                f"--{key}: an exported model needs no recipe, checkpoint or data. Remove --{key} or --model."
+            )
+        if key in Config.model_fields and key not in section.model_fields:
+            raise UserError(f"--{key}: the value was fixed when the model was exported. Remove it, or export again.")
     refuse_unknown_keys(overrides, section=section, source="command line")
     try:
         return section.model_validate(overrides), args

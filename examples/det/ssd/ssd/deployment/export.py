@@ -7,6 +7,8 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import logging
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -164,7 +166,6 @@ class Exporter:
                 self.cfg.image_size,
                 batch_size=options.batch_size,
                 raw_input=options.raw_input,
-                scratch=path,
             )
         settings = None
         if options.nms:
@@ -230,8 +231,10 @@ class Exporter:
         net.set_train(False)
         image = to_model_input(self.images.pixels[: info.batch_size], info)
         with activity("exporting the network"):
-            ms.export(net, Tensor(image), file_name=str(path), file_format=path.suffix[1:].upper())
-        path.chmod(0o644)  # MindSpore makes the file read-only
+            with tempfile.TemporaryDirectory() as scratch:  # MindSpore refuses paths with spaces
+                written = Path(scratch) / path.name
+                ms.export(net, Tensor(image), file_name=str(written), file_format=path.suffix[1:].upper())
+                shutil.copyfile(written, path)
         if path.suffix == ".air":  # MindSpore can write AIR, but not run it
             return {}, {}
         with activity("comparing the model with MindSpore"):

@@ -67,9 +67,11 @@ class ExportRequest:
         if "om" in formats:
             match = SOC_PATTERN.fullmatch(arguments.soc or "")
             if not match:
+                reason = (
+                    f"{arguments.soc!r} is no Ascend chip" if arguments.soc else "--format om needs the Ascend chip"
+                )
                 raise UserError(
-                    f"--soc: {arguments.soc!r} is no Ascend chip. Set --soc to a name such as 310P3, 310B4 or 910B4, "
-                    "which `npu-smi info` prints."
+                    f"--soc: {reason}. Set --soc to a name such as 310P3, 310B4 or 910B4, which `npu-smi info` prints."
                 )
             soc = f"Ascend{match[1]}"
         elif arguments.soc:

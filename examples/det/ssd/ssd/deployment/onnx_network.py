@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import mindspore as ms
@@ -38,7 +39,7 @@ class _RawPredictions(nn.Cell):
 
 
 def convert_network(
-    detector: nn.Cell, image_size: tuple[int, int], *, batch_size: int | None, raw_input: bool, scratch: Path
+    detector: nn.Cell, image_size: tuple[int, int], *, batch_size: int | None, raw_input: bool
 ) -> onnx.ModelProto:
     """Convert a detector to ONNX.
 
@@ -47,7 +48,6 @@ def convert_network(
     image_size: (height, width) of the input in pixels
     batch_size: number of images of a batch; None for any number
     raw_input: False for an input (B, H, W, 3) uint8; True for (B, 3, H, W) float32, normalized
-    scratch: path of a file that MindSpore may write
     Returns a model with the outputs box_offsets (B, A, 4) and cls_logits (B, A, K), both float32.
     """
     height, width = image_size
@@ -58,14 +58,16 @@ def convert_network(
         image = np.zeros((traced, height, width, 3), np.uint8)
     net = _RawPredictions(detector, normalize=None if raw_input else NormalizeImage())
     net.set_train(False)
-    ms.onnx.export(
-        net,
-        Tensor(image),
-        file_name=str(scratch),
-        input_names=[INPUT_NAME],
-        output_names=[OFFSETS_NAME, LOGITS_NAME],
-    )
-    model = onnx.load(str(scratch))
+    with tempfile.TemporaryDirectory() as folder:  # MindSpore refuses paths with spaces
+        path = Path(folder) / "network.onnx"
+        ms.onnx.export(
+            net,
+            Tensor(image),
+            file_name=str(path),
+            input_names=[INPUT_NAME],
+            output_names=[OFFSETS_NAME, LOGITS_NAME],
+        )
+        model = onnx.load(str(path))
     # MindSpore writes opset 11. Its operators mean the same in opset 13, the first with scales for each channel.
     model.opset_import[0].version, model.ir_version = OPSET, IR_VERSION
     if batch_size is None:
