@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ def test_a_folder_gives_the_detections_of_evaluation(common_arguments, photos, r
     # eval.py reads min_score, and predict.py display_score.
     arguments = [*common_arguments, "--min_score", "0.5", "--display_score", "0.5"]
     inputs = ["--input", photos, "--output", output]
-    result = run_script("predict.py", *arguments, *inputs)
+    result = run_script("predict.py", *arguments, *inputs, "--save_txt", "--save-crops", "--line_width", "1")
     assert result.returncode == 1
     assert f"{photos}/a.jpg: " in result.stderr and f"{photos}/truncated.jpg: " in result.stderr
     assert "2 of 6 files" in result.stderr and "Traceback" not in result.stderr
@@ -79,7 +80,15 @@ def test_a_folder_gives_the_detections_of_evaluation(common_arguments, photos, r
     for path in [path for path in photos.rglob("*.*") if path.name not in ("a.jpg", "truncated.jpg")]:
         drawn = decode_image((output / path.relative_to(photos)).read_bytes())
         assert drawn.shape == (96, 96, 3) and (drawn != decode_image(path.read_bytes())).mean() > 0.02
-    assert len([path for path in output.rglob("[!.]*") if path.is_file()]) == 5
+    assert len([path for path in output.rglob("[!.]*") if path.is_file()]) == 5 + 4 + len(rows)
+    for path in (output / "labels").rglob("*.txt"):
+        name, labels = path.relative_to(output / "labels").with_suffix(""), np.loadtxt(path, ndmin=2)
+        found = [row for row in rows if Path(row["file_name"]).with_suffix("") == name]
+        assert [list(categories.values())[int(label)] for label in labels[:, 0]] == [
+            row["category_name"] for row in found
+        ]
+        boxes = np.array([row["bbox"] for row in found]) / 96
+        np.testing.assert_allclose(labels[:, 3:], np.c_[boxes[:, 2:], [row["score"] for row in found]], atol=1e-5)
 
 
 def test_a_higher_display_score_only_removes_detections(common_arguments, photos, run_script, tmp_path):
@@ -158,6 +167,8 @@ MISTAKES = {  # arguments; what the error line has to name
     "empty folder": (["--input", "{tmp}/empty"], ["--input", "{tmp}/empty"]),
     "pattern without match": (["--input", "{tmp}/*.jpg"], ["--input", "{tmp}/*.jpg"]),
     "missing camera": (["--input", "99"], ["--input", "camera 99"]),
+    "tracking of images": (["--input", "{photos}", "--track"], ["--track"]),
+    "stride of 0": (["--input", "{photos}", "--vid_stride", "0"], ["--vid_stride", "0"]),
     "damaged video": (["--input", "{tmp}/clip.mp4"], ["{tmp}/clip.mp4"]),
     "overwritten input": (["--input", "{photos}", "--output", "{photos}"], ["--output", "{photos}"]),
     "unknown key": (["--input", "{photos}", "--ouput", "a"], ["--ouput", "--output"]),

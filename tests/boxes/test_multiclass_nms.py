@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssd.boxes.multiclass_nms import MulticlassNMS
+from ssd.boxes.multiclass_nms import Detections, MulticlassNMS
 from ssd.inference.network import create_nms
 
 B, K = 2, 5
@@ -98,3 +98,55 @@ def test_no_detections(min_score):
 def test_boxes_are_pixels_of_the_original_image():
     detections = select(MulticlassNMS(0.01, 0.5, 10), candidates((0.25, 0.5, 0.75, 1, 0.9, 1)), (480, 640))
     assert detections.boxes_yxyx.tolist() == [[120, 320, 360, 640]]  # y times the height, x times the width
+
+
+@pytest.mark.parametrize("nms, scores", [("hard", [0.9, 0.7]), ("soft", [0.9, 0.7, 0.8 * np.exp(-(0.5**2) / 0.5)])])
+def test_agnostic_nms_compares_boxes_of_all_classes(nms, scores):
+    """The first two boxes have an IoU of 1/2."""
+    image = candidates((0, 0, 1, 1, 0.9, 1), (0, 0, 1, 0.5, 0.8, 2), (2, 2, 3, 3, 0.7, 3))
+    multiclass_nms = MulticlassNMS(0.1, 0.4, 10, nms=nms)
+    assert select(multiclass_nms, image).scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
+    multiclass_nms.agnostic = True
+    detections = select(multiclass_nms, image)
+    assert detections.scores.tolist() == pytest.approx(scores)
+    assert detections.labels.tolist() == [1, 3, 2][: len(scores)]
+
+
+@pytest.mark.parametrize("nms", ["hard", "soft"])
+def test_agnostic_nms_of_one_class_is_nms(nms, rng):
+    boxes, scores, labels = random_candidates(rng)
+    arguments = {"boxes_yxyx": boxes, "scores": scores, "labels": np.ones_like(labels), "sizes": np.full((3, 2), 100)}
+    expected = MulticlassNMS(0.1, 0.5, 20, nms=nms)(**arguments)
+    arguments["labels"] = labels
+    for found, other in zip(MulticlassNMS(0.1, 0.5, 20, nms=nms, agnostic=True)(**arguments), expected):
+        np.testing.assert_array_equal(found.boxes_yxyx, other.boxes_yxyx)
+        np.testing.assert_array_equal(found.scores, other.scores)
+
+
+@pytest.mark.parametrize("nms", ["hard", "soft"])
+def test_only_kept_classes_compete(nms):
+    """Class 1 neither suppresses a box of class 2, nor takes a place of max_detections."""
+    image = candidates((0, 0, 1, 1, 0.9, 1), (0, 0, 1, 1, 0.8, 2), (2, 2, 3, 3, 0.7, 3), (4, 4, 5, 5, 0.6, 2))
+    detections = select(MulticlassNMS(0.1, 0.5, 2, nms=nms, agnostic=True, kept_labels={2}), image)
+    assert detections.scores.tolist() == pytest.approx([0.8, 0.6]) and detections.labels.tolist() == [2, 2]
+    assert select(MulticlassNMS(0.1, 0.5, 2, nms=nms, kept_labels=[9]), image).labels.tolist() == []
+
+
+def test_detections_for_supervision_have_x_first():
+    supervision = pytest.importorskip("supervision")
+    detections = Detections(np.float32([[1, 2, 30, 40], [5, 6, 7, 8]]), np.float32([0.75, 0.5]), np.int32([2, 1]))
+    converted = detections.to_supervision()
+    assert isinstance(converted, supervision.Detections) and converted.tracker_id is None
+    assert converted.xyxy.tolist() == [[2, 1, 40, 30], [6, 5, 8, 7]] and converted.class_id.tolist() == [2, 1]
+    assert converted.confidence.tolist() == [0.75, 0.5]
+    tracked = Detections(detections.boxes_yxyx, detections.scores, detections.labels, track_ids=np.array([7, 0]))
+    assert tracked.to_supervision().tracker_id.tolist() == [7, -1]
+    assert len(detections.select(np.zeros(2, bool)).to_supervision()) == 0
+
+
+def test_selected_detections_keep_their_track_ids():
+    track_ids = np.array([7, 0, 9])
+    three = Detections(np.eye(3, 4), np.float32([0.9, 0.8, 0.7]), np.int32([1, 2, 3]), track_ids=track_ids)
+    two = three.select(three.scores < 0.85)
+    assert two.labels.tolist() == [2, 3] and two.track_ids.tolist() == [0, 9]
+    assert two.boxes_yxyx.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ssd.config.command_line import parse_command_line, parse_overrides, parse_recipe_and_options
-from ssd.config.loading import CONFIGS
+from ssd.config.loading import CONFIGS, coco_classes
 from ssd.errors import UserError
 
 RECIPES = CONFIGS.parent / "examples" / "det" / "ssd"
@@ -148,6 +148,38 @@ def test_a_required_option_is_named_if_absent(capsys):
     with pytest.raises(SystemExit) as caught:
         parse_recipe_and_options("test", OPTIONS, ["--config", str(RECIPES / "ssd_mobilenetv2.yaml")])
     assert caught.value.code == 2 and "--input" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [["--vid-stride", "2", "--no-labels"], ["--no_labels", "--vid-stride=2"]])
+def test_options_may_have_dashes(line, tmp_path):
+    options = {"vid_stride": {"type": int}, "no_labels": {"action": "store_true"}}
+    start = ["--config", str(RECIPES / "ssd_mobilenetv2.yaml"), "--data-dir", str(tmp_path)]
+    config, parsed = parse_recipe_and_options("test", options, [*start, *line])
+    assert (parsed.vid_stride, parsed.no_labels, config.data_dir) == (2, True, str(tmp_path))
+
+
+# --- an option with the name of a recipe key ---
+
+CLASSES = {"classes": {"nargs": "+", "action": "extend"}}
+
+
+@pytest.mark.parametrize(
+    "line, key, option",
+    [
+        ([], None, []),
+        (["--classes", "[background, cat]"], ("background", "cat"), []),
+        (["--classes=[background, cat]"], ("background", "cat"), []),
+        (["--classes", "cat", "traffic light", "17"], None, ["cat", "traffic light", "17"]),
+        (["--classes", "cat", "--classes", "[background, cat]", "dog"], ("background", "cat"), ["cat", "dog"]),
+        (["--classes", "[x", "a: b"], None, ["[x", "a: b"]),
+        (["--classes", "null"], None, []),
+    ],
+)
+def test_a_list_is_the_recipe_key_and_other_values_are_the_option(line, key, option, tmp_path):
+    start = ["--config", str(RECIPES / "ssd_mobilenetv2.yaml"), "--data_dir", str(tmp_path)]
+    config, parsed = parse_recipe_and_options("test", CLASSES, [*start, *line])
+    assert parsed.classes == option
+    assert config.classes == (key or coco_classes())
 
 
 # --- help ---

@@ -12,6 +12,7 @@ from media_server import jpeg_stream, send, serve
 from ssd.errors import UserError
 from ssd.inference import addresses
 from ssd.inference.addresses import Downloads, is_address, stream_name, without_secrets
+from ssd.inference.live_stream import LatestFrames
 from ssd.inference.sources import find_inputs
 from video_files import write_video
 
@@ -152,6 +153,7 @@ def test_streams_are_not_downloaded(tmp_path):
         assert [Downloads().fetch(f"{server}{path}") for path in answers] == [None] * 3
         assert Downloads().fetch("rtsp://camera/live") is None
         camera = find_inputs([f"{server.replace('//', '//me:secret@')}/live"], tmp_path).camera
+        assert isinstance(camera.capture, LatestFrames)  # a slow detector skips frames
         assert camera.is_live and camera.place == f"{server}/live" and camera.name.endswith("_live")
         assert next(iter(camera)).pixels.shape == (48, 64, 3)
         camera.capture.release()

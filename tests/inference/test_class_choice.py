@@ -28,7 +28,7 @@ def test_classes_with_the_same_name_are_chosen_together():
 
 
 @pytest.mark.parametrize(
-    "text, named", [("cta", "'cat'"), ("dog", "'Dog'"), ("Traffic Light", "'traffic light'"), ("zzz", "cat, traffic")]
+    "text, named", [("cta", "'cat'"), ("DOG", "'Dog'"), ("Traffic Light", "'traffic light'"), ("zzz", "cat, traffic")]
 )
 def test_the_error_for_an_unknown_class_names_the_nearest(text, named):
     with pytest.raises(UserError, match=f"^--classes: .*'{text}'.*{named}"):

@@ -35,3 +35,12 @@ def test_detections_json_has_one_detection_per_line(tmp_path):
 def test_without_detections_the_list_is_empty(tmp_path):
     CocoResults(CLASSES, CATEGORY_IDS).write(tmp_path / "detections.json")
     assert json.loads((tmp_path / "detections.json").read_text()) == []
+
+
+def test_tracked_detections_have_track_ids():
+    results = CocoResults(CLASSES, CATEGORY_IDS)
+    boxes_yxyx, scores, labels = np.eye(2, 4), np.float32([0.75, 0.5]), np.int32([1, 1])
+    results.add(1, "a.mp4", Detections(boxes_yxyx, scores, labels, track_ids=np.array([3, 0])))
+    assert [entry["track_id"] for entry in results.entries] == [3, None]
+    results.add(2, "a.jpg", Detections(boxes_yxyx, scores, labels))
+    assert "track_id" not in results.entries[2]

@@ -6,6 +6,7 @@ import pytest
 from ssd.inference import caption_text, drawing
 from ssd.inference.drawing import (
     GROUND_TRUTH_COLOR,
+    DrawingStyle,
     class_color,
     draw_boxes,
     draw_detections,
@@ -286,3 +287,40 @@ def test_a_name_without_a_font_is_replaced_by_its_class_index(captions, monkeypa
     )
     caption_text._find_font.cache_clear()
     assert [text for _, text in captions] == ["class 2 0.50", "class 2"]
+
+
+# --- styles and track ids ---
+
+
+@pytest.mark.parametrize("line_width", [1, 5])
+def test_lines_have_the_requested_width(line_width):
+    drawn = draw_detections(
+        blank(100, 100),
+        boxes_yxyx=np.float32([[40, 20, 80, 60]]),
+        scores=np.float32([0.5]),
+        labels=np.int32([1]),
+        classes=CLASSES,
+        style=DrawingStyle(line_width=line_width, has_captions=False),
+    )
+    row = mask_of(drawn, class_color(1))[60]
+    assert row[:40].sum() == row[40:].sum() == line_width
+
+
+def test_captions_can_be_left_out(captions):
+    image = blank(120, 160)
+    boxes, scores, labels = np.float32([[40, 20, 80, 60]]), np.float32([0.5]), np.int32([1])
+    style = DrawingStyle(has_captions=False)
+    drawn = draw_detections(image, boxes, scores, labels=labels, classes=CLASSES, style=style)
+    assert captions == [] and (drawn != image).any()
+
+
+def test_captions_have_track_ids(captions):
+    draw_detections(
+        blank(300, 400),
+        boxes_yxyx=np.float32([[40, 20, 80, 60], [140, 120, 180, 160]]),
+        scores=np.float32([0.5, 0.75]),
+        labels=np.int32([1, 2]),
+        classes=CLASSES,
+        track_ids=np.array([12, 0]),
+    )
+    assert [text for _, text in captions] == ["cat #12 0.50", "dog 0.75"]

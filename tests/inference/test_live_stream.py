@@ -1,11 +1,14 @@
 """Live streams: a slow reader gets the latest frame, and the end of a stream is noticed."""
 
+import subprocess
+import sys
 import threading
 import time
 
 import numpy as np
 
 from fake_predictor import FakeCapture
+from media_server import jpeg_stream, serve
 from ssd.inference import live_stream
 from ssd.inference.live_stream import LatestFrames
 from ssd.inference.video_source import Video
@@ -93,3 +96,12 @@ def test_a_stream_that_stands_still_ends(monkeypatch):
     start = time.monotonic()
     assert LatestFrames(Still()).read() == (False, None)
     assert 0.1 <= time.monotonic() - start < 2
+
+
+def test_a_command_that_fails_while_a_stream_is_read_ends_cleanly():
+    """Python aborts the process if a thread returns from OpenCV while Python ends."""
+    code = "import sys; from pathlib import Path; from ssd.inference.sources import find_inputs"
+    with serve({"/live": jpeg_stream(10**6)}) as (server, _):
+        code += f"; inputs = find_inputs(['{server}/live'], Path('/nowhere')); sys.exit(3)"
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (3, "")

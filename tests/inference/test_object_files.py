@@ -78,7 +78,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
 def test_folders_of_classes_are_safe_and_unique():
     names = ["background", "../../etc", "a/b", "a_b", "A_B", "", ".", "..", "traffic light", "猫", "x\0\ny", "é" * 200]
-    folders = class_folders([*names, "é" * 300, "class 6", " -C*? ", "C-D.(e)+"])
+    folders = class_folders([*names, "é" * 300, "class 6", " -C*? ", "C-D.(e)+", "Dog", "dog"])
     assert folders == [
         "background",
         "_.._etc",
@@ -96,6 +96,8 @@ def test_folders_of_classes_are_safe_and_unique():
         "class 6-13",
         "-C__",
         "C-D.(e)+",
+        "Dog",
+        "dog-17",
     ]
 
 

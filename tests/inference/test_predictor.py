@@ -238,7 +238,7 @@ def test_the_default_checkpoint_is_that_of_the_recipe(cfg, checkpoint, tmp_path)
 
 def test_detections_are_sorted_by_score_and_above_min_score(predictor, paths):
     found = dataclasses.asdict(predictor(paths[0]))
-    assert set(found) == {"boxes_yxyx", "scores", "labels"}
+    assert set(found) == {"boxes_yxyx", "scores", "labels", "track_ids"} and found["track_ids"] is None
     assert (np.diff(found["scores"]) <= 0).all() and found["scores"].min() >= 0.3 and found["labels"].min() >= 1
 
 

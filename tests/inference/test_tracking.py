@@ -32,6 +32,7 @@ def test_moving_objects_keep_their_ids_in_any_order():
 def test_a_new_object_has_an_id_from_its_second_frame_on():
     frames = [[(0, 0, 0.9)], *[[(0, 0, 0.9), (200, 200, 0.8)]] * 3]
     assert track(frames) == ([[1], [1, 0], [1, 2], [1, 2]], 2)
+    assert track([rows[::-1] for rows in frames]) == ([[1], [0, 1], [2, 1], [2, 1]], 2)
 
 
 def test_an_object_keeps_its_id_for_a_second_without_detections():
@@ -43,8 +44,9 @@ def test_an_object_keeps_its_id_for_a_second_without_detections():
 
 
 def test_detections_with_low_scores_continue_tracks_but_start_none():
-    frames = [[(0, 5 * i, 0.15 if i == 3 else 0.9), (200, 200, 0.2)] for i in range(6)]
+    frames = [[(0, 5 * i, 0.15 if i == 3 else 0.9), (200, 200, 0.29)] for i in range(6)]
     assert track(frames) == ([[1, 0]] * 6, 1)
+    assert track(frames, start_score=0.28) == ([[1, 2]] * 6, 2)
 
 
 def test_a_new_tracker_counts_from_1():

@@ -12,9 +12,9 @@ from ssd.inference.mp4_writer import Mp4Writer
 from ssd.inference.object_files import ObjectFiles
 from ssd.inference.output_folder import OutputFolder
 from ssd.inference.video import predict_video
-from ssd.inference.video_source import UnreadableVideoError, Video
+from ssd.inference.video_source import UnreadableVideoError, Video, open_video
 from ssd.inference.video_times import DEFAULT_FPS
-from video_files import read_video
+from video_files import read_video, write_matroska, write_video
 
 
 def predict_frames(video, output, batch_size=4, interrupt=False, detector=None, seconds=(0.0,)):
@@ -163,3 +163,45 @@ def test_a_full_disk_is_noticed(tmp_path):
         with Mp4Writer(tmp_path / "a.mp4", 25.0) as writer:
             writer.write(np.zeros((48, 64, 3), np.uint8))
             writer.num_frames += 1  # as if OpenCV had accepted a frame and not written it
+
+
+def striding(video, stride):
+    video.stride = stride
+    return video
+
+
+@pytest.mark.parametrize("stride, rate", [(1, 12.0), (3, 4.0), (100, 0.12)])
+def test_a_video_with_a_stride_keeps_its_speed_and_times(stride, rate, tmp_path):
+    video = striding(file_of(FakeCapture(10, fps=12.0, step=20)), stride)
+    _, results = predict_frames(video, tmp_path / "output")
+    written_fps, frames = read_video(tmp_path / "output" / "out.mp4")
+    expected = list(range(0, 10, stride))
+    assert written_fps == pytest.approx(rate) and len(frames) == len(expected) == video.num_frames
+    assert [entry["time"] for entry in results.entries] == [round(number / 12, 6) for number in expected]
+    assert [entry["bbox"][2] for entry in results.entries] == pytest.approx([64 * 20 * n / 255 for n in expected])
+    assert [entry["frame"] for entry in results.entries] == list(range(len(expected)))
+
+
+def test_skipped_frames_are_not_lost(tmp_path):
+    path = write_video(tmp_path / "a.mp4", num_frames=10, codec="mp4v")
+    video = striding(open_video(path, "a.mp4"), 4)
+    assert [frame.time for frame in video] == pytest.approx([0, 0.32, 0.64])
+    assert video.find_loss() is None and (video.num_frames, video.output_fps) == (3, 3.125)
+
+
+def test_a_stride_at_a_variable_rate(tmp_path):
+    """Every second frame, at 0, 0.2, 2.3 and 2.4 s, is shown at its time."""
+    path = write_matroska(tmp_path / "a.mkv", [0, 100, 200, 300, 2300, 2333, 2400, 2433])
+    video = striding(open_video(path, "a.mkv"), 2)
+    _, results = predict_frames(video, tmp_path / "output")
+    assert [entry["time"] for entry in results.entries] == pytest.approx([0, 0.2, 2.3, 2.4])
+    fps, frames = read_video(tmp_path / "output" / "out.mp4")
+    assert [entry["frame"] / fps for entry in results.entries] == pytest.approx([0, 0.2, 2.3, 2.4], abs=0.01)
+    assert len(frames) == results.entries[-1]["frame"] + 1
+
+
+def test_a_camera_with_a_stride(tmp_path):
+    camera = striding(Video(FakeCapture(fps=30.0), "camera0"), 3)
+    _, results = predict_frames(camera, tmp_path / "output", batch_size=1, interrupt=InterruptAfter(4))
+    assert [round(entry["bbox"][2] * 255 / 64) for entry in results.entries] == [0, 3, 6, 9]
+    assert read_video(tmp_path / "output" / "out.mp4")[0] == 10

@@ -46,6 +46,8 @@ os.environ.setdefault("GLOG_v", "3")  # log only errors, because MindSpore's war
 # OpenCV reads these variables when it is imported and when it opens its first video. FFmpeg and OpenCV write to the
 # file descriptor of stderr while they read damaged videos, which this project reports itself. Without the third
 # variable, OpenCV ends a video after 4096 packets of other streams between two frames, as with many audio streams.
+# Without the fourth, OpenCV 4.11 asks RTSP cameras for UDP, where a lost packet damages frames.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
 os.environ.setdefault("OPENCV_FFMPEG_READ_ATTEMPTS", "2000000000")
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")

@@ -161,7 +161,7 @@ def _assign(
                 advice = (
                     f"The checkpoint was trained on {shape[0] * num_classes // expected[0]} classes, background "
                     f"included, but the detector has {num_classes}. Set --data_dir to the training data of the "
-                    "checkpoint, or --classes to the class names of that data, background first."
+                    "checkpoint, or --classes '[background, …]' to the class names of that data."
                 )
             raise UserError(f"{path}: {name}: got shape {shape}, expected {expected}. {advice}")
     for name, value in weights.items():

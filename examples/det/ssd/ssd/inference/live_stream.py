@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 
@@ -28,6 +29,7 @@ class LatestFrames:
         self._has_ended = False
         self._thread = threading.Thread(target=self._read_all, daemon=True)
         self._thread.start()
+        atexit.register(self.release)  # Python would abort if it ended while the thread is in OpenCV
 
     def get(self, property_id: int) -> float:
         """Return a property of the stream, as cv2.VideoCapture does: frames per second, or number of frames."""
@@ -48,11 +50,12 @@ class LatestFrames:
         return frame is not None, frame
 
     def release(self) -> None:
-        """Stop reading, and close the connection."""
+        """Stop reading, and close the connection. If the stream stands still, this takes up to TIMEOUT."""
         with self._condition:
             self._has_ended = True
             self._condition.notify_all()
-        self._thread.join(timeout=1)
+        self._thread.join(timeout=TIMEOUT + 1)
+        atexit.unregister(self.release)
 
     def _read_all(self) -> None:
         num_failures, last_time = 0, time.monotonic()

@@ -36,7 +36,7 @@ class Tracker:
     Classes are ignored: an object keeps its id if its class changes.
 
     frames_per_second: rate of the processed frames; an object that is not detected keeps its id for one second
-    start_score: score that starts tracks is 0.1 above; detections with lower scores than start_score only continue them
+    start_score: score from which on a detection starts a track; detections with lower scores only continue tracks
     num_tracks: number of ids assigned so far
     Raises UserError if supervision is not installed.
     """
@@ -45,7 +45,10 @@ class Tracker:
         byte_track = require_byte_track()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the class is removed in the next minor version
-            self._byte_track = byte_track(frame_rate=frames_per_second, track_activation_threshold=start_score)
+            self._byte_track = byte_track(
+                frame_rate=frames_per_second,
+                track_activation_threshold=start_score - 0.1,  # ByteTrack starts tracks 0.1 above this value
+            )
         self.num_tracks = 0
 
     def update(self, detections: Detections) -> Detections:

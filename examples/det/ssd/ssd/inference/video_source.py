@@ -82,7 +82,7 @@ class Video:
         fps, num_frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.fps = fps if math.isfinite(fps) and fps > 0 else DEFAULT_FPS
         self._reported_frames = int(num_frames) if math.isfinite(num_frames) and 0 < num_frames < 2**31 else None
-        self.is_live = path is None and self._reported_frames is None
+        self.is_live = path is None and (not address or self._reported_frames is None)
         self.num_read = 0
         self._num_failures = 0  # failures that another frame followed
         self._last_timestamp = 0.0
