@@ -78,11 +78,13 @@ def test_commands_and_tools_work_from_any_folder(environment, tmp_path):
     assert result.returncode == 2 and result.stderr.startswith("error: absent.yaml")
 
 
-def test_a_wheel_has_the_report_s_template(tmp_path):
+def test_a_wheel_has_the_templates_and_the_page(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", ROOT]
     subprocess.run([*build, "--wheel-dir", tmp_path], check=True, timeout=300)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("page.css", "page.html.j2", "page.py"):
         assert f"ssd/evaluation/report/{name}" in names
+    for name in ("index.html", "style.css", "page.js", "drawing.js"):
+        assert f"ssd/deployment/server/page/{name}" in names
     assert not [name for name in names if name.startswith(("tests/", "train"))]

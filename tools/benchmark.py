@@ -1,4 +1,4 @@
-"""Measure the speed of data loading, training, inference, NMS, evaluation or dataset conversion on this machine:
+"""Measure the speed of data loading, training, inference, NMS, evaluation, dataset conversion or the service:
 
     python tools/benchmark.py data    --config RECIPE --data_dir D    data loader, compared with decoding alone
     python tools/benchmark.py step    --config RECIPE                 training step, its kernels, and graph compilation
@@ -6,6 +6,7 @@
     python tools/benchmark.py nms                                     NMS, compared with a NumPy loop over classes
     python tools/benchmark.py eval    --config RECIPE --data_dir D    evaluation of the validation split
     python tools/benchmark.py convert --data_path COCO --images 5000  create_data.py, compared with a copy of the files
+    python tools/benchmark.py serve   --server output/NAME_onnx       serve.py under load, with 64 clients
 
 Each case is measured --repeats times. The runs of compared cases alternate, because the speed of a shared machine
 varies over time. The command prints one JSON line per case: median, spread (minimum and maximum), all runs, settings,
@@ -45,12 +46,19 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("stage", choices=["data", "step", "infer", "nms", "eval", "convert"])
+    parser.add_argument("stage", choices=["data", "step", "infer", "nms", "eval", "convert", "serve"])
     parser.add_argument("--config", help="recipe, a YAML file; required for data, step, infer and eval")
     parser.add_argument("--repeats", type=int, default=5, help="number of runs of each case [5]")
     parser.add_argument("--steps", type=int, default=8, help="for step and infer: number of steps in a run [8]")
-    parser.add_argument("--data_path", type=Path, help="for convert: folder of a dataset in COCO format")
+    parser.add_argument(
+        "--data_path",
+        type=Path,
+        help="for convert: folder of a dataset in COCO format; for serve: folder of images to send [drawn images]",
+    )
     parser.add_argument("--images", type=int, default=5000, help="for convert: number of training images [5000]")
+    parser.add_argument("--server", help="for serve: folder of an exported model, or the URL of a running server")
+    parser.add_argument("--clients", type=int, default=64, help="for serve: number of clients [64]")
+    parser.add_argument("--seconds", type=int, default=60, help="for serve: seconds of each run [60]")
     return parser.parse_known_args()
 
 
@@ -79,7 +87,7 @@ def installed_version(package: str) -> str | None:
 
 def print_case(case: Case, machine: dict[str, Any]) -> None:
     """Print the results of a case as one JSON line. machine: properties of the machine to include"""
-    packages = ("mindspore", "mindcv", "numpy", "opencv-python-headless", "simplejpeg")
+    packages = ("mindspore", "mindcv", "numpy", "opencv-python-headless", "simplejpeg", "onnxruntime")
     line = {
         "case": case.name,
         "unit": case.unit,
@@ -133,7 +141,7 @@ def main() -> None:
     args, override_arguments = parse_args()
     leave_launch()
     machine = describe_machine()
-    for name in ("repeats", "steps", "images"):
+    for name in ("repeats", "steps", "images", "clients", "seconds"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name}: {getattr(args, name)} is less than 1. Set --{name} to at least 1.")
     if args.stage == "convert":
@@ -145,6 +153,16 @@ def main() -> None:
                 "recipe keys."
             )
         cases = measure_convert(args.data_path, args.images, args.repeats)
+    elif args.stage == "serve":
+        from benchmarks.serve import measure_serve
+
+        if override_arguments or args.server is None:
+            raise UserError(
+                "command line: serve needs --server and takes no recipe keys. Set --server, and remove the recipe keys."
+            )
+        cases = measure_serve(
+            args.server, args.data_path, clients=args.clients, seconds=args.seconds, repeats=args.repeats
+        )
     elif args.stage == "nms":
         from benchmarks.nms import measure_nms
 

@@ -27,6 +27,7 @@ from ssd.data.dataset import create_dataset, find_shard, iterate_batches
 from ssd.data.mindrecord import convert
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.deployment.detector import Detector
+from ssd.deployment.server.start import require_packages
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.evaluator import DetectorEvaluator
 from ssd.inference.sources import find_inputs
@@ -139,6 +140,9 @@ def configuration_errors(monkeypatch, tmp_path, load_recipe):
     recipe.write_text(f"__BASE__: {ROOT / RECIPE}\nuse_syncbn: true\n")
     monkeypatch.setenv("RANK_SIZE", "8")
     monkeypatch.delenv("MS_ROLE", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        no_package = error_of(require_packages)
     (tmp_path / "ckpt").write_text("a file where a folder is needed")
     for name, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
@@ -153,6 +157,7 @@ def configuration_errors(monkeypatch, tmp_path, load_recipe):
         error_of(load_config, recipe, {}),
         error_of(number_of_ranks, "CPU"),
         error_of(require_writable, tmp_path / "ckpt", key="ckpt_save_dir"),
+        no_package,
     ]
 
 

@@ -19,6 +19,7 @@ SCRIPTS = {
     "eval": "examples/det/ssd/eval.py",
     "predict": "examples/det/ssd/predict.py",
     "export": "examples/det/ssd/export.py",
+    "serve": "examples/det/ssd/serve.py",
     "convert-weights": "tools/convert_weights.py",
     "rank-table": "tools/rank_table.py",
 }
@@ -46,6 +47,9 @@ Train and run SSD object detectors with MindCV backbones in MindSpore. Commands,
 
   ssd export        Export the detector as an ONNX or MINDIR model that runs without the training code.
       ssd export --config examples/det/ssd/ssd_mobilenetv2.yaml --format onnx
+
+  ssd serve         Serve an exported ONNX model over HTTP, with a page to drop photographs on.
+      ssd serve --model output/ssd_mobilenetv2_onnx
 
 Further commands:
 

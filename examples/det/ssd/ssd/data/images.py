@@ -137,7 +137,14 @@ def read_image_file(path: Path | str) -> np.ndarray:
 
     Returns (H, W, 3) uint8 RGB. Raises OSError if the file cannot be read, or ValueError if the image is incomplete.
     """
-    encoded = Path(path).read_bytes()
+    return decode_image_file(Path(path).read_bytes())
+
+
+def decode_image_file(encoded: bytes) -> np.ndarray:
+    """Decode the bytes of an image file, which must be complete, as training and evaluation do.
+
+    Returns (H, W, 3) uint8 RGB. Raises ValueError if the image is incomplete or cannot be decoded.
+    """
     if encoded.startswith((JPEG_START, PNG_SIGNATURE)):
         check_image(encoded)
     return decode_image(encoded)

@@ -1,0 +1,1 @@
+"""HTTP service around an exported model: a page for photographs, JSON, Open Inference Protocol, and metrics."""
