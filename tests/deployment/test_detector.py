@@ -82,8 +82,25 @@ def test_a_model_of_another_project_is_refused(exported, tmp_path):
 def test_an_unknown_opset_is_refused(exported, tmp_path):
     model = onnx.load(exported.folder / "model.onnx")
     model.opset_import[0].version = 99
-    with pytest.raises(UserError, match="model.onnx: onnxruntime .*99"):
+    with pytest.raises(UserError, match=r"model.onnx: onnxruntime .*99"):
         Detector(replace_model(exported.folder, tmp_path / "newer", model))
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("height", 32), ("batch_size", 2), ("layout", "NCHW"), ("name", "pixels"), ("classes", ["background", "a"])],
+)
+def test_changed_metadata_are_refused(key, value, exported, images, tmp_path):
+    model = onnx.load(exported.folder / "model.onnx")
+    folder = replace_model(exported.folder, tmp_path / "changed", model)
+    values = yaml.safe_load((folder / "metadata.yaml").read_text())
+    if key == "classes":
+        values.update({key: value, "category_ids": [0, 1]})
+    else:
+        values["input"][key] = value
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=r"metadata.yaml"):
+        Detector(folder)(images)
 
 
 def test_a_recipe_may_not_contradict_the_model(exported):

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
-from ssd.errors import exit_cleanly
+from ssd.errors import UserError, exit_cleanly
 from ssd.runtime.heartbeat import report_silence
 from ssd.runtime.msrun import supervise_under_msrun
 
@@ -26,7 +26,6 @@ OPTIONS: dict[str, dict] = {
     "model": {"metavar": "FOLDER", "help": "folder of an exported model, which is evaluated instead of a checkpoint"},
     "provider": {
         "choices": ["cpu", "cuda", "cann"],
-        "default": "cpu",
         "help": "with --model: device of an ONNX model [cpu]",
     },
 }
@@ -42,6 +41,8 @@ def main() -> None:
 
     cfg, options = parse_recipe_and_options(__doc__, OPTIONS)  # before the slow import of MindSpore
     check_launch(cfg.device_target)
+    if options.provider and not options.model:
+        raise UserError("--provider: it applies to exported models only. Set --model to an exported model.")
     require_writable(Path(cfg.output_dir), key="output_dir")
 
     from ssd.evaluation.results import format_metrics, write_results
@@ -49,7 +50,7 @@ def main() -> None:
     if options.model:
         from ssd.evaluation.model_evaluation import evaluate_model
 
-        evaluation = evaluate_model(cfg, Path(options.model), provider=options.provider)
+        evaluation = evaluate_model(cfg, Path(options.model), provider=options.provider or "cpu")
     else:
         from ssd.evaluation.evaluator import evaluate
 

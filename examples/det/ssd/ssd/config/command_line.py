@@ -44,10 +44,12 @@ def parse_recipe_and_options(
     Raises UserError if an argument, the recipe or a key is invalid.
     """
     args, overrides = _parse(description, options, section=Config, argv=argv, needs_recipe=True)
+    if args.config is None:
+        raise UserError("--config: no recipe is set. Set --config to a recipe, or --model to an exported model.")
     for name in options.keys() & Config.model_fields.keys():
-        values = getattr(args, name)
-        if not isinstance(values, list):
+        if "nargs" not in options[name]:
             continue
+        values = getattr(args, name) or []
         setattr(args, name, [value for value in values if not _is_list(value)])
         for value in filter(_is_list, values):
             overrides[name] = _parse_value(value)
@@ -92,7 +94,7 @@ def _parse(
         allow_abbrev=False,
     )
     if needs_recipe:
-        parser.add_argument("-c", "--config", required=True, help="YAML file of the recipe")
+        parser.add_argument("-c", "--config", required="model" not in options, help="YAML file of the recipe")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="log more details, with the time and module of each message"
     )

@@ -13,7 +13,7 @@ from ..boxes.multiclass_nms import Detections, MulticlassNMS
 from ..errors import UserError
 from ..inference.batch_detector import detect_images
 from ..inference.preprocessing import ImageInput, PreprocessedImage, preprocess_image
-from .model_metadata import InputInfo, ModelMetadata, read_metadata
+from .model_metadata import METADATA_NAME, InputInfo, ModelMetadata, read_metadata
 from .sessions import create_session
 
 MAX_BATCH = 8  # images in a batch of a model that accepts any batch size; larger batches are not faster on CPUs
@@ -113,6 +113,11 @@ class Detector:
         boxes, scores, labels = (np.concatenate(outputs) for outputs in zip(*chunks))
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):  # NMS would drop such detections silently
             raise UserError(f"{self.metadata.file}: the outputs contain NaN or infinity. Export another checkpoint.")
+        if labels.size and labels.max() >= len(self.classes):
+            raise UserError(
+                f"{METADATA_NAME}: classes: the model found label {labels.max()}, but there are only "
+                f"{len(self.classes)} classes. Use a folder that export.py wrote, without changes."
+            )
         return boxes, scores, labels
 
     def _run_chunk(self, images: np.ndarray) -> tuple[np.ndarray, ...]:

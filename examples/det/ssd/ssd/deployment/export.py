@@ -132,7 +132,7 @@ class Exporter:
                     quantize_int8(source / metadata.file, path, pixels=pixels, info=metadata.input)
                 else:
                     quantize_float16(source / metadata.file, path)
-            OnnxSession(path, input_name=INPUT_NAME)  # onnxruntime can load the model
+            OnnxSession(path, info=metadata.input)  # onnxruntime can load the model
             update = {"sha256": file_sha256(path), "quantization": quantization, "largest_differences": {}}
             write_metadata(work, metadata.model_copy(update={**update, "compared_images": "not compared, quantized"}))
 
@@ -202,14 +202,14 @@ class Exporter:
         """Compare the boxes and scores of all anchors, the candidates, and the detections."""
         info = self._input_info(options)
         reference = run_reference(self.cfg, self.detector, self.images)
-        check_model = OnnxSession(with_all_anchors(candidates_model).SerializeToString(), input_name=INPUT_NAME)
+        check_model = OnnxSession(with_all_anchors(candidates_model).SerializeToString(), info=info)
         outputs = run_in_chunks(check_model.run_all, self.images.pixels, info)
         candidates, all_anchors = Outputs(*outputs[:3]), Outputs(*outputs[3:])
         differences = compare_anchors(all_anchors, reference, place=place)
         check_candidates(candidates, all_anchors, place=place)
-        written = run_in_chunks(OnnxSession(path, input_name=INPUT_NAME).run_all, self.images.pixels, info)
+        written = run_in_chunks(OnnxSession(path, info=info).run_all, self.images.pixels, info)
         if options.batch_size is None:  # single images give the same outputs as a batch
-            single = OnnxSession(path, input_name=INPUT_NAME).run_all(to_model_input(self.images.pixels[:1], info))
+            single = OnnxSession(path, info=info).run_all(to_model_input(self.images.pixels[:1], info))
             compare_candidates(Outputs(*single), Outputs(*(output[:1] for output in written)), place=place)
         if nms:
             boxes, scores, labels = written

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.schema import Config
+from ..data.dataset import find_shard
 from .atc import convert_to_om
 from .export import Exporter
 from .export_request import ExportRequest
@@ -20,6 +21,8 @@ def export_models(cfg: Config, request: ExportRequest, output: Path, *, name: st
     Returns the folders of the models.
     Raises UserError if the checkpoint is missing, if a model differs from MindSpore, or if a file cannot be written.
     """
+    if request.quantize == "int8":
+        find_shard(Path(cfg.data_dir), "train")  # its images calibrate the model
     exporter = Exporter(cfg, name=name)
     folders = []
     for model_format in request.formats:

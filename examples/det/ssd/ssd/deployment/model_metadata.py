@@ -86,6 +86,11 @@ class ModelMetadata(_Section):
     compared_images: str
     quantization: Literal["int8", "float16"] | None = None
 
+    def describe_checkpoint(self) -> str:
+        """Return the checkpoint of the model as text, such as "exported from best.ckpt, epoch 20"."""
+        epoch = f", epoch {self.checkpoint['epoch']}" if "epoch" in self.checkpoint else ""
+        return f"exported from {self.checkpoint['file']}{epoch}"
+
 
 def write_metadata(folder: Path, metadata: ModelMetadata) -> None:
     """Write metadata.yaml, and labels.txt with one class name on each line, without the background."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import UserError
-from .model_metadata import ModelMetadata
+from .model_metadata import METADATA_NAME, InputInfo, ModelMetadata
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "cann": "CANNExecutionProvider"}
 OUTPUT_NAMES = ("boxes", "scores", "labels")
@@ -37,7 +38,7 @@ def create_session(folder: Path, metadata: ModelMetadata, *, provider: str, num_
     """
     path = folder / metadata.file
     if path.suffix == ".onnx":
-        return OnnxSession(path, input_name=metadata.input.name, provider=provider, num_threads=num_threads)
+        return OnnxSession(path, info=metadata.input, provider=provider, num_threads=num_threads)
     if path.suffix == ".mindir":
         from .mindir_session import MindirSession  # imports MindSpore, which ONNX models do not need
 
@@ -49,38 +50,39 @@ class OnnxSession:
     """ONNX model in onnxruntime.
 
     model: path of the file, or its content
-    input_name: name of the input
+    info: input of the model as its metadata describe it
     provider: one of PROVIDERS. If onnxruntime lacks it, a warning is logged, and the CPU is used.
     num_threads: number of threads on a CPU; 0 for all cores
-    Raises UserError if onnxruntime is missing or cannot load the model, or if input and outputs have other names.
+    Raises UserError if onnxruntime is missing or cannot load the model, or if input and outputs differ from `info`.
     """
 
-    def __init__(self, model: Path | bytes, *, input_name: str, provider: str = "cpu", num_threads: int = 0):
+    def __init__(self, model: Path | bytes, *, info: InputInfo, provider: str = "cpu", num_threads: int = 0):
         onnxruntime = import_package("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
         options.intra_op_num_threads = num_threads
         names = _choose_providers(provider, onnxruntime.get_available_providers())
-        place = model if isinstance(model, Path) else "the exported model"
+        place = str(model) if isinstance(model, Path) else "the exported model"
         try:
             source: Any = str(model) if isinstance(model, Path) else model
             self.session = onnxruntime.InferenceSession(source, options, providers=names)
         except Exception as error:  # its exceptions have no public base class
-            reason = str(error).partition("\n")[0].rpartition(" : ")[2].strip().rstrip(".")
+            version, reason = onnxruntime.__version__, _short_reason(error)
             raise UserError(
-                f"{place}: onnxruntime {onnxruntime.__version__} cannot load the model ({reason}). Export the model "
-                "again, or install a newer onnxruntime."
+                f"{place}: onnxruntime {version} cannot load the model ({reason}). Export the model again, or install "
+                "a newer onnxruntime."
             ) from None
         if names[0] not in self.session.get_providers():  # its libraries are missing
             log.warning(f"--provider: {names[0]} could not be started, so the model runs on the CPU.")
-        inputs = [value.name for value in self.session.get_inputs()]
+        inputs = {value.name: (value.type, _fixed_sides(value.shape)) for value in self.session.get_inputs()}
+        described = {info.name: _input_type(info)}
         outputs = [value.name for value in self.session.get_outputs()]
-        if inputs != [input_name] or outputs[: len(OUTPUT_NAMES)] != list(OUTPUT_NAMES):
+        if inputs != described or outputs[: len(OUTPUT_NAMES)] != list(OUTPUT_NAMES):
             raise UserError(
-                f"{place}: the model has the inputs {inputs} and outputs {outputs}, expected [{input_name!r}] and "
-                f"{list(OUTPUT_NAMES)}. Use a model that export.py wrote."
+                f"{place}: the model has the input {inputs} and outputs {outputs}, but {METADATA_NAME} has {described} "
+                f"and {list(OUTPUT_NAMES)}. Use a folder that export.py wrote, without changes."
             )
-        self.input_name = input_name
+        self.input_name = info.name
 
     def run(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Compute the outputs of a batch. See Session."""
@@ -90,6 +92,24 @@ class OnnxSession:
     def run_all(self, image: np.ndarray) -> list[np.ndarray]:
         """Compute all outputs of a batch in the order of the model's outputs."""
         return self.session.run(None, {self.input_name: image})
+
+
+def _input_type(info: InputInfo) -> tuple[str, list[int | None]]:
+    """Return onnxruntime's name of the type of an input, and its shape with None for a side of any size."""
+    if info.layout == "NCHW":
+        return "tensor(float)", [info.batch_size, 3, info.height, info.width]
+    return "tensor(uint8)", [info.batch_size, info.height, info.width, 3]
+
+
+def _fixed_sides(shape: list[int | str | None]) -> list[int | None]:
+    return [side if isinstance(side, int) else None for side in shape]
+
+
+def _short_reason(error: Exception) -> str:
+    """Return the reason of an error of onnxruntime without the C++ function that reports it."""
+    reason = str(error).partition("\n")[0].rpartition(" : ")[2]
+    sentences = re.sub(r"^.*\.(?:h|cc):\d+ .*?\) ", "", reason).split(". ")
+    return ". ".join(sentences[:2]).strip().rstrip(".")
 
 
 def import_package(name: str) -> Any:

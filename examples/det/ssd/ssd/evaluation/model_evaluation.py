@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ..deployment.recipe_check import refuse_contradictions
 from ..inference.network import InferenceTimes, detect_batches
 from ..runtime.device import Runtime, create_runtime
 from .evaluator import CheckpointEvaluation, SplitEvaluator
+
+log = logging.getLogger(__name__)
 
 
 class ModelEvaluator(SplitEvaluator):
@@ -39,6 +42,7 @@ def evaluate_model(cfg: Config, folder: Path, *, provider: str) -> CheckpointEva
     """
     detector = Detector(folder, provider=provider)
     refuse_contradictions(cfg, detector.metadata, folder)
+    log.info(f"model: {folder / detector.metadata.file}, {detector.metadata.describe_checkpoint()}")
     runtime = create_runtime(cfg)
     dataset = create_dataset(cfg, "val", rank=runtime.rank, world_size=runtime.world_size, num_cores=runtime.num_cores)
     evaluate = ModelEvaluator(cfg, detector, dataset=dataset, runtime=runtime)
