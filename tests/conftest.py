@@ -13,6 +13,7 @@ from pathlib import Path
 import ssd  # noqa: F401  first, because it sets environment variables that MindSpore reads when it loads
 
 # isort: split
+import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -35,7 +36,7 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first, then other files with slow tests, so that none is alone at the end."""
-    minutes = ("msrun", "commands", "trainer", "sunk_training", "recipes", "loss_choices")
+    minutes = ("msrun_training", "commands", "recipes", "data_page", "trainer", "sunk_training", "loss_choices")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path.stem.removeprefix("test_") not in minutes, item.path not in slow))
 
@@ -122,6 +123,14 @@ def runtime(load_recipe):
     from ssd.runtime.device import create_runtime
 
     create_runtime(load_recipe("ssd_mobilenetv2"))
+
+
+@pytest.fixture
+def pynative():
+    """PyNative mode during a test. A network runs once in a tenth of the time that its graph takes to compile."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 @pytest.fixture(scope="session")

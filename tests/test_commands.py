@@ -9,8 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import mindcv
+import mindspore
 import numpy as np
 import pytest
+
+from ssd.models.detector import create_detector
 
 pytestmark = pytest.mark.slow
 
@@ -123,24 +127,15 @@ def test_readme_msrun_starts_eight_ranks(clone, tmp_path):
     assert {path.read_text() for path in notes} == {f"8 {line.split(' python ')[1]}\n"}
 
 
-def test_readme_photograph_is_predicted_with_a_checkpoint_of_mindcv(clone, tmp_path, shapes_coco):
+def test_readme_photograph_is_predicted_with_a_checkpoint_of_mindcv(load_recipe, tmp_path, shapes_coco):
     """The published file is a network of 81 classes. Its weights do not matter here, its names and shapes do."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (download,) = re.findall(r"^curl -fLO (\S+)$", text, re.MULTILINE)
     (line,) = re.findall(rf"^python {SSD}/predict.py .*photo.jpg$", text, re.MULTILINE)
     name = download.rsplit("/", 1)[1]
-    code = f"""
-import ssd, mindspore
-from ssd.config.loading import load_config
-from ssd.models.detector import create_detector
-def main():
-    cfg = load_config({SSD + "/ssd_mobilenetv2.yaml"!r}, dict(data_dir="absent"))
-    mindspore.save_checkpoint(create_detector(cfg), {name!r})
-main()
-"""
+    mindspore.save_checkpoint(create_detector(load_recipe("ssd_mobilenetv2")), str(tmp_path / name))
     for folder in ("examples", "configs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
-    expect_clean(run(["python", "-c", code], tmp_path, PYTHONPATH=str(ROOT / SSD)))
     (tmp_path / "photo.jpg").write_bytes(next((shapes_coco / "val2017").iterdir()).read_bytes())
     # Random weights give low scores. A low minimum lets them be drawn and written.
     expect_clean(run([*shlex.split(line), "--display_score", "0.01"], tmp_path))
@@ -222,14 +217,8 @@ def test_train_refuses_in_one_line(mistake, clone, shapes_records, tmp_path):
 
 
 def test_train_takes_and_refuses_backbone_weights(clone, shapes_records, tmp_path):
-    code = f"""
-import ssd, mindspore, mindcv
-def main():
     for name in ("mobilenet_v2_035_96", "mobilenet_v2_050_96"):
-        mindspore.save_checkpoint(mindcv.create_model(name), {str(tmp_path)!r} + "/" + name + ".ckpt")
-main()
-"""
-    expect_clean(run(["python", "-c", code], ROOT / SSD))
+        mindspore.save_checkpoint(mindcv.create_model(name), str(tmp_path / f"{name}.ckpt"))
     start = [
         "python",
         f"{SSD}/train.py",
@@ -251,13 +240,11 @@ def test_eval_without_checkpoint_is_refused(clone, shapes_records, tmp_path):
 
 
 def test_the_same_seed_trains_the_same_parameters(clone, shapes_records, tmp_path):
-    import mindspore as ms
-
     def train(name, *more):
         folder = tmp_path / name
         words = ["python", f"{SSD}/train.py", "--config", "tests/tiny.yaml", "--data_dir", str(shapes_records)]
         expect_clean(run([*words, *SHORT, "--ckpt_save_dir", str(folder), *more], clone))
-        parameters = ms.load_checkpoint(str(folder / "ssd-1.ckpt"))
+        parameters = mindspore.load_checkpoint(str(folder / "ssd-1.ckpt"))
         return {key: value.asnumpy() for key, value in parameters.items() if not isinstance(value, str)}
 
     first, second = train("a"), train("b", "--num_parallel_workers", "1")

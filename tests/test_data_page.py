@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import create_data
 from own_data import make_voc, make_yolo, xml_image, xml_object
 from ssd.__main__ import SCRIPTS
 from test_commands import ROOT, SHORT, expect_clean, run
@@ -123,9 +124,9 @@ def test_report_only_writes_nothing(clone, shapes_coco):
     assert not (clone / "data").exists()
 
 
-def test_mistakes_end_in_one_line(clone, shapes_coco):
+def test_mistakes_end_in_one_line(clone, shapes_coco, monkeypatch, capsys):
     (clone / "photos").symlink_to(shapes_coco)
-    script = ["python", "examples/det/ssd/create_data.py"]
+    monkeypatch.chdir(clone)
     for annotation_format, options, part in (
         ("voc", [], "Annotations"),
         ("yolo", [], "--names FILE"),
@@ -133,9 +134,13 @@ def test_mistakes_end_in_one_line(clone, shapes_coco):
         ("coco", ["--names", "a.txt"], "--names: a.txt"),
         ("coco", ["--config", "absent.yaml"], "absent.yaml"),
     ):
-        result = run([*script, annotation_format, "--data_path", "photos", "--out_path", "data/own", *options], clone)
-        assert result.returncode == 2 and part in result.stderr, result.stderr
-        assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+        arguments = [annotation_format, "--data_path", "photos", "--out_path", "data/own", *options]
+        monkeypatch.setattr("sys.argv", ["create_data.py", *arguments])
+        with pytest.raises(SystemExit) as end:
+            create_data.main()
+        error = capsys.readouterr().err
+        assert end.value.code == 2 and part in error, error
+        assert error.startswith("error: ") and error.count("\n") == 1
     assert not (clone / "data").exists()
 
 

@@ -26,9 +26,10 @@ def environment(tmp_path_factory):
     The packages it depends on are those of the environment that runs the tests, because installing them takes minutes.
     """
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     python = folder / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-e", ROOT]
+    pip = [sys.executable, "-m", "pip", "--python", python]  # the environment needs no pip of its own
+    install = [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-e", ROOT]
     subprocess.run(install, check=True, timeout=300)
     site_packages = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],

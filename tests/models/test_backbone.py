@@ -17,7 +17,7 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize("name, out_indices, channels, strides", PUBLISHED)
-def test_channels_and_strides_are_those_of_the_maps(name, out_indices, channels, strides, call):
+def test_channels_and_strides_are_those_of_the_maps(name, out_indices, channels, strides, call, pynative):
     backbone = Backbone(name, out_indices).set_train(False)
     assert (backbone.channels, backbone.strides) == (channels, strides)
     maps = call(backbone, np.zeros((1, 3, 65, 97), np.float32))  # odd sides, which are rounded up at every stride
@@ -51,7 +51,7 @@ def test_a_model_without_feature_maps_is_refused():
     "name, out_indices, max_stride, strides",
     [("resnet50", [2, 3], 8, [8, 8]), ("resnet18", [1, 4], 16, [4, 16]), ("mobilenet_v2_100", [13, 18], 16, [16, 16])],
 )
-def test_stages_beyond_the_largest_stride_keep_it(name, out_indices, max_stride, strides, call):
+def test_stages_beyond_the_largest_stride_keep_it(name, out_indices, max_stride, strides, call, pynative):
     backbone = Backbone(name, out_indices, max_stride).set_train(False)
     assert backbone.strides == strides
     maps = call(backbone, np.zeros((1, 3, 65, 97), np.float32))
@@ -60,7 +60,7 @@ def test_stages_beyond_the_largest_stride_keep_it(name, out_indices, max_stride,
     ]
 
 
-def test_a_largest_stride_changes_only_strides(call, rng):
+def test_a_largest_stride_changes_only_strides(call, rng, pynative):
     image = rng.normal(size=(1, 3, 64, 64)).astype(np.float32)
     full, limited = Backbone("resnet18", [2, 3]).set_train(False), Backbone("resnet18", [2, 3], 8).set_train(False)
     assert full.model_parameter_names == limited.model_parameter_names
@@ -115,7 +115,7 @@ def test_padding_of_strided_convolutions_as_in_pytorch(call):
             assert backbone.asymmetric_layers == []
 
 
-def test_symmetric_padding_keeps_the_sizes_of_maps(call):
+def test_symmetric_padding_keeps_the_sizes_of_maps(call, pynative):
     backbone = Backbone("mobilenet_v3_large_100", [12, 16], padding="torch").set_train(False)
     maps = call(backbone, np.zeros((1, 3, 65, 97), np.float32))
     assert [level.shape for level in maps] == [(1, 112, 5, 7), (1, 960, 3, 4)]

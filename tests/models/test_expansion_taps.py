@@ -28,7 +28,7 @@ def test_channels_and_strides(name, out_indices, channels, strides):
 
 
 @pytest.mark.parametrize("name, out_indices", [("mobilenet_v3_small_100", [3, 5]), ("efficientnet_b0", [1, 3])])
-def test_maps_are_those_of_the_layers(name, out_indices, call, rng):
+def test_maps_are_those_of_the_layers(name, out_indices, call, rng, pynative):
     """The first map is the expansion of the stage's output. The last map equals the last output of the backbone."""
     image = rng.normal(size=(2, 3, 65, 33)).astype(np.float32)
     outputs = Backbone(name, out_indices).set_train(False)

@@ -161,5 +161,3 @@ def test_training_starts_from_the_cache_unless_the_recipe_changed(
     changed, third = train("third", "--alpha", "0.9")
     assert (cold, warm, changed) == (False, True, False)
     assert first == second and first != third and len(archives()) == 2
-    monkeypatch.setenv(module.ENABLE, "0")
-    assert train("plain", "--alpha", "0.9") == (False, third) and len(archives()) == 2

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import mindspore as ms
 import mindspore.nn as nn
 import numpy as np
 import pytest
@@ -57,14 +56,6 @@ def test_shortcut_reads_the_input_of_its_block():
     assert count(block, channels=4).convolution == (8 + 6 + 6) * 4 * 5
 
 
-@pytest.fixture
-def eager_mode():
-    """PyNative mode, in which Python hooks see the shape of every output."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
-
-
 @pytest.mark.parametrize(
     "recipe, image_size",
     [
@@ -74,7 +65,8 @@ def eager_mode():
         ("ssd_resnet50_fpn", [128, 256]),
     ],
 )
-def test_counts_equal_the_outputs_of_a_forward_pass(recipe, image_size, load_recipe, eager_mode):
+def test_counts_equal_the_outputs_of_a_forward_pass(recipe, image_size, load_recipe, pynative):
+    """In PyNative mode, Python hooks see the shape of every output."""
     cfg = load_recipe(recipe, num_classes=4, image_size=image_size)
     detector = create_detector(cfg).set_train(False)
     counted, outputs = count_feature_map_values(detector, image_size), {nn.Conv2d: 0, BatchNorm2d: 0, nn.ReLU6: 0}

@@ -1,4 +1,7 @@
-"""Every shipped recipe makes a training step and a prediction. The README's recipe also runs end to end."""
+"""Every shipped recipe makes a training step and, unless other tests cover it, a prediction.
+
+The README's recipe also runs end to end.
+"""
 
 import numpy as np
 import pytest
@@ -26,6 +29,10 @@ RECIPES = {
     },
 }
 
+# `tests/models/test_detector.py` runs these networks without training. Decoding and top-k of recipes differ only in
+# softmax (ssd_mobilenetv3) or sigmoid (ssd_shapes).
+PREDICTED_ELSEWHERE = {"ssd_resnet50", "ssd_resnet50_fpn"}
+
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_step_and_a_prediction(recipe, load_recipe):
@@ -38,6 +45,8 @@ def test_a_step_and_a_prediction(recipe, load_recipe):
     outputs = step(Tensor(image), Tensor(gt_boxes_yxyx), Tensor(gt_labels)).asnumpy()
     values = dict(zip(OUTPUTS, outputs.tolist()))
     assert np.isfinite(outputs).all() and values["box_loss"] > 0 and values["cls_loss"] > 0 and values["grad_norm"] > 0
+    if recipe in PREDICTED_ELSEWHERE:
+        return
 
     net = create_inference_net(cfg, detector).set_train(False)
     boxes_yxyx, scores, labels = (output.asnumpy() for output in net(Tensor(image)))

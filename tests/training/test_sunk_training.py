@@ -1,22 +1,27 @@
 """Training with data sinking in MindSpore's own loop, on a CPU: logs, checkpoints, signals and resuming.
 
-All trainings have 3 epochs of 4 steps, with groups of 2 steps at most.
+All trainings have 3 epochs of 4 steps, with groups of 2 steps at most. Trainings of equal graphs share their networks,
+because compiling takes most of the time.
 """
 
 import csv
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
 import mindspore as ms
 import pytest
+from mindspore import ops
 from mindspore.train import Model
 
 from fakes import evaluation_result
 from ssd.checkpoints.records import STATE_KEY
 from ssd.config.loading import load_config
+from ssd.config.schema import graph_settings
 from ssd.errors import UserError
+from ssd.evaluation import evaluator
 from ssd.training import trainer
 from sunk_model import SunkModel
 
@@ -38,6 +43,68 @@ def signalled(model, group):
             return super()._check_network_mode(*args)
 
     return SignalledModel
+
+
+class SharedNetworks:
+    """Creates the networks of equal recipes once. A new training gets them with the values they had at first."""
+
+    def __init__(self):
+        self.made = {}
+        self.initial_values = {}
+
+    def make(self, key, create, *args, **kwargs):
+        if key not in self.made:
+            self.made[key] = create(*args, **kwargs)
+        return self.made[key]
+
+    def detector(self, create):
+        """Replace trainer.create_initialized_detector, which is `create`."""
+
+        def find(cfg, **kwargs):
+            settings = {**graph_settings(cfg), "eval_while_train": None}  # changes only the number of graphs
+            return self.make(json.dumps(settings), create, cfg, **kwargs)
+
+        return find
+
+    def train_step(self, create):
+        """Replace trainer.create_train_step, which is `create`."""
+
+        def find(cfg, detector, schedule, **kwargs):
+            key = (id(detector), schedule.tobytes())
+            is_new = key not in self.made
+            step = self.make(key, create, cfg, detector, schedule, **kwargs)
+            if is_new:
+                self.initial_values[key] = [value.asnumpy().copy() for value in step.get_parameters()]
+            for parameter, value in zip(step.get_parameters(), self.initial_values[key]):
+                ops.assign(parameter, ms.Tensor(value))  # compiled graphs do not see set_data
+            return step
+
+        return find
+
+    def resume_training(self, resume):
+        """Replace trainer.resume_training, which is `resume` and sets parameters before the first compilation."""
+
+        def assign(*args, **kwargs):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ms.Parameter, "set_data", lambda parameter, value: ops.assign(parameter, value))
+                return resume(*args, **kwargs)
+
+        return assign
+
+    def inference_net(self, create):
+        """Replace evaluator.create_inference_net, which is `create`."""
+        return lambda cfg, detector: self.make(id(detector), create, cfg, detector)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_networks():
+    networks = SharedNetworks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "create_initialized_detector", networks.detector(trainer.create_initialized_detector))
+        patch.setattr(trainer, "create_train_step", networks.train_step(trainer.create_train_step))
+        patch.setattr(trainer, "resume_training", networks.resume_training(trainer.resume_training))
+        patch.setattr(evaluator, "create_inference_net", networks.inference_net(evaluator.create_inference_net))
+        yield
 
 
 def run(folder, records, *, model=SunkModel, resume=None, **keys):
@@ -116,8 +183,6 @@ def test_a_signal_saves_after_the_group_and_the_run_is_resumed(group, saved, pla
 
 def test_a_signal_during_an_evaluation_ends_it(plain, shapes_records, tmp_path, monkeypatch):
     """In the evaluation of the averaged weights of epoch 2, after the first of 4 images."""
-    from ssd.evaluation import evaluator
-
     detect, images = evaluator.detect_dataset, []
 
     def signal_in_the_fourth_evaluation(*args, **kwargs):
@@ -164,7 +229,10 @@ def test_checkpoints_within_epochs(shapes_records, tmp_path):
 def test_a_training_that_was_killed_before_it_stopped_early_trains_no_further(
     shapes_records, tmp_path, monkeypatch, capfd
 ):
-    """Early stopping after epoch 2. The run is killed during that evaluation, which --resume repeats."""
+    """Early stopping after epoch 2. The run is killed during that evaluation, which --resume repeats.
+
+    Each epoch evaluates the averaged and the raw weights.
+    """
     fails = []
 
     class FakeEvaluator:
@@ -178,8 +246,8 @@ def test_a_training_that_was_killed_before_it_stopped_early_trains_no_further(
 
     monkeypatch.setattr(trainer, "create_evaluator", lambda *args: FakeEvaluator())
     monkeypatch.setattr(trainer, "ValidationImages", lambda *args, **kwargs: lambda result: {})
-    keys = {"early_stop_patience": 1, "ema_decay": None}
-    fails += [True, False]  # in reverse order
+    keys = {"early_stop_patience": 1}
+    fails += [True, False, False]  # in reverse order
     with pytest.raises(KeyError):
         run(tmp_path, shapes_records, **keys)
     run(tmp_path, shapes_records, resume="", **keys)
@@ -187,8 +255,19 @@ def test_a_training_that_was_killed_before_it_stopped_early_trains_no_further(
     assert "early_stop_patience" in capfd.readouterr().out
 
 
+NON_FINITE = {"lr": 1e37, "steps_per_epoch": 5, "log_interval": 50, "eval_while_train": False}
+
+
+def test_a_non_finite_loss_stops_the_training(shapes_records, tmp_path, capfd):
+    with pytest.raises(UserError) as error:
+        run(tmp_path, shapes_records, model=Model, **NON_FINITE)
+    found = re.search(r"epoch 1, step ([2-5]) of 5, on rank 0, \D*(\d+), (\d+)", str(error.value))
+    assert found and all(1 <= int(number) <= 10 for number in found.groups()[1:])
+    assert "\n" not in str(error.value) and capfd.readouterr().err == ""
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
 def test_a_signal_saves_nothing_after_a_non_finite_loss(shapes_records, tmp_path):
-    keys = {"lr": 1e37, "steps_per_epoch": 5, "log_interval": 50, "eval_while_train": False}
     with pytest.raises(UserError, match="epoch 1, step [2-4] of 5"):
-        run(tmp_path, shapes_records, model=signalled(Model, 4), **keys)
+        run(tmp_path, shapes_records, model=signalled(Model, 4), **NON_FINITE)
     assert not list(tmp_path.glob("*.ckpt"))

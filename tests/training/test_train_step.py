@@ -162,13 +162,6 @@ def test_a_batch_without_boxes_trains(trainer, batch):
     assert np.isfinite(loss) and all(np.isfinite(value).all() for value in trainer.state().values())
 
 
-@pytest.fixture
-def pynative():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
-
-
 def test_the_loss_is_that_of_the_recipe_and_the_batch(trainer, batch, pynative):
     image, boxes, labels = (Tensor(array) for array in batch)
     outputs = trainer.detector(NormalizeImage()(image))
