@@ -1,7 +1,11 @@
-# SSD on a CPU: train, evaluate and predict. For Ascend NPUs see examples/det/ssd/docs/ascend.md.
+# SSD on a CPU: train, evaluate, predict, export and serve. Dockerfile.ascend is for Ascend NPUs.
 #
 #   docker build --network=host -t ssd .
 #   docker run --rm -it -v path/to/your/coco:/coco -v path/to/trained_models:/trained_models --ipc=host --network=host ssd
+#
+# A service instead of the shell, for a model that `ssd export` wrote to /trained_models/output:
+#
+#   docker run --rm -p 127.0.0.1:8000:8000 -v path/to/trained_models:/trained_models ssd ssd serve --model output/ssd_mobilenetv2_onnx --host 0.0.0.0
 #
 # Write your own folders as absolute paths: Docker takes other names for those of volumes.
 # The container starts a shell in the root of the project, where the commands of README.md run as they are written:
@@ -29,7 +33,7 @@ WORKDIR /ssd
 COPY pyproject.toml LICENSE ./
 COPY examples/det/ssd/ssd/__init__.py examples/det/ssd/ssd/
 RUN touch README.md \
-    && pip install --no-cache-dir --disable-pip-version-check --editable . \
+    && pip install --no-cache-dir --disable-pip-version-check --editable '.[deploy,serve]' \
     && rm -rf /usr/local/lib/python3.11/site-packages/mindspore/lib/plugin/ascend \
         /usr/local/lib/python3.11/site-packages/mindspore/lib/plugin/gpu*
 
@@ -43,5 +47,7 @@ RUN ln -s /coco cocodataset \
     && chmod -R a+rwX /ssd
 
 USER 1000
+# The port of `ssd serve`. There is no HEALTHCHECK, because most containers train; GET /v2/health/ready tells about a service.
+EXPOSE 8000
 ENTRYPOINT ["tools/docker_entrypoint.sh"]
 CMD ["bash"]

@@ -6,7 +6,7 @@
 # make ascend-check check the graphs of all recipes for Ascend NPUs, without an NPU; takes an hour; CONFIG=<recipe> checks one
 # make test         run every test; tests that need PyTorch are skipped if it is not installed
 # make test-fast    run the tests that start no training, no launch and no browser: 3 minutes on 2 cores
-# make lint         check style, format and types
+# make lint         check style, format and types, and the Dockerfiles
 # make docs         write the generated files of the documentation: the pages of recipe keys and the drawing of the package
 # make test-torch   install PyTorch's CPU build, and test that converted weights give PyTorch's outputs
 # make docs-images make the pictures of the documentation again; takes an hour. BCCD=<folder> is the BCCD blood cells in
@@ -76,6 +76,7 @@ lint: setup
 	$(RUN) -m ruff check examples tools tests
 	$(RUN) -m ruff format --check examples tools tests
 	$(RUN) -m mypy
+	$(VENV)/bin/hadolint Dockerfile Dockerfile.ascend
 
 docs: setup
 	$(RUN) tools/make_docs.py

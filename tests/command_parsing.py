@@ -26,8 +26,8 @@ from ssd.errors import UserError
 
 # Programs whose options are not checked.
 OTHER_PROGRAMS = set(
-    ". cat cd conda cp curl df docker export free git hccn_tool head jupyter kill ls lscpu mkdir mv nproc npu-smi pip "
-    "pre-commit ps rm source ss tail tar tensorboard ulimit uname unset unzip wget".split()
+    ". cat cd conda converter_lite cp curl df docker export free git hccn_tool head jupyter kill ls lscpu mkdir msit "
+    "mv nproc npu-smi pip pre-commit ps rm source ss tail tar tensorboard ulimit uname unset unzip wget".split()
 )
 WRAPPERS = {"nohup", "sudo", "taskset", "time"}  # programs that run the command in their arguments
 PYTHON = re.compile(r"(\.venv/bin/)?python3?(\.\d+)?")

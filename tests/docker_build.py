@@ -67,6 +67,7 @@ class Image:
     workdir: current folder inside of root
     user: user that runs the commands
     variables: environment variables of ENV
+    ports: ports of EXPOSE
     entrypoint, command: words of ENTRYPOINT and CMD
     """
 
@@ -75,6 +76,7 @@ class Image:
     workdir: Path = Path("/")
     user: str = "root"
     variables: dict = dataclasses.field(default_factory=dict)
+    ports: list = dataclasses.field(default_factory=list)
     entrypoint: list = dataclasses.field(default_factory=list)
     command: list = dataclasses.field(default_factory=list)
 
@@ -125,6 +127,8 @@ def build(folder):
             image.variables.update(item.split("=", 1) for item in shlex.split(image.place(value)))
         elif name == "USER":
             image.user = value
+        elif name == "EXPOSE":
+            image.ports += map(int, value.split())
         elif name == "COPY":
             *sources, target = shlex.split(value)
             for source in sources:

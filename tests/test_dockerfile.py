@@ -1,8 +1,10 @@
-"""The Dockerfile: its steps run in a clean folder, and the commands work there as they do in a container."""
+"""The Dockerfiles: the steps of the CPU image run in a clean folder, and its commands work there as in a container."""
 
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from ssd.__main__ import SCRIPTS
 
 pytestmark = pytest.mark.slow
 
-DOCKERFILE = (ROOT / "Dockerfile").read_text()
+DOCKERFILE, ASCEND = (ROOT / "Dockerfile").read_text(), (ROOT / "Dockerfile.ascend").read_text()
 COMMANDS = re.findall(r"^#\s+(docker .+)$", DOCKERFILE, re.MULTILINE)
 
 
@@ -90,13 +92,41 @@ def test_a_folder_that_is_not_writable_is_reported(image):
 
 
 def test_the_commands_of_docker_are_those_of_the_readme():
-    assert [shlex.split(command)[1] for command in COMMANDS] == ["build", "run"]
-    for command in COMMANDS:
-        assert shlex.split(command)[-1] == ("." if " build " in command else "ssd")
+    assert [shlex.split(command)[1] for command in COMMANDS] == ["build", "run", "run"]
+    assert [shlex.split(command)[-1] for command in COMMANDS[:2]] == [".", "ssd"]
     in_readme = re.findall(r"^ *(docker .+)$", readme(), re.MULTILINE)
-    if not in_readme:
-        pytest.skip("README.md has no docker commands")
-    assert in_readme == COMMANDS
+    assert in_readme == COMMANDS[:2]
+    in_page = re.findall(r"^ *(docker .+)$", (ROOT / "examples/det/ssd/docs/install.md").read_text(), re.MULTILINE)
+    assert in_page[:3] == COMMANDS
+
+
+def test_the_service_has_the_port_that_the_image_exposes(image):
+    (published,) = re.findall(r"-p 127\.0\.0\.1:(\d+):(\d+) ", COMMANDS[2])
+    assert image.ports == [int(published[0])] == [int(published[1])]
+    assert f"port {image.ports[0]}" in image.run(["ssd", "serve", "--help"]).stdout
+
+
+@pytest.mark.parametrize("text", [DOCKERFILE, ASCEND], ids=["CPU", "Ascend"])
+def test_packages_of_the_commands_are_installed_and_those_of_the_tests_are_not(text):
+    (extras,) = re.findall(r"--editable '\.\[(.+)\]'", text)
+    assert extras.split(",") == ["deploy", "serve"]
+    for extra in extras.split(","):
+        assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE), extra
+
+
+def test_both_files_have_the_same_steps():
+    """The image for Ascend cannot be built here. Its steps are those of the tested image, except base and removals."""
+    expected, found = read_instructions(DOCKERFILE), read_instructions(ASCEND)
+    assert found[0][0] == "ARG" and found[1] == ("FROM", "quay.io/ascend/cann:${CANN}")
+    assert re.fullmatch(r"CANN=9\.[01]\.\d-910b-ubuntu22\.04-py3\.1[0-2]", found[0][1])  # MindSpore 2.10 accepts it
+    same = [(name, value.partition(" && rm -rf /usr/local/lib")[0]) for name, value in expected[1:]]
+    assert [step for step in found[2:] if step[0] != "ARG"] == same
+
+
+def test_hadolint_has_no_complaints():
+    program = Path(sys.executable).with_name("hadolint")
+    result = subprocess.run([program, "Dockerfile", "Dockerfile.ascend"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def readme():

@@ -1,5 +1,6 @@
 """docs/troubleshooting.md and its Chinese twin: the same entries, lines that parse, and errors quoted as printed."""
 
+import importlib
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ import create_data
 import train
 from broken_shards import copy_shards
 from fakes import WeightedSum
+from printed_error import error_of
 from rotated_images import write_dataset
 from ssd.checkpoints.loading import load_weights
 from ssd.checkpoints.metadata import refuse_mismatch
@@ -24,8 +26,8 @@ from ssd.config.schema import Config
 from ssd.data.dataset import create_dataset, find_shard, iterate_batches
 from ssd.data.mindrecord import convert
 from ssd.data.readers.splits import open_dataset_folder, read_splits
+from ssd.deployment.detector import Detector
 from ssd.deployment.server.start import require_packages
-from ssd.errors import UserError
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.evaluator import DetectorEvaluator
 from ssd.inference.sources import find_inputs
@@ -35,6 +37,7 @@ from ssd.runtime.launch import number_of_ranks
 from ssd.runtime.writable_folder import require_writable
 from ssd.training.memory import GB, check_batch_size, estimate_step_memory
 from ssd.training.resume import TrainingState, refuse_completed, resume_training
+from tiny_onnx_model import write_tiny_onnx_model
 
 ROOT = CONFIGS.parent
 DOCS = ROOT / "examples" / "det" / "ssd" / "docs"
@@ -83,7 +86,7 @@ def test_both_languages_have_the_same_entries():
         assert line == line_cn and code_in(heading) == code_in(heading_cn)
         assert set(code_in(cause)) == set(code_in(cause_cn)), heading
     groups = [len(re.findall(r"^## ", page.read_text(), flags=re.MULTILINE)) for page in (ENGLISH, CHINESE)]
-    assert groups[0] == groups[1] == 8
+    assert groups[0] == groups[1] == 9
 
 
 def test_versions_are_those_of_pyproject():
@@ -99,8 +102,8 @@ def parse_line(command, monkeypatch):
     if script == "create_data.py":
         monkeypatch.setattr(sys, "argv", words)
         create_data.parse_args()
-    elif script in ("train.py", "eval.py") and "--help" not in words:
-        options = train.OPTIONS if script == "train.py" else {}
+    elif script in ("train.py", "eval.py", "export.py") and "--help" not in words:
+        options = importlib.import_module(script.removesuffix(".py")).OPTIONS
         parse_recipe_and_options("", options, words[1:])
     elif words[0] == "python" and words[1].startswith("tools/"):
         source = (ROOT / words[1]).read_text()
@@ -129,12 +132,6 @@ def test_options_to_add_parse(monkeypatch):
             create_data.parse_args()
         else:
             parse_recipe_and_options("", train.OPTIONS, ["--config", RECIPE, *words])
-
-
-def error_of(function, *args, **kwargs):
-    with pytest.raises(UserError) as caught:
-        function(*args, **kwargs)
-    return f"error: {caught.value}"
 
 
 @pytest.fixture
@@ -251,8 +248,15 @@ def checkpoint_errors(tmp_path, tiny_recipe, tiny_detector):
     ]
 
 
-def test_errors_are_quoted_as_printed(configuration_errors, data_errors, checkpoint_errors):
-    printed = configuration_errors + data_errors + checkpoint_errors
+def test_a_missing_provider_is_quoted_as_printed(tmp_path, caplog):
+    Detector(write_tiny_onnx_model(tmp_path / "model"), provider="cann")
+    (printed,) = caplog.messages
+    (quoted,) = [code for code in code_in(ENGLISH.read_text()) if code.startswith("--provider: ")]
+    assert re.match(".*".join(map(re.escape, quoted.split("…"))), printed)
+
+
+def test_errors_are_quoted_as_printed(configuration_errors, data_errors, checkpoint_errors, deployment_errors):
+    printed = configuration_errors + data_errors + checkpoint_errors + deployment_errors
     quoted = quoted_errors()
     assert set(quoted) >= NOT_PROVOKED and len(quoted) > 25
     for error in set(quoted) - NOT_PROVOKED:
