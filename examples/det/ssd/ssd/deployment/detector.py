@@ -44,7 +44,8 @@ class Detector:
         min_score: float | None = None,
         num_threads: int = 0,
     ):
-        self.metadata: ModelMetadata = read_metadata(Path(folder))
+        self.folder = Path(folder)
+        self.metadata: ModelMetadata = read_metadata(self.folder)
         self.name = self.metadata.name
         self.classes = self.metadata.classes
         self.category_ids = list(self.metadata.category_ids)
@@ -61,7 +62,7 @@ class Detector:
             nms=thresholds.nms,
             soft_nms_sigma=thresholds.soft_nms_sigma,
         )
-        self._session = create_session(Path(folder), self.metadata, provider=provider, num_threads=num_threads)
+        self._session = create_session(self.folder, self.metadata, provider=provider, num_threads=num_threads)
 
     @overload
     def __call__(self, images: ImageInput) -> Detections: ...  # type: ignore[overload-overlap]  # str is a Sequence
@@ -112,10 +113,12 @@ class Detector:
         chunks = [self._run_chunk(images[start : start + size]) for start in range(0, len(images), size)]
         boxes, scores, labels = (np.concatenate(outputs) for outputs in zip(*chunks))
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):  # NMS would drop such detections silently
-            raise UserError(f"{self.metadata.file}: the outputs contain NaN or infinity. Export another checkpoint.")
+            raise UserError(
+                f"{self.folder / self.metadata.file}: the outputs contain NaN or infinity. Export another checkpoint."
+            )
         if labels.size and labels.max() >= len(self.classes):
             raise UserError(
-                f"{METADATA_NAME}: classes: the model found label {labels.max()}, but there are only "
+                f"{self.folder / METADATA_NAME}: classes: the model found label {labels.max()}, but there are only "
                 f"{len(self.classes)} classes. Use a folder that export.py wrote, without changes."
             )
         return boxes, scores, labels

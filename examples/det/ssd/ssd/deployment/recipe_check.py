@@ -23,6 +23,8 @@ def refuse_contradictions(cfg: Config, metadata: ModelMetadata, folder: Path) ->
         given = getattr(cfg, key)
         given = list(given) if isinstance(given, tuple) else given
         if given is not None and given != value:
+            if key == "classes":
+                given, value = (f"{len(names)} classes ({', '.join(names[:3])}, …)" for names in (given, value))
             raise UserError(
                 f"{key}: the recipe has {given}, but {folder / METADATA_NAME} has {value}. Use the recipe and keys "
                 "with which the model was exported, or export the model again."
