@@ -9,17 +9,17 @@ from printed_error import error_of
 from ssd.deployment.detector import Detector
 from ssd.deployment.export_request import ExportRequest
 from ssd.deployment.recipe_check import refuse_contradictions
-from tiny_onnx_model import write_tiny_onnx_model
+from tiny_onnx import write_model
 
 
 @pytest.fixture
 def deployment_errors(tmp_path, monkeypatch, tiny_recipe):
-    model = write_tiny_onnx_model(tmp_path / "model")
+    model = write_model(tmp_path / "model")
     metadata = Detector(model).metadata
-    changed = write_tiny_onnx_model(tmp_path / "changed")
+    changed = write_model(tmp_path / "changed")
     (changed / "model.onnx").write_bytes((changed / "model.onnx").read_bytes() + b"\0")
-    other = write_tiny_onnx_model(tmp_path / "other", output_names=("dets", "scores", "labels"))
-    newer = write_tiny_onnx_model(tmp_path / "newer", opset=99)
+    other = write_model(tmp_path / "other", output_names=("dets", "scores", "labels"))
+    newer = write_model(tmp_path / "newer", opset=99)
     errors = [
         error_of(Detector, tmp_path),
         error_of(Detector, changed),

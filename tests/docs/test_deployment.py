@@ -11,7 +11,7 @@ from ssd.deployment.comparison import TOLERANCE
 from ssd.deployment.model_metadata import LABELS_NAME, METADATA_NAME, MODEL_NAMES
 from ssd.deployment.onnx_network import OPSET
 from ssd.normalization import IMAGENET_MEAN, IMAGENET_STD
-from tiny_onnx_model import write_tiny_onnx_model
+from tiny_onnx import write_model
 
 PAGE = parse_page((DOCS / "deployment.md").read_text(encoding="utf-8"))
 BLOCKS = [content for language, content in PAGE.code if language == "python"]
@@ -26,7 +26,7 @@ def block_with(word):
 def folder_of_the_page(tmp_path, monkeypatch):
     """A working folder with the model and the photo of the page: 40 pixels high, 100 wide, R 204, G 102, B 0."""
     monkeypatch.chdir(tmp_path)
-    write_tiny_onnx_model(tmp_path / "output" / "ssd_mobilenetv2_onnx")
+    write_model(tmp_path / "output" / "ssd_mobilenetv2_onnx")
     pixels = np.full((40, 100, 3), (0, 102, 204), np.uint8)  # OpenCV's order B, G, R
     cv2.imwrite("photo.jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 100])
 

@@ -37,7 +37,7 @@ from ssd.runtime.launch import number_of_ranks
 from ssd.runtime.writable_folder import require_writable
 from ssd.training.memory import GB, check_batch_size, estimate_step_memory
 from ssd.training.resume import TrainingState, refuse_completed, resume_training
-from tiny_onnx_model import write_tiny_onnx_model
+from tiny_onnx import write_model
 
 ROOT = CONFIGS.parent
 DOCS = ROOT / "examples" / "det" / "ssd" / "docs"
@@ -249,7 +249,7 @@ def checkpoint_errors(tmp_path, tiny_recipe, tiny_detector):
 
 
 def test_a_missing_provider_is_quoted_as_printed(tmp_path, caplog):
-    Detector(write_tiny_onnx_model(tmp_path / "model"), provider="cann")
+    Detector(write_model(tmp_path / "model"), provider="cann")
     (printed,) = caplog.messages
     (quoted,) = [code for code in code_in(ENGLISH.read_text()) if code.startswith("--provider: ")]
     assert re.match(".*".join(map(re.escape, quoted.split("…"))), printed)
