@@ -95,12 +95,7 @@ def compare_anchors(model: Outputs, reference: Outputs, *, place: str) -> dict[s
         "boxes": float(np.abs(model.boxes_yxyx - reference.boxes_yxyx).max()),
         "scores": float(np.abs(model.scores - reference.scores).max()),
     }
-    for name, difference in differences.items():
-        if not difference <= TOLERANCE:
-            raise UserError(
-                f"{place}: the largest difference of {name} from MindSpore is {difference:.2g}, above {TOLERANCE:g}. "
-                "Nothing was written. Report the recipe and the versions of MindSpore and onnxruntime."
-            )
+    _refuse_large(differences, place=place)
     return differences
 
 
@@ -160,13 +155,18 @@ def compare_candidates(model: Outputs, reference: Outputs, *, place: str) -> dic
         nearest = np.where(is_same, distances, np.inf).min(axis=1)
         is_certain = model.scores[image] > reference.scores[image].min() + TOLERANCE
         largest["boxes"] = max(largest["boxes"], float(nearest[is_certain].max(initial=0.0)))
-    for name, difference in largest.items():
+    _refuse_large(largest, place=place)
+    return largest
+
+
+def _refuse_large(differences: dict[str, float], *, place: str) -> None:
+    """Raise UserError if a difference is above TOLERANCE, or not a number. place: name of the model"""
+    for name, difference in differences.items():
         if not difference <= TOLERANCE:
             raise UserError(
                 f"{place}: the largest difference of {name} from MindSpore is {difference:.2g}, above {TOLERANCE:g}. "
-                "Nothing was written. Report the recipe and the version of MindSpore."
+                "Nothing was written. Report the recipe and the versions of MindSpore and onnxruntime."
             )
-    return largest
 
 
 def select_with_host_nms(outputs: Outputs, nms: MulticlassNMS) -> list[Detections]:
