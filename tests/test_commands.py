@@ -81,6 +81,7 @@ def test_readme_has_the_known_commands_word_for_word():
         "bash ascend8p.sh examples/det/ssd/ssd_mobilenetv2.yaml",
         f"python examples/det/ssd/eval.py {recipe}",
         f"python examples/det/ssd/predict.py {recipe} --input cocodataset/val2017",
+        f"python examples/det/ssd/export.py {recipe} --format onnx",
     ]
 
 
@@ -102,6 +103,7 @@ def test_readme_commands_train_and_evaluate_coco(clone):
     assert "data:image/jpeg;base64," in (output / "report.html").read_text()
     assert len(list(output.glob("predictions/*.jpg"))) == 4 and (output / "predictions/detections.json").is_file()
     assert (clone / "ckpt/ssd_mobilenetv2/metrics.csv").is_file()
+    assert (clone / "output/ssd_mobilenetv2_onnx/model.onnx").is_file()
 
 
 def test_readme_msrun_starts_eight_ranks(clone, tmp_path):
