@@ -104,6 +104,11 @@ def test_readme_commands_train_and_evaluate_coco(clone):
     assert len(list(output.glob("predictions/*.jpg"))) == 4 and (output / "predictions/detections.json").is_file()
     assert (clone / "ckpt/ssd_mobilenetv2/metrics.csv").is_file()
     assert (clone / "output/ssd_mobilenetv2_onnx/model.onnx").is_file()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"^python {SSD}/predict.py --model .*photo.jpg$", text, re.MULTILINE)
+    (clone / "photo.jpg").write_bytes(next((clone / "cocodataset/val2017").iterdir()).read_bytes())
+    expect_clean(run(shlex.split(line), clone))
+    assert (clone / "output/predictions/photo.jpg").is_file()
 
 
 def test_readme_msrun_starts_eight_ranks(clone, tmp_path):
@@ -133,7 +138,7 @@ def test_readme_photograph_is_predicted_with_a_checkpoint_of_mindcv(load_recipe,
     """The published file is a network of 81 classes. Its weights do not matter here, its names and shapes do."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (download,) = re.findall(r"^curl -fLO (\S+)$", text, re.MULTILINE)
-    (line,) = re.findall(rf"^python {SSD}/predict.py .*photo.jpg$", text, re.MULTILINE)
+    (line,) = re.findall(rf"^python {SSD}/predict.py --config .*photo.jpg$", text, re.MULTILINE)
     name = download.rsplit("/", 1)[1]
     mindspore.save_checkpoint(create_detector(load_recipe("ssd_mobilenetv2")), str(tmp_path / name))
     for folder in ("examples", "configs"):
