@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ssd.deployment import export as export_module
+from ssd.deployment.comparison import load_training_images
 from ssd.deployment.detector import Detector
 from ssd.deployment.model_metadata import file_sha256
 from ssd.errors import UserError
@@ -108,3 +109,20 @@ def test_a_full_disk_leaves_the_earlier_model(export_tiny, monkeypatch):
     with pytest.raises(UserError, match=r"onnx: .*no space left"):
         export_tiny("onnx", nms=True, again=True)
     assert json.dumps({path.name: path.read_bytes().hex() for path in sorted(earlier.iterdir())}) == before
+
+
+def test_other_files_are_not_removed(export_tiny):
+    folder = export_tiny("onnx", nms=True).folder
+    other = folder / "notes.txt"
+    other.write_bytes(b"mine")
+    with pytest.raises(UserError, match="notes.txt: "):
+        export_tiny("onnx", nms=True, again=True)
+    assert other.read_bytes() == b"mine"
+    other.unlink()
+
+
+def test_calibration_images_are_not_augmented(exported):
+    augment = exported.cfg.augment.model_copy(update={"zoom_out_prob": 1.0, "flip_prob": 1.0})
+    cfg = exported.cfg.model_copy(update={"augment": augment})
+    found = {image.tobytes() for image in load_training_images(cfg, 64)}
+    assert len(found) == 10 and found == {image.tobytes() for image in load_training_images(exported.cfg, 64)}

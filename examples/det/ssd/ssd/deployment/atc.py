@@ -12,6 +12,7 @@ from ..runtime.heartbeat import activity
 from .model_metadata import ModelMetadata
 
 SCRIPT_NAME = "convert_to_om.sh"
+OM_NAME = "model.om"  # atc appends .om to its option --output
 MAX_LINES = 5  # of atc's output in a message
 
 
@@ -64,7 +65,7 @@ def convert_to_om(folder: Path, metadata: ModelMetadata, *, soc: str) -> str:
             errors="replace",
         )
     shutil.rmtree(folder / "kernel_meta", ignore_errors=True)  # temporary files of atc
-    if done.returncode or not (folder / "model.om").is_file():
+    if done.returncode or not (folder / OM_NAME).is_file():
         lines = " | ".join(done.stdout.strip().splitlines()[-MAX_LINES:])
         raise UserError(
             f"{folder / SCRIPT_NAME}: atc failed with code {done.returncode} ({lines}). The ONNX model for {soc} is "

@@ -60,10 +60,10 @@ def load_training_images(cfg: Config, count: int) -> np.ndarray:
 
     Raises UserError if data_dir contains no training images.
     """
-    unchanged = cfg.augment.model_copy(update={"flip_prob": 0, "crop_prob": 0, "color_prob": 0, "scale_jitter": 0})
-    plain = cfg.model_copy(update={"augment": unchanged, "batch_size": NUM_IMAGES})
+    off = dict.fromkeys(("crop_prob", "zoom_out_prob", "color_prob", "flip_prob", "scale_jitter"), 0)
+    plain = cfg.model_copy(update={"augment": cfg.augment.model_copy(update=off), "batch_size": 1})
     batches = iterate_batches(create_dataset(plain, "train"))
-    return np.concatenate([batch["image"] for batch in itertools.islice(batches, -(-count // NUM_IMAGES))])[:count]
+    return np.concatenate([batch["image"] for batch in itertools.islice(batches, count)])
 
 
 def draw_images(image_size: tuple[int, int]) -> np.ndarray:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from ..config.schema import Config
 from ..data.dataset import find_shard
-from .atc import convert_to_om
+from ..errors import UserError
+from .atc import OM_NAME, SCRIPT_NAME, convert_to_om
 from .export import Exporter
 from .export_request import ExportRequest
-from .model_metadata import ModelMetadata
+from .model_metadata import LABELS_NAME, METADATA_NAME, MODEL_NAMES, ModelMetadata
+
+EXPORTED_NAMES = {*MODEL_NAMES.values(), OM_NAME, METADATA_NAME, LABELS_NAME, SCRIPT_NAME}
 
 
 def export_models(cfg: Config, request: ExportRequest, output: Path, *, name: str) -> list[Path]:
@@ -23,6 +26,9 @@ def export_models(cfg: Config, request: ExportRequest, output: Path, *, name: st
     """
     if request.quantize == "int8":
         find_shard(Path(cfg.data_dir), "train")  # its images calibrate the model
+    quantized = [f"onnx_{request.quantize}"] if request.quantize else []
+    for suffix in (*request.formats, *quantized):
+        _refuse_other_files(output / f"{name}_{suffix}")
     exporter = Exporter(cfg, name=name)
     folders = []
     for model_format in request.formats:
@@ -54,3 +60,14 @@ def size_in_mb(folder: Path) -> str:
     """Return the size of the model files of a folder."""
     models: Sequence[Path] = [path for path in folder.iterdir() if path.stem == "model"]
     return f"{sum(path.stat().st_size for path in models) / 1e6:.1f} MB"
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """Raise UserError if a folder that an export would replace contains a file that no export has written."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    others = sorted(names - EXPORTED_NAMES)
+    if others:
+        raise UserError(
+            f"{folder / others[0]}: the file is no part of an exported model, and the export would remove it. Move it, "
+            "or choose another --output."
+        )

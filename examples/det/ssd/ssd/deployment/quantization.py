@@ -24,8 +24,8 @@ class _CalibrationImages(CalibrationDataReader):
 
     def __init__(self, pixels: np.ndarray, info: InputInfo):
         size = info.batch_size or 1
-        usable = len(pixels) // size * size
-        self.batches: Iterator[np.ndarray] = iter(np.split(pixels[:usable], max(usable // size, 1)))
+        rows = np.arange(-(-len(pixels) // size) * size) % len(pixels)  # images are repeated to fill the last batch
+        self.batches: Iterator[np.ndarray] = iter(np.split(pixels[rows], len(rows) // size))
         self.info = info
 
     def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import logging
 import math
@@ -119,7 +120,7 @@ class StopRequest(Protocol):
         """Return True if any device has received a request. All devices call the method at the same time."""
 
 
-class SplitEvaluator:
+class SplitEvaluator(abc.ABC):
     """Evaluate the detections of the method `detect` on the validation split, once or repeatedly during training.
 
     All devices must call the evaluator at the same time. Each device evaluates its share of the images. All devices
@@ -146,12 +147,12 @@ class SplitEvaluator:
         evaluator = CocoEvaluator(self.annotation_path, self.classes)
         self.num_objects = evaluator.count_objects(DIFFICULT_KEYS if cfg.metric == "voc" else CROWD_KEYS)
 
+    @abc.abstractmethod
     def detect(self, times: InferenceTimes) -> Iterator[tuple[int, Detections]]:
         """Detect objects in the images of this device. Yields (image id, detections of the image).
 
         times: object to which the time of each stage is added
         """
-        raise NotImplementedError
 
     def require_objects(self) -> None:
         """Raise UserError if the validation split has no ground-truth boxes, so that no mAP can be computed."""

@@ -57,8 +57,8 @@ def compare_models(cfg: Config, folders: Sequence[Path]) -> str:
     width = max(len(folder.name) for folder in folders)
     lines = [f"{'model':<{width}}     mAP  images/s     MB"]
     for folder in folders:
-        result = evaluate_model(cfg, folder, provider="cpu").result
-        rate = result.times.images_per_second()["network"]
-        size = (folder / Detector(folder).metadata.file).stat().st_size / 1e6
-        lines.append(f"{folder.name:<{width}}  {result.mean_ap:.4f}  {rate:>8.1f}  {size:>5.1f}")
+        evaluation = evaluate_model(cfg, folder, provider="cpu")
+        rate = evaluation.result.times.images_per_second()["network"]
+        size = evaluation.checkpoint.stat().st_size / 1e6
+        lines.append(f"{folder.name:<{width}}  {evaluation.result.mean_ap:.4f}  {rate:>8.1f}  {size:>5.1f}")
     return "\n".join([*lines, ""])
