@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import logging
@@ -170,17 +171,18 @@ class Exporter:
         settings = None
         if options.nms:
             settings = NmsSettings(self.cfg.min_score, self.cfg.nms_threshold, self.cfg.max_detections)
-        append = {
-            "anchors_cyxhw": self.detector.anchors.boxes_cyxhw,
-            "prior_scaling": self.cfg.prior_scaling,
-            "num_classes": self.cfg.num_classes,
-            "softmax": self.cfg.loss == "multibox",
-            "top_k": self.cfg.pre_nms_top_k,
-        }
+        append = functools.partial(
+            append_postprocess,
+            anchors_cyxhw=self.detector.anchors.boxes_cyxhw,
+            prior_scaling=self.cfg.prior_scaling,
+            num_classes=self.cfg.num_classes,
+            softmax=self.cfg.loss == "multibox",
+            top_k=self.cfg.pre_nms_top_k,
+        )
         candidates_model = onnx.ModelProto()
         candidates_model.CopyFrom(model)
-        append_postprocess(candidates_model, nms=None, **append)
-        append_postprocess(model, nms=settings, **append)
+        append(candidates_model, nms=None)
+        append(model, nms=settings)
         model.producer_name, model.producer_version = "ssd-mindcv", __version__
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(path))
