@@ -27,18 +27,17 @@ RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && 
 RUN useradd --create-home --uid 1000 ssd && chmod a+rwx /home/ssd
 ENV HOME=/home/ssd PYTHONUNBUFFERED=1
 
-# The packages are a layer of their own, which changes only with pyproject.toml. Their versions are pinned there.
+# The packages are a layer of their own, which changes only with the lock file. pip compares each with its hashes there.
 # MindSpore's libraries for GPUs and NPUs, 1.6 of its 2.5 GB, are of no use here.
 WORKDIR /ssd
-COPY pyproject.toml LICENSE ./
-COPY examples/det/ssd/ssd/__init__.py examples/det/ssd/ssd/
-RUN touch README.md \
-    && pip install --no-cache-dir --disable-pip-version-check --editable '.[deploy,serve]' \
+COPY requirements/serve.txt requirements/
+RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/serve.txt \
     && rm -rf /usr/local/lib/python3.11/site-packages/mindspore/lib/plugin/ascend \
         /usr/local/lib/python3.11/site-packages/mindspore/lib/plugin/gpu*
 
 COPY . .
-RUN ln -s /coco cocodataset \
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable . \
+    && ln -s /coco cocodataset \
     && ln -s /trained_models ckpt \
     && ln -s /trained_models/data data \
     && ln -s /trained_models/output output \

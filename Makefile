@@ -8,9 +8,16 @@
 # make test-fast    run the tests that start no training, no launch and no browser: 3 minutes on 2 cores
 # make lint         check style, format and types, and the Dockerfiles
 # make docs         write the generated files of the documentation: the pages of recipe keys and the drawing of the package
-# make test-torch   install PyTorch's CPU build, and test that converted weights give PyTorch's outputs
+# make test-torch   install PyTorch, which is 3 GB with CUDA, and test that converted weights give PyTorch's outputs
 # make docs-images make the pictures of the documentation again; takes an hour. BCCD=<folder> is the BCCD blood cells in
 #                   Pascal VOC's layout: git clone https://github.com/Shenggan/BCCD_Dataset
+# make lock         write the lock files in requirements/ after a change of pyproject.toml; UPGRADE=1 takes the newest packages
+#                   that pyproject.toml does not pin
+# make licenses     write requirements/packages.md, the licenses of the packages, after `make lock`
+# make audit        check that every package has wheels for all platforms, search for known vulnerabilities, which needs the
+#                   internet, and write a software bill of materials to output/sbom.cdx.json
+# make coverage     run every test, and show the line coverage of the package and of tools/, the lowest first; takes half an hour
+# make peers        compare the COCO metrics of 500 random sets with those of faster-coco-eval
 # make soak         kill a training run up to 20 times, and compare it with an uninterrupted one; takes a quarter of an hour
 # All commands can be repeated.
 
@@ -29,17 +36,21 @@ DATA := data/shapes/coco
 endif
 FORMAT ?= coco
 # One more test process than cores, because tests of launches wait for other processes.
-PYTEST := $(RUN) -m pytest -n $(shell echo $$(( $$(nproc) + 1 < 4 ? $$(nproc) + 1 : 4 ))) --dist loadfile --no-loadscope-reorder
+PYTEST_OPTIONS := -n $(shell echo $$(( $$(nproc) + 1 < 4 ? $$(nproc) + 1 : 4 ))) --dist loadfile --no-loadscope-reorder
+PYTEST := $(RUN) -m pytest $(PYTEST_OPTIONS)
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo doctor ascend-check test test-fast test-torch lint docs docs-images soak
+.PHONY: setup demo doctor ascend-check test test-fast test-torch lint docs docs-images lock licenses audit coverage peers soak
 
 setup: $(VENV)/ready
 
-$(VENV)/ready: pyproject.toml
+# --only-binary: a source distribution would run code of its own while it is built.
+INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+$(VENV)/ready: pyproject.toml requirements/develop.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else f"PYTHON is Python {v[0]}.{v[1]}, but MindSpore has packages only for 3.10 to 3.12. Run make PYTHON=python3.11.")'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(RUN) $(INSTALL) -r requirements/develop.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup
@@ -69,7 +80,7 @@ test-fast: setup
 	$(PYTEST) -m 'not slow'
 
 test-torch: setup
-	$(RUN) -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu -e '.[torch]'
+	$(RUN) $(INSTALL) -r requirements/all.txt
 	$(RUN) -m pytest tests/tools/test_convert_weights_torch.py
 
 lint: setup
@@ -91,6 +102,54 @@ docs-images: setup
 	$(RUN) $(SSD)/eval.py $(CELLS)
 	$(RUN) tools/anchors.py --config $(SSD)/ssd_mobilenetv2_plus.yaml --data_dir data/bccd --output output/bccd
 	$(RUN) tools/docs_images.py --bccd '$(BCCD)'
+
+# Tools that look at packages have an environment of their own, so that they cannot change that of the project.
+AUDIT := .venv-audit
+$(AUDIT)/ready: requirements/audit.txt
+	$(PYTHON) -m venv --clear $(AUDIT)
+	$(AUDIT)/bin/python $(INSTALL) -r requirements/audit.txt
+	@touch $@
+
+# Version 3.10 is the lowest; `environments` in pyproject.toml has the other limits. Files hold no addresses of registries.
+LOCK := $(AUDIT)/bin/uv pip compile --quiet --universal --python-version 3.10 --only-binary :all: --generate-hashes \
+    $(if $(UPGRADE),--upgrade) --custom-compile-command 'make lock'
+# A file that stays the same keeps its time, so that `make setup` does not create the environment again.
+define write_lock
+	cp requirements/$(1).txt requirements/new.txt
+	$(LOCK) $(2) -o requirements/new.txt > /dev/null
+	cmp -s requirements/new.txt requirements/$(1).txt || cp requirements/new.txt requirements/$(1).txt
+	rm requirements/new.txt
+endef
+lock: $(AUDIT)/ready
+	$(call write_lock,all,pyproject.toml --all-extras --group build)
+	$(call write_lock,develop,pyproject.toml --extra test --group build -c requirements/all.txt)
+	$(call write_lock,serve,pyproject.toml --extra deploy --extra serve --group build -c requirements/all.txt)
+	$(call write_lock,audit,--group audit)
+
+licenses: setup $(AUDIT)/ready
+	$(RUN) tools/license_table.py $(VENV)/lib/python*/site-packages $(AUDIT)/lib/python*/site-packages
+
+# Findings that do not concern this project, with their reasons, are in requirements/vulnerabilities.txt. --strict: a package that
+# could not be looked up is a failure.
+audit: setup $(AUDIT)/ready
+	for python in 3.10 3.11 3.12; do for machine in x86_64 aarch64; do for file in all develop serve audit; do \
+	    $(AUDIT)/bin/uv pip install --quiet --dry-run --target output/none --require-hashes --only-binary :all: \
+	        --python-version $$python --python-platform $$machine-manylinux_2_28 -r requirements/$$file.txt; \
+	    echo "$$file.txt: every package has a wheel for Python $$python on $$machine"; \
+	done; done; done
+	rm -rf output/none && mkdir -p output
+	$(AUDIT)/bin/cyclonedx-py environment $(RUN) --pyproject pyproject.toml --output-reproducible -o output/sbom.cdx.json
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/all.txt -r requirements/audit.txt \
+	    $(shell sed -n 's/^\([A-Z][^ ]*\) .*/--ignore-vuln \1/p' requirements/vulnerabilities.txt)
+
+coverage: setup
+	rm -f .coverage .coverage.*
+	$(RUN) -m coverage run -m pytest $(PYTEST_OPTIONS)
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report --sort cover --fail-under 90
+
+peers: setup
+	SSD_RANDOM_SETS=500 $(RUN) -m pytest tests/evaluation/test_peer_coco.py
 
 soak: setup
 	$(RUN) tools/soak.py
