@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import importlib
 import os
 import re
 import signal
@@ -163,6 +164,31 @@ def run_script(without_progress):
         return result
 
     return run
+
+
+@pytest.fixture
+def call_script(without_progress, monkeypatch, capfd):
+    """call_script("train.py", "--config", path, …) is `run_script` without a new process, which imports for 2 seconds.
+
+    It is for mistakes that are found before a graph is compiled.
+    """
+
+    def call(name: str, *args) -> subprocess.CompletedProcess:
+        command = [f"examples/det/ssd/{name}", *map(str, args)]
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr("sys.argv", command)
+        capfd.readouterr()
+        try:
+            importlib.import_module(Path(name).stem).main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            gc.enable()  # predict.py disables it until MindSpore is imported
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(command, code, out, without_progress(err))
+
+    return call
 
 
 @pytest.fixture(scope="session")

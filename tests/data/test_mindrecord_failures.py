@@ -4,9 +4,9 @@ import json
 import shutil
 
 import pytest
+from mindspore.mindrecord import FileWriter
 
 from converted_shards import convert, edit, files_of, records_of
-from ssd.data import mindrecord
 from ssd.data.dataset_info import check_files, read_dataset_info
 from ssd.errors import UserError
 
@@ -193,7 +193,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(error, reason, coco, tmp_pat
     def write_raw_data(self, rows):
         raise error
 
-    monkeypatch.setattr(mindrecord.FileWriter, "write_raw_data", write_raw_data)
+    monkeypatch.setattr(FileWriter, "write_raw_data", write_raw_data)
     with pytest.raises(UserError, match=f"out: .*{reason}") as raised:
         convert(coco, tmp_path / "out")
     assert "\n" not in str(raised.value) and not (tmp_path / "out").exists()

@@ -32,7 +32,8 @@ def is_statistic(name: str) -> bool:
 @supervise_under_msrun
 @exit_cleanly
 def main() -> None:
-    sys.argv[0] = str(SSD / "train.py")  # the compile cache works only for the package's own commands
+    # The compile cache works only for the package's own commands, and MindSpore finds their sources on the path.
+    sys.argv[0], sys.path[0] = str(SSD / "train.py"), str(SSD)
     cfg = parse_command_line("")
 
     from ssd.training import trainer

@@ -97,7 +97,7 @@ def test_it_follows_the_sources(which, key, tmp_path, monkeypatch):
 
 def test_it_follows_the_environment_but_not_the_launch(key, monkeypatch):
     before = key()
-    for name in ("MS_SCHED_PORT", "MS_NODE_ID", "GLOG_v", "HOSTNAME"):
+    for name in ("MS_SCHED_PORT", "MS_NODE_ID", "GLOG_v", "HOSTNAME", "ONEDNN_VERBOSE"):
         monkeypatch.setenv(name, "1234")
     assert key() == before
     monkeypatch.setenv("MS_DEV_SOMETHING", "1")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from msrun_job import ROOT, failure_line, free_port
+from msrun_job import QUICK_MSRUN, REAL_MSRUN, ROOT, failure_line, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +61,7 @@ SIGNALS = {
 
 @pytest.mark.parametrize("name", SIGNALS)
 def test_signals_reach_all_ranks_and_no_process_is_left(name, start):
-    job = start([JOBS / "waiting.py"])
+    job = start([JOBS / "waiting.py"], msrun=REAL_MSRUN if name == "Ctrl-C" else QUICK_MSRUN)
     job.wait_for("working", ranks=[0, 1])
     SIGNALS[name](job)
     job.wait(20)
@@ -92,7 +92,8 @@ def test_a_taken_port_ends_the_job_within_seconds(start):
 
 
 def test_more_local_ranks_than_ranks_leave_no_scheduler(start):
-    job = start([JOBS / "waiting.py"], local_workers=8)
+    # QUICK_MSRUN would have failed before the scheduler can read its options.
+    job = start([JOBS / "waiting.py"], local_workers=8, msrun=REAL_MSRUN)
     job.wait(20)
     assert job.process.returncode == 1
     assert re.search("^error: --local_worker_num: 8 .* 2 ", job.console(), re.MULTILINE), job.all_output()
@@ -106,7 +107,7 @@ def test_a_second_job_in_a_log_dir_is_refused_and_the_first_one_goes_on(start):
     second.process.wait(20)
     assert second.process.returncode == 1
     # msrun kills the other processes when one has ended, so only one of them surely writes its line
-    owners = re.findall(r"^error: log_dir: .*\.log .*process (\d+) ", first.all_output(), re.MULTILINE)
+    owners = re.findall(r"^error: log_dir: \S+\.log .*? process (\d+) ", first.all_output(), re.MULTILINE)
     assert owners and {int(owner) for owner in owners} <= set(first.processes()), first.all_output()
     time.sleep(2.5)  # with msrun's own second, longer than a rank waits before it ends because of a failure
     ranks = first.processes()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from make_shapes import make_shapes
-from msrun_job import ROOT, Job, failure_line, two_hosts
+from msrun_job import REAL_MSRUN, ROOT, Job, failure_line, two_hosts
 from ssd.data.readers.coco import read_coco
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,8 @@ def train_arguments(records, checkpoints):
 def full_run(records, tmp_path_factory):
     """The job of an uninterrupted run of 6 epochs of 4 steps on two ranks, and its folder of checkpoints."""
     folder = tmp_path_factory.mktemp("full_run")
-    job = Job(folder / "logs", [JOBS / "hashed_training.py", *train_arguments(records, folder / "ckpt"), *VALIDATION])
+    train = [JOBS / "hashed_training.py", *train_arguments(records, folder / "ckpt"), *VALIDATION]
+    job = Job(folder / "logs", train, msrun=REAL_MSRUN)
     try:
         job.wait(300)
     finally:
@@ -147,9 +148,9 @@ def test_two_hosts_train_like_one(full_run, hosts, records, tmp_path, start):
 
 
 def test_killed_rank_on_one_host_ends_the_other_host(hosts, records, tmp_path, start):
-    train = [SSD / "train.py", *train_arguments(records, tmp_path / "ckpt"), *VALIDATION, "--epoch_size", "500"]
+    train = [SSD / "train.py", *train_arguments(records, tmp_path / "ckpt"), *VALIDATION]
     jobs = [start(train, f"host{host.node_rank}", host=host) for host in hosts]
-    jobs[0].wait_for("epoch 1/500 step 2/4")
+    jobs[0].wait_for("epoch 1/6 step 1/4")
     os.kill(jobs[1].rank_processes(1)[1], signal.SIGKILL)
     for job in jobs:
         job.wait(60)
@@ -214,7 +215,8 @@ def test_a_signal_during_an_evaluation_ends_it_on_all_ranks(full_run, records, t
 
 
 def test_killed_rank_ends_a_training(records, tmp_path, start):
-    job = start([SSD / "train.py", *train_arguments(records, tmp_path / "ckpt"), *VALIDATION])
+    train = [SSD / "train.py", *train_arguments(records, tmp_path / "ckpt"), *VALIDATION]
+    job = start(train, msrun=REAL_MSRUN)
     job.wait_for("epoch 1/6 step 1/4")
     os.kill(job.rank_processes(1)[1], signal.SIGKILL)
     job.wait(30)

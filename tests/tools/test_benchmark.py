@@ -22,7 +22,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "examples/det/ssd/ssd_shapes.yaml"
 TINY = "tests/tiny.yaml"
-SMALL = {"image_size": [96, 96], "batch_size": 2, "pre_nms_top_k": 50}
 
 
 def benchmark(*arguments):
@@ -51,7 +50,8 @@ def test_kernel_times_are_averaged_over_the_last_steps():
 
 def test_loader_cases(load_recipe, shapes_records, monkeypatch):
     monkeypatch.setattr(data, "MIN_SECONDS", 0.05)
-    cases = data.measure_data(load_recipe("ssd_shapes", data_dir=str(shapes_records), **SMALL), repeats=2)
+    cfg = load_recipe("ssd_shapes", data_dir=str(shapes_records), image_size=[96, 96], batch_size=2)
+    cases = data.measure_data(cfg, repeats=2)
     assert [case.name for case in cases] == ["decode only", "train loader", "val loader"]
     for case in cases:
         assert len(case.runs) == 2 and min(case.runs) > 0 and case.unit == "images/s"
@@ -89,8 +89,8 @@ def test_conversion_cases(shapes_coco):
     assert converting.extra["time_of_copy"] == pytest.approx(copying.runs[0] / converting.runs[0], abs=1e-3)
 
 
-def test_inference_cases(load_recipe):
-    cases = measure_infer(load_recipe("ssd_shapes", **SMALL), repeats=1, steps=2)
+def test_inference_cases(tiny_recipe):
+    cases = measure_infer(tiny_recipe(batch_size=2), repeats=1, steps=2)
     assert [(case.name, case.settings["batch_size"]) for case in cases] == [
         ("network", 1),
         ("network and NMS", 1),
@@ -118,8 +118,9 @@ def test_all_hard_nms_cases_give_the_same_detections():
             np.testing.assert_allclose(detections.boxes_yxyx, [box for _, _, box in expected], rtol=1e-5)
 
 
-def test_evaluation_case(load_recipe, shapes_records):
-    (case,) = measure_eval(load_recipe("ssd_shapes", data_dir=str(shapes_records), **SMALL), repeats=2)
+def test_evaluation_case(tiny_recipe, shapes_records):
+    cfg = tiny_recipe(data_dir=str(shapes_records), num_classes=None, batch_size=2)
+    (case,) = measure_eval(cfg, repeats=2)
     assert len(case.runs) == 2 and min(case.runs) > 0 and case.settings["images"] == 4
 
 

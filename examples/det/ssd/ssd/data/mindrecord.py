@@ -23,7 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from mindspore.mindrecord import FileWriter
 
 from ..boxes.ops import clip_boxes
 from ..errors import UserError, count_noun, mindspore_reason, os_reason
@@ -75,6 +74,10 @@ def convert(
     another process converts to out_path, out_path contains files of a previous conversion and overwrite is False, or
     files that create_data.py did not write would be replaced. The files in out_path are then unchanged.
     """
+    # Load MindSpore here: not earlier, because it takes seconds in which create_data.py can check its input, and not in
+    # the lock, because Ctrl-C during an import ends the process at once, and would leave files.
+    import mindspore.mindrecord  # noqa: F401
+
     with lock_folder(out_path, "--out_path"):
         return _convert(train, val, out_path, overwrite=overwrite, num_workers=num_workers, decode=decode)
 
@@ -156,6 +159,8 @@ def _write_split(split: DatasetSplit, folder: Path, num_workers: int, decode: bo
 
     Raises UserError if an image cannot be converted.
     """
+    from mindspore.mindrecord import FileWriter
+
     folder.mkdir()
     writer = FileWriter(str(folder / "coco"), shard_num=SHARDS)
     writer.add_schema(SCHEMA, "objects of COCO images")

@@ -30,7 +30,8 @@ from .device import Runtime
 ENABLE, PATH = "MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"  # MindSpore reads both at each compilation
 PACKAGE = Path(__file__).resolve().parents[1]
 SCRIPT_FOLDERS = (PACKAGE.parent, PACKAGE.parents[3] / "tools" / "benchmarks")  # only their scripts are cached
-PER_LAUNCH = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT")  # msrun changes these at each launch
+# Variables that change no graph: msrun sets new values of four at each launch, and the last one prints kernels.
+NO_INPUTS = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT", "ONEDNN_VERBOSE")
 MAX_DAYS_UNUSED, MAX_BYTES = 30, 2**30  # a graph takes 0.2 MB
 
 _was_used = False  # True after the first use: MindSpore cannot change the cache folder of a process
@@ -91,7 +92,7 @@ def graph_inputs(program: str, *, settings: dict, data: list, runtime: Runtime) 
     """Return a dict of every input that can change a compiled graph, with values that JSON can store."""
     commit = Path(ms.__file__).with_name(".commit_id")  # nightly builds of MindSpore have equal versions
     mindspore = (ms.__version__, commit.read_text() if commit.is_file() else "")
-    names = [name for name in os.environ if name.startswith(("MS_", "ONEDNN_")) and name not in PER_LAUNCH]
+    names = [name for name in os.environ if name.startswith(("MS_", "ONEDNN_")) and name not in NO_INPUTS]
     return {
         "program": program,
         "settings": settings,
