@@ -76,9 +76,17 @@ def test_boxes_outside_the_image_are_dropped(nms):
     assert detections.scores.tolist() == pytest.approx([0.7])
 
 
-def test_scores_below_the_minimum_are_dropped():
+@pytest.mark.parametrize("nms", ["hard", "soft"])
+def test_scores_below_the_minimum_are_dropped(nms):
     apart = candidates((0, 0, 0.2, 0.2, 0.5, 1), (0.4, 0.4, 0.6, 0.6, 0.25, 1), (0.8, 0.8, 1, 1, 0.2499, 1))
-    assert select(MulticlassNMS(0.25, 0.5, 10), apart).scores.tolist() == [0.5, 0.25]
+    detections = select(MulticlassNMS(0.25, 0.5, 10, nms=nms, kept_labels=[1]), apart)
+    assert detections.scores.tolist() == [0.5, 0.25]
+    assert (detections.boxes_yxyx.dtype, detections.scores.dtype) == (np.float32, np.float32)
+
+
+def test_nms_is_hard_by_default():
+    same_place = candidates((0, 0, 1, 1, 0.9, 1), (0, 0, 1, 1, 0.8, 1))
+    assert select(MulticlassNMS(0.0, 0.5, 10), same_place).scores.tolist() == pytest.approx([0.9])
 
 
 def test_max_detections_keeps_the_highest_scores_of_all_classes():
@@ -138,9 +146,9 @@ def test_detections_for_supervision_have_x_first():
     converted = detections.to_supervision()
     assert isinstance(converted, supervision.Detections) and converted.tracker_id is None
     assert converted.xyxy.tolist() == [[2, 1, 40, 30], [6, 5, 8, 7]] and converted.class_id.tolist() == [2, 1]
-    assert converted.confidence.tolist() == [0.75, 0.5]
-    tracked = Detections(detections.boxes_yxyx, detections.scores, detections.labels, track_ids=np.array([7, 0]))
-    assert tracked.to_supervision().tracker_id.tolist() == [7, -1]
+    assert converted.confidence.tolist() == [0.75, 0.5] and converted.class_id.dtype == int
+    tracked = Detections(detections.boxes_yxyx, detections.scores, detections.labels, track_ids=np.array([1, 0]))
+    assert tracked.to_supervision().tracker_id.tolist() == [1, -1]
     assert len(detections.select(np.zeros(2, bool)).to_supervision()) == 0
 
 

@@ -115,8 +115,20 @@ def test_hand_computed_soft_nms():
     assert scores[0].tolist() == pytest.approx([0.9, 0.5])
 
 
+def test_equal_scores_keep_their_order():
+    boxes = np.array([[i, 0, i + 0.5, 1] for i in range(100)], np.float32)
+    kept = hard_nms(boxes, np.full(100, 0.5), np.ones(100, np.int32), iou_threshold=0.5, max_detections=100)
+    assert kept.tolist() == list(range(100)) and kept.dtype == np.int64
+    indices, scores = soft_nms(
+        boxes[None], np.full((1, 100), 0.5), np.ones((1, 100), np.int32), sigma=0.5, max_detections=100
+    )
+    assert indices[0].tolist() == list(range(100))
+    assert (indices.dtype, scores.dtype) == (np.int64, np.float32)
+
+
 def test_no_candidates():
     assert hard_nms(*candidates(), iou_threshold=0.5, max_detections=10).shape == (0,)
     boxes, empty = np.zeros((2, 0, 4), np.float32), np.zeros((2, 0))
     indices, scores = soft_nms(boxes, empty, empty, sigma=0.5, max_detections=10)
     assert indices.shape == scores.shape == (2, 0)
+    assert (indices.dtype, scores.dtype) == (np.int64, np.float32)

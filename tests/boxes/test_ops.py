@@ -62,6 +62,9 @@ def test_hand_computed_ious():
     ])  # fmt: skip
     expected = [[1, 1 / 7, 0.5, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
     np.testing.assert_allclose(pairwise_iou(boxes_yxyx, others_yxyx), expected)
+    iou = pairwise_iou(boxes_yxyx.astype(np.float32), others_yxyx.astype(np.float32))
+    np.testing.assert_allclose(iou, expected, rtol=1e-6)
+    assert iou.dtype == np.float32
 
 
 def test_iou_of_no_boxes():

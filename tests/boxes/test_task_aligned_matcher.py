@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssd.boxes.task_aligned_matcher import MIN_IOU, POSITIVES_PER_BOX, TaskAlignedMatcher
+from ssd.boxes.task_aligned_matcher import MIN_IOU, TaskAlignedMatcher
 
 # Anchors of 0.2 x 0.2 in a row, with centers x at 0.1, 0.3, 0.5, 0.7, 0.9
 ANCHORS = np.array([[0.4, x - 0.1, 0.6, x + 0.1] for x in (0.1, 0.3, 0.5, 0.7, 0.9)])
@@ -22,6 +22,14 @@ def test_candidates_are_anchors_whose_centers_are_inside():
     # IoUs of the anchors at 0.3, 0.5 and 0.7: overlap 0.15, 0.2 and 0.15 of widths 0.5 and 0.2
     outer, middle = 0.15 / 0.55, 0.2 / 0.5
     assert scores == pytest.approx([0, (outer / middle) ** 6 * middle, middle, (outer / middle) ** 6 * middle, 0])
+
+
+def test_centers_on_the_border_are_outside():
+    anchors = np.array([[0, 0, 2, 2], [2, 2, 4, 4], [1, 0, 3, 2], [0, 2, 2, 4]])  # centers 1, 1; 3, 3; 2, 1 and 1, 3
+    boxes, scores = np.tile([1, 1, 3, 3], (4, 1)), np.full((4, 2), 0.5)
+    # No center is inside the box: it gets the anchor with the highest IoU, and that is the first of equal ones.
+    matches, _ = TaskAlignedMatcher(anchors).match(np.array([[1, 1, 3, 3]]), np.array([1]), boxes, scores)
+    assert matches.tolist() == [-1, -1, 0, -1]
 
 
 def test_the_score_of_the_box_s_class_counts():
@@ -58,7 +66,7 @@ def test_at_most_the_best_candidates_are_positive():
     scores[:, 1] = np.linspace(0.9, 0.1, 25)
     boxes = np.tile([[0.3, 0.1, 0.7, 0.9]], (25, 1))  # equal IoUs
     matches, _ = TaskAlignedMatcher(anchors).match(np.array([[0.3, 0.0, 0.7, 1.0]]), np.array([1]), boxes, scores)
-    assert np.flatnonzero(matches == 0).tolist() == list(range(POSITIVES_PER_BOX))
+    assert np.flatnonzero(matches == 0).tolist() == list(range(13))
 
 
 def test_predictions_that_miss_the_box_are_ranked_by_score():

@@ -106,6 +106,34 @@ def test_crop_meets_its_constraints(min_iou, image_size, canvas):
         assert pairwise_iou(window[None], BOXES)[0, has_center].max() >= min_iou
 
 
+def crop_by_hand(canvas, draws, boxes, min_iou=0.0):
+    windows, found = random_iou_crops(
+        np.array([canvas]),
+        boxes_yxyx=np.array([boxes], float),
+        labels=np.ones((1, len(boxes))),
+        min_iou=np.array([min_iou]),
+        image_size=(300, 300),
+        draws=np.array([draws], float),
+    )
+    return windows[0].tolist() if found[0] else None
+
+
+def test_crop_by_hand():
+    canvas, box = [10, 20, 110, 220], [[50, 60, 70, 80]]
+    # The first window is 30 high and 200 wide, too wide. The second is 0.3 + 0.7 * 0.5 = 0.65 of 100 high and 0.3 of
+    # 200 wide. It starts at 10 + 0.25 * 35 = 18.75 and 20 + 0.125 * 140 = 37.5, and is rounded inwards.
+    draws = [[0, 1, 0.5, 0.5], [0.5, 0, 0.25, 0.125], [1, 1, 0, 0]]
+    assert crop_by_hand(canvas, draws, box) == [19, 38, 83, 97]
+
+
+def test_crop_limits_are_included():
+    wide, tall = [0, 0, 50, 100], [0, 0, 100, 50]  # height / width is 1/2 and 2
+    whole = [[1, 1, 0, 0]]
+    assert crop_by_hand(wide, whole, [wide], min_iou=1) == wide
+    assert crop_by_hand(tall, whole, [tall], min_iou=1) == tall
+    assert crop_by_hand([0, 0, 49, 100], whole, [wide]) is crop_by_hand([0, 0, 100, 49], whole, [tall]) is None
+
+
 def test_crops_depend_on_the_random_numbers_alone():
     first, repeated, other = (crop(WHOLE, BOXES, 0.3, seed=seed, count=20).tolist() for seed in (0, 0, 1))
     assert first == repeated != other and len({tuple(window) for window in first}) > 15

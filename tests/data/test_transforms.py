@@ -48,6 +48,12 @@ def test_window_of_a_reduced_image_is_in_pixels_of_the_full_image():
     assert np.array_equal(render(image, [8, 4, 48, 84], (10, 20), scale_denominator=4), image[2:12, 1:21])
 
 
+def test_colors_and_direction_are_kept_by_default():
+    image, out = noise(), np.empty((20, 30, 3), np.uint8)
+    render_crop_window(image, np.array([0, 0, 20, 30]), 1, out=out)
+    assert np.array_equal(out, image)
+
+
 def test_flip_by_hand():
     image = noise(2, 3)
     assert np.array_equal(render(image, [0, 0, 2, 3], (2, 3), flip=True), image[:, ::-1])
@@ -129,6 +135,12 @@ def test_mean_luma_by_hand():
     assert abs(mean_luma(image) - (0.25 * 0.299 * 255 + 0.75 * 90)) < 1e-9
     gradient = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None], (200, 300, 3))
     assert abs(mean_luma(gradient) - 99.5) < 7  # within half a cell of the grid
+
+
+def test_mean_luma_reads_single_pixels_of_a_grid():
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    # 16 x 16 cells of 2 x 3 pixels, each represented by its first pixel
+    assert mean_luma(image) == pytest.approx((image[::2, ::3] @ [0.299, 0.587, 0.114]).mean())
 
 
 def test_neutral_factors_change_nothing():

@@ -33,3 +33,4 @@ def test_only_coco_adds_a_rounding_term_to_the_precision():
     perfect = np.array([True])
     assert voc_average_precision(perfect, 1) == (1, 1)
     assert 1 - 1e-15 < coco_average_precision(perfect, 1) < 1
+    assert coco_average_precision(perfect, 101) == 1 / (1 + 2**-52) / 101  # recall 1/101 reaches only the threshold 0

@@ -121,6 +121,27 @@ def test_metrics_of_each_class(annotation_path):
     assert sum(row.AP for row in result.per_class) / 3 == pytest.approx(result.metrics["AP"])
 
 
+def test_objects_that_count(tmp_path):
+    rows = [make_annotation(*row, annotation_id=number) for number, row in enumerate(OBJECTS, start=1)]  # two are cats
+    rows += [make_annotation(11, 90, (1, 2, 3, 4), iscrowd=1), {**make_annotation(11, 7, (1, 2, 3, 4)), "difficult": 1}]
+    path = write_annotations(tmp_path / "val.json", rows)
+    evaluator = CocoEvaluator(path, CLASSES)
+    assert [evaluator.count_objects(keys) for keys in ((), ("iscrowd",), ("iscrowd", "difficult"))] == [6, 5, 4]
+    assert CocoEvaluator(path, ("background", "dog")).count_objects(("iscrowd",)) == 2  # other classes do not count
+
+
+def test_iou_thresholds_and_detections_of_class_metrics(tmp_path):
+    birds = [(10 * number, 0, 6, 6) for number in range(11)]
+    rows = [make_annotation(11, 90, (0, 0, 100, 50)), make_annotation(12, 7, (0, 0, 100, 50))]
+    rows += [make_annotation(13, 55, box) for box in birds]
+    evaluator = CocoEvaluator(write_annotations(tmp_path / "val.json", rows), CLASSES)
+    evaluator.add(11, make_detections(("cat", 0.9, (0, 0, 100, 26))))  # IoU 0.52 reaches only the threshold 0.50
+    evaluator.add(12, make_detections(("dog", 0.9, (0, 0, 77, 50))))  # IoU 0.77 reaches 0.50, 0.55 … 0.75
+    evaluator.add(13, make_detections(*(("bird", 0.9, box) for box in birds)))  # more detections than AR10 counts
+    rows = [(row.AP, row.AP50, row.AP75, row.AR100) for row in evaluator.summarize().per_class]
+    assert rows == [pytest.approx(row) for row in [(0.1, 1, 0, 0.1), (0.6, 1, 1, 0.6), (1, 1, 1, 1)]]
+
+
 def test_metrics_of_a_class_without_objects_are_minus_one(tmp_path):
     path = write_annotations(tmp_path / "val.json", [make_annotation(11, 90, OBJECTS[0][2], iscrowd=1)])
     evaluator = CocoEvaluator(path, CLASSES)

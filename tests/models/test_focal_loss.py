@@ -1,5 +1,8 @@
 """Focal loss and the detection loss with it: against the papers' formulas in float64, and hand-computed sums."""
 
+import functools
+import operator
+
 import numpy as np
 import pytest
 from loss_inputs import Gradients, LossInputs
@@ -196,3 +199,19 @@ def test_only_several_devices_with_the_key_exchange_their_positives(load_recipe,
     assert create_loss(on, small_anchors, world_size=2).all_reduce is not None
     for cfg, world_size in ((off, 1), (off, 2), (on, 1)):
         assert create_loss(cfg, small_anchors, world_size).all_reduce is None
+    assert create_loss(on, small_anchors).all_reduce is None  # one device by default
+
+
+@pytest.mark.parametrize("positive_fraction", [0.4, 0])
+def test_the_mean_loss_of_two_devices_is_the_loss_of_their_joint_batch(positive_fraction, pynative, call, rng):
+    batches = [random_inputs(rng, positive_fraction=positive_fraction) for _ in range(2)]
+    counts = [int((inputs.target_labels > 0).sum()) for inputs in batches]
+    losses = []
+    for inputs, other_count in zip(batches, counts[::-1]):
+        loss = FocalDetectionLoss(num_devices=2)
+        loss.all_reduce = functools.partial(operator.add, other_count)
+        total, box_loss, cls_loss = call(loss, *inputs)
+        assert total == pytest.approx(box_loss + cls_loss, rel=1e-6)
+        losses.append(total)
+    joint = LossInputs(*map(np.concatenate, zip(*batches)))
+    assert np.mean(losses) == pytest.approx(detection_loss(joint), rel=1e-5)

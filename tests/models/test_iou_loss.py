@@ -181,3 +181,10 @@ def test_recipes_choose_the_box_loss(cls_loss, kind, load_recipe, call, rng):
     _, box_loss, _ = call(create_loss(cfg, create_anchors(cfg)), *inputs)
     expected = loss_of_anchors[labels > 0].sum() / 4  # two positives in each of two images
     assert box_loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_recipes_choose_the_scaling_of_offsets(load_recipe, small_anchors, offsets, pynative, call):
+    small = {"image_size": [64, 64], "steps": [16, 32], "aspect_ratios": [[2], [2]], "extra_layers": []}
+    cfg = load_recipe("ssd_mobilenetv2", **small, box_loss="ciou", prior_scaling=[0.05, 0.3])
+    expected = IoULoss("ciou", small_anchors.boxes_cyxhw, (64, 64), prior_scaling=(0.05, 0.3))
+    np.testing.assert_array_equal(call(create_box_loss(cfg, small_anchors), *offsets), call(expected, *offsets))

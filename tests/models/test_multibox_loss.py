@@ -52,6 +52,11 @@ def loss():
 
 
 @pytest.fixture(scope="module")
+def mining():
+    return LargestValues()
+
+
+@pytest.fixture(scope="module")
 def gradients(loss, call):
     """gradients(inputs) are the gradients of the loss with respect to box_offsets and cls_logits."""
     net = Gradients(loss)
@@ -178,10 +183,12 @@ def test_recipes_choose_the_weight_of_the_box_loss(kind, load_recipe, small_anch
         ([2, 7, 2, 2], 2, [1 / 3, 1, 1 / 3, 1 / 3]),
         ([0, 0, 0, 0], 2, [0.5, 0.5, 0.5, 0.5]),
         ([1e-6, 2e-6, 1000, 0], 3, [1, 1, 1, 0]),
+        ([2e-20, 3e-20, 1e-20, 0], 2, [1, 1, 0, 0]),
+        (1 + 2**-23 * np.array([3, 0, 1, 2]), 2, [1, 0, 0, 1]),  # neighbors in float32
     ],
 )
-def test_the_largest_values_are_selected(values, k, expected, call):
-    selected = call(LargestValues(), np.array([values], np.float32), np.array([k], np.float32))
+def test_the_largest_values_are_selected(values, k, expected, mining, call):
+    selected = call(mining, np.array([values], np.float32), np.array([k], np.float32))
     assert selected.tolist() == [pytest.approx(expected)]
 
 

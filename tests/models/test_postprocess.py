@@ -103,3 +103,10 @@ def test_multibox_recipes_have_softmax_scores(predictions, small_anchors, load_r
 def test_recipes_choose_the_number_of_candidates(load_recipe, small_anchors, predictions, call):
     postprocess = create_postprocess(load_recipe("ssd_mobilenetv2", pre_nms_top_k=7), small_anchors)
     assert call(postprocess, *predictions)[0].shape == (B, 7, 4)
+
+
+def test_recipes_choose_the_scaling_of_offsets(load_recipe, small_anchors, predictions, pynative, call):
+    cfg = load_recipe("ssd_mobilenetv2", prior_scaling=[0.05, 0.3], pre_nms_top_k=10)
+    boxes = call(create_postprocess(cfg, small_anchors).decode, predictions[0])
+    expected = BoxCoder((0.05, 0.3)).decode(predictions[0], small_anchors.boxes_cyxhw)
+    np.testing.assert_allclose(boxes, expected, atol=1e-5)

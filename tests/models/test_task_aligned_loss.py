@@ -1,5 +1,8 @@
 """The loss for task-aligned targets against float64 sums, and its limits."""
 
+import functools
+import operator
+
 import numpy as np
 import pytest
 from loss_inputs import Gradients
@@ -77,3 +80,16 @@ def test_recipe_selects_the_loss(load_recipe, small_anchors):
     shared = load_recipe("ssd_mobilenetv2", loss="task_aligned", prior_bias=0.01, sync_num_positives=True)
     assert create_loss(cfg, small_anchors, world_size=2).all_reduce is None
     assert create_loss(shared, small_anchors, world_size=2).all_reduce is not None
+
+
+@pytest.mark.parametrize("scale", [1, 0.01])  # scores whose sum over both devices is above 1, and below
+def test_the_mean_loss_of_two_devices_is_the_loss_of_their_joint_batch(scale, loss, pynative, call, rng):
+    batches = [(*inputs, scores * np.float32(scale)) for *inputs, scores in (random_inputs(rng), random_inputs(rng))]
+    sums = [float(batch[4].sum()) for batch in batches]
+    losses = []
+    for batch, other_sum in zip(batches, sums[::-1]):
+        device_loss = TaskAlignedLoss(SmoothL1(), box_loss_weight=2.5, num_devices=2)
+        device_loss.all_reduce = functools.partial(operator.add, other_sum)
+        losses.append(call(device_loss, *batch))
+    joint = call(loss, *map(np.concatenate, zip(*batches)))
+    np.testing.assert_allclose(np.mean(losses, axis=0), joint, rtol=1e-5)

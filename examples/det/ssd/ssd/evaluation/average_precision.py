@@ -16,7 +16,7 @@ def coco_average_precision(is_true_positive: np.ndarray, num_gt: int) -> float:
     """
     # Add np.spacing(1) to the number of detections, as pycocotools does, to reproduce its AP to the last digit.
     recall, envelope = _precision_recall_curve(is_true_positive, num_gt, epsilon=np.spacing(1))
-    positions = np.searchsorted(recall, RECALL_THRESHOLDS, side="left")
+    positions = np.searchsorted(recall, RECALL_THRESHOLDS)
     return float(np.append(envelope, 0.0)[positions].mean())  # above the highest recall, precision is 0
 
 

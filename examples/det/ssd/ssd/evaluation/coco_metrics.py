@@ -9,7 +9,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -149,7 +148,7 @@ class CocoEvaluator:
 
     def _compute_class_metrics(self, coco_eval: COCOeval) -> list[ClassMetrics]:
         # The last two axes are the object size (all, small, medium, large) and the maximum number of detections per
-        # image (1, 10, 100).
+        # image (1, 10, 100). All values of a class without objects are -1, and so are their means.
         precision = coco_eval.eval["precision"][..., 0, -1]  # (10 IoUs, 101 recalls, classes)
         recall = coco_eval.eval["recall"][..., 0, -1]  # (10 IoUs, classes)
         num_objects = dict.fromkeys(self.category_ids, 0)
@@ -168,10 +167,10 @@ class CocoEvaluator:
                     name=name,
                     objects=num_objects[category_id],
                     detections=num_detections[category_id],
-                    AP=_mean_of_valid(class_precision),
-                    AP50=_mean_of_valid(class_precision[0]),
-                    AP75=_mean_of_valid(class_precision[5]),
-                    AR100=_mean_of_valid(recall[:, index]),
+                    AP=float(class_precision.mean()),
+                    AP50=float(class_precision[0].mean()),
+                    AP75=float(class_precision[5].mean()),
+                    AR100=float(recall[:, index].mean()),
                 )
             )
         return per_class
@@ -197,9 +196,3 @@ def _read_ground_truth(path: Path) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth.createIndex()
     return ground_truth
-
-
-def _mean_of_valid(values: np.ndarray) -> float:
-    """Average the values other than -1, as COCOeval.summarize does. Returns -1 if all values are -1."""
-    values = values[values > -1]
-    return float(values.mean()) if values.size else -1.0

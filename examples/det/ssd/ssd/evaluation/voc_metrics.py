@@ -81,22 +81,22 @@ def _compute_class_metrics(annotations: list[dict], results: list[dict]) -> VocC
     """
     annotations_by_image = _group_by(annotations, "image_id")
     gt_boxes = {
-        image_id: xywh_to_yxyx(np.array([row["bbox"] for row in rows], float))
+        image_id: xywh_to_yxyx(np.array([row["bbox"] for row in rows]))
         for image_id, rows in annotations_by_image.items()
     }
     is_difficult = {
-        image_id: np.array([any(row.get(key) for key in DIFFICULT_KEYS) for row in rows])
+        image_id: [any(row.get(key) for key in DIFFICULT_KEYS) for row in rows]
         for image_id, rows in annotations_by_image.items()
     }
-    is_detected = {image_id: np.zeros(len(rows), bool) for image_id, rows in annotations_by_image.items()}
-    num_gt = sum(int((~flags).sum()) for flags in is_difficult.values())
+    is_detected = {image_id: [False] * len(rows) for image_id, rows in annotations_by_image.items()}
+    num_gt = sum(flags.count(False) for flags in is_difficult.values())
     if not num_gt:
         return VocClassMetrics(AP=-1.0, AP11=-1.0)
     is_true_positive = []
     for result in sorted(results, key=lambda row: -row["score"]):
         image_id = result["image_id"]
         if image_id in gt_boxes:
-            ious = pairwise_iou(xywh_to_yxyx(np.array([result["bbox"]], float)), gt_boxes[image_id])[0]
+            ious = pairwise_iou(xywh_to_yxyx(np.array([result["bbox"]])), gt_boxes[image_id])[0]
             best = int(ious.argmax())
             if ious[best] >= MIN_IOU:
                 if not is_difficult[image_id][best]:
@@ -104,5 +104,5 @@ def _compute_class_metrics(annotations: list[dict], results: list[dict]) -> VocC
                     is_detected[image_id][best] = True
                 continue
         is_true_positive.append(False)
-    ap, ap11 = voc_average_precision(np.array(is_true_positive, bool), num_gt)
+    ap, ap11 = voc_average_precision(np.array(is_true_positive), num_gt)
     return VocClassMetrics(AP=ap, AP11=ap11)

@@ -20,7 +20,7 @@ class TaskAlignedLoss(nn.Cell):
     num_devices: number of devices whose target scores are summed together, as in FocalDetectionLoss
     """
 
-    def __init__(self, box_loss: nn.Cell, box_loss_weight: float = 1.0, num_devices: int = 1):
+    def __init__(self, box_loss: nn.Cell, box_loss_weight: float, num_devices: int = 1):
         super().__init__()
         self.box_loss = box_loss
         self.box_loss_weight = box_loss_weight
