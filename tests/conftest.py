@@ -17,6 +17,7 @@ import ssd  # noqa: F401  first, because it sets environment variables that Mind
 import mindspore as ms
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from mindspore import Tensor
 
 from make_shapes import make_shapes
@@ -27,6 +28,13 @@ from ssd.models.detector import create_detector
 from ssd.startup import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# `make test` runs the same few examples of each law every time; `make fuzz` runs other ones, and many. Without a
+# deadline, because machines differ, and because the first example imports and compiles.
+SLOW_IS_FINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("test", max_examples=20, derandomize=True, **SLOW_IS_FINE)
+settings.register_profile("fuzz", max_examples=1000, print_blob=True, **SLOW_IS_FINE)
+settings.load_profile("test")
 
 
 def pytest_configure():

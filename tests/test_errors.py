@@ -1,9 +1,11 @@
-"""Commands exit without a traceback after a stop signal, at whatever moment it comes."""
+"""A message is one line. Commands exit without a traceback after a stop signal, at whatever moment it comes."""
 
 import subprocess
 import sys
 
 import pytest
+
+from ssd.errors import UserError
 
 KILL = "import os, signal; os.kill(os.getpid(), signal.{})"
 CTRL_C = KILL.format("SIGINT")
@@ -38,6 +40,20 @@ def run(folder, work, free="pass"):
     (folder / "command.py").write_text(COMMAND.format(work=work, free=free))
     result = subprocess.run([sys.executable, folder / "command.py"], capture_output=True, text=True, timeout=60)
     return result.returncode, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a\nb\r\n", "a\\nb\\r\\n"),
+        ("\x1b[2J\0\x85", "\\x1b[2J\\x00\\x85"),  # would clear the terminal
+        ("\u2028\u202e", "\\u2028\\u202e"),  # a line separator, and a mark that reverses the text
+        ("\ud800\udcff", "\\ud800\\udcff"),  # halves of characters, also of file names that are not UTF-8
+        ("Käfer 猫　😀\xa0", "Käfer 猫　😀\xa0"),
+    ],
+)
+def test_a_message_is_one_line_of_characters(text, escaped):
+    assert str(UserError(f"{text}: not found.")) == f"{escaped}: not found."
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])

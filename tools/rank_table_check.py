@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from ssd.errors import UserError, os_reason
+from ssd.runtime.read_json import read_json
 
 MAX_DEVICES_PER_SERVER = 16
 ADVICE = "Correct the rank table, or create another table with tools/rank_table.py."
@@ -69,7 +70,7 @@ def format_json(value: object) -> str:
 def read_table(path: Path) -> object:
     """Read a rank table from a JSON file. Raises UserError if the file cannot be read or is not valid JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except OSError as error:
         advice = "Write a rank table with tools/rank_table.py, or set RANK_TABLE_FILE to an existing rank table."
         refuse(str(path), f"the rank table cannot be read ({os_reason(error)})", advice)

@@ -1,10 +1,22 @@
 """JSON records are read without the parameters, also from files that are damaged or of other programs."""
 
+import json
+import time
+
 import mindspore as ms
 import numpy as np
 import pytest
 
-from ssd.checkpoints.records import METADATA_KEY, STATE_KEY, Progress, read_progress, read_records
+from ssd.checkpoints.records import (
+    EVALUATION_KEY,
+    METADATA_KEY,
+    OLD_METADATA_KEY,
+    STATE_KEY,
+    Progress,
+    parse_record,
+    read_progress,
+    read_records,
+)
 from ssd.checkpoints.saving import save_checkpoint
 
 RECORDS = {
@@ -33,9 +45,9 @@ def test_records_behind_large_tensors_are_read(path):
 def test_files_with_and_without_a_checksum_are_read(tmp_path):
     for crc_check in (False, True):
         file = tmp_path / f"{crc_check}.ckpt"
-        ms.save_checkpoint(net_of((2, 2)), str(file), append_dict={STATE_KEY: "[1]"}, crc_check=crc_check)
-        assert read_records(file) == {STATE_KEY: [1]}
-        assert read_progress(file) is None  # a list is no state
+        ms.save_checkpoint(net_of((2, 2)), str(file), append_dict={STATE_KEY: "{}"}, crc_check=crc_check)
+        ms.save_checkpoint(net_of((2, 2)), str(file), append_dict={METADATA_KEY: "{}"}, crc_check=crc_check)
+        assert read_records(file) == {METADATA_KEY: {}}
 
 
 def test_files_without_records_have_none(tmp_path):
@@ -62,3 +74,35 @@ def test_damaged_files_raise_no_error(path, tmp_path):
     for length in (10, 1_000_000, len(content) - 2000):
         damaged.write_bytes(content[:length])
         assert set(read_records(damaged)) <= set(RECORDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        *((METADATA_KEY, []), (METADATA_KEY, {"anchors": 5}), (METADATA_KEY, {"classes": {"classes": [1]}})),
+        *(
+            (METADATA_KEY, {"classes": {"classes": "cat"}}),
+            (OLD_METADATA_KEY, {"classes": 5}),
+            (OLD_METADATA_KEY, None),
+        ),
+        *((STATE_KEY, {}), (STATE_KEY, {"step": "7", "steps_per_epoch": 3}), (STATE_KEY, {"step": 7})),
+        *((STATE_KEY, {"step": 7, "steps_per_epoch": 0}), (STATE_KEY, {"step": -1, "steps_per_epoch": 3})),
+        *((STATE_KEY, {"step": 10**400, "steps_per_epoch": 3}), (EVALUATION_KEY, {"step": 7, "epoch": 2})),
+        *((EVALUATION_KEY, {"step": 7, "epoch": 2, "metrics": {}}),),
+        *((EVALUATION_KEY, {"step": 7, "epoch": 2, "metrics": {"mAP": "0.5"}}),),
+    ],
+)
+def test_records_with_other_values_are_left_out(name, record, tmp_path):
+    text = json.dumps(record)
+    with pytest.raises(ValueError, match=name):
+        parse_record(name, text)
+    ms.save_checkpoint(net_of((2, 2)), str(tmp_path / "a.ckpt"), append_dict={name: text})
+    assert read_records(tmp_path / "a.ckpt") == {} and read_progress(tmp_path / "a.ckpt") is None
+
+
+def test_a_length_without_an_end_is_read_quickly(tmp_path):
+    """An integer of a million bytes would take minutes."""
+    (tmp_path / "a.ckpt").write_bytes(b"\x0a" + b"\x80" * 1_000_000)
+    start = time.process_time()
+    assert read_records(tmp_path / "a.ckpt") == {}
+    assert time.process_time() - start < 1

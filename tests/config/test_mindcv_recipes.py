@@ -235,6 +235,20 @@ def test_extras_need_ratios_and_strides(key, load):
     assert_refused(load, {name: value for name, value in EXTRAS.items() if name != key}, parts=[key, "None"])
 
 
+@pytest.mark.parametrize("key", ["extras_in_channels", "extras_out_channels", "extras_ratio", "extras_strides"])
+@pytest.mark.parametrize("value", [5, "1,2", [], [[1]], [None], {"a": 1}, ["a", "b"], True])
+def test_values_of_extras_that_are_no_lists_of_numbers_are_refused(key, value):
+    with pytest.raises(UserError, match=f"^{key}: "):
+        translate_mindcv_keys({**EXTRAS, key: value})
+
+
+@pytest.mark.parametrize("key", ["steps", "backbone_out_indices"])
+@pytest.mark.parametrize("value", [5, None, "text", {}])
+def test_levels_that_are_no_list_are_refused_with_their_key(key, value, load):
+    for extras in (EXTRAS, FPN):
+        assert_refused(load, {**extras, key: value}, parts=[f"{key}: "])
+
+
 @pytest.mark.parametrize("channels", [[256, 256, 256, 256, 128], [256] * 4])
 def test_all_levels_of_an_fpn_have_the_same_channels(channels, load):
     assert_refused(load, {**FPN, "extras_out_channels": channels}, parts=["extras_out_channels", channels])

@@ -64,6 +64,8 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
         ("device_target", "TPU"),
         ("device_target", "cpu"),
         ("device_target", 5),
+        ("device_target", "x" * 300),
+        ("device_target", "../runtime/cpu"),
         ("seed", -1),
         ("seed", 2**31),
         ("warmup_epochs", 500),
@@ -171,16 +173,23 @@ def test_missing_files_are_named(recipe, tmp_path):
     assert_refused(tmp_path / "absent.yaml", {}, parts=[tmp_path / "absent.yaml"])
     assert_refused(tmp_path, {}, parts=[tmp_path])
     assert_refused(recipe(__BASE__=["absent.yaml"]), {}, parts=[tmp_path / "absent.yaml"])
+    assert_refused(recipe(__BASE__=["x" * 300]), {}, parts=[tmp_path / ("x" * 300)])
 
 
-@pytest.mark.parametrize("content", [b"lr: [1", b"just text", b"- a\n- b", b"", b"\xff\xfe\xfa", b"lr: *x"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"lr: [1", b"just text", b"- a\n- b", b"", b"\xff\xfe\xfa", b"lr: *x"),
+        *(b"lr: 2026-99-99", b"lr: !!int x", b"lr: !!bool x", b"lr: " + b"[" * 10_000, b'classes: ["\\ud800"]'),
+    ],
+)
 def test_a_file_that_is_not_a_recipe_is_refused(content, tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
     assert_refused(path, {}, parts=[path])
 
 
-@pytest.mark.parametrize("base", ["recipe.yaml", 5, [5]])
+@pytest.mark.parametrize("base", ["recipe.yaml", 5, [5], "a\0b"])
 def test_impossible_bases_are_refused(base, recipe):
     path = recipe(__BASE__=base)
     assert_refused(path, {}, parts=[path, "__BASE__"])

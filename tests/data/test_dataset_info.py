@@ -74,7 +74,9 @@ def test_missing_file_is_an_error(tmp_path):
         read_dataset_info(tmp_path / "dataset.json")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format": 1}', '{"format": 1, "train": 5, "val": 5}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[" * 10_000, "null", "{}", '{"format": 1}', '{"format": 1, "train": 5, "val": 5}']
+)
 def test_damaged_file_is_an_error(text, tmp_path):
     path = tmp_path / "dataset.json"
     path.write_text(text)
@@ -89,6 +91,42 @@ def test_unknown_or_missing_key_is_an_error(folder):
         path.write_text(json.dumps({**content, **change}))
         with pytest.raises(UserError, match="dataset.json: "):
             read_dataset_info(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("classes", 5), ("classes", ["background", 7]), ("classes", ["background"]), ("classes", "ab")),
+        *(
+            ("classes", ["background", "\ud800"]),
+            ("category_ids", True),
+            ("category_ids", ["one"]),
+            ("annotations", 1.5),
+        ),
+        *(("upright", "maybe"), ("upright", None), ("train", None)),
+        *(("train.images", None), ("train.max_boxes", "many"), ("train.shards", [[]]), ("train.shards", {"a": "b"})),
+        *(("val.boxes_per_class", {"cat": None}), ("val.source_sha256", 5), ("val.source", ["a"])),
+    ],
+)
+def test_a_value_of_another_type_is_an_error(key, value, folder):
+    path = folder / "dataset.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    *section, name = key.split(".")
+    (content[section[0]] if section else content)[name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="dataset.json: "):
+        read_dataset_info(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_names_that_no_file_can_have_are_missing_files(name, folder):
+    info = read_dataset_info(folder / "dataset.json")
+    for changed in (
+        dataclasses.replace(info, val=dataclasses.replace(info.val, shards={name: 1})),
+        dataclasses.replace(info, annotations=name),
+    ):
+        with pytest.raises(UserError, match="listed in dataset.json"):
+            check_files(changed, folder, "val")
 
 
 def test_other_format_is_an_error(folder):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from ssd.data.image_headers import exif_orientation, read_with_pillow
-from ssd.data.images import decode_image, read_size
+from ssd.data import images
+from ssd.data.image_headers import exif_orientation, is_safe_for_opencv, read_with_pillow
+from ssd.data.images import decode_image, decode_image_file, read_size
 
 JPEG = io.BytesIO()
 Image.new("RGB", (60, 40)).save(JPEG, "JPEG")
@@ -131,3 +132,52 @@ print(read_with_pillow(file.getvalue(), lambda image: image.size))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (result.stdout, result.stderr) == ("(12000, 8000)\n", "")
+
+
+def png_with_length(length, name=b"IDAT", width=4):
+    """Return a PNG of 4 rows, in which a chunk before the pixels states this number of bytes."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "PNG")
+    whole = file.getvalue()
+    start = whole.index(b"IDAT") - 4
+    return (
+        whole[:16] + struct.pack(">I", width) + whole[20:start] + struct.pack(">I", length) + name + whole[start + 8 :]
+    )
+
+
+def expect_no_opencv(encoded, monkeypatch):
+    """Neither a request nor a shard brings the file to OpenCV, and it is no image."""
+    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: pytest.fail("OpenCV must not read this file"))
+    for decode in (decode_image_file, images.decode_with_opencv):
+        with pytest.raises(ValueError):
+            decode(encoded)
+
+
+@pytest.mark.parametrize("name", [b"IDAT", b"tEXt", b"AAAA"])
+@pytest.mark.parametrize("width", [4, 0])  # 0: the header states no size
+def test_a_png_chunk_is_not_longer_than_its_file(name, width, monkeypatch):
+    """OpenCV would allocate 1.5 GiB for a file of 70 bytes."""
+    encoded = png_with_length(0x60000000, name, width)
+    assert not is_safe_for_opencv(encoded)
+    expect_no_opencv(encoded, monkeypatch)
+
+
+def test_opencv_reads_only_pngs_with_an_end(monkeypatch):
+    """OpenCV 4.11 reads on behind the end of the file, until the memory is full."""
+    whole = png_with_length(len(png_with_length(0)) - 57)
+    assert is_safe_for_opencv(whole) and is_safe_for_opencv(whole + b"behind the end")
+    assert not is_safe_for_opencv(whole.replace(b"IDAT", b"IDAX"))  # OpenCV looks for IDAT behind IEND
+    assert decode_image_file(whole).shape == (4, 4, 3)
+    for length in range(8, len(whole)):
+        assert not is_safe_for_opencv(whole[:length])
+    with monkeypatch.context() as patch:
+        expect_no_opencv(whole[:-4], patch)
+
+
+def test_animations_are_decoded_by_pillow(monkeypatch):
+    """Frames that are larger than the image overwrite the memory of OpenCV 4.11."""
+    red, blue = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
+    file = io.BytesIO()
+    red.save(file, "PNG", save_all=True, append_images=[blue], default_image=False)
+    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: pytest.fail("OpenCV must not read this file"))
+    assert decode_image_file(file.getvalue()).reshape(-1, 3).tolist() == [[255, 0, 0]] * 16

@@ -83,7 +83,9 @@ def test_a_missing_key_is_named(values, tmp_path):
         parse_metadata(values, tmp_path / "metadata.yaml")
 
 
-@pytest.mark.parametrize("text", ["", "- 1\n", "a: [", "just text", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "- 1\n", "a: [", "just text", "\x00", "a: 2026-99-99", "a: !!bool x", "[" * 10_000]
+)
 def test_a_file_without_keys_is_refused(text, folder):
     (folder / "metadata.yaml").write_text(text)
     with pytest.raises(UserError, match="metadata.yaml: "):
@@ -102,6 +104,13 @@ def test_another_model_file_is_refused(folder):
         read_metadata(folder)
     (folder / "model.onnx").unlink()
     with pytest.raises(UserError, match="model.onnx: "):
+        read_metadata(folder)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(name, folder, values):
+    (folder / "metadata.yaml").write_text(yaml.safe_dump({**values, "file": name}))
+    with pytest.raises(UserError, match=": not found"):
         read_metadata(folder)
 
 

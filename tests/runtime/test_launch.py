@@ -86,7 +86,9 @@ def test_invalid_variables_of_msrun(changed, key, launch):
     [
         (None, {}, "no such file"),
         ("{", {}, "not a rank table"),
+        ("[" * 10_000, {}, "not a rank table"),
         (json.dumps({"server_list": [{"device": "none"}]}), {}, "not a rank table"),
+        (json.dumps(TABLE).replace('"rank_id": "0"', '"rank_id": Infinity'), {}, "not a rank table"),
         (json.dumps(TABLE), {}, "1 rank, but RANK_ID is 1 and RANK_SIZE is 2"),
         (
             json.dumps(TABLE).replace("]}]", ', {"rank_id": "1", "device_id": "7"}]}]'),

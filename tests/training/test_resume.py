@@ -81,6 +81,15 @@ def test_state_of_an_older_version_keeps_all_boxes(tmp_path):
     assert resume(step, tmp_path / "last.ckpt").max_gt is None
 
 
+@pytest.mark.parametrize("change", [{"step": "7"}, {"steps_per_epoch": 0}, {"newer": 1}])
+def test_a_state_of_another_form_is_refused(change, tmp_path):
+    step = create_step(TrainStep)
+    state = {"step": 7, "steps_per_epoch": 10, "images_per_step": 4, "seed": 0, **change}
+    save_checkpoint(step, tmp_path / "last.ckpt", {STATE_KEY: state})
+    with pytest.raises(UserError, match="last.ckpt: training_state: "):
+        resume(step, tmp_path / "last.ckpt")
+
+
 @pytest.mark.parametrize(
     "previous, present, numbers", [(300, 200, ["200", "300", "300"]), (None, 200, ["200"]), (300, None, ["300", "300"])]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -18,8 +19,19 @@ class UserError(ValueError):
     """Error in input, settings or files that the user can fix.
 
     The message of a UserError is one line: `<file or key>: <what is wrong>. <what to do>.`. Commands print the message
-    without a traceback.
+    without a traceback. Names in files may contain line breaks or control characters, which are escaped.
     """
+
+    def __init__(self, message: str):
+        super().__init__(escape_unprintable(message))
+
+
+def escape_unprintable(text: str) -> str:
+    r"""Return a text in which control characters, line breaks and halves of characters are escapes, such as \n."""
+    if text.isprintable():
+        return text
+    is_kept = {char: char.isprintable() or unicodedata.category(char) == "Zs" for char in set(text)}
+    return "".join(char if is_kept[char] else char.encode("unicode_escape").decode() for char in text)
 
 
 @overload

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError
 from ..runtime.log import set_up_logging
+from ..runtime.read_yaml import parse_yaml
 from .loading import describe_first_error, load_config, refuse_unknown_keys
 from .schema import Config
 
@@ -168,7 +169,7 @@ def _is_text(name: str) -> bool:
 
 def _parse_value(value: str) -> Any:
     try:
-        return yaml.safe_load(value)
+        return parse_yaml(value)
     except yaml.YAMLError:
         return value
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 from ..boxes.anchors import create_anchors
 from ..data.dataset_info import DATASET_INFO_NAME, read_dataset_info
 from ..errors import UserError, count_noun, os_reason
+from ..runtime.read_yaml import read_yaml
 from .adaptation import adapt_to_command_line, format_list
 from .mindcv_recipes import check_derived, translate_mindcv_keys
 from .schema import Augment, Config
@@ -44,8 +46,9 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     recipe = read_recipe(Path(path))
     override_values = nest(overrides or {})
     device = override_values.get("device_target") or recipe.get("device_target") or find_device()
-    fragment_path = CONFIGS / "runtime" / f"{str(device).lower()}.yaml"
-    if not fragment_path.is_file():
+    fragments = {path.stem: path for path in (CONFIGS / "runtime").glob("*.yaml")}
+    fragment_path = fragments.get(str(device).lower())
+    if fragment_path is None:
         raise UserError(f"device_target: {device!r} is not a supported device. Set device_target to Ascend or CPU.")
     runtime = read_recipe(fragment_path)
     layers = (recipe, runtime) if device == "CPU" else (runtime, recipe)
@@ -95,7 +98,7 @@ def read_recipe(path: Path, including: tuple[Path, ...] = ()) -> dict:
     Raises UserError if a file cannot be read, is not valid YAML, or has itself as a base.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except OSError as error:
         reason = os_reason(error)
         raise UserError(f"{path}: the recipe cannot be read ({reason}). Correct the path of the file.") from None
@@ -111,7 +114,7 @@ def read_recipe(path: Path, including: tuple[Path, ...] = ()) -> dict:
     bases = values.pop("__BASE__", [])
     bases = [bases] if isinstance(bases, str) else bases
     including = (*including, path.resolve())
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+    if not isinstance(bases, list) or not all(isinstance(base, str) and "\0" not in base for base in bases):
         raise UserError(f"{path}: __BASE__ is {bases!r} instead of a list of files. Set __BASE__ to a list of paths.")
     for base in bases:
         if (path.parent / base).resolve() in including:
@@ -159,7 +162,7 @@ def _find_classes(data_dir: str, classes: tuple[str, ...] | None, num_classes: i
             "included. Correct num_classes or classes."
         )
     info_path = Path(data_dir) / DATASET_INFO_NAME
-    if info_path.is_file():
+    if os.path.isfile(info_path):  # Path.is_file raises OSError for names that no file can have
         known = tuple(read_dataset_info(info_path).classes)
         advice = "or set data_dir to the folder of another dataset. Classes are read from dataset.json"
         if classes not in (None, known):

@@ -18,6 +18,8 @@ RETIRED = {
     "enable_modelarts": False,
 }
 # Keys whose values are derived from other keys. A recipe may contain these keys if the values are correct.
+# MindCV's lists of numbers, which are translated before the recipe is validated
+_LISTS = ("extras_in_channels", "extras_out_channels", "extras_ratio", "extras_strides")
 DERIVED = ("num_ssd_boxes", "feature_size", "num_default")
 
 
@@ -31,6 +33,7 @@ def translate_mindcv_keys(values: dict[str, Any]) -> tuple[dict[str, Any], dict[
     Raises UserError if a value is not supported, or if the lists `extras_*` contradict each other.
     """
     values = dict(values)
+    _require_lists(values)
     for key, required in RETIRED.items():
         value = values.pop(key, required)
         if required is not None and value != required:
@@ -46,6 +49,15 @@ def translate_mindcv_keys(values: dict[str, Any]) -> tuple[dict[str, Any], dict[
         values.setdefault("max_detections", values.pop("max_boxes"))
     _translate_extras(values)
     return values, derived
+
+
+def _require_lists(values: dict[str, Any]) -> None:
+    """Raise UserError if a key of _LISTS has a value that is not a list of numbers."""
+    for key in _LISTS:
+        value = values.get(key)
+        is_list = isinstance(value, list | tuple) and all(type(number) in (int, float) for number in value)
+        if value is not None and not (is_list and value):
+            raise UserError(f"{key}: {value!r:.80} is not a list of numbers. Correct {key}.")
 
 
 def _translate_extras(values: dict[str, Any]) -> None:
@@ -70,7 +82,8 @@ def _translate_extras(values: dict[str, Any]) -> None:
             values["extras_in_channels"] = in_channels
         return
     if values.get("neck") == "fpn":
-        if len(set(out_channels)) != 1 or len(out_channels) != len(values.get("steps", out_channels)):
+        steps = values.get("steps")  # validated later
+        if len(set(out_channels)) != 1 or (isinstance(steps, list | tuple) and len(out_channels) != len(steps)):
             raise UserError(
                 f"extras_out_channels: with use_fpn, {out_channels} must list the same number for each level in "
                 "`steps`. Correct the list."
@@ -90,7 +103,8 @@ def _translate_extras(values: dict[str, Any]) -> None:
             f"extras_in_channels: got {in_channels}, expected {[in_channels[0], *out_channels[:-1]]}. "
             "Remove extras_in_channels, because the values are derived from extras_out_channels."
         )
-    first = len(values.get("backbone_out_indices", ()))
+    indices = values.get("backbone_out_indices")  # validated later
+    first = len(indices) if isinstance(indices, list | tuple) else 0
     values["backbone_channels"] = tuple(out_channels[:first])
     values["extra_layers"] = [
         {"out_channels": channels, "expand_ratio": ratio, "stride": stride}

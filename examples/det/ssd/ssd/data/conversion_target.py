@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 from ..errors import UserError
+from ..runtime.read_json import read_json
 from .dataset_info import DATASET_INFO_NAME, sha256
 
 
@@ -33,7 +33,7 @@ def check_target(out_path: Path, *, annotations: Path, digest: str, sources: Col
 
     # If dataset.json or annotations with different content exist, a previous conversion must have written them.
     try:
-        old = json.loads((out_path / DATASET_INFO_NAME).read_text(encoding="utf-8"))
+        old = read_json(out_path / DATASET_INFO_NAME)
         is_foreign = not isinstance(old, dict) or "format" not in old
     except (OSError, ValueError):  # dataset.json is missing or damaged
         old, is_foreign = {}, False

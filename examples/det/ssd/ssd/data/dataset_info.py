@@ -5,16 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..errors import UserError, os_reason
+from ..runtime.read_json import read_json
 
 DATASET_INFO_NAME = "dataset.json"
 # File name of annotations that are not a copy of a COCO file. No split has this name, so a folder that is converted in
 # place can be converted again.
 VAL_ANNOTATIONS = "val_annotations.json"
 FORMAT = 2  # version of the file format; increase the number when older code would misread a new file
+ADVICE = "Run create_data.py again with --overwrite."
 READABLE_FORMATS = (1, FORMAT)  # format 1 has no key `upright`
+_NO_OTHER_KEYS = ConfigDict(extra="forbid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +38,8 @@ class SplitInfo:
     source_sha256: SHA-256 of the annotations in COCO format, in hexadecimal
     shards: {file path relative to the folder of dataset.json: size in bytes}
     """
+
+    __pydantic_config__ = _NO_OTHER_KEYS
 
     images: int
     boxes: int
@@ -57,6 +66,8 @@ class DatasetInfo:
         without a white background for transparent pixels.
     """
 
+    __pydantic_config__ = _NO_OTHER_KEYS
+
     classes: list[str]
     category_ids: list[int]
     annotations: str
@@ -72,17 +83,13 @@ class DatasetInfo:
         )
 
 
+_CHECKED_INFO = TypeAdapter(DatasetInfo)
+
+
 def read_dataset_info(path: Path) -> DatasetInfo:
     """Read dataset.json. Raises UserError if the file is missing, damaged or has an unsupported format version."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = values.pop("format")
-        if found not in READABLE_FORMATS:
-            raise UserError(
-                f"{path}: the file has format version {found}, but this program reads format versions up to {FORMAT}. "
-                "Run create_data.py again with --overwrite."
-            )
-        return DatasetInfo(**{**values, "train": SplitInfo(**values["train"]), "val": SplitInfo(**values["val"])})
+        return _check_dataset_info(read_json(path), path)
     except OSError as error:
         reason = os_reason(error)
         raise UserError(
@@ -90,8 +97,28 @@ def read_dataset_info(path: Path) -> DatasetInfo:
         ) from None
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: the file is damaged ({error}). Run create_data.py again with --overwrite.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(f"{path}: the file is damaged ({reason}). {ADVICE}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: the file is damaged ({error}). {ADVICE}") from None
+
+
+def _check_dataset_info(values: Any, path: Path) -> DatasetInfo:
+    """Check the content of dataset.json. Raises ValueError if it is damaged, or UserError if its version is unknown."""
+    if not isinstance(values, dict) or "format" not in values:
+        raise ValueError("the key format is missing")
+    found = values.pop("format")
+    if found not in READABLE_FORMATS:
+        raise UserError(
+            f"{path}: the file has format version {found}, but this program reads format versions up to {FORMAT}. "
+            f"{ADVICE}"
+        )
+    info = _CHECKED_INFO.validate_python(values)
+    if len(info.category_ids) != len(info.classes) - 1:
+        raise ValueError(f"{len(info.classes)} classes, but {len(info.category_ids)} category ids")
+    return info
 
 
 def shards_are_upright(folder: Path) -> bool:
@@ -116,7 +143,7 @@ def check_files(info: DatasetInfo, folder: Path, split: str) -> None:
     split_info = info.train if split == "train" else info.val
     for name, size in split_info.shards.items():
         path = folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):  # Path.is_file raises OSError for names that no file can have
             raise UserError(f"{path}: the file is listed in {DATASET_INFO_NAME}, but does not exist. {advice}")
         if path.stat().st_size != size:
             raise UserError(
@@ -125,7 +152,7 @@ def check_files(info: DatasetInfo, folder: Path, split: str) -> None:
             )
     if split == "val":
         path = folder / info.annotations
-        if not path.is_file():
+        if not os.path.isfile(path):  # Path.is_file raises OSError for names that no file can have
             raise UserError(f"{path}: the file is listed in {DATASET_INFO_NAME}, but does not exist. {advice}")
         if sha256(path) != info.val.source_sha256:
             raise UserError(f"{path}: the annotations have changed since the shards were created. {advice}")

@@ -21,6 +21,7 @@ _limit_lock = threading.Lock()  # held while Pillow's limit is replaced, which a
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8"
+_APNG_CHUNKS = frozenset((b"acTL", b"fcTL", b"fdAT"))
 _JPEG_END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
 # JPEG markers after which the image size is stored. OpenCV cannot decode the other codings, for example lossless.
@@ -163,6 +164,22 @@ def _read_jpeg_header(encoded: bytes) -> tuple[tuple[int, int], int, bytes]:
         elif marker == _APP1 and not exif and encoded.startswith(_EXIF_NAME, position + 4):
             exif = encoded[position + 4 + len(_EXIF_NAME) : position + 2 + length]
         position += 2 + length
+
+
+def is_safe_for_opencv(encoded: bytes) -> bool:
+    """Return False for PNGs that OpenCV 4.11 must not read, although checksums are not compared.
+
+    OpenCV reads chunks until the first IDAT, also behind the end of the file, and allocates the bytes that they state,
+    up to 2 GiB for a file of 100 bytes. Frames of animations (APNG) that are larger than the image overwrite memory.
+    """
+    position, names = len(PNG_SIGNATURE), {b""}
+    while b"IEND" not in names:
+        if position + 12 > len(encoded):
+            return False
+        length, name = struct.unpack_from(">I4s", encoded, position)
+        names.add(name)
+        position += 12 + length
+    return position <= len(encoded) and b"IDAT" in names and names.isdisjoint(_APNG_CHUNKS)
 
 
 def is_intact_png(encoded: bytes) -> bool:

@@ -26,6 +26,7 @@ from .image_headers import (
     PNG_SIGNATURE,
     exif_orientation,
     is_intact_png,
+    is_safe_for_opencv,
     is_truncated_jpeg,
     pillow_orientation,
     read_header_size,
@@ -93,6 +94,8 @@ def decode_with_opencv(encoded: bytes, scale_denominator: int = 1) -> np.ndarray
 
     Returns (height, width, 3) uint8 RGB. Raises ValueError if the image cannot be decoded.
     """
+    if encoded.startswith(PNG_SIGNATURE) and not is_safe_for_opencv(encoded):
+        raise ValueError("the PNG file is damaged, truncated or animated")
     is_jpeg = encoded.startswith(JPEG_START)
     flags = _OPENCV_FLAGS | _OPENCV_REDUCED.get(scale_denominator, 0) if is_jpeg else _OPENCV_FLAGS
     image = None

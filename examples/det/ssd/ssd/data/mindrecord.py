@@ -141,7 +141,7 @@ def _write_dataset(
     if val.coco_dict is None:
         shutil.copyfile(val.annotation_path, folder / annotations)
     else:
-        (folder / annotations).write_bytes(_encode_json(val.coco_dict))
+        (folder / annotations).write_bytes(encode_json(val.coco_dict))
     info = DatasetInfo(
         classes=train.classes,
         category_ids=train.category_ids,
@@ -202,10 +202,10 @@ def _digest(split: DatasetSplit) -> str:
     """
     if split.coco_dict is None:
         return sha256(split.annotation_path)
-    return hashlib.sha256(_encode_json(split.coco_dict)).hexdigest()
+    return hashlib.sha256(encode_json(split.coco_dict)).hexdigest()
 
 
-def _encode_json(content: dict) -> bytes:
+def encode_json(content: dict) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode()
 
 

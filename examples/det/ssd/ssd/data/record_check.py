@@ -20,13 +20,14 @@ def check_image_id(img_id: np.ndarray) -> None:
 
 
 def check_record(img_id: np.ndarray, annotation: np.ndarray, num_classes: int) -> None:
-    """Check that a record has the format of create_data.py, and only classes of the recipe.
+    """Check that a record has the format of create_data.py, usable boxes, and only classes of the recipe.
 
     img_id: image id of the record
     annotation: boxes and class indices of the record
     num_classes: number of classes, background included
 
-    Raises UserError if the image id or the annotation has another shape, or a class index is out of range.
+    Raises UserError if the image id or the annotation has another shape, a class index is out of range, or a box is not
+    finite or has reversed corners.
     """
     check_image_id(img_id)
     where = f"image {img_id[0]} in the shards"
@@ -39,6 +40,14 @@ def check_record(img_id: np.ndarray, annotation: np.ndarray, num_classes: int) -
         raise UserError(
             f"{where}: class index {annotation[~is_valid][0, 4]:g} is not from 0 to {num_classes - 1}. Use the recipe "
             "of these shards, or set num_classes."
+        )
+    # NaN would reach the loss, in padding rows too. Boxes without area are in shards of MindCV's example.
+    boxes = annotation[:, :4]
+    is_usable = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+    if not is_usable.all():
+        raise UserError(
+            f"{where}: box {boxes[~is_usable][0].tolist()} is not y0, x0, y1, x1 with finite numbers, y1 >= y0 and "
+            "x1 >= x0. Create the shards with create_data.py."
         )
 
 

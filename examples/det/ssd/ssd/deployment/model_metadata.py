@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import UserError, os_reason
+from ..runtime.read_yaml import read_yaml
 
 METADATA_NAME, LABELS_NAME = "metadata.yaml", "labels.txt"
 MODEL_NAMES = {"onnx": "model.onnx", "mindir": "model.mindir", "air": "model.air"}
@@ -109,16 +111,16 @@ def read_metadata(folder: Path) -> ModelMetadata:
     if not path.is_file():
         raise UserError(f"--model: {path} was not found. Name a folder that export.py wrote.")
     try:
-        metadata = parse_metadata(yaml.safe_load(path.read_text(encoding="utf-8")), path)
+        metadata = parse_metadata(read_yaml(path), path)
     except OSError as error:
         raise UserError(f"{path}: the file cannot be read ({os_reason(error)}). Check its permissions.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path}: the file is no valid YAML ({reason}). Export the model again.") from None
     model = folder / metadata.file
     if Path(metadata.file).name != metadata.file:
         raise UserError(f"{path}: file: {metadata.file!r} is not a file name. Export the model again.")
-    if not model.is_file():
+    if not os.path.isfile(model):  # Path.is_file raises OSError for names that no file can have
         raise UserError(f"{model}: not found. Export the model again.")
     if file_sha256(model) != metadata.sha256:
         raise UserError(

@@ -16,6 +16,7 @@ from ..runtime.archive import archive_files
 from ..runtime.atomic_write import work_folder
 from ..runtime.folder_lock import lock_folder
 from ..runtime.heartbeat import activity
+from ..runtime.read_json import read_json
 from .coco_metrics import ClassMetrics
 from .evaluator import EvaluationResult
 from .voc_metrics import VocMetrics
@@ -120,7 +121,7 @@ def _has_equal_results(first: Path, second: Path) -> bool:
     """Return True if two folders contain the same detections and metrics, apart from the throughput."""
 
     def read(folder: Path) -> tuple[bytes, dict]:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(folder / "metrics.json")
         return (folder / "predictions.json").read_bytes(), {**metrics, "images_per_second": None}
 
     try:

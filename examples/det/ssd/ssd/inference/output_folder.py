@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import UserError, os_reason
 from ..runtime.archive import archive_files
 from ..runtime.atomic_write import work_folder
+from ..runtime.read_json import read_json
 
 IMAGES_LIST_NAME = "detections.json"  # detections in all images of a run
 MANIFEST_NAME = ".results.json"  # hidden list of the files of the last run, which the next run archives
@@ -102,7 +103,7 @@ def _read_manifest(path: Path) -> list[str]:
     other folders.
     """
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = read_json(path)
         return [name for name in names if (parts := Path(name).parts) and parts[0] != "/" and ".." not in parts]
     except FileNotFoundError:
         return [IMAGES_LIST_NAME]

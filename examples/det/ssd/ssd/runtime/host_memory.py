@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import UserError
 from .cgroups import PROC, find_cgroups
 
 
@@ -37,3 +38,16 @@ def _cgroup_limits(proc: Path) -> list[int]:
         except (OSError, ValueError):  # no such file, or "max" for no limit
             continue
     return limits
+
+
+def require_memory(path: Path, num_bytes: int) -> None:
+    """Raise UserError if reading a file takes more memory than is available. The system would end the process.
+
+    num_bytes: memory that is needed
+    """
+    available = available_host_memory()
+    if available is not None and num_bytes > available:
+        raise UserError(
+            f"{path}: reading the file takes {num_bytes / 2**30:,.1f} GiB of memory, but {available / 2**30:,.1f} GiB "
+            "are available. Use a smaller file, or a machine with more memory."
+        )

@@ -6,12 +6,12 @@ and the number of ranks in RANK_SIZE. Under any other launcher, MindSpore would 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError, count_noun, os_reason
+from .read_json import read_json
 
 LAUNCH_VARIABLES = (
     "MS_ROLE",
@@ -90,7 +90,7 @@ def check_launch(device_target: str) -> None:
     """
     num_ranks = number_of_ranks(device_target)
     if num_ranks > 1 and not os.environ.get("MS_ROLE"):
-        _check_rank_table(os.environ["RANK_TABLE_FILE"], num_ranks)
+        check_rank_table(os.environ["RANK_TABLE_FILE"], num_ranks)
 
 
 def leave_launch() -> None:
@@ -148,7 +148,7 @@ def _refuse_other_launchers() -> None:
         )
 
 
-def _check_rank_table(path: str, num_ranks: int) -> None:
+def check_rank_table(path: str, num_ranks: int) -> None:
     """Check that a rank table lists this rank. tools/rank_table.py checks everything else.
 
     path: path of the rank table, the value of RANK_TABLE_FILE
@@ -158,13 +158,13 @@ def _check_rank_table(path: str, num_ranks: int) -> None:
     rank = environment_number("RANK_ID", "the number of a rank")
     advice = "Write a rank table with tools/rank_table.py, and start the ranks with ascend8p.sh."
     try:
-        servers = json.loads(Path(path).read_text(encoding="utf-8"))["server_list"]
+        servers = read_json(Path(path))["server_list"]
         devices = {
             int(device["rank_id"]): int(device["device_id"]) for server in servers for device in server["device"]
         }
     except OSError as error:
         raise UserError(f"RANK_TABLE_FILE: {path} cannot be read ({os_reason(error)}). {advice}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise UserError(f"RANK_TABLE_FILE: {path} is not a rank table. {advice}") from None
     if len(devices) != num_ranks or rank not in devices:
         raise UserError(

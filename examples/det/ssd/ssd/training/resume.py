@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import mindspore.nn as nn
 from ..checkpoints.choice import BEST_NAME, EPOCH_PATTERN, LAST_NAME, find_training_checkpoints, sort_by_step
 from ..checkpoints.metadata import Metadata, read_metadata, refuse_mismatch
 from ..checkpoints.reading import read_checkpoint
-from ..checkpoints.records import EVALUATION_KEY, STATE_KEY
+from ..checkpoints.records import EVALUATION_KEY, STATE_KEY, parse_record
 from ..errors import UserError, os_reason
 from ..runtime.archive import archive_files
 from .logger import EVENTS_NAME, METRICS_NAME, read_metrics
@@ -192,7 +191,21 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
             )
     for name, value in parameters.items():
         value.set_data(content[name])
-    return TrainingState(**json.loads(state))
+    return read_training_state(state, path)
+
+
+def read_training_state(text: str, path: Path) -> TrainingState:
+    """Parse the training state of a checkpoint.
+
+    text: JSON record of the checkpoint
+    Raises UserError if values are missing, invalid or unknown, for example those of a newer version.
+    """
+    try:
+        return TrainingState(**parse_record(STATE_KEY, text))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: {STATE_KEY}: the training state cannot be read ({error}). Resume from another checkpoint."
+        ) from None
 
 
 def read_best(folder: Path, until: int | None = None) -> EvalRecord | None:
@@ -204,9 +217,9 @@ def read_best(folder: Path, until: int | None = None) -> EvalRecord | None:
     """
     try:
         text = read_checkpoint(folder / BEST_NAME).get(EVALUATION_KEY)
-    except UserError:
+        best = EvalRecord(**parse_record(EVALUATION_KEY, text), is_best=True, images={}) if text else None
+    except (ValueError, TypeError):  # UserError is a ValueError
         return None
-    best = EvalRecord(**json.loads(text), is_best=True, images={}) if text else None
     return None if best and until is not None and best.step > until else best
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import UserError, os_reason
 from ...runtime.heartbeat import activity
+from ...runtime.read_json import read_json
 from ..images import ImageProbe
 from .other_tools import recognize_text
 
@@ -166,14 +167,15 @@ def load_coco_json(annotation_path: Path) -> dict:
     """
     if not annotation_path.is_file():
         raise UserError(f"{annotation_path}: the COCO annotation file does not exist. Check --data_path.")
-    encoded = b""
     try:
-        encoded = annotation_path.read_bytes()
-        return json.loads(encoded)  # UTF-8 with or without a byte order mark, UTF-16 or UTF-32
+        return read_json(annotation_path)
     except OSError as error:
         raise UserError(f"{annotation_path}: cannot be read ({os_reason(error)}). Check the permissions.") from None
-    except (ValueError, RecursionError) as error:
-        known = recognize_text(encoded[:1000].decode(errors="replace"))
+    except UserError:  # the file needs too much memory
+        raise
+    except ValueError as error:
+        with open(annotation_path, "rb") as file:
+            known = recognize_text(file.read(1000).decode(errors="replace"))
         advice = known or f"the file is not valid JSON ({error}). Correct the file."
         raise UserError(f"{annotation_path}: {advice}") from None
 

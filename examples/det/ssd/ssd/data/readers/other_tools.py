@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
+
+from ...runtime.read_json import parse_json
 
 YAML_NAMES = ("data.yaml", "data.yml")
 MAX_OPENED = 5  # files that are opened to recognize a folder
@@ -135,8 +136,8 @@ def recognize_folder(folder: Path) -> str | None:
             return None
         try:
             text = path.read_text(encoding="utf-8-sig")
-            content = json.loads(text) if path.suffix == ".json" else None
-        except (OSError, ValueError, RecursionError):
+            content = parse_json(text) if path.suffix == ".json" else None
+        except (OSError, ValueError):
             continue
         if _is_object("images", "annotations")(content):
             return None

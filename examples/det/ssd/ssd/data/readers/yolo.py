@@ -14,6 +14,7 @@ import yaml
 
 from ...errors import UserError
 from ...runtime.progress import Progress
+from ...runtime.read_yaml import read_yaml
 from ..image_formats import IMAGE_SUFFIXES
 from ..images import ImageProbe, probe_images
 from .annotations import UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
@@ -278,7 +279,7 @@ def _read_name_list(path: Path) -> list[str]:
 def _load_yaml(path: Path) -> dict:
     """Load a YAML file as a dictionary, empty if the content is not a mapping. Raises UserError on invalid YAML."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        values = read_yaml(path, encoding="utf-8-sig")
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(
             f"{path}: cannot be read as YAML ({str(error).splitlines()[0]}). Correct the file or --names."

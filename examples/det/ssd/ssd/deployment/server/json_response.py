@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from ...runtime.read_json import parse_json
 from .request_error import RequestError
 
 
@@ -22,9 +23,9 @@ class JsonResponse(Response):
 def json_object(content: bytes) -> dict[str, Any]:
     """Parse a JSON object. Raises RequestError with status 400 if the bytes are something else."""
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, json.JSONDecodeError) else "wrong encoding or too deep"
+        document = parse_json(content)
+    except ValueError as error:
+        reason = "wrong encoding" if isinstance(error, UnicodeDecodeError) else str(error)
         raise RequestError(400, f"body: no valid JSON ({reason}). Send a JSON object.") from None
     if not isinstance(document, dict):
         raise RequestError(400, f"body: the JSON is a {type(document).__name__}. Send a JSON object.")
