@@ -1,7 +1,7 @@
 # make setup        create .venv with the pinned dependencies and the command `ssd`
 # make demo         draw images of shapes, convert them, train a detector, write its report and draw its predictions;
 #                   DATA=<folder> uses your own images instead, for 20 epochs, in COCO's layout, or in that of FORMAT=voc or
-#                   FORMAT=yolo
+#                   FORMAT=yolo; FOLLOW_LINKS=1 reads images to which links lead out of the folder, for datasets that you trust
 # make doctor       check whether this machine can train, and say what to do; CONFIG=<recipe> checks the recipe too
 # make ascend-check check the graphs of all recipes for Ascend NPUs, without an NPU; takes an hour; CONFIG=<recipe> checks one
 # make test         run every test; tests that need PyTorch are skipped if it is not installed
@@ -61,7 +61,7 @@ demo: setup
 ifeq ($(NAME),shapes)
 	$(RUN) tools/make_shapes.py $(DATA) --overwrite
 endif
-	$(RUN) $(SSD)/create_data.py $(FORMAT) --data_path '$(DATA)' --out_path $(RECORDS) --overwrite
+	$(RUN) $(SSD)/create_data.py $(FORMAT) --data_path '$(DATA)' --out_path $(RECORDS) --overwrite$(if $(FOLLOW_LINKS), --follow_links)
 	$(RUN) $(SSD)/train.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) $(EPOCHS)
 	$(RUN) $(SSD)/eval.py --config $(SSD)/ssd_shapes.yaml --data_dir $(RECORDS) --ckpt_save_dir ckpt/$(NAME) --output_dir output/$(NAME)
 	images='$(DATA)/val2017'; test -d "$$images" || images='$(DATA)'; \
@@ -129,6 +129,7 @@ lock: $(AUDIT)/ready
 	$(call write_lock,develop,pyproject.toml --extra test --group build -c requirements/all.txt)
 	$(call write_lock,serve,pyproject.toml --extra deploy --extra serve --group build -c requirements/all.txt)
 	$(call write_lock,audit,--group audit)
+	$(call write_lock,search,--group search -c requirements/develop.txt)
 
 licenses: setup $(AUDIT)/ready
 	$(RUN) tools/license_table.py $(VENV)/lib/python*/site-packages $(AUDIT)/lib/python*/site-packages
@@ -136,14 +137,14 @@ licenses: setup $(AUDIT)/ready
 # Findings that do not concern this project, with their reasons, are in requirements/vulnerabilities.txt. --strict: a package that
 # could not be looked up is a failure.
 audit: setup $(AUDIT)/ready
-	for python in 3.10 3.11 3.12; do for machine in x86_64 aarch64; do for file in all develop serve audit; do \
+	for python in 3.10 3.11 3.12; do for machine in x86_64 aarch64; do for file in all develop serve audit search; do \
 	    $(AUDIT)/bin/uv pip install --quiet --dry-run --target output/none --require-hashes --only-binary :all: \
 	        --python-version $$python --python-platform $$machine-manylinux_2_28 -r requirements/$$file.txt; \
 	    echo "$$file.txt: every package has a wheel for Python $$python on $$machine"; \
 	done; done; done
 	rm -rf output/none && mkdir -p output
 	$(AUDIT)/bin/cyclonedx-py environment $(RUN) --pyproject pyproject.toml --output-reproducible -o output/sbom.cdx.json
-	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/all.txt -r requirements/audit.txt \
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/all.txt -r requirements/audit.txt -r requirements/search.txt \
 	    $(shell sed -n 's/^\([A-Z][^ ]*\) .*/--ignore-vuln \1/p' requirements/vulnerabilities.txt)
 
 coverage: setup
@@ -159,10 +160,11 @@ soak: setup
 	$(RUN) tools/soak.py
 
 mutation: setup
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[mutation]'
+	$(RUN) $(INSTALL) -r requirements/search.txt
 	$(RUN) tools/mutation.py $(MODULES)
+
 SECONDS ?= 300
 fuzz: setup
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[test,fuzz]'
+	$(RUN) $(INSTALL) -r requirements/search.txt
 	$(if $(TARGET),,$(RUN) -m pytest -m hypothesis --hypothesis-profile=fuzz)
 	$(RUN) tools/fuzz.py $(TARGET) --seconds $(SECONDS)

@@ -24,6 +24,7 @@ LOCKED = {
     "develop": [*BASE, "ssd-mindcv[test]", *GROUPS["build"]],
     "serve": [*BASE, "ssd-mindcv[deploy,serve]", *GROUPS["build"]],
     "audit": GROUPS["audit"],
+    "search": GROUPS["search"],
 }
 PLATFORMS = [
     {"python_version": version, "python_full_version": f"{version}.1", "platform_machine": machine}

@@ -49,6 +49,18 @@ def test_lines_arrive(tmp_path):
     assert run(tmp_path) == (0, "line 0\nline 1\nline 2\n", "warning 0\nwarning 1\nwarning 2\n")
 
 
+def test_names_of_other_people_cannot_control_the_terminal(tmp_path):
+    (tmp_path / "command.py").write_text(
+        "from ssd.startup import prepare_process\nprepare_process()\nimport sys\n"
+        r"for file in (sys.stdout, sys.stderr): print('\x1b[2J\x07\x9b\u202ea\rb\tc\udcffé猫', file=file)"
+        "\nprint('\\rbar 1', end='')\nprint('\\rbar 2', end='\\r\\n')"
+    )
+    done = subprocess.run([sys.executable, tmp_path / "command.py"], capture_output=True, timeout=60)
+    line = r"\x1b[2J\x07\x9b\u202ea\rb" + "\t" + r"c\udcff" + "é猫\n"
+    assert done.stderr.decode() == line
+    assert done.stdout.decode() == line + "\rbar 1\rbar 2\r\n"
+
+
 def test_a_reader_that_goes_away_is_reported_once(tmp_path):
     read, write = os.pipe()
     os.close(read)

@@ -25,7 +25,7 @@ import yaml
 from ssd.errors import UserError, exit_cleanly
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("serve", "develop", "all", "audit")  # the order of the column `files`
+FILES = ("serve", "develop", "all", "audit", "search")  # the order of the column `files`
 # Trove classifiers that older packages have instead of an SPDX expression
 CLASSIFIERS = {
     "Apache Software License": "Apache-2.0",
@@ -41,8 +41,8 @@ HEAD = """# Packages and their licenses
 
 `make licenses` writes this page from the metadata of the packages and from `licenses.yaml`. The column `files` names
 the lock files that contain a package: `serve` is installed in the Docker images and `develop` by `make setup`. `all`
-also has the extras `heif` and `torch`, and `audit` has the tools of `make audit`. The license of this project is
-Apache-2.0. It contains no code of these packages.
+also has the extras `heif` and `torch`, `audit` has the tools of `make audit`, and `search` those of `make fuzz` and
+`make mutation`. The license of this project is Apache-2.0. It contains no code of these packages.
 
 """
 

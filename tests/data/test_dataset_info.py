@@ -194,3 +194,14 @@ def test_fingerprint_without_dataset_json_is_names_sizes_and_times_of_shards(fol
     expected += [["val/coco0", 10, 7_000], ["val/coco0.db", 20, 7_000]]
     assert dataset_fingerprint(folder) == expected
     assert dataset_fingerprint(folder / "absent") == []
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../coco0", "train/../../coco0"])
+@pytest.mark.parametrize("key", ["annotations", "shards"])
+def test_files_outside_the_folder_are_refused(name, key, tmp_path):
+    info = dataclasses.replace(INFO, annotations=name)
+    if key == "shards":
+        info = dataclasses.replace(INFO, val=dataclasses.replace(INFO.val, shards={name: 1}))
+    info.write(tmp_path / "dataset.json")
+    with pytest.raises(UserError, match=f"dataset.json: .*{name}"):
+        read_dataset_info(tmp_path / "dataset.json")

@@ -81,6 +81,12 @@ def parse_args() -> argparse.Namespace:
         help="pixels that boxes refer to if EXIF data rotate images: upright, as labelling tools show the images, or "
         "as stored [decided by boxes and stated image sizes; upright if these leave it open]",
     )
+    parser.add_argument(
+        "--follow_links",
+        action="store_true",
+        help="read files outside --data_path and --image_dir too, to which file names in annotations, data.yaml or "
+        "links lead; only for datasets that you trust",
+    )
     parser.add_argument("--config", help="recipe whose anchors the report compares with the ground-truth boxes")
     parser.add_argument(
         "--report_only", action="store_true", help="decode every image and print the report without writing any file"
@@ -117,7 +123,13 @@ def main() -> None:
         require_writable(args.out_path, key="--out_path")  # reading the annotations of COCO takes half a minute
     # Override data_dir, because the data_dir of the recipe may contain a dataset with other classes.
     cfg = load_config(args.config, {"data_dir": str(args.data_path)}) if args.config else None
-    folder = open_dataset_folder(args.format, args.data_path, names_path=args.names, image_dir=args.image_dir)
+    folder = open_dataset_folder(
+        args.format,
+        args.data_path,
+        names_path=args.names,
+        image_dir=args.image_dir,
+        follow_links=args.follow_links,
+    )
     train, val = read_splits(
         folder,
         train_splits=args.train_split,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from own_data import xml_image, xml_object
+from ssd.data.readers import voc_xml
 from ssd.data.readers.annotations import EMPTY_BOXES, UNUSABLE_IMAGES
 from ssd.data.readers.corners import REVERSED_BOXES
 from ssd.data.readers.splits import open_dataset_folder, read_splits
@@ -167,3 +168,38 @@ def test_a_list_that_is_not_utf8_is_refused(tmp_path):
     add(tmp_path, "a", [xml_object("dog", (1, 1, 9, 9))])
     (tmp_path / "ImageSets" / "Main" / "val.txt").write_bytes("Käfer".encode("latin-1"))
     expect_error(tmp_path, ["val.txt", "UTF-8"])
+
+
+ENTITIES = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    "declarations",
+    [
+        '<!ENTITY e8 "dog">',
+        '<!ENTITY e0 "dog">' + ENTITIES,  # a hundred million dogs
+        '<!ENTITY e8 SYSTEM "file:///etc/hostname">',
+        '<!ENTITY % e8 SYSTEM "http://127.0.0.1:9/"> %e8;',
+    ],
+)
+def test_entities_are_refused(declarations, tmp_path):
+    path = add(
+        tmp_path, "a", text=f"<!DOCTYPE annotation [{declarations}]><annotation><filename>&e8;</filename></annotation>"
+    )
+    expect_error(tmp_path, [path, "entities"])
+
+
+def test_a_document_type_without_entities_is_read(tmp_path):
+    text = xml_image("a.jpg", 40, 60, objects=[xml_object("dog", (1, 1, 9, 9))])
+    add(tmp_path, "a", text=f"<!DOCTYPE annotation>{text}")
+    train, _ = read(tmp_path)
+    assert len(train.images[0].ground_truth) == 1
+
+
+def test_deep_and_large_files(tmp_path, monkeypatch):
+    box = xml_object("dog", (1, 1, 9, 9))
+    path = add(tmp_path, "a", text=f"<annotation>{'<a>' * 50_000}{'</a>' * 50_000}{box}</annotation>")
+    train, _ = read(tmp_path)
+    assert len(train.images[0].ground_truth) == 1
+    monkeypatch.setattr(voc_xml, "MAX_BYTES", 100_000)
+    expect_error(tmp_path, [path, "100,000 bytes"])

@@ -6,7 +6,8 @@ import pytest
 
 from ssd.data.readers.annotations import UNUSABLE_IMAGES
 from ssd.data.readers.splits import open_dataset_folder, read_splits
-from ssd.data.readers.yolo import OUTSIDE_DATA_PATH
+from ssd.data.readers.yolo import OUTSIDE_DATA_PATH, YoloFolder
+from ssd.errors import UserError
 from yolo_folders import add, read, stems
 
 
@@ -115,10 +116,12 @@ def test_images_in_a_sibling_folder_are_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["path: {}\ntrain: images/train", "train: ../other/images/train"])
-def test_images_outside_of_data_path_are_recorded(setting, mine, other):
+def test_images_outside_of_data_path_are_read_only_with_follow_links(setting, mine, other):
     (mine / "images" / "train").rename(mine / "spare")
     (mine / "data.yaml").write_text(f"{setting.format(other)}\nnames: [cat, dog]\n")
-    train, val = read(mine)
+    with pytest.raises(UserError, match="images/train.*--follow_links"):
+        read(mine)
+    train, val = read_splits(YoloFolder(mine, follow_links=True))
     assert stems(train) == ["x"] and len(train.images[0].ground_truth) == 1 and train.images[0].path.is_file()
     (path,) = train.problems[OUTSIDE_DATA_PATH]
     assert (mine / path).resolve() == other / "images" / "train" / "x.png"

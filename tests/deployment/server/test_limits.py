@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from fake_detector import FakeDetector
-from ssd.deployment.server import running as running_module
+from ssd.deployment.server import http_protocol
 from ssd.deployment.server.detection_service import MAX_RETRY_SECONDS
 
 
@@ -106,7 +106,7 @@ def test_a_slow_body_times_out(start):
 
 
 def test_a_connection_without_a_request_is_closed(start, monkeypatch):
-    monkeypatch.setattr(running_module, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.3)
     url = start(FakeDetector())
     with connect(url) as silent, connect(url) as slow:
         start_time = time.monotonic()
@@ -119,8 +119,8 @@ def test_a_connection_without_a_request_is_closed(start, monkeypatch):
 
 
 def test_a_connection_is_kept_until_a_busy_server_wants_the_request_again(start, monkeypatch):
-    assert running_module.KEEP_ALIVE_SECONDS > MAX_RETRY_SECONDS
-    monkeypatch.setattr(running_module, "HEAD_SECONDS", 0.5)
+    assert http_protocol.KEEP_ALIVE_SECONDS > MAX_RETRY_SECONDS
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
     client = http.client.HTTPConnection(urlsplit(start(FakeDetector())).netloc, timeout=10)
     for _ in range(2):
         client.request("GET", "/v2/health/live")

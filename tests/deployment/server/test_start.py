@@ -13,7 +13,7 @@ import pytest
 
 import serve as script
 from fake_detector import FakeDetector
-from ssd.data.image_headers import MAX_PIXELS
+from ssd.data.image_limits import MAX_PIXELS
 from ssd.deployment.detector import Detector
 from ssd.deployment.server.running import is_open_to_others, open_socket
 from ssd.deployment.server.settings import ServerSettings

@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -162,13 +163,17 @@ def test_eighty_classes_have_a_heat_map_and_the_most_frequent_confusions(report,
 @pytest.mark.filterwarnings("error:Glyph")
 def test_class_names_may_hold_anything(report, evaluate_rows, capfd):
     names = ("<script>alert(1)</script>", "$x_{1$ & \"quoted\" 'name'", "公共汽车" * 12)
-    for classes in (("background", *names), ("background", *names, *map(str, range(30)))):  # a table, a heat map
-        page = report(evaluate_rows(OBJECTS, DETECTIONS, classes=classes))
+    for classes in (("background", *names), ("background", *names, "\x1b[2J\0\ufffe", *map(str, range(30)))):
+        result = evaluate_rows(OBJECTS, DETECTIONS, classes=classes)
+        result.evaluator.ground_truth.imgs[11]["file_name"] = "</div><script>\ud800"
+        page = report(result)  # with a table, then with a heat map
+        assert "image 11, </div><script>" in page.text
         assert all(name in page.text for name in names)
         assert any(names[0] in image["alt"] for image in page.images)
         for image in page.images:
             if image["src"].startswith("data:image/svg+xml;base64,"):
-                assert b"<script" not in base64.b64decode(image["src"].partition(",")[2])
+                svg = base64.b64decode(image["src"].partition(",")[2])
+                assert b"<script" not in svg and ElementTree.fromstring(svg) is not None
     assert capfd.readouterr().err == ""  # no warning about missing glyphs or formulas
 
 

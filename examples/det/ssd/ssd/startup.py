@@ -108,6 +108,12 @@ def stdout_error() -> OSError | None:
     return None if _stdout_error is None or _stdout_error.errno == errno.EPIPE else _stdout_error
 
 
+# Escapes of control characters except line ends and tabs, and of characters that change the direction of writing. \r is
+# left to _EscapingStream.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\r"}
+_ESCAPES |= {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+
+
 class _LossyFile(io.FileIO):
     """Output file that drops what cannot be written, so that no print() fails. The first loss of stdout is reported.
 
@@ -135,6 +141,20 @@ class _LossyFile(io.FileIO):
             return memoryview(data).nbytes
 
 
+class _EscapingStream(io.TextIOWrapper):
+    """Text stream that writes control characters as backslash escapes.
+
+    Names of classes and files of other people could otherwise clear the terminal, change its title or forge lines.
+    """
+
+    def write(self, text: str) -> int:
+        start, rest = text[:1], text[1:]  # progress bars start with \r
+        if "\r" in rest:
+            rest = "\r\n".join(line.replace("\r", "\\r") for line in rest.split("\r\n"))
+        super().write((start + rest).translate(_ESCAPES))
+        return len(text)
+
+
 def _create_stream(stream: Any, descriptor: int) -> io.TextIOWrapper:
     """Return a text stream like sys.stdout or sys.stderr that never raises OSError.
 
@@ -145,10 +165,10 @@ def _create_stream(stream: Any, descriptor: int) -> io.TextIOWrapper:
         stream.flush()
     raw = _LossyFile(descriptor)
     is_unbuffered = stream is not None and isinstance(stream.buffer, io.RawIOBase)  # `python -u`
-    return io.TextIOWrapper(
+    return _EscapingStream(
         raw if is_unbuffered else io.BufferedWriter(raw),
         encoding=stream.encoding if stream else "utf-8",
-        errors=stream.errors if stream else "backslashreplace",
+        errors="backslashreplace",  # for file names that are not UTF-8, which print() would otherwise refuse
         line_buffering=stream.line_buffering if stream else descriptor == 2,
         write_through=stream.write_through if stream else False,
     )

@@ -118,6 +118,9 @@ def _check_dataset_info(values: Any, path: Path) -> DatasetInfo:
     info = _CHECKED_INFO.validate_python(values)
     if len(info.category_ids) != len(info.classes) - 1:
         raise ValueError(f"{len(info.classes)} classes, but {len(info.category_ids)} category ids")
+    for name in (info.annotations, *info.train.shards, *info.val.shards):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"the file {name!r} is outside the folder")
     return info
 
 

@@ -16,6 +16,8 @@ IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .tif .tiff .gif .avif .avifs .heic .heif .hif "
     ".jp2 .j2k .j2c .jpf .jpx .jpc .ppm .pgm .pbm .pnm .tga .qoi".split()
 )
+# Their names in Pillow
+PILLOW_FORMATS = tuple("JPEG MPO PNG BMP DIB GIF PPM WEBP TIFF AVIF HEIF JPEG2000 TGA QOI".split())
 JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # ISO/IEC 23008-12, annex B

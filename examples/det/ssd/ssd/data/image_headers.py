@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import struct
 import threading
@@ -13,9 +14,11 @@ from typing import TypeVar
 
 from PIL import Image
 
+from .image_formats import PILLOW_FORMATS
+from .image_limits import MAX_PIXELS, check_size, decoding
+
 T = TypeVar("T")
 
-MAX_PIXELS = 2**30  # pixels of an image: OpenCV's limit, which is applied to all formats
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # of large images below that limit
 _limit_lock = threading.Lock()  # held while Pillow's limit is replaced, which applies to the whole process
 
@@ -50,6 +53,25 @@ def read_header_size(encoded: bytes) -> tuple[int, int] | None:
     return size if min(size) > 0 else None
 
 
+def read_stored_size(encoded: bytes) -> tuple[int, int] | None:
+    """Read (height, width) in pixels from the header of an image of any format, as stored, before EXIF orientation.
+
+    Returns None if the header is damaged. Raises ValueError if the image has too many pixels.
+    """
+    size = read_header_size(encoded)
+    if size is None and not encoded.startswith((JPEG_START, PNG_SIGNATURE)):
+        try:
+            width, height = read_with_pillow(encoded, lambda image: image.size)
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"the image has too many pixels ({error})") from None
+        except Exception:  # Pillow raises errors of many classes on damaged files; decoding raises them again
+            return None
+        size = (height, width)
+    if size:
+        check_size(size)
+    return size
+
+
 def exif_orientation(encoded: bytes) -> int:
     """Return the EXIF orientation of an image file, 1..8. Returns 1 (upright) if it is missing or invalid.
 
@@ -64,7 +86,8 @@ def exif_orientation(encoded: bytes) -> int:
     if encoded.startswith(PNG_SIGNATURE) and not any(mark in encoded for mark in PNG_EXIF_MARKS):
         return 1
     try:
-        return read_with_pillow(encoded, pillow_orientation)
+        with decoding(read_stored_size(encoded)):
+            return read_with_pillow(encoded, pillow_orientation)
     except Exception:  # Pillow raises errors of many classes on damaged files
         return 1
 
@@ -88,23 +111,31 @@ def pillow_orientation(image: Image.Image) -> int:
 def read_with_pillow(encoded: bytes, read: Callable[[Image.Image], T]) -> T:
     """Open an image with Pillow, and return the result of `read`.
 
-    Pillow refuses images with more than 179 million pixels, unlike OpenCV, which decodes JPEGs and most PNGs. The limit
+    Pillow refuses images with more than 179 million pixels. The limit
     is raised to MAX_PIXELS for such an image only, one image at a time.
 
     Raises errors of many classes if the file is damaged or its format is not supported.
     """
+    formats = _pillow_formats()
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=formats) as image:
             return read(image)
     except Image.DecompressionBombError:
         with _limit_lock:
             limit = Image.MAX_IMAGE_PIXELS
             Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice this number
             try:
-                with Image.open(io.BytesIO(encoded)) as image:
+                with Image.open(io.BytesIO(encoded), formats=formats) as image:
                     return read(image)
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
+
+
+@functools.cache
+def _pillow_formats() -> tuple[str, ...]:
+    """Return the names of the formats that Pillow may read. It would start Ghostscript, a program, for EPS files."""
+    Image.init()
+    return tuple(name for name in PILLOW_FORMATS if name in Image.OPEN)
 
 
 def _parse_orientation(exif: bytes) -> int:

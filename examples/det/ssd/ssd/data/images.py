@@ -21,7 +21,6 @@ from ..runtime.prefetch import prefetch
 from .image_formats import unidentified_reason
 from .image_headers import (
     JPEG_START,
-    MAX_PIXELS,
     PNG_EXIF_MARKS,
     PNG_SIGNATURE,
     exif_orientation,
@@ -30,8 +29,10 @@ from .image_headers import (
     is_truncated_jpeg,
     pillow_orientation,
     read_header_size,
+    read_stored_size,
     read_with_pillow,
 )
+from .image_limits import check_size, decoding, read_image_bytes
 from .orientation import turn_image, turn_size
 
 try:  # optional: simplejpeg decodes JPEGs to the same pixels as OpenCV in 3/4 of the time
@@ -65,11 +66,15 @@ def decode_image(encoded: bytes, scale_denominator: int = 1, upright: bool = Tru
 
     Returns (ceil(H / s), ceil(W / s), 3) uint8 RGB. A pixel is approximately the mean of s x s pixels of the full
     image. At the bottom and right border, the last pixels are repeated to fill the s x s block.
-    Raises ValueError if the image cannot be decoded.
+    Raises ValueError if the image cannot be decoded, or has more than MAX_PIXELS pixels.
     """
-    size = read_header_size(encoded)
-    if size:
-        _check_pixels(size)
+    size = read_stored_size(encoded)
+    with decoding(size):
+        return _decode(encoded, size, scale_denominator=scale_denominator, upright=upright)
+
+
+def _decode(encoded: bytes, size: tuple[int, int] | None, *, scale_denominator: int, upright: bool) -> np.ndarray:
+    """Decode an image as `decode_image` explains. size: (height, width) as stored; None if unknown"""
     if upright and not encoded.startswith(JPEG_START):
         return _reduce(_decode_other_format(encoded), scale_denominator)
     orientation = exif_orientation(encoded) if upright else 1
@@ -99,7 +104,7 @@ def decode_with_opencv(encoded: bytes, scale_denominator: int = 1) -> np.ndarray
     is_jpeg = encoded.startswith(JPEG_START)
     flags = _OPENCV_FLAGS | _OPENCV_REDUCED.get(scale_denominator, 0) if is_jpeg else _OPENCV_FLAGS
     image = None
-    with contextlib.suppress(cv2.error):  # for example if the image has more than MAX_PIXELS pixels
+    with contextlib.suppress(cv2.error):
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
     if image is None:
         raise ValueError("the image cannot be decoded")
@@ -140,7 +145,7 @@ def read_image_file(path: Path | str) -> np.ndarray:
 
     Returns (H, W, 3) uint8 RGB. Raises OSError if the file cannot be read, or ValueError if the image is incomplete.
     """
-    return decode_image_file(Path(path).read_bytes())
+    return decode_image_file(read_image_bytes(Path(path)))
 
 
 def decode_image_file(encoded: bytes) -> np.ndarray:
@@ -198,7 +203,7 @@ def read_size(encoded: bytes, upright: bool = True) -> tuple[int, int]:
     if size is None:
         height, width, _ = decode_image(encoded, upright=upright).shape
         return height, width
-    _check_pixels(size)
+    check_size(size)
     return turn_size(size, exif_orientation(encoded)) if upright else size
 
 
@@ -214,12 +219,6 @@ def check_image(encoded: bytes) -> tuple[int, int]:
     if encoded.startswith(PNG_SIGNATURE) and not is_intact_png(encoded):
         raise ValueError("the PNG file is damaged or truncated")
     return size
-
-
-def _check_pixels(size: tuple[int, int]) -> None:
-    """Raise ValueError if an image has more than MAX_PIXELS pixels. size: (height, width)"""
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"the image has {size[1]}x{size[0]} pixels, but at most {MAX_PIXELS} pixels can be decoded")
 
 
 _HEAD_BYTES = 1 << 16  # number of bytes that are read first; they nearly always contain the size of a JPEG
@@ -250,11 +249,10 @@ def probe_images(paths: Iterable[Path]) -> Iterator[ImageProbe]:
 def probe_image(path: Path) -> ImageProbe:
     """Read the size and the EXIF orientation of an image file. Usually only the header of a JPEG is read."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
-            if not head.startswith(JPEG_START) or read_header_size(head) is None:
-                head += file.read()
-            return ImageProbe(read_size(head), exif_orientation=exif_orientation(head))
+        head = read_image_bytes(path, _HEAD_BYTES)
+        if not head.startswith(JPEG_START) or read_header_size(head) is None:
+            head = read_image_bytes(path)
+        return ImageProbe(read_size(head), exif_orientation=exif_orientation(head))
     except OSError as error:
         return ImageProbe(None, error=f"{path}: cannot be read ({os_reason(error)})")
     except ValueError as error:

@@ -32,6 +32,7 @@ from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
 from .conversion_target import check_target
 from .dataset_info import DATASET_INFO_NAME, VAL_ANNOTATIONS, DatasetInfo, SplitInfo, sha256
+from .image_limits import read_image_bytes
 from .images import check_image
 from .pixel_check import DamagedPixelsError, check_pixels
 from .readers.annotations import (
@@ -258,7 +259,7 @@ def read_record(image: AnnotatedImage, decode: bool = False) -> Record:
     """
     advice = "Replace the image, or remove the image from the annotations."
     try:
-        encoded = image.path.read_bytes()
+        encoded = read_image_bytes(image.path)
         height, width = check_image(encoded)
         if decode:
             check_pixels(encoded)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from .image_headers import read_stored_size
+from .image_limits import decoding
 from .images import decode_image, simplejpeg
 
 # libjpeg's warnings about bytes that are missing or cannot be the pixels of the image. It fills such pixels with gray.
@@ -28,7 +30,8 @@ def check_pixels(encoded: bytes) -> None:
         decode_image(encoded)
         return
     try:
-        simplejpeg.decode_jpeg(encoded)
+        with decoding(read_stored_size(encoded)):
+            simplejpeg.decode_jpeg(encoded)
     except ValueError as error:
         reported = str(error)
     else:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-MAX_BYTES = 2**21  # PyYAML takes 10 s for so many; the names of 20,000 classes take a third of it
+MAX_BYTES = 2**21  # the names of 20,000 classes take a third of it
 # Values of a file, with those that aliases repeat. Ten lines of aliases of aliases can stand for a billion values: they
 # take no memory until a program copies or prints them.
-MAX_VALUES = 200_000
-MAX_DEPTH = 100  # nested values; PyYAML takes seconds for thousands of open brackets
+MAX_VALUES = 100_000
+MAX_DEPTH = 50  # PyYAML takes minutes for a thousand brackets
 
 
 def read_yaml(path: Path, encoding: str = "utf-8") -> Any:
@@ -27,20 +26,36 @@ def read_yaml(path: Path, encoding: str = "utf-8") -> Any:
     return parse_yaml(encoded.decode(encoding))
 
 
+class _LimitedLoader(yaml.SafeLoader):
+    """Loader that stops at the first value that is too deep or too much."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.depth = self.num_values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        self.num_values += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"values are nested more than {MAX_DEPTH} levels deep")
+        _check_number(self.num_values)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 def parse_yaml(text: str) -> Any:
     """Parse YAML as yaml.safe_load does.
 
     Raises yaml.YAMLError if the text is not valid, has too many values, is nested too deeply, or contains half of a
     character.
     """
-    _check_brackets(text)
-    loader = yaml.SafeLoader(text)
+    loader = _LimitedLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
-        if _count_values(node, {}) > MAX_VALUES:
-            raise yaml.YAMLError(f"there are more than {MAX_VALUES:,} values, with those that aliases repeat")
+        _check_number(_count_values(node, {}))
         return loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("the values are nested too deeply") from None
@@ -53,25 +68,18 @@ def parse_yaml(text: str) -> Any:
         loader.dispose()
 
 
-def _check_brackets(text: str) -> None:
-    """Raise yaml.YAMLError if more than MAX_DEPTH brackets are open, those in texts and comments included."""
-    depth = 0
-    for bracket in re.finditer(r"[\[\]{}]", text):
-        depth += 1 if bracket[0] in "[{" else -1
-        if depth > MAX_DEPTH:
-            raise yaml.YAMLError("the values are nested too deeply")
+def _check_number(num_values: int) -> None:
+    if num_values > MAX_VALUES:
+        raise yaml.YAMLError(f"there are more than {MAX_VALUES:,} values, with those that aliases repeat")
 
 
-def _count_values(node: yaml.Node, counts: dict[yaml.Node, int | None], depth: int = 0) -> int:
+def _count_values(node: yaml.Node, counts: dict[yaml.Node, int | None]) -> int:
     r"""Return the number of values in a node. A node that aliases repeat is counted each time.
 
     counts: {node: its number, or None while it is counted}
-    depth: number of nodes that contain the node
-    Raises yaml.YAMLError if a node contains itself or is nested too deeply, or UnicodeEncodeError if it contains half
-    of a character, such as "\ud800", which no file can contain.
+    Raises yaml.YAMLError if a node contains itself, or UnicodeEncodeError if it contains half of a character, such as
+    "\ud800", which no file can contain.
     """
-    if depth > MAX_DEPTH:
-        raise yaml.YAMLError("the values are nested too deeply")
     if node not in counts:
         counts[node] = None
         children = []
@@ -81,7 +89,7 @@ def _count_values(node: yaml.Node, counts: dict[yaml.Node, int | None], depth: i
             children = node.value
         if isinstance(node, yaml.MappingNode):
             children = [child for pair in children for child in pair]
-        counts[node] = 1 + sum(_count_values(child, counts, depth + 1) for child in children)
+        counts[node] = 1 + sum(_count_values(child, counts) for child in children)
     count = counts[node]
     if count is None:
         raise yaml.YAMLError("a value contains itself")

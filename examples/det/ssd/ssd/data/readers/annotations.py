@@ -14,6 +14,7 @@ from ...errors import UserError, os_reason
 from ...runtime.heartbeat import activity
 from ...runtime.read_json import read_json
 from ..images import ImageProbe
+from .data_folders import DataFolders
 from .other_tools import recognize_text
 
 Problems = dict[str, list[str]]  # {kind of problem: one text per occurrence}
@@ -25,6 +26,7 @@ DAMAGED_IMAGES = "images with damaged pixels, at which only a conversion with --
 EMPTY_BOXES = "boxes whose width or height is zero, which are left out"
 OUTSIDE_BOXES = "boxes outside their image, which are left out"
 
+MAX_BOXES = 50_000  # of an image; their evaluation takes 4 minutes for each image
 MIN_BOX_SIDE = 1.0  # pixels after clipping; thinner boxes cannot be localized and have unbounded regression targets
 
 
@@ -77,6 +79,7 @@ class UncheckedSplit:
     problems: {kind of problem: one text for each box that was left out or each assumption that was made}
     is_coco_file: True if annotation_path is a COCO file with exactly the content of coco_dict
     probes: sizes and orientations of the images, in the order of coco_dict["images"]; None if they were not read
+    data_folders: folders that the images must lie in; None allows images anywhere
     boxes_were_fractions: True if the annotations give boxes as fractions of the image size. The boxes in coco_dict are
         then the products of these fractions and the size of the upright image.
     """
@@ -87,6 +90,7 @@ class UncheckedSplit:
     problems: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     is_coco_file: bool = False
     probes: list[ImageProbe] | None = None
+    data_folders: DataFolders | None = None
     boxes_were_fractions: bool = False
 
 
@@ -122,6 +126,15 @@ def read_text_lines(path: Path) -> list[str]:
         raise UserError(f"{path}: cannot be read ({os_reason(error)}). Check the path and the permissions.") from None
     except ValueError as error:
         raise UserError(f"{path}: the file is not UTF-8 text ({error}). Save the file as UTF-8.") from None
+
+
+def check_box_count(num_boxes: int, place: str) -> None:
+    """Raise UserError if an image has more than MAX_BOXES boxes. place: file, and image if it has several"""
+    if num_boxes > MAX_BOXES:
+        raise UserError(
+            f"{place}: {num_boxes:,} boxes are in one image, but at most {MAX_BOXES:,} can be evaluated in acceptable "
+            "time. Remove boxes, or cut the image into parts."
+        )
 
 
 def list_files(folder: Path) -> list[str]:
@@ -200,7 +213,8 @@ def align_categories(train: DatasetSplit, val: DatasetSplit) -> DatasetSplit:
             f"{val.annotation_path}: the categories {val_names} are not a subset of the categories {train_names} in "
             f"{train.annotation_path.name}. Use the same ids and names in both files."
         )
-    new_labels = np.array([0, *(train.category_ids.index(category_id) + 1 for category_id in val.category_ids)])
+    label_of = {category_id: label for label, category_id in enumerate(train.category_ids, start=1)}
+    new_labels = np.array([0, *map(label_of.__getitem__, val.category_ids)])
     coco_dict = val.coco_dict or load_coco_json(val.annotation_path)
     added = [{"id": key, "name": name} for key, name in train_names.items() if key not in val_names]
     return dataclasses.replace(

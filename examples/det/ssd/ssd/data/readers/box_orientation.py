@@ -80,7 +80,7 @@ def turn_annotations_upright(splits: dict[str, UncheckedSplit], boxes_in: str | 
     if not images:
         return splits
     for split in splits.values():  # turned boxes would hide some errors, for example that all boxes are fractions
-        parse_coco(split.coco_dict, split.annotation_path, split.image_dir)
+        parse_coco(split.coco_dict, split.annotation_path, split.image_dir, data_folders=split.data_folders)
     are_fractions = any(split.boxes_were_fractions for split in splits.values())
     frame, reason = (boxes_in, "as --boxes_in states") if boxes_in else _decide(images, are_fractions)
     kind = (
@@ -97,7 +97,8 @@ def _find_turned_images(split: UncheckedSplit) -> list[_TurnedImage]:
     try:
         entries = split.coco_dict["images"]
         names = [entry["file_name"] for entry in entries]
-        found = find_images(names, [split.image_dir]) if split.probes is None else [None] * len(names)
+        probed = split.probes is not None
+        found = [None] * len(names) if probed else find_images(names, [split.image_dir], split.data_folders)
         paths = [path or split.image_dir / name for name, path in zip(names, found)]
         by_image: dict[int, list[dict]] = {entry["id"]: [] for entry in entries}
         for annotation in split.coco_dict["annotations"]:

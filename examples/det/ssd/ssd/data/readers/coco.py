@@ -19,10 +19,12 @@ from .annotations import (
     load_coco_json,
 )
 from .coco_fields import normalize_coco
+from .data_folders import DataFolders
 from .image_finder import find_images
 
 # If no box ends beyond this coordinate in pixels, the coordinates are fractions 0..1, with a tolerance for rounding.
 MAX_FRACTION = 1.01
+MAX_CLASSES = 50_000
 
 
 def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
@@ -60,17 +62,20 @@ def require_usable_images(*splits: DatasetSplit) -> None:
         raise UserError(f"{first}{more}. Replace the {noun}, or remove the {noun} from {annotation_path}.")
 
 
-def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> DatasetSplit:
+def parse_coco(
+    coco_dict: dict, annotation_path: Path, image_dir: Path, *, data_folders: DataFolders | None = None
+) -> DatasetSplit:
     """Check the annotations of a split in COCO format and convert boxes to arrays.
 
     coco_dict: annotations as a COCO JSON object, as normalize_coco returns it
     annotation_path: path of the file or folder that coco_dict was read from, for error messages
     image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
+    data_folders: folders that the images must lie in; None allows images anywhere
 
     Returns a split whose coco_dict is None. Missing image files are recorded as problems of the kind UNUSABLE_IMAGES,
     and files at another path than stated as problems of the kind FOUND_ELSEWHERE.
-    Raises UserError if image_dir is missing, a list is empty, categories or image ids are not unique, or all boxes are
-    fractions instead of pixels.
+    Raises UserError if image_dir is missing, a list is empty, categories or image ids are not unique, all boxes are
+    fractions instead of pixels, or an image lies outside data_folders.
     """
     path = annotation_path
     if not image_dir.is_dir():
@@ -87,8 +92,9 @@ def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> Datas
         raise UserError(f"{path}: the list of images is empty. Add at least one image.")
     _require_pixels(ground_truths, path)
 
+    _require_unicode([entry["file_name"] for entry in coco_dict["images"]], f"{path}: image")
     images, missing, moved = [], [], []
-    paths = find_images([entry["file_name"] for entry in coco_dict["images"]], [image_dir])
+    paths = find_images([entry["file_name"] for entry in coco_dict["images"]], [image_dir], data_folders)
     boxes = zip(ground_truths, crowd_counts)
     for entry, path_found, (ground_truth, crowd_boxes) in zip(coco_dict["images"], paths, boxes):
         image_path = path_found or image_dir / entry["file_name"]
@@ -114,12 +120,17 @@ def parse_coco(coco_dict: dict, annotation_path: Path, image_dir: Path) -> Datas
 def _check_categories(category_ids: list, names: list, path: Path) -> None:
     """Check the categories of a COCO file.
 
-    Raises UserError if ids or names are not unique, or the file has no categories.
+    Raises UserError if ids or names are not unique, the file has no or too many categories, or a name is not Unicode.
     """
     for kind, values in (("category id", category_ids), ("category name", names)):
         repeated = _first_repeated(values)
         if repeated is not None:
             raise UserError(f"{path}: {kind} {repeated!r} occurs twice. Use each {kind} only once.")
+    if len(names) > MAX_CLASSES:
+        raise UserError(
+            f"{path}: there are {len(names):,} categories, but at most {MAX_CLASSES:,} are supported. Use fewer."
+        )
+    _require_unicode(names, f"{path}: category")
     if not names:
         raise UserError(f"{path}: the list of categories is empty. Add at least one category.")
 
@@ -180,6 +191,15 @@ def _require_pixels(ground_truths: list[np.ndarray], path: Path) -> None:
             f"{path}: the corners of all {len(boxes_yxyx)} boxes are between 0 and 1, but boxes are in pixels in this "
             "format. If they are fractions of the image size, multiply x by the width and y by the height of the image."
         )
+
+
+def _require_unicode(names: list[str], where: str) -> None:
+    """Raise UserError if a name has half of a character, which UTF-8 cannot encode. where: start of the message"""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{where} {name!r:.200}: the name is not valid Unicode. Rename it.") from None
 
 
 def _first_repeated(values: list) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 from collections.abc import Collection, Iterable
 
@@ -75,10 +76,16 @@ def _drop_root(categories: list[dict], used_ids: set[int | None], problems: Prob
 
     used_ids: category ids of the annotations
     """
+    # Count first, because comparing each of N categories with all others takes minutes for a million.
+    parents = (category.get("supercategory") for category in categories)
+    children = collections.Counter(parent for parent in parents if isinstance(parent, str))
     for root in categories:
-        others = [category for category in categories if category is not root]
-        is_super = all(category.get("supercategory") == root["name"] for category in others)
-        if others and root["name"] and is_super and to_integer(root["id"]) not in used_ids:
+        name = root["name"]
+        if not isinstance(name, str) or not name:
+            continue
+        is_super = children[name] - (root.get("supercategory") == name) == len(categories) - 1 > 0
+        if is_super and to_integer(root["id"]) not in used_ids:
+            others = [category for category in categories if category is not root]
             problems.setdefault(ROOT_CATEGORIES, []).append(f"category {root['id']}: {root['name']}")
             return others
     return categories

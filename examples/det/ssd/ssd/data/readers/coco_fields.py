@@ -6,12 +6,14 @@ box, and a missing `bbox` from the segmentation. All other invalid values are er
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from ...errors import UserError, count_noun
+from .annotations import check_box_count
 from .coco_segmentation import segmentation_box
 from .corners import sort_corners
 from .other_tools import recognize_json
@@ -63,6 +65,9 @@ def normalize_coco(content: object, path: Path, check_references: bool = True) -
     }
     if check_references:
         _check_references(lists, path)
+    counts = collections.Counter(annotation["image_id"] for annotation in lists["annotations"])
+    for image_id, num_boxes in counts.most_common(1):
+        check_box_count(num_boxes, f"{path}: image {image_id}")
     ids = [annotation.get("id") for annotation in lists["annotations"]]
     if not all(type(value) is int and 0 < abs(value) < MAX_ANNOTATION_ID for value in ids) or len(set(ids)) < len(ids):
         lists["annotations"] = [{**entry, "id": number} for number, entry in enumerate(lists["annotations"], start=1)]

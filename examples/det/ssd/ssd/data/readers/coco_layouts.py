@@ -13,6 +13,7 @@ from .annotations import FOUND_ELSEWHERE, UncheckedSplit, is_plain_utf8, load_co
 from .coco import parse_coco
 from .coco_exports import undo_export_quirks, used_category_ids
 from .coco_fields import normalize_coco
+from .data_folders import DataFolders
 from .image_finder import find_images
 from .other_tools import recognize_folder
 
@@ -37,8 +38,11 @@ class CocoFolder:
     train_splits: tuple[str, ...] = ("train2017", "train")
     val_splits: tuple[str, ...] = ("val2017", "val", "valid")
 
-    def __init__(self, path: Path, image_dir: Path | None = None):
-        """Open a folder. image_dir: folder of the images; None searches it
+    def __init__(self, path: Path, image_dir: Path | None = None, *, follow_links: bool = False):
+        """Open a folder.
+
+        image_dir: folder of the images; None searches it
+        follow_links: True reads files outside both folders too, to which annotations or links lead
 
         Raises UserError if image_dir does not exist.
         """
@@ -46,6 +50,7 @@ class CocoFolder:
         self.image_dir = image_dir
         if image_dir is not None and not image_dir.is_dir():
             raise UserError(f"--image_dir: the folder {image_dir} does not exist. Correct the path.")
+        self.data_folders = DataFolders([path, image_dir] if image_dir else [path], follow_links=follow_links)
 
     def has_split(self, split: str) -> bool:
         return os.path.isfile(self._annotation_path(split))
@@ -122,7 +127,8 @@ class CocoFolder:
                 "splits with --train_split and --val_split."
             )
             raise UserError(f"{path}: the annotation file of split {split!r} does not exist. {advice}")
-        return load_coco_json(path)
+        # A path that the user typed may lead anywhere.
+        return load_coco_json(path if split.endswith(".json") else self.data_folders.require(path))
 
     def _read_split(self, split: str, content: dict, used_ids: set[int | None]) -> UncheckedSplit:
         """Normalize the annotations of a split, and find its images.
@@ -139,6 +145,7 @@ class CocoFolder:
             image_dir=self._find_image_dir(path, split, coco_dict),
             problems={**export_problems, **problems},
             is_coco_file=coco_dict is content and is_plain_utf8(path),
+            data_folders=self.data_folders,
         )
 
     def _list_json_files(self) -> str:
@@ -186,7 +193,10 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
     annotations: list[dict] = []
     problems: dict[str, list[str]] = {}
     # Parse each file before merging, so that errors name the path of the invalid file.
-    parsed = [parse_coco(split.coco_dict, split.annotation_path, split.image_dir) for split in splits]
+    parsed = [
+        parse_coco(split.coco_dict, split.annotation_path, split.image_dir, data_folders=split.data_folders)
+        for split in splits
+    ]
     original_ids = [image.image_id for split in parsed for image in split.images]
     needs_new_ids = len(set(original_ids)) < len(original_ids)
     first_categories = dict(zip(parsed[0].category_ids, parsed[0].classes[1:]))
@@ -210,4 +220,4 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
             image_id = new_ids[annotation["image_id"]]
             annotations.append({**annotation, "id": len(annotations) + 1, "image_id": image_id})
     coco_dict = {"images": images, "annotations": annotations, "categories": splits[0].coco_dict["categories"]}
-    return UncheckedSplit(coco_dict, annotation_path=folder, image_dir=folder, problems=problems)
+    return UncheckedSplit(coco_dict, folder, image_dir=folder, problems=problems, data_folders=splits[0].data_folders)

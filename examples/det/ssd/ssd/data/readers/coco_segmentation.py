@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+MAX_BITS = 70  # of a number in compressed run lengths; pycocotools keeps 64
+
 
 def segmentation_box(segmentation: object) -> list[float] | None:
     """Return the bounding box of a segmentation as x, y, width, height in pixels.
@@ -60,7 +62,7 @@ def _decode_run_lengths(text: str) -> list[int]:
     highest bit of the last character is the sign. From the fourth number on, the difference to the number before the
     last one is stored.
 
-    Raises IndexError if the last character announces another one.
+    Raises IndexError if the last character announces another one, or ValueError if a number is too long.
     """
     lengths: list[int] = []
     position = 0
@@ -71,6 +73,8 @@ def _decode_run_lengths(text: str) -> list[int]:
             value |= (code & 0x1F) << bits
             bits += 5
             position += 1
+            if bits > MAX_BITS:  # shifting ever longer numbers would take hours
+                raise ValueError("a run length has too many digits")
             has_more = bool(code & 0x20)
         if code & 0x10:
             value -= 1 << bits

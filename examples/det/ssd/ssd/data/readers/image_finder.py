@@ -12,9 +12,14 @@ from pathlib import Path, PurePosixPath
 
 from ..image_formats import IMAGE_SUFFIXES
 from .annotations import is_file
+from .data_folders import DataFolders
+
+MAX_NAME = 4096  # characters of a path; no longer one exists on Linux
 
 
-def find_images(names: Sequence[str], folders: Sequence[Path]) -> list[Path | None]:
+def find_images(
+    names: Sequence[str], folders: Sequence[Path], data_folders: DataFolders | None = None
+) -> list[Path | None]:
     """Find an image file for each name of a list.
 
     A file at the exact path has priority. Otherwise the name may differ from the file in these ways:
@@ -25,12 +30,21 @@ def find_images(names: Sequence[str], folders: Sequence[Path]) -> list[Path | No
 
     names: paths or URLs, absolute or relative to one of the folders
     folders: folders to search, in order of preference
+    data_folders: folders that the files must lie in; a file elsewhere is used only if none of them has a similar file.
+        None allows files anywhere.
     Returns a path for each name; None if no file fits, if several files fit equally well, or if a file that fits
     inexactly is also the file of another name.
+    Raises UserError if a file lies outside data_folders.
     """
     listings = _Listings()
-    exact = [listings.find_exact(name, folders) for name in names]
+    stated = [listings.find_exact(name, folders) for name in names]
+    # A copy of a dataset may still name the original images, so those are not preferred.
+    exact = [path if path and (data_folders is None or data_folders.contain(path)) else None for path in stated]
     found = [path or listings.find_similar(name, folders) for name, path in zip(names, exact)]
+    if data_folders is not None:
+        for path in (path or elsewhere for path, elsewhere in zip(found, stated)):
+            if path:
+                data_folders.require(path)
     uses = collections.Counter(found)
     # `cam1/1.jpg` and `cam2/1.jpg` are two images. If both fit the file `1.jpg`, it is unknown which one it is.
     return [path if certain is not None or uses[path] == 1 else None for certain, path in zip(exact, found)]
@@ -75,6 +89,8 @@ class _Listings:
         paths = [folder]
         for part in parts:
             paths = [path / entry for path in paths for entry in self._similar_in(path, part)]
+            if not paths:
+                break  # a name may have thousands of parts
         return [path for path in paths if path.is_file()]
 
     def _similar_in(self, folder: Path, part: str) -> list[str]:
@@ -105,6 +121,8 @@ def _normalize(name: str) -> str:
 
 def _spellings(name: str) -> Iterator[list[str]]:
     """Yield the parts of a path for each way to read it, without drive, host, `.` and `..`."""
+    if len(name) > MAX_NAME:
+        return
     without_host = re.sub(r"^[a-z][a-z0-9+.-]+://[^/]*", "", name, flags=re.IGNORECASE)
     texts = [name, name.replace("\\", "/")]
     if without_host != name:

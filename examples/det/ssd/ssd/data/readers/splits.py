@@ -19,7 +19,7 @@ from .usable_boxes import require_training_boxes
 from .voc import VocFolder
 from .yolo import YoloFolder
 
-FORMATS: dict[str, Callable[[Path], DatasetFolder]] = {"coco": CocoFolder, "voc": VocFolder, "yolo": YoloFolder}
+FORMATS: dict[str, Callable[..., DatasetFolder]] = {"coco": CocoFolder, "voc": VocFolder, "yolo": YoloFolder}
 
 UNLISTED_IMAGES = "images in the image folders that belong to neither split"  # a kind of problem, like the next one
 PASSED_OVER = "files in the image folders that were passed over, because their suffix is not that of an image"
@@ -31,7 +31,12 @@ _SIDE_SUFFIXES = frozenset(
 
 
 def open_dataset_folder(
-    annotation_format: str, path: Path, names_path: Path | None = None, image_dir: Path | None = None
+    annotation_format: str,
+    path: Path,
+    names_path: Path | None = None,
+    *,
+    image_dir: Path | None = None,
+    follow_links: bool = False,
 ) -> DatasetFolder:
     """Create the annotation reader for a dataset folder.
 
@@ -39,21 +44,22 @@ def open_dataset_folder(
     path: folder of the images and annotations
     names_path: for the format "yolo": file of the class names; None searches the folder for this file
     image_dir: for the format "coco": folder of the images; None searches the folder of the annotations
+    follow_links: True reads files outside these folders too, to which annotations or links lead
     Raises UserError if the folder does not have this format, or an option of another format is set.
     """
     path = Path(os.path.abspath(path))  # readers need the name and the parent of the folder, which "." lacks
     if image_dir is not None:
         if annotation_format != "coco":
             raise UserError(f"--image_dir: {image_dir} is used only with coco annotations. Remove the option.")
-        return CocoFolder(path, Path(os.path.abspath(image_dir)))
+        return CocoFolder(path, Path(os.path.abspath(image_dir)), follow_links=follow_links)
     if names_path is None:
-        return FORMATS[annotation_format](path)
+        return FORMATS[annotation_format](path, follow_links=follow_links)
     if annotation_format != "yolo":
         raise UserError(
             f"--names: {names_path} is not used, because {annotation_format} annotations contain the class names. "
             "Remove the option --names."
         )
-    return YoloFolder(path, Path(os.path.abspath(names_path)))
+    return YoloFolder(path, Path(os.path.abspath(names_path)), follow_links=follow_links)
 
 
 def read_splits(
@@ -122,7 +128,7 @@ def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[Uncheck
     Returns (training split, validation split).
     Raises UserError if the annotations are invalid, or one of the two splits would have no images.
     """
-    checked = parse_coco(split.coco_dict, split.annotation_path, split.image_dir)  # raises UserError if invalid
+    checked = _parse(split)  # raises UserError if invalid
     # An image that fits two names is unknown, also if only one of the two names is in each part.
     unusable = [*split.problems.get(UNUSABLE_IMAGES, []), *checked.problems.get(UNUSABLE_IMAGES, [])]
     images = split.coco_dict["images"]
@@ -149,7 +155,15 @@ def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[Uncheck
         problems = {} if is_val else split.problems
         if unusable and not is_val:
             problems = {**problems, UNUSABLE_IMAGES: list(dict.fromkeys(unusable))}
-        parts.append(UncheckedSplit(coco_dict, split.annotation_path, split.image_dir, problems=problems))
+        parts.append(
+            UncheckedSplit(
+                coco_dict,
+                split.annotation_path,
+                split.image_dir,
+                problems=problems,
+                data_folders=split.data_folders,
+            )
+        )
     return parts[0], parts[1]
 
 
@@ -190,12 +204,16 @@ def _usual_split(folder: DatasetFolder, names: tuple[str, ...]) -> list[str]:
     return [next((name for name in names if folder.has_split(name)), names[0])]
 
 
+def _parse(split: UncheckedSplit) -> DatasetSplit:
+    return parse_coco(split.coco_dict, split.annotation_path, split.image_dir, data_folders=split.data_folders)
+
+
 def _check(unchecked: UncheckedSplit) -> DatasetSplit:
     """Check the annotations of a split, and append the problems found to the problems that the reader found.
 
     Raises UserError if the image folder is missing, or a category, an image entry or a box is invalid.
     """
-    split = parse_coco(unchecked.coco_dict, unchecked.annotation_path, unchecked.image_dir)
+    split = _parse(unchecked)
     # Both the reader and parse_coco report a missing image, with the same text.
     new_problems = {
         kind: list(dict.fromkeys([*unchecked.problems.get(kind, []), *texts])) for kind, texts in split.problems.items()

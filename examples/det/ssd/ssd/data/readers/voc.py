@@ -15,6 +15,7 @@ from ...errors import UserError
 from ...runtime.progress import Progress
 from ..image_formats import IMAGE_SUFFIXES
 from .annotations import Problems, UncheckedSplit, find_path_ignoring_case, list_files, read_text_lines
+from .data_folders import DataFolders
 from .image_finder import image_name
 from .voc_sizes import probe_annotated_images
 from .voc_xml import AnnotationFile, read_annotation_file, to_coco
@@ -30,15 +31,17 @@ class VocFolder:
     train_splits: tuple[str, ...] = ("train",)
     val_splits: tuple[str, ...] = ("val", "valid")
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, follow_links: bool = False):
+        """Open a folder. follow_links: True reads files outside the folder too, to which links lead"""
         self.path = path
+        data_folders = DataFolders([path], follow_links=follow_links)
         self.years: list[_Year] = []
         used: set[Path] = set()  # the folder Annotations of a year is not a year itself
         for folder in filter(Path.is_dir, [path, *sorted(path.glob("*")), *sorted(path.glob("VOCdevkit/*"))]):
             annotation_dir = _find_annotation_dir(folder)
             if annotation_dir is not None and annotation_dir not in used:
                 used.add(annotation_dir)
-                self.years.append(_Year(folder, annotation_dir))
+                self.years.append(_Year(folder, annotation_dir, data_folders))
         if not self.years:
             raise UserError(
                 f"{path}: neither this folder nor its subfolders contain XML files, beside the images or in an "
@@ -117,10 +120,12 @@ class _Year:
 
     path: the folder
     annotation_dir: folder of the XML files
+    data_folders: folders that all files must lie in
     """
 
-    def __init__(self, path: Path, annotation_dir: Path):
+    def __init__(self, path: Path, annotation_dir: Path, data_folders: DataFolders):
         self.path = path
+        self.data_folders = data_folders
         self.annotation_dir = annotation_dir
         self.xml_paths = {image_name(file.name): file for file in _find_files(annotation_dir, (".xml",))}
         folders = [_find_subfolder(path, name) for name in IMAGE_DIRS] + [annotation_dir]
@@ -150,7 +155,7 @@ class _Year:
         path = self.list_path(split)
         if path is None:
             return sorted(self.xml_paths)
-        names = [image_name(line.strip()) for line in read_text_lines(path) if line.strip()]
+        names = [image_name(line.strip()) for line in read_text_lines(self.data_folders.require(path)) if line.strip()]
         for name in names:
             if name not in self.xml_paths:
                 raise UserError(
@@ -161,7 +166,10 @@ class _Year:
 
     def read(self, name: str, problems: Problems) -> AnnotationFile:
         """Read the XML file of an image. problems: {kind of problem: texts}, to which problems of boxes are added"""
-        return read_annotation_file(self.xml_paths[name], lambda stated: self._find_image(name, stated), problems)
+        path = self.data_folders.require(self.xml_paths[name])
+        return read_annotation_file(
+            path, lambda stated: self.data_folders.require(self._find_image(name, stated)), problems
+        )
 
     def _find_image(self, name: str, stated_name: str) -> Path:
         """Return the path of the image that an XML file annotates. The image may not exist.

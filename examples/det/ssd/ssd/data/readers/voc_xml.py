@@ -7,13 +7,16 @@ kit, section 2). A box around a whole image of 500x375 pixels is therefore 1, 1,
 from __future__ import annotations
 
 import dataclasses
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
-from ...errors import UserError
-from .annotations import EMPTY_BOXES, Problems
+from defusedxml import DefusedXmlException, ElementTree
+
+from ...errors import UserError, os_reason
+from .annotations import EMPTY_BOXES, Problems, check_box_count
 from .voc_objects import FLAGS, read_number, read_object
+
+MAX_BYTES = 2**25  # 50,000 boxes take 15 MB; parsed elements take a hundred times the memory of short tags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +41,19 @@ def read_annotation_file(path: Path, find_image: Callable[[str], Path], problems
     path: path of the XML file
     find_image: function that returns the path of the image for the text of the element <filename>
     problems: {kind of problem: texts}; boxes of zero size are left out and added here
-    Raises UserError if the file is not valid XML, or an object is invalid.
+    Raises UserError if the file cannot be read, is too large or not valid XML, or an object is invalid.
     """
+    encoded = _read_bytes(path)
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.fromstring(encoded)
+    except DefusedXmlException:  # ten lines of entities can stand for gigabytes
+        raise UserError(f"{path}: the file declares entities, which can be harmful. Remove its <!DOCTYPE>.") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UserError(f"{path}: the file is not valid XML ({error}). Correct the file.") from None
     objects = []
-    for number, element in enumerate(root.findall("object"), start=1):
+    elements = root.findall("object")
+    check_box_count(len(elements), str(path))
+    for number, element in enumerate(elements, start=1):
         entry = read_object(element, f"{path}: object {number}", problems)
         if 0 in entry["bbox"][2:]:
             problems.setdefault(EMPTY_BOXES, []).append(f"{path}, object {number}")
@@ -55,6 +63,18 @@ def read_annotation_file(path: Path, find_image: Callable[[str], Path], problems
     stated_size = (read_number(size, "height"), read_number(size, "width"))
     image_path = find_image((root.findtext("filename") or "").strip())
     return AnnotationFile(path, image_path, stated_size=stated_size, objects=objects)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Return the bytes of an XML file. Raises UserError if it cannot be read or is too large."""
+    try:
+        with open(path, "rb") as file:
+            encoded = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({os_reason(error)}). Check the permissions.") from None
+    if len(encoded) > MAX_BYTES:
+        raise UserError(f"{path}: the file has more than {MAX_BYTES:,} bytes. Use one file for each image.")
+    return encoded
 
 
 def to_coco(

@@ -10,20 +10,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from ...errors import UserError
 from ...runtime.progress import Progress
-from ...runtime.read_yaml import read_yaml
 from ..image_formats import IMAGE_SUFFIXES
 from ..images import ImageProbe, probe_images
-from .annotations import UNUSABLE_IMAGES, UncheckedSplit, find_path_ignoring_case, read_text_lines
+from .annotations import UNUSABLE_IMAGES, UncheckedSplit, check_box_count, find_path_ignoring_case, read_text_lines
+from .data_folders import DataFolders
 from .image_finder import find_images
 from .yolo_label_files import WITHOUT_IMAGE, LabelFiles
-from .yolo_label_rows import YAML_SUFFIXES, LabelRow, choose_keypoint_counts, parse_row, row_to_box
+from .yolo_label_rows import LabelRow, choose_keypoint_counts, parse_row, row_to_box
+from .yolo_names import find_class_names_file, read_settings
 
 OUTSIDE_DATA_PATH = "images outside --data_path"  # a kind of problem
-NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
 
 
 class YoloFolder:
@@ -36,12 +34,17 @@ class YoloFolder:
     train_splits: tuple[str, ...] = ("train",)
     val_splits: tuple[str, ...] = ("val", "valid")
 
-    def __init__(self, path: Path, names_path: Path | None = None):
-        """Open a folder. names_path: data.yaml or a file with one class name per line; None searches the folder."""
+    def __init__(self, path: Path, names_path: Path | None = None, *, follow_links: bool = False):
+        """Open a folder.
+
+        names_path: data.yaml or a file with one class name per line; None searches the folder
+        follow_links: True reads files outside the folder too, to which data.yaml, lists or links lead
+        """
         if not path.is_dir():
             raise UserError(f"{path}: the folder of images and labels does not exist. Check --data_path.")
         self.path = path
-        self.names_path = names_path or find_class_names_file(path)
+        self.data_folders = DataFolders([path], follow_links=follow_links)
+        self.names_path = names_path or self.data_folders.require(find_class_names_file(path))
         self.settings = read_settings(self.names_path)
         self.class_names: list[str] = self.settings["names"]
 
@@ -118,7 +121,13 @@ class YoloFolder:
         categories = [{"id": number, "name": name} for number, name in enumerate(self.class_names, start=1)]
         coco_dict = {"images": images, "annotations": annotations, "categories": categories}
         return UncheckedSplit(
-            coco_dict, self.path, self.path, problems=problems, probes=probes, boxes_were_fractions=True
+            coco_dict,
+            self.path,
+            self.path,
+            problems=problems,
+            probes=probes,
+            data_folders=self.data_folders,
+            boxes_were_fractions=True,
         )
 
     def _find_images(self, splits: list[str] | None) -> list[Path]:
@@ -129,7 +138,7 @@ class YoloFolder:
             paths = _list_images(source)
             if not paths:
                 raise _no_images(source)
-            return paths
+            return list(map(self.data_folders.require, paths))
         found: dict[Path, None] = {}
         for split in splits:
             sources = self._find_sources(split)
@@ -139,20 +148,25 @@ class YoloFolder:
                     "exists, nor a path in data.yaml. Correct --train_split and --val_split, or use --val_fraction."
                 )
             for source in sources:
+                self.data_folders.require(source)
                 paths = self._read_image_list(source) if source.is_file() else _list_images(source)
                 if not paths:
                     raise _no_images(source)
                 found.update(dict.fromkeys(paths))
-        return list(found)
+        return list(map(self.data_folders.require, found))
 
     def _read_label_file(self, path: Path | None) -> list[LabelRow]:
         """Read the rows of a label file. Raises UserError if the file is not text, or a row is invalid."""
+        if path is None:
+            return []
+        lines = read_text_lines(self.data_folders.require(path))
+        check_box_count(len(lines), str(path))
         return [
             parse_row(
                 line.split(), path=path, line=number, num_classes=len(self.class_names), names_path=self.names_path
             )
-            for number, line in enumerate(read_text_lines(path) if path else [], start=1)
-            if path and line.strip()
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
         ]
 
     def _find_sources(self, split: str) -> list[Path]:
@@ -197,7 +211,7 @@ class YoloFolder:
     def _read_image_list(self, list_path: Path) -> list[Path]:
         """Read a list of image paths, each relative to the list or the dataset folder. Missing files are included."""
         names = list(filter(None, map(str.strip, read_text_lines(list_path))))
-        paths = find_images(names, [list_path.parent, self.path])
+        paths = find_images(names, [list_path.parent, self.path], self.data_folders)
         return [path or self.path / name.replace("\\", "/").lstrip("/") for name, path in zip(names, paths)]
 
 
@@ -212,76 +226,3 @@ def _no_images(source: Path) -> UserError:
     others = sorted({path.suffix for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")})
     found = f", but files with the suffixes {', '.join(others[:5])}" if others else ""
     return UserError(f"{source}: contains no images{found}. Add images, for example as JPEG or PNG files.")
-
-
-def find_class_names_file(folder: Path) -> Path:
-    """Find data.yaml, another YAML file or a text file with class names. Raises UserError if no such file exists."""
-    usual = [folder / "data.yaml", folder / "data.yml"]
-    others = [path for suffix in YAML_SUFFIXES for path in sorted(folder.glob(f"*{suffix}")) if path not in usual]
-    unreadable = None
-    for path in [*usual, *others]:
-        if not path.is_file() or path.name.startswith("."):
-            continue
-        try:
-            if "names" in _load_yaml(path):
-                return path
-        except UserError as error:  # YAML templates of other programs may not be valid YAML
-            if path in usual:
-                raise
-            unreadable = unreadable or error
-    for path in [folder / name for name in NAME_LISTS] + sorted(folder.glob("*.names")):
-        if path.is_file():
-            return path
-    raise unreadable or UserError(
-        f"{folder}: the folder contains neither data.yaml with the key `names` nor classes.txt with one class name per "
-        "line. Add --names FILE."
-    )
-
-
-def read_settings(path: Path) -> dict:
-    """Load data.yaml or a text file of class names as a dictionary whose key `names` is a list of strings.
-
-    Raises UserError if the file is missing or invalid, or the names are not unique strings numbered from 0.
-    """
-    if path.suffix.lower() in YAML_SUFFIXES:
-        settings = _load_yaml(path)
-        names = settings.get("names")
-        if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-            names = [names[index] for index in range(len(names))]
-    elif os.path.isfile(path):
-        settings, names = {}, _read_name_list(path)
-    else:
-        raise UserError(f"{path}: the file of class names does not exist. Check --names.")
-    if not isinstance(names, list) or not names or len({str(name) for name in names}) < len(names):
-        raise UserError(f"{path}: `names` is {names}, not a list of unique names numbered from 0. Correct the file.")
-    for number, name in enumerate(names):
-        if isinstance(name, bool) or not isinstance(name, (str, int, float)) or name == "":
-            raise UserError(
-                f"{path}: the name of class {number} is {name!r}, which is not a string. Write the name in quotes, "
-                "because YAML reads yes, no, null and dates as other types."
-            )
-    return {**settings, "names": [str(name) for name in names]}
-
-
-def _read_name_list(path: Path) -> list[str]:
-    """Return the class names in a text file with one name per line.
-
-    Raises UserError if a line between names is empty, because the line number is the class index.
-    """
-    lines = [line.strip() for line in read_text_lines(path)]
-    while lines and not lines[-1]:
-        lines.pop()
-    if "" in lines:
-        raise UserError(f"{path}: line {lines.index('') + 1}: a class name is missing. Add a name or remove the line.")
-    return lines
-
-
-def _load_yaml(path: Path) -> dict:
-    """Load a YAML file as a dictionary, empty if the content is not a mapping. Raises UserError on invalid YAML."""
-    try:
-        values = read_yaml(path, encoding="utf-8-sig")
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{path}: cannot be read as YAML ({str(error).splitlines()[0]}). Correct the file or --names."
-        ) from None
-    return values if isinstance(values, dict) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...data.image_headers import read_header_size, read_with_pillow
+from ...data.image_headers import read_stored_size
 from ...data.images import decode_image_file
 from .request_error import RequestError
 
@@ -18,7 +18,10 @@ def decode_client_image(encoded: bytes, max_pixels: int) -> np.ndarray:
     """
     if not encoded:
         raise RequestError(422, "image: the file is empty. Send the bytes of an image file.")
-    size = read_header_size(encoded) or _read_size_with_pillow(encoded)
+    try:
+        size = read_stored_size(encoded)
+    except ValueError as error:
+        raise RequestError(413, f"image: {error}. Send a smaller image.") from None
     if size and size[0] * size[1] > max_pixels:
         raise RequestError(
             413,
@@ -29,12 +32,3 @@ def decode_client_image(encoded: bytes, max_pixels: int) -> np.ndarray:
         return decode_image_file(encoded)
     except ValueError as error:
         raise RequestError(422, f"image: {error}. Send a valid JPEG or PNG image.") from None
-
-
-def _read_size_with_pillow(encoded: bytes) -> tuple[int, int] | None:
-    """Read (height, width) from the header of a format other than JPEG and PNG; None if no pixels would be decoded."""
-    try:
-        width, height = read_with_pillow(encoded, lambda image: image.size)
-    except Exception:  # Pillow raises errors of many classes on damaged files; decoding raises them again
-        return None
-    return height, width

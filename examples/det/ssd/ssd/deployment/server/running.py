@@ -6,22 +6,21 @@ import contextlib
 import ipaddress
 import logging
 import math
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...errors import UserError, os_reason
 from ...runtime.interrupt import Interrupt
 from ...startup import exit_at_once
+from .http_protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, LimitedProtocol
 
-HEAD_SECONDS = 20  # time in which the head of the first request of a connection must arrive
-# The same for later requests; longer than Retry-After, so that clients can repeat a request over their connection.
-KEEP_ALIVE_SECONDS = 75
 MAX_HEAD_BYTES = 2**16
+WAITING_CONNECTIONS = 1024  # which the system holds until the server accepts them
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -45,7 +44,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # restart at once, despite closing connections
         listener.bind(address)
-        listener.listen(1024)
+        listener.listen(WAITING_CONNECTIONS)
     except OSError as error:
         listener.close()
         raise UserError(
@@ -80,10 +79,15 @@ def run_server(app: FastAPI, listener: socket.socket, *, timeout: float, on_star
 
 def create_config(app: FastAPI, timeout: float) -> uvicorn.Config:
     """Create the settings of uvicorn. timeout: seconds in which running requests must finish when the server stops"""
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are mistakes of clients
+    for name in ("uvicorn", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # their warnings are mistakes of clients
+    max_connections = find_max_connections()
+    LimitedProtocol.max_connections = max_connections
     return uvicorn.Config(
         app,
-        http=_TimedProtocol,
+        http=LimitedProtocol,
+        # Connections that asyncio accepts before it looks at any of them. _Server raises the number of waiting ones.
+        backlog=max_connections // 4,
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -95,6 +99,19 @@ def create_config(app: FastAPI, timeout: float) -> uvicorn.Config:
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_graceful_shutdown=math.ceil(timeout),
     )
+
+
+def find_max_connections() -> int:
+    """Return the largest number of connections, and raise the limit on open files of this process if it is too low.
+
+    A process without free file numbers could neither accept nor refuse connections.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 2)
 
 
 class _Server(uvicorn.Server):
@@ -120,32 +137,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(WAITING_CONNECTIONS)
         self._on_start()
 
     async def on_tick(self, counter: int) -> bool:
         self.should_exit = self.should_exit or bool(self.interrupt)
         return await super().on_tick(counter)
-
-
-class _TimedProtocol(H11Protocol):
-    """HTTP protocol that closes connections on which no request arrives, however slowly its bytes come.
-
-    uvicorn has a timeout only for the silence between two requests.
-    """
-
-    def connection_made(self, transport) -> None:
-        super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close_without_request)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._head_timer.cancel()
-        super().connection_lost(exc)
-
-    def on_response_complete(self) -> None:
-        self._head_timer.cancel()
-        self._head_timer = self.loop.call_later(KEEP_ALIVE_SECONDS, self._close_without_request)
-        super().on_response_complete()
-
-    def _close_without_request(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from ...data.image_limits import MAX_PIXELS
+
 MAX_BUFFERED_BYTES = 2**28  # request bodies in memory at the same time, of all clients together
 
 
@@ -21,7 +23,7 @@ class ServerSettings:
     batch_size: int = 8
     queue_size: int = 64
     max_bytes: int = 2**25
-    max_pixels: int = 64_000_000
+    max_pixels: int = MAX_PIXELS
     timeout: float = 30.0
 
     @property

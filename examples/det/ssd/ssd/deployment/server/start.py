@@ -8,7 +8,7 @@ import logging
 import math
 from pathlib import Path
 
-from ...data.image_headers import MAX_PIXELS
+from ...data.image_limits import MAX_PIXELS
 from ...errors import UserError, count_noun
 from ...runtime.heartbeat import activity
 from ...runtime.log import set_up_logging

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -164,6 +165,7 @@ def confusion_heat_map(row_shares: np.ndarray, row_names: Sequence[str], column_
     Returns the chart as a data URI.
     """
     side = 2.2 + 0.135 * len(row_names)
+    row_names, column_names = list(map(_to_xml_text, row_names)), list(map(_to_xml_text, column_names))
     with _svg_chart(width=side + 0.6, height=side) as (figure, uris):
         axes = figure.add_subplot()
         axes.grid(False)
@@ -174,6 +176,11 @@ def confusion_heat_map(row_shares: np.ndarray, row_names: Sequence[str], column_
         axes.set(xlabel="detected", ylabel="annotated")
         figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01, format=lambda value, _: f"{value:.0%}")
     return uris[0]
+
+
+def _to_xml_text(name: str) -> str:
+    """Replace the characters that XML, and so SVG, cannot contain: browsers would refuse the whole chart."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", name)
 
 
 def hex_color(rgb: tuple[int, int, int]) -> str:

@@ -93,7 +93,7 @@ def write_html_report(path: Path, cfg: Config, result: EvaluationResult, checkpo
         picture_groups=_picture_groups(cfg, result, matches=matches, errors=errors),
         recipe=yaml.safe_dump(cfg.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8", errors="replace")  # file names may have halves of characters
 
 
 def _load_template() -> jinja2.Template:
