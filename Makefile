@@ -18,11 +18,13 @@
 #                   internet, and write a software bill of materials to output/sbom.cdx.json
 # make coverage     run every test, and show the line coverage of the package and of tools/, the lowest first; takes half an hour
 # make peers        compare the COCO metrics of 500 random sets with those of faster-coco-eval
-# make soak         kill a training run up to 20 times, and compare it with an uninterrupted one; takes a quarter of an hour
 # make mutation     change the code in small ways, and list the changes that no test notices; takes 10 minutes.
 #                   MODULES="boxes losses" chooses among boxes, metrics, augmentation, losses and postprocess
 # make fuzz         search for inputs that make readers, the service or box functions fail; SECONDS=300 is the time for
 #                   each of 12 readers, which then take an hour; TARGET=coco fuzzes one reader. Linux on x86-64 only
+# make soak         three long runs, one after the other: soak-device, a training that is killed up to 20 times, a quarter of
+#                   an hour; soak-ranks, a training of two ranks that is killed for an hour, at most two hours in all;
+#                   soak-service, the service with 1 % bad requests, a quarter of an hour. MINUTES=<number> for soak-ranks
 # All commands can be repeated.
 
 PYTHON ?= python3
@@ -44,7 +46,7 @@ PYTEST_OPTIONS := -n $(shell echo $$(( $$(nproc) + 1 < 4 ? $$(nproc) + 1 : 4 )))
 PYTEST := $(RUN) -m pytest $(PYTEST_OPTIONS)
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo doctor ascend-check test test-fast test-torch lint docs docs-images lock licenses audit coverage peers soak mutation fuzz
+.PHONY: setup demo doctor ascend-check test test-fast test-torch lint docs docs-images lock licenses audit coverage peers soak mutation fuzz soak-device soak-ranks soak-service
 
 setup: $(VENV)/ready
 
@@ -156,9 +158,6 @@ coverage: setup
 peers: setup
 	SSD_RANDOM_SETS=500 $(RUN) -m pytest tests/evaluation/test_peer_coco.py
 
-soak: setup
-	$(RUN) tools/soak.py
-
 mutation: setup
 	$(RUN) $(INSTALL) -r requirements/search.txt
 	$(RUN) tools/mutation.py $(MODULES)
@@ -168,3 +167,14 @@ fuzz: setup
 	$(RUN) $(INSTALL) -r requirements/search.txt
 	$(if $(TARGET),,$(RUN) -m pytest -m hypothesis --hypothesis-profile=fuzz)
 	$(RUN) tools/fuzz.py $(TARGET) --seconds $(SECONDS)
+
+soak: soak-device soak-ranks soak-service
+
+soak-device: setup
+	$(RUN) tools/soak.py device
+
+soak-ranks: setup
+	$(RUN) tools/soak.py ranks $(if $(MINUTES),--minutes '$(MINUTES)')
+
+soak-service: setup
+	$(RUN) tools/soak.py service

@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from soaks.hosts import Host
+from soaks.launch import free_port
+from soaks.marked_processes import VARIABLE, find_processes, kill_processes
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_MSRUN = Path(sys.executable).with_name("msrun")
 QUICK_MSRUN = ROOT / "tests" / "jobs" / "quick_start" / "msrun"
-
-
-def free_port() -> int:
-    """Return a free TCP port for msrun's scheduler."""
-    while True:
-        # Below the range from which systems assign ports. SystemRandom, because pytest workers with the same random
-        # seed would choose the same ports.
-        port = random.SystemRandom().randrange(20000, 32000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-
-
-class Host:
-    """One of two network namespaces that stand for two hosts.
-
-    node_rank: 0 or 1; the scheduler runs on host 0
-    prefix: command line that starts a command on this host
-    """
-
-    SCHEDULER_ADDRESS = "10.97.31.1"
-
-    def __init__(self, name: str, node_rank: int):
-        self.node_rank = node_rank
-        self.prefix = ["ip", "netns", "exec", name]
-
-
-@contextlib.contextmanager
-def two_hosts() -> Iterator[list[Host] | None]:
-    """Yield two Hosts joined by a virtual cable, or None if this process may not create network namespaces."""
-    names = [f"ssd{os.getpid()}{suffix}" for suffix in "ab"]  # an interface name has at most 15 characters
-
-    def ip(arguments: str) -> bool:
-        return subprocess.run(["ip", *arguments.split()], capture_output=True).returncode == 0
-
-    def create() -> bool:
-        first, second = names
-        return (
-            shutil.which("ip") is not None
-            and all(ip(f"netns add {name}") for name in names)
-            and ip(f"link add {first} netns {first} type veth peer {second} netns {second}")
-            and all(ip(f"-n {name} addr add 10.97.31.{i}/24 dev {name}") for i, name in enumerate(names, 1))
-            and all(ip(f"-n {name} link set {name} up") and ip(f"-n {name} link set lo up") for name in names)
-        )
-
-    try:
-        yield [Host(name, node_rank) for node_rank, name in enumerate(names)] if create() else None
-    finally:
-        if shutil.which("ip"):
-            for name in names:
-                ip(f"netns del {name}")
 
 
 class Job:
@@ -115,7 +65,7 @@ class Job:
         with open(self.console_path, "w") as console:
             self.process = subprocess.Popen(
                 [*map(str, launch), "python", *map(str, command)],
-                env={**os.environ, "PATH": path, "JOB_MARK": self.mark, **environment},
+                env={**os.environ, "PATH": path, VARIABLE: self.mark, **environment},
                 cwd=log_dir.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -159,24 +109,12 @@ class Job:
 
     def kill(self) -> None:
         """Kill all processes of the job."""
-        for process in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        kill_processes(self.mark)
         self.process.wait()
 
     def processes(self) -> dict[int, str]:
         """Return {process id: "msrun", "tail", or role and rank such as "MS_WORKER 1"} of running processes."""
-        found = {}
-        for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                lines = (path / "environ").read_text().split("\0")
-                environment = dict(line.split("=", 1) for line in lines if "=" in line)
-                is_zombie = (path / "stat").read_text().rpartition(") ")[2][0] == "Z"
-                if environment.get("JOB_MARK") == self.mark and not is_zombie:
-                    arguments = [Path(argument).name for argument in (path / "cmdline").read_text().split("\0")]
-                    role = f"{environment.get('MS_ROLE')} {environment.get('RANK_ID')}"
-                    found[int(path.name)] = next((name for name in ("msrun", "tail") if name in arguments[:2]), role)
-        return found
+        return find_processes(self.mark)
 
     def rank_processes(self, rank: int) -> tuple[int, int]:
         """Return the ids of a rank's supervisor, which msrun started, and of the child that does the work."""

@@ -89,15 +89,6 @@ def test_file_leftover_of_a_killed_process_is_removed(tmp_path):
     assert names(tmp_path) == ["a.json"] and path.read_bytes() == b"new"
 
 
-def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
-    path = tmp_path / "a.json"
-    with replace_file(path, writer="1-") as first, replace_file(path, writer="2-") as second:
-        first.write_bytes(b"first")
-        second.write_bytes(b"second")
-    assert path.read_bytes() == b"first"  # the outer context ends last
-    assert names(tmp_path) == ["a.json"]
-
-
 # --- replace_folder ---
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import time
 import zipfile
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssd.runtime import compile_cache as module
-from ssd.runtime.compile_cache import cache_folder, compile_cache, prune
+from ssd.runtime.compile_cache import cache_folder, compile_cache, private_folder, prune
 from ssd.runtime.device import Runtime
 
 GRAPH_MODE = {"mode": 0, "device_target": "CPU"}
@@ -82,6 +83,31 @@ def test_a_writer_that_stops_midway_leaves_the_old_archive(run, monkeypatch):
     assert run() == whole(b"1")
 
 
+def start_process_with_a_private_folder():
+    """Return the id of a child process that has a private folder, and runs until it is killed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with private_folder(cache_folder()):
+                os.write(writer, b"1")
+                time.sleep(60)
+        finally:
+            os._exit(1)
+    os.read(reader, 1)
+    os.close(reader), os.close(writer)
+    return child
+
+
+def test_the_private_folder_of_a_killed_process_is_removed_by_the_next_one_and_not_before(run):
+    run(b"1")
+    child = start_process_with_a_private_folder()
+    assert len(names()) == 2 and run() == whole(b"1") and len(names()) == 2  # the child is still running
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(names()) == 2 and run() == whole(b"1") and names() == [archive().name]
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "flipped"])
 def test_a_damaged_archive_is_ignored_and_replaced(damage, run):
     def compile_noise():
@@ -103,8 +129,8 @@ def test_old_archives_go_first_by_age_then_by_size(tmp_path, monkeypatch):
 
     for name, days in (("today.zip", 0), ("month.zip", 29), ("older.zip", 31)):
         write(name, days, size=10)
-    (tmp_path / "private-killed").mkdir()
-    os.utime(tmp_path / "private-killed", (0, 0))
+    (tmp_path / "run-killed").mkdir()
+    os.utime(tmp_path / "run-killed", (0, 0))
     prune(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["month.zip", "today.zip"]
     write("week.zip", 7, size=10)

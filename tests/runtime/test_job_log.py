@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from msrun_job import free_port
 from process_group import kill_group
+from soaks.launch import free_port
 from ssd.runtime.job_log import JobLog, is_this_host, listen_error
 
 ROOT = Path(__file__).resolve().parents[2]

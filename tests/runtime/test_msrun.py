@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from msrun_job import QUICK_MSRUN, REAL_MSRUN, ROOT, failure_line, free_port
+from msrun_job import QUICK_MSRUN, REAL_MSRUN, ROOT, failure_line
+from soaks.launch import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from make_shapes import make_shapes
-from msrun_job import REAL_MSRUN, ROOT, Job, failure_line, two_hosts
+from msrun_job import REAL_MSRUN, ROOT, Job, failure_line
+from soaks.hosts import two_hosts
 from ssd.data.readers.coco import read_coco
 
 pytestmark = pytest.mark.slow
@@ -37,10 +38,13 @@ def records(tmp_path_factory):
 
 
 def train_arguments(records, checkpoints):
-    """Return arguments of train.py for 6 epochs of 4 steps on two ranks. Both parameters are folders."""
+    """Return arguments of train.py for 6 epochs of 4 steps on two ranks. Both parameters are folders.
+
+    Of 24 steps, 8 update the weights. Only every third epoch ends with an update.
+    """
     folders = ["--config", ROOT / "tests" / "tiny.yaml", "--data_dir", records, "--ckpt_save_dir", checkpoints]
     keys = "--batch_size 2 --log_interval 1 --epoch_size 6 --warmup_epochs 0 --lr 0.01 --ema_decay 0.9"
-    return [*folders, *keys.split()]
+    return [*folders, *keys.split(), "--accumulate_steps", "3"]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from msrun_job import free_port
+from soaks.launch import free_port
 from ssd.runtime import connection, supervisor
 from ssd.runtime.job_log import Exit, JobLog
 from ssd.runtime.supervisor import Supervisor, exit_reason, refuse_scheduler

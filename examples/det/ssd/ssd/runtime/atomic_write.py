@@ -1,8 +1,7 @@
 """Write files and folders atomically: write to a temporary path, then rename to the target path.
 
 The names of temporary folders start with `.unfinished-`. Each temporary folder is on the same disk as its target, so
-that the rename is atomic. After a kill, the temporary folder remains until the next process writes the same target. If
-the name contains a unique `writer`, the caller must remove such folders: the compile cache does it by age and size.
+that the rename is atomic. After a kill, the temporary folder remains until the next process writes the same target.
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ PREFIX = ".unfinished-"
 
 
 @contextlib.contextmanager
-def replace_file(path: Path, writer: str = "") -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, and rename the written file to `path` if the block succeeds.
 
     path: path of the final file, which does not change if the block fails
-    writer: unique name of this process, if several processes may write the same path at the same time
     The temporary path is in its own folder. Everything else that the block writes to that folder is removed.
     Raises OSError if the file cannot be written or renamed.
     """
-    folder = path.parent / f"{PREFIX}{writer}{path.name}"
+    folder = path.parent / f"{PREFIX}{path.name}"
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(parents=True)

@@ -4,11 +4,13 @@ MindSpore 2.10 identifies a cached graph only by the script and the number of th
 of recipe, source code or batch size, MindSpore therefore runs an outdated graph or crashes. Also, MindSpore does not
 lock the files of the cache. So each process gets a private cache folder, unpacked from an archive. The name of the
 archive is a hash of every input that can change a graph. If MindSpore compiles new graphs, the archive is replaced.
+The private folder of a killed process is removed by the next process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -32,6 +34,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 SCRIPT_FOLDERS = (PACKAGE.parent, PACKAGE.parents[3] / "tools" / "benchmarks")  # only their scripts are cached
 # Variables that change no graph: msrun sets new values of four at each launch, and the last one prints kernels.
 NO_INPUTS = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT", "ONEDNN_VERBOSE")
+# Start of the names of private folders. Not "private-", which processes of older versions use without a lock.
+PRIVATE = "run-"
 MAX_DAYS_UNUSED, MAX_BYTES = 30, 2**30  # a graph takes 0.2 MB
 
 _was_used = False  # True after the first use: MindSpore cannot change the cache folder of a process
@@ -57,17 +61,14 @@ def compile_cache(program: str, *, settings: dict, data: list, runtime: Runtime)
     if folder is None or not is_cached or _was_used or {ENABLE, PATH} & set(os.environ):
         yield lambda: None
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        private = tempfile.TemporaryDirectory(prefix="private-", dir=folder, ignore_cleanup_errors=True)
-    except OSError:
-        yield lambda: None
-        return
-    _was_used = True
-    inputs = graph_inputs(program, settings=settings, data=data, runtime=runtime)
-    archive = folder / f"{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()}.zip"
-    with private as path:
-        graphs = Path(path) / "graphs"
+    with private_folder(folder) as private:
+        if private is None:
+            yield lambda: None
+            return
+        _was_used = True
+        inputs = graph_inputs(program, settings=settings, data=data, runtime=runtime)
+        archive = folder / f"{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()}.zip"
+        graphs = private / "graphs"
         saved = _unpack(archive, graphs)
 
         def save() -> None:
@@ -75,8 +76,10 @@ def compile_cache(program: str, *, settings: dict, data: list, runtime: Runtime)
             found = _list_files(graphs)
             if found and found != saved:
                 with contextlib.suppress(OSError):
-                    with replace_file(archive, writer=f"{platform.node()}-{os.getpid()}-") as unfinished:
+                    # Write it in the private folder, because several processes may write the same archive:
+                    with replace_file(private / archive.name) as unfinished:
                         shutil.make_archive(str(unfinished.with_suffix("")), "zip", graphs)
+                    os.replace(private / archive.name, archive)
                     saved = found
                     prune(folder)
 
@@ -86,6 +89,42 @@ def compile_cache(program: str, *, settings: dict, data: list, runtime: Runtime)
             save()
         finally:
             del os.environ[ENABLE], os.environ[PATH]
+
+
+@contextlib.contextmanager
+def private_folder(parent: Path) -> Iterator[Path | None]:
+    """Yield a new folder for this process, which is removed at the end, or None if `parent` cannot be written to.
+
+    The process holds a lock on its folder. Folders of killed processes, which have lost their locks, are removed first.
+    On file systems without such locks, `prune` removes them later.
+    """
+    for abandoned in parent.glob(f"{PRIVATE}*"):
+        with contextlib.suppress(OSError):  # its process is running, or another process removes the folder too
+            descriptor = _lock(abandoned)
+            shutil.rmtree(abandoned, ignore_errors=True)
+            os.close(descriptor)
+    with contextlib.ExitStack() as stack:
+        path = None
+        with contextlib.suppress(OSError):
+            parent.mkdir(parents=True, exist_ok=True)
+            unlocked = Path(tempfile.mkdtemp(prefix=f".{PRIVATE}", dir=parent))
+            with contextlib.suppress(OSError):
+                stack.callback(os.close, _lock(unlocked))
+            # Rename it after it is locked, so that no other process takes it for abandoned:
+            path = unlocked.rename(unlocked.with_name(unlocked.name[1:]))
+            stack.callback(shutil.rmtree, path, ignore_errors=True)
+        yield path
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder, and return its descriptor. Raises OSError if another process holds the lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def graph_inputs(program: str, *, settings: dict, data: list, runtime: Runtime) -> dict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ class CheckpointSaver(TrainingCallback):
     start: state of the training at the start of this run
     stop: flag that is true if the run stops after the current step
     records: {name: JSON value} to store in each checkpoint
+    arrays: {name: array} to store in each checkpoint, which other callbacks may change before each save
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class CheckpointSaver(TrainingCallback):
         start: TrainingState,
         stop: Flag,
         records: dict[str, Any] | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
     ):
         self.step = step
         self.folder = folder
@@ -102,6 +105,7 @@ class CheckpointSaver(TrainingCallback):
         self.start = start
         self.stop = stop
         self.records = records or {}
+        self.arrays = arrays
         self.saved = find_epoch_checkpoints(folder)
 
     def on_step_end(self, event: StepEnd) -> None:
@@ -132,7 +136,7 @@ class CheckpointSaver(TrainingCallback):
     def _save(self, event: StepEnd, name: str) -> None:
         state = dataclasses.replace(self.start, step=event.step)
         records = {STATE_KEY: dataclasses.asdict(state), **self.records}
-        save_checkpoint(self.step, self.folder / name, records)
+        save_checkpoint(self.step, self.folder / name, records, arrays=self.arrays)
 
 
 class StopOnSignal(TrainingCallback):

@@ -15,6 +15,8 @@ from ..checkpoints.reading import read_checkpoint
 from ..checkpoints.records import EVALUATION_KEY, STATE_KEY, parse_record
 from ..errors import UserError, os_reason
 from ..runtime.archive import archive_files
+from ..runtime.device import Runtime
+from .accumulated_gradients import select_accumulated
 from .logger import EVENTS_NAME, METRICS_NAME, read_metrics
 from .records import EvalRecord
 
@@ -53,7 +55,14 @@ class TrainingState:
         return self.step // self.steps_per_epoch
 
 
-def resume_training(step: nn.Cell, path: Path, *, initial_state: TrainingState, metadata: Metadata) -> TrainingState:
+def resume_training(
+    step: nn.Cell,
+    path: Path,
+    *,
+    initial_state: TrainingState,
+    metadata: Metadata,
+    runtime: Runtime | None = None,
+) -> TrainingState:
     """Restore the weights, optimizer state and loss scale of a training step from a checkpoint.
 
     Call the function before the training step is compiled.
@@ -62,10 +71,11 @@ def resume_training(step: nn.Cell, path: Path, *, initial_state: TrainingState, 
     path: path of the checkpoint
     initial_state: state at which this run would start without --resume
     metadata: metadata of the recipe
+    runtime: rank of this device and number of devices; None for a single device
     Returns the state of the training in the checkpoint.
     Raises UserError if the checkpoint is damaged or from another recipe, or if the image order would differ.
     """
-    state = _restore(step, path, metadata)
+    state = _restore(step, path, metadata, runtime=runtime or Runtime())
     names = {
         "images_per_step": "images per step",
         "steps_per_epoch": "steps per epoch",
@@ -144,12 +154,13 @@ def refuse_unshared_file(path: Path, num_devices: int, *, world_size: int) -> No
         )
 
 
-def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
+def _restore(step: nn.Cell, path: Path, metadata: Metadata, *, runtime: Runtime) -> TrainingState:
     """Load a checkpoint into a training step. Nothing is loaded if the checkpoint does not match.
 
     step: training step
     path: path of the checkpoint
     metadata: metadata of the recipe
+    runtime: rank of this device and number of devices
     Returns the state of the training in the checkpoint.
     Raises UserError if the checkpoint is damaged, from another recipe, or without training state.
     """
@@ -189,6 +200,7 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata) -> TrainingState:
                 f"{path}: {name}: {found}, expected shape {tuple(value.shape)}. "
                 "Resume with the recipe that trained this checkpoint."
             )
+    content |= select_accumulated(content, rank=runtime.rank, world_size=runtime.world_size)
     for name, value in parameters.items():
         value.set_data(content[name])
     return read_training_state(state, path)

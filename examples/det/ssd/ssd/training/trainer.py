@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import mindspore.nn as nn
+import numpy as np
 from mindspore.train import Model
 
 from ..checkpoints.choice import BEST_NAME, choose_resume_checkpoint
@@ -26,6 +27,7 @@ from ..runtime.compile_cache import compile_cache
 from ..runtime.device import Runtime, create_runtime
 from ..runtime.folder_lock import lock_folder
 from ..runtime.interrupt import Interrupt
+from .accumulated_gradients import GatherAccumulatedGradients
 from .callbacks import RecordSteps, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
 from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
 from .events import StepEnd, TrainingCallback, TrainingEvents, usable_sink_size
@@ -99,7 +101,7 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
     )
     best, evaluates_first = None, False
     if resumed_from is not None:
-        start = resume_training(step, resumed_from, initial_state=start, metadata=metadata)
+        start = resume_training(step, resumed_from, initial_state=start, metadata=metadata, runtime=runtime)
         if recipe_max_gt is None and runtime.is_main:
             warn_of_changed_max_gt(previous=start.max_gt, present=cfg.max_gt)
         start = dataclasses.replace(start, max_gt=cfg.max_gt)
@@ -149,6 +151,14 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
         if runtime.world_size > 1:
             every = AVERAGE_INTERVAL[cfg.device_target] or cfg.checkpoint_every_steps
             callbacks.append(SyncBatchNormStatistics(step, runtime.world_size, every_steps=every, stop=stop))
+        # Devices accumulate gradients of their own images, which rank 0 saves:
+        arrays: dict[str, np.ndarray] = {}
+        if runtime.world_size > 1 and cfg.accumulate_steps > 1:
+            gather = GatherAccumulatedGradients(
+                step, is_main=runtime.is_main, every_steps=cfg.checkpoint_every_steps, stop=stop
+            )
+            callbacks.append(gather)
+            arrays = gather.gathered
         # Saving precedes evaluation, so that a kill during a long evaluation loses no steps:
         if logger:
             callbacks.append(
@@ -160,6 +170,7 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
                     start=start,
                     stop=stop,
                     records={METADATA_KEY: metadata},
+                    arrays=arrays,
                 )
             )
         validation = None
