@@ -134,6 +134,7 @@ lock: $(AUDIT)/ready
 	$(call write_lock,search,--group search -c requirements/develop.txt)
 
 licenses: setup $(AUDIT)/ready
+	$(RUN) $(INSTALL) -r requirements/search.txt
 	$(RUN) tools/license_table.py $(VENV)/lib/python*/site-packages $(AUDIT)/lib/python*/site-packages
 
 # Findings that do not concern this project, with their reasons, are in requirements/vulnerabilities.txt. --strict: a package that

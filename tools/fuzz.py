@@ -54,7 +54,7 @@ def main() -> None:
     if unknown:
         raise UserError(f"TARGET: {unknown[0]!r} is unknown. Choose from {', '.join(TARGETS)}.")
     if importlib.util.find_spec("atheris") is None:
-        raise UserError("atheris: the package is not installed. Install it with `pip install --require-hashes -r requirements/search.txt`.")
+        raise UserError("atheris: the package is not installed. Run `make fuzz`, which installs it.")
     print(f"{'target':<20}{'executions':>12}{'coverage':>10}{'seconds':>9}{'faults':>8}", flush=True)
     faults = []
     for name in args.targets or TARGETS:
