@@ -9,7 +9,7 @@ from typing import Any
 
 from .host_memory import require_memory
 
-HALF_CHARACTER = re.compile(r"\\[uU](?:0{4})?[dD][89a-fA-F]")  # an escape that may stand for half of a character
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that may stand for half of a character
 # Bytes that CPython takes for what starts or follows at each of these characters. A text has two quotation marks.
 _VALUE_BYTES = {b"{": 184, b"[": 72, b",": 36, b":": 24, b'"': 28}
 
@@ -35,7 +35,7 @@ def parse_json(encoded: bytes | str) -> Any:
     text = encoded if isinstance(encoded, str) else encoded.decode(json.detect_encoding(encoded))
     try:
         value = json.loads(text)
-        if HALF_CHARACTER.search(text):  # rare, and also in valid pairs
+        if _HALF_CHARACTER.search(text):  # rare, and also in valid pairs
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("the values are nested too deeply") from None
