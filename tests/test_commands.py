@@ -218,24 +218,17 @@ def test_train_refuses_in_one_line(mistake, call_script, shapes_records, tmp_pat
     assert not (tmp_path / "ckpt").exists()
 
 
-def test_train_takes_and_refuses_backbone_weights(clone, shapes_records, tmp_path):
+def test_train_takes_and_refuses_backbone_weights(clone, call_script, shapes_records, tmp_path):
     for name in ("mobilenet_v2_035_96", "mobilenet_v2_050_96"):
         mindspore.save_checkpoint(mindcv.create_model(name), str(tmp_path / f"{name}.ckpt"))
-    start = [
-        "python",
-        f"{SSD}/train.py",
-        "--config",
-        "tests/tiny.yaml",
-        "--data_dir",
-        str(shapes_records),
-        *SHORT,
-    ]
+    start = ["--config", "tests/tiny.yaml", "--data_dir", str(shapes_records), *SHORT]
     start += ["--ckpt_save_dir", str(tmp_path / "ckpt"), "--backbone_ckpt_path"]
-    result = expect_clean(run([*start, str(tmp_path / "mobilenet_v2_035_96.ckpt")], clone))
+    result = expect_clean(run(["python", f"{SSD}/train.py", *start, str(tmp_path / "mobilenet_v2_035_96.ckpt")], clone))
     assert "weights of" in result.stdout
-    expect_one_line(run([*start, str(tmp_path / "mobilenet_v2_050_96.ckpt")], clone), "mobilenet_v2_050_96.ckpt")
+    other = tmp_path / "mobilenet_v2_050_96.ckpt"
+    expect_one_line(call_script("train.py", *start, other), other.name)
 
 
-def test_eval_without_checkpoint_is_refused(clone, shapes_records, tmp_path):
-    words = ["python", f"{SSD}/eval.py", "--config", f"{SSD}/ssd_shapes.yaml", "--data_dir", str(shapes_records)]
-    expect_one_line(run([*words, "--ckpt_save_dir", str(tmp_path)], clone), "ckpt_path", str(tmp_path))
+def test_eval_without_checkpoint_is_refused(call_script, shapes_records, tmp_path):
+    arguments = ["--config", f"{SSD}/ssd_shapes.yaml", "--data_dir", shapes_records, "--ckpt_save_dir", tmp_path]
+    expect_one_line(call_script("eval.py", *arguments), "ckpt_path", str(tmp_path))

@@ -48,12 +48,13 @@ def test_every_license_is_compatible_or_answered():
 
 def test_the_licenses_are_those_of_the_installed_packages():
     checked = 0
-    for name, (_, license_) in license_table.read_table(FOLDER / "packages.md").items():
+    for name, (versions, license_) in license_table.read_table(FOLDER / "packages.md").items():
         try:
             stated = license_table.stated_license(distribution(name))
         except PackageNotFoundError:
             continue
-        if stated and not license_table.find_note(NOTES["licenses"], name):
+        # Older versions, for Python 3.10, may state the license in other words.
+        if stated and "," not in versions and not license_table.find_note(NOTES["licenses"], name):
             assert license_ == stated, name
             checked += 1
     assert checked > 50
