@@ -25,6 +25,8 @@
 # make soak         three long runs, one after the other: soak-device, a training that is killed up to 20 times, a quarter of
 #                   an hour; soak-ranks, a training of two ranks that is killed for an hour, at most two hours in all;
 #                   soak-service, the service with 1 % bad requests, a quarter of an hour. MINUTES=<number> for soak-ranks
+# make faults       let file operations of every command fail in turn, and check how it ends; takes hours, or half an hour with
+#                   OPTIONS='--per_file 1'; needs a C compiler
 # All commands can be repeated.
 
 PYTHON ?= python3
@@ -46,7 +48,7 @@ PYTEST_OPTIONS := -n $(shell echo $$(( $$(nproc) + 1 < 4 ? $$(nproc) + 1 : 4 )))
 PYTEST := $(RUN) -m pytest $(PYTEST_OPTIONS)
 RECORDS := data/$(NAME)/records
 
-.PHONY: setup demo doctor ascend-check test test-fast test-torch lint docs docs-images lock licenses audit coverage peers soak mutation fuzz soak-device soak-ranks soak-service
+.PHONY: setup demo doctor ascend-check test test-fast test-torch lint docs docs-images lock licenses audit coverage peers soak mutation fuzz soak-device soak-ranks soak-service faults
 
 setup: $(VENV)/ready
 
@@ -179,3 +181,6 @@ soak-ranks: setup
 
 soak-service: setup
 	$(RUN) tools/soak.py service
+
+faults: setup
+	$(RUN) tools/faults.py $(OPTIONS)

@@ -95,3 +95,29 @@ def test_two_signals_at_once_print_no_traceback(tmp_path):
         "assert interrupt",
     )
     assert run(tmp_path, work="; ".join(lines)) == (0, "cleaned up\n", "")
+
+
+@pytest.mark.parametrize(
+    "error, part",
+    [
+        ("MemoryError", "MemoryError"),
+        ("ImportError('libicui18n.so.74: failed to map segment from shared object')", "failed to map segment"),
+        ("RuntimeError('std::bad_alloc')", "bad_alloc"),
+        ("OSError(12, 'Cannot allocate memory')", "Cannot allocate memory"),
+    ],
+)
+def test_a_lack_of_memory_is_one_line(error, part, tmp_path):
+    code, out, err = run(tmp_path, work=f"raise {error}")
+    assert (code, out) == (2, "cleaned up\n") and err.count("\n") == 1
+    assert err.startswith("error: memory: ") and part in err
+
+
+def test_a_limited_address_space_is_named(tmp_path):
+    work = "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 * 10**9,) * 2); bytearray(4 * 10**9)"
+    code, _, err = run(tmp_path, work=work)
+    assert code == 2 and "3.0 GB" in err and "ulimit -v" in err and err.count("\n") == 1
+
+
+def test_other_errors_keep_their_traceback(tmp_path):
+    code, _, err = run(tmp_path, work="raise RuntimeError('a bug')")
+    assert code == 1 and err.startswith("Traceback")

@@ -1,12 +1,16 @@
 """Conversion to shards: all or nothing is written, and files of the user stay."""
 
+import contextlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from mindspore.mindrecord import FileWriter
 
 from converted_shards import convert, edit, files_of, records_of
+from failing_renames import fail_to_rename
+from ssd.data import mindrecord
 from ssd.data.dataset_info import check_files, read_dataset_info
 from ssd.errors import UserError
 
@@ -197,3 +201,30 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(error, reason, coco, tmp_pat
     with pytest.raises(UserError, match=f"out: .*{reason}") as raised:
         convert(coco, tmp_path / "out")
     assert "\n" not in str(raised.value) and not (tmp_path / "out").exists()
+
+
+def write_files(folder, names, text):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+DATASET = ("dataset.json", "train/coco0", "val/coco0", "annotations/val.json")
+
+
+@pytest.mark.parametrize("existing", [(), DATASET, (*DATASET, "annotations/mine.json"), ("annotations/mine.json",)])
+@pytest.mark.parametrize("failing", [None, "dataset.json", "train", "val", "val.json", "annotations"])
+def test_a_dataset_is_replaced_as_a_whole_or_not_at_all(failing, existing, tmp_path, monkeypatch):
+    out, work = tmp_path / "out", tmp_path / "out" / "work"
+    write_files(work, DATASET, "new")
+    write_files(out, existing, "old")
+    if failing:
+        fail_to_rename(failing, monkeypatch)
+    moved = "annotations" if not existing else "val.json"  # a folder that exists stays, because of the files of users
+    has_failed = failing in ("dataset.json", "train", "val", moved)
+    with pytest.raises(OSError) if has_failed else contextlib.nullcontext():
+        mindrecord._publish(work, out, Path("annotations/val.json"))
+    shutil.rmtree(work)
+    found = {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("*") if path.is_file()}
+    kept = dict.fromkeys(existing, "old")
+    assert found == (kept if has_failed else {**kept, **dict.fromkeys(DATASET, "new")})

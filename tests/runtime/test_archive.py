@@ -2,6 +2,7 @@
 
 import pytest
 
+from failing_renames import fail_to_rename
 from ssd.errors import UserError
 from ssd.runtime.archive import archive_files
 
@@ -36,3 +37,15 @@ def test_nothing_to_move_is_no_archive(tmp_path):
 def test_a_file_that_cannot_be_moved_is_an_error(key, option, tmp_path):
     with pytest.raises(UserError, match=f"^{key}: .*{tmp_path}.* {option} "):
         archive_files(tmp_path, [tmp_path / "absent"], key=key)
+
+
+@pytest.mark.parametrize("failing", ["a", "b", "c"])
+def test_files_stay_together_if_one_cannot_be_moved(failing, tmp_path, monkeypatch):
+    for name in ("a", "d/b", "c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    fail_to_rename(failing, monkeypatch)
+    with pytest.raises(UserError, match="output_dir"):
+        archive_files(tmp_path, [tmp_path / "a", tmp_path / "d/b", tmp_path / "c"], key="output_dir")
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert found == ["a", "c", "d", "d/b"] and (tmp_path / "d" / "b").read_text() == "d/b"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.runtime.atomic_write import PREFIX, replace_file, replace_folder, work_folder
+from failing_renames import fail_to_rename
+from ssd.runtime.atomic_write import PREFIX, move_all, replace_file, replace_folder, work_folder
 
 SSD = Path(__file__).resolve().parents[2] / "examples" / "det" / "ssd"
 FAILURES = [ValueError, OSError, KeyboardInterrupt]
@@ -221,3 +222,25 @@ def test_work_leftover_of_a_killed_process_is_removed(tmp_path):
     with work_folder(tmp_path / "data") as work:
         assert names(tmp_path / "data") == sorted([work.name, "old.txt"])
     assert names(tmp_path / "data") == ["old.txt"]
+
+
+# --- move_all ---
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("failing", [None, "a", "b"])
+def test_all_files_move_or_none(failing, after, failure, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_folder(tmp_path / name, name)
+    (tmp_path / "new").mkdir()
+    moves = [(tmp_path / name, tmp_path / "new" / name) for name in ("a", "b")]
+    if failing is None:
+        move_all(moves)
+        assert names(tmp_path) == ["new"] and names(tmp_path / "new") == ["a", "b"]
+        return
+    fail_to_rename(failing, monkeypatch, after=after, error=failure())
+    with pytest.raises(failure):
+        move_all(moves)
+    assert names(tmp_path) == ["a", "b", "new"] and names(tmp_path / "new") == []
+    assert (tmp_path / "a" / "a.txt").read_text() == "a"

@@ -164,3 +164,19 @@ def test_training_starts_from_the_cache_unless_the_recipe_changed(
     changed, third = train("third", "--alpha", "0.9")
     assert (cold, warm, changed) == (False, True, False)
     assert first == second and first != third and len(archives()) == 2
+
+
+@pytest.mark.parametrize("name", ["compile", "graphs"])
+def test_a_cache_that_cannot_be_written_is_off(name, start, monkeypatch):
+    mkdir = Path.mkdir
+
+    def fail(path, *arguments, **options):
+        if path.name == name:
+            raise OSError(28, "No space left on device")
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with start() as save:
+        assert not set(VARIABLES) & set(os.environ)
+        save()
+    assert archives() == []

@@ -185,3 +185,16 @@ def test_removed_lock_files_and_folders_give_no_second_owner(tmp_path):
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         assert sum(pool.map(_take_turns, [(tmp_path / "ckpt", 60)] * 3)) == 0
     assert list(tmp_path.rglob("*.lock")) == []
+
+
+def test_a_lock_file_that_cannot_be_closed_is_no_error(tmp_path, monkeypatch):
+    close = os.close
+
+    def fail(descriptor):
+        close(descriptor)
+        raise OSError(5, "Input/output error")
+
+    with lock_folder(tmp_path, "ckpt_save_dir"):
+        monkeypatch.setattr("ssd.runtime.folder_lock.os.close", fail)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []

@@ -75,3 +75,12 @@ def test_limits_of_version_1(limits, expected, read):
 
 def test_memory_of_this_machine_is_known():
     assert available_host_memory() > 100 * 2**20
+
+
+@pytest.mark.parametrize("pages, expected", [(1000, 40_960_000 - 4096 * 1000), (20_000, 0)])
+def test_the_address_space_is_a_limit(pages, expected, read, monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (40_960_000, -1))
+    monkeypatch.setattr("resource.getpagesize", lambda: 4096)
+    monkeypatch.setattr("ssd.runtime.host_memory._available_memory", lambda meminfo: 10**12)
+    statm = f"{pages} 200 100\n"
+    assert read(MEMINFO, limits={"../proc/self/statm": statm}) == expected

@@ -91,7 +91,7 @@ def read_ground_truth(folder: Path, split: str) -> GroundTruth:
     box_parts, label_parts, id_parts = [np.zeros((0, 4))], [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
     with shard_errors(shard), Progress(len(indices), f"reading {split}", "images") as progress:
         for image_id, image, annotation in data.create_tuple_iterator(num_epochs=1, output_numpy=True):
-            with name_undecodable_image(image_id):
+            with name_undecodable_image(image_id, row=0):
                 height, width = read_size(image.tobytes(), upright)
             box_parts.append(annotation[:, :4] / np.array([height, width, height, width], dtype=np.float64))
             label_parts.append(annotation[:, 4])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+import resource
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -13,6 +15,12 @@ from .startup import INTERRUPTED_EXIT_CODE, exit_silently_on_signals, interrupti
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+# What Python, the dynamic linker, C++ and MindSpore say if they cannot allocate memory.
+_NO_MEMORY = re.compile(
+    "bad_alloc|cannot allocate memory|failed to map segment|unable to allocate|insufficient memory|out of memory",
+    re.IGNORECASE,
+)
 
 
 class UserError(ValueError):
@@ -43,8 +51,9 @@ def exit_cleanly(*, prints_results: bool) -> Callable[[Callable[Arguments, Resul
 def exit_cleanly(main: Callable | None = None, *, prints_results: bool = True) -> Callable:
     """Decorate a command's `main()` to exit without a traceback after user errors and Ctrl-C.
 
-    A UserError prints one line to stderr and exits with code 2. Ctrl-C, SIGTERM and SIGHUP exit with code 130. If
-    `main()` succeeds, but its output is lost, for example on a full disk, the code is 1. `startup` reports the loss.
+    A UserError or a lack of memory prints one line to stderr and exits with code 2. Ctrl-C, SIGTERM and SIGHUP exit
+    with code 130. If `main()` succeeds, but its output is lost, for example on a full disk, the code is 1. `startup`
+    reports the loss.
 
     prints_results: False for a command whose output to stdout is only a log, and may be lost
     """
@@ -59,6 +68,13 @@ def exit_cleanly(main: Callable | None = None, *, prints_results: bool = True) -
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except (MemoryError, ImportError, OSError, RuntimeError) as error:
+            message = out_of_memory_message(error)
+            if message is None:
+                raise
+            print(f"error: {message}", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(2)  # half-loaded modules abort the process in their exit handlers
         except KeyboardInterrupt:
             exit_silently_on_signals()
             print("interrupted", file=sys.stderr)
@@ -70,6 +86,18 @@ def exit_cleanly(main: Callable | None = None, *, prints_results: bool = True) -
     return wrapper
 
 
+def out_of_memory_message(error: Exception) -> str | None:
+    """Return the message for an error that reports a lack of memory; None for any other error."""
+    found = _NO_MEMORY.search(str(error))
+    if not found and not isinstance(error, MemoryError):
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    advice = "Close other programs, or lower --batch_size"
+    if limit != resource.RLIM_INFINITY:
+        advice = f"The address space is limited to {limit / 1e9:.1f} GB. Raise the limit with ulimit -v unlimited"
+    return f"memory: the process cannot allocate more memory ({found[0] if found else 'MemoryError'}). {advice}."
+
+
 def os_reason(error: OSError) -> str:
     """Return the reason of an OSError in lower case, for example "no such file or directory"."""
     return (error.strerror or str(error)).lower()
@@ -79,7 +107,7 @@ def mindspore_reason(error: OSError | RuntimeError) -> str:
     """Return the reason of an error of MindSpore's data functions, without their headings and the C++ call stack."""
     if isinstance(error, OSError):
         return os_reason(error)
-    reported = re.search(r"^\[ERROR\] *(.+?)\.?$", str(error), re.MULTILINE)
+    reported = re.search(r"^\[ERROR\] *(?:\[Internal ERROR\] *)?(.+?)\.?$", str(error), re.MULTILINE)
     return reported[1] if reported else str(error).partition("\n")[0]
 
 

@@ -172,10 +172,7 @@ class Config(AdaptableSection):
         (), description="with schedule steps: epochs after which the learning rate drops, possibly fractions"
     )
     lr_factor: float = Field(
-        0.1,
-        gt=0,
-        lt=1,
-        description="with schedule steps: factor by which the learning rate is multiplied at each milestone",
+        0.1, gt=0, lt=1, description="with schedule steps: factor of the learning rate at each milestone"
     )
     max_gt: int | None = Field(
         None,
@@ -216,6 +213,9 @@ class Config(AdaptableSection):
     augment: Annotated[Augment, HOST] = Augment()
     shuffle: bool = Field(True, description="shuffle the training images in each epoch")
     drop_remainder: bool = Field(True, description="drop the last, smaller batch of a training epoch")
+    skip_bad_images: Annotated[bool, HOST] = Field(
+        False, description="replace training images that cannot be decoded by others of their batch, and report them"
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="random seed of initialization, image order and augmentation")
     steps_per_epoch: int | None = Field(None, gt=0, description="maximum number of steps in an epoch")
     log_interval: Annotated[int, HOST] = Field(50, gt=0, description="number of steps between log lines")

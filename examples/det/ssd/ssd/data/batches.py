@@ -19,8 +19,9 @@ from .augment import (
     scaled_windows,
     zoom_out_canvases,
 )
+from .broken_images import BrokenImages, replacements
 from .images import decode_image, read_size
-from .record_check import check_image_id, check_record, name_undecodable_image
+from .record_check import UndecodableImageError, check_image_id, check_record, name_undecodable_image
 from .transforms import color_matrices, render_crop_window, resize
 
 # Random numbers of an image for each augmentation. All are always drawn, so that disabling one does not change others.
@@ -44,6 +45,8 @@ class TrainBatchTransform:
     seed: random seed of the recipe
     num_classes: number of classes, background included
     upright: whether boxes are in pixels of upright images; see `DatasetInfo.upright`
+    broken_images: receives the images that cannot be decoded, which other images of the batch replace; None to raise
+        an error for such an image
     scale_jitter … flip_prob: values of the recipe key `augment`, which config/schema.py describes
     """
 
@@ -55,6 +58,7 @@ class TrainBatchTransform:
         num_classes: int,
         *,
         upright: bool,
+        broken_images: BrokenImages | None = None,
         scale_jitter: float,
         zoom_out_prob: float,
         zoom_out_max: float,
@@ -72,6 +76,7 @@ class TrainBatchTransform:
         self.seed = seed
         self.num_classes = num_classes
         self.upright = upright
+        self.broken_images = broken_images
         self.probs = [zoom_out_prob, crop_prob, color_prob, flip_prob]
         self.scale_jitter = scale_jitter
         self.zoom_out_max = zoom_out_max
@@ -102,11 +107,35 @@ class TrainBatchTransform:
             check_record(img_id, annotation, self.num_classes)
         epoch = batch_info.get_epoch_num()
         numbers = np.stack([self.draw(int(img_id[0]), epoch) for img_id in img_ids])
+        encoded = [image.tobytes() for image in images]
+        if self.broken_images is None:
+            return self.augment(img_ids, encoded, annotations, numbers)
+        # A row with a broken image shows another record, with the random numbers of the broken image:
+        broken: set[int] = set()
+        while True:
+            sources = replacements(len(encoded), broken)
+            ids, shown = [img_ids[source] for source in sources], [encoded[source] for source in sources]
+            try:
+                return self.augment(ids, shown, [annotations[source] for source in sources], numbers)
+            except UndecodableImageError as error:
+                broken.add(sources[error.row])
+                if len(broken) == len(encoded):
+                    raise
+                self.broken_images.add(epoch, error)
+
+    def augment(
+        self, img_ids: list[np.ndarray], encoded: list[bytes], annotations: list[np.ndarray], numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Decode and augment images with given random numbers.
+
+        encoded: bytes of B image files
+        numbers: (B, sum(DRAWS.values())) uniform in 0..1, of `draw`
+        The other arguments, the results and the errors are those of `__call__`.
+        """
         draws = dict(zip(DRAWS, np.split(numbers, np.cumsum([*DRAWS.values()])[:-1], axis=1)))
         zoom_out, crop, distort, flip = (draws["apply"] < self.probs).T
         colors = color_matrices([1, 1, 1, 0] + self.color_ranges * (2 * draws["color"] - 1))
 
-        encoded = [image.tobytes() for image in images]
         boxes, labels = self.pad(annotations)
         windows = _whole_images(encoded, img_ids, self.upright)
         sizes = windows[:, 2:]
@@ -123,7 +152,7 @@ class TrainBatchTransform:
 
         pixels = np.empty((len(encoded), *self.image_size, 3), dtype=np.uint8)
         for row, image_bytes in enumerate(encoded):
-            with name_undecodable_image(img_ids[row]):
+            with name_undecodable_image(img_ids[row], row):
                 image = decode_image(image_bytes, int(denominators[row]), upright=self.upright)
             render_crop_window(
                 image,
@@ -219,7 +248,7 @@ class EvalBatchTransform:
         sizes = np.empty((len(images), 2), dtype=np.int32)
         for row, (img_id, encoded) in enumerate(zip(img_ids, images)):
             check_image_id(img_id)
-            with name_undecodable_image(img_id):
+            with name_undecodable_image(img_id, row):
                 image = decode_image(encoded.tobytes(), upright=self.upright)
             sizes[row] = image.shape[:2]
             resize(image, pixels[row], exact=True)
@@ -254,6 +283,6 @@ def _whole_images(encoded: list[bytes], img_ids: list[np.ndarray], upright: bool
     """
     windows = np.zeros((len(encoded), 4), dtype=np.int64)
     for row, (image_bytes, img_id) in enumerate(zip(encoded, img_ids)):
-        with name_undecodable_image(img_id):
+        with name_undecodable_image(img_id, row):
             windows[row, 2:] = read_size(image_bytes, upright)
     return windows

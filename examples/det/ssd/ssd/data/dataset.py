@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import UserError, count_noun
 from ..runtime.cpu_cores import worker_count
 from .batches import EvalBatchTransform, TrainBatchTransform
+from .broken_images import BrokenImages
 from .dataset_info import DATASET_INFO_NAME, check_files, read_dataset_info, shards_are_upright
 from .thread_errors import ErrorRecorder, raise_thread_errors, shard_errors
 
@@ -62,6 +63,7 @@ def create_dataset(
             seed=cfg.seed,
             num_classes=cfg.num_classes,
             upright=shards_are_upright(folder),
+            broken_images=BrokenImages() if cfg.skip_bad_images else None,
             **cfg.augment.model_dump(),  # the keys of `augment` are argument names of the transform
         )
     else:
@@ -78,6 +80,11 @@ def create_dataset(
         output_columns=output_columns,
         python_multiprocessing=False,  # OpenCV releases the GIL, and processes would have to copy the pixels
     )
+
+
+def find_broken_images(dataset: ds.Dataset) -> BrokenImages | None:
+    """Return the record of broken images of a training dataset; None unless the recipe sets skip_bad_images."""
+    return dataset.per_batch_map.transform.broken_images
 
 
 def iterate_batches(dataset: ds.Dataset) -> Iterator[dict[str, np.ndarray]]:

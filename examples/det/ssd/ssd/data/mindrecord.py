@@ -26,7 +26,7 @@ import numpy as np
 
 from ..boxes.ops import clip_boxes
 from ..errors import UserError, count_noun, mindspore_reason, os_reason
-from ..runtime.atomic_write import work_folder
+from ..runtime.atomic_write import move_all, work_folder
 from ..runtime.folder_lock import lock_folder
 from ..runtime.prefetch import prefetch
 from ..runtime.progress import Progress
@@ -100,20 +100,28 @@ def _convert(
     try:
         with work_folder(out_path) as work:
             info = _write_dataset(train, val, work, annotations=annotations, num_workers=num_workers, decode=decode)
-            # Remove the old dataset.json first, because it would not describe a mixture of old and new shards.
-            (out_path / DATASET_INFO_NAME).unlink(missing_ok=True)
-            for split in ("train", "val"):
-                shutil.rmtree(out_path / split, ignore_errors=True)
-                (work / split).rename(out_path / split)
-            (out_path / "annotations").mkdir(exist_ok=True)
-            (work / annotations).replace(out_path / annotations)
-            (work / DATASET_INFO_NAME).rename(out_path / DATASET_INFO_NAME)
+            _publish(work, out_path, annotations)
     except (OSError, RuntimeError) as error:  # MindSpore's writer raises RuntimeError if the disk is full
         raise UserError(
             f"{out_path}: the dataset cannot be written ({mindspore_reason(error)}). Check permissions and free disk "
             "space, or choose another --out_path."
         ) from None
     return info
+
+
+def _publish(work: Path, out_path: Path, annotations: Path) -> None:
+    """Move a complete dataset to out_path, and the files that it replaces to a subfolder of `work`.
+
+    annotations: path of the validation annotations, relative to both folders; their folder may contain other files
+    Raises OSError if a file cannot be moved. The files in out_path are then as before.
+    """
+    folder = annotations.parent if not (out_path / annotations.parent).exists() else annotations
+    # dataset.json is the first to go and the last to come, because it would not describe a mixture of two datasets:
+    names = [Path(DATASET_INFO_NAME), Path("train"), Path("val"), folder]
+    old = work / "old"
+    (old / folder).parent.mkdir(parents=True, exist_ok=True)
+    replaced = [(out_path / name, old / name) for name in names if (out_path / name).exists()]
+    move_all([*replaced, *((work / name, out_path / name) for name in reversed(names))])
 
 
 def _write_dataset(

@@ -51,15 +51,29 @@ def check_record(img_id: np.ndarray, annotation: np.ndarray, num_classes: int) -
         )
 
 
+class UndecodableImageError(UserError):
+    """Error for an image in the shards that cannot be decoded.
+
+    image_id: image id
+    row: index of the image in its batch
+    """
+
+    def __init__(self, image_id: int, row: int, reason: str):
+        super().__init__(
+            f"image {image_id} in the shards: {reason}. Replace the image file and run create_data.py again."
+        )
+        self.image_id = image_id
+        self.row = row
+
+
 @contextlib.contextmanager
-def name_undecodable_image(img_id: np.ndarray) -> Iterator[None]:
-    """Convert a ValueError that is raised inside the context to a UserError that names the image.
+def name_undecodable_image(img_id: np.ndarray, row: int) -> Iterator[None]:
+    """Convert a ValueError that is raised inside the context to an UndecodableImageError.
 
     img_id: (1,) int, the image id
+    row: index of the image in its batch
     """
     try:
         yield
     except ValueError as error:
-        raise UserError(
-            f"image {int(img_id[0])} in the shards: {error}. Replace the image file and run create_data.py again."
-        ) from None
+        raise UndecodableImageError(int(img_id[0]), row, str(error)) from None

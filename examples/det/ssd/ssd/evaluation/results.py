@@ -13,7 +13,7 @@ from pathlib import Path
 from ..config.schema import EVALUATION, Config, keys_marked
 from ..errors import UserError, count_noun, os_reason
 from ..runtime.archive import archive_files
-from ..runtime.atomic_write import work_folder
+from ..runtime.atomic_write import move_all, work_folder
 from ..runtime.folder_lock import lock_folder
 from ..runtime.heartbeat import activity
 from ..runtime.read_json import read_json
@@ -104,12 +104,14 @@ def write_results(cfg: Config, result: EvaluationResult, checkpoint: Path) -> No
             for path in previous:
                 if path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, "a folder has this name", str(path))
-            if not _has_equal_results(folder, work):
+            if _has_equal_results(folder, work):
+                for name in RESULT_NAMES:
+                    os.replace(work / name, folder / name)
+            else:
                 archive = archive_files(folder, previous, key="output_dir")
                 if archive:
                     log.info(f"Moved the results of an earlier evaluation to {archive}.")
-            for name in RESULT_NAMES:
-                os.replace(work / name, folder / name)
+                move_all([(work / name, folder / name) for name in RESULT_NAMES])
     except OSError as error:
         raise UserError(
             f"output_dir: {error.filename or folder} cannot be written ({os_reason(error)}). "

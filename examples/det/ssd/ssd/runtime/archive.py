@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import UserError, os_reason
+from .atomic_write import move_all
 
 
 def archive_files(folder: Path, paths: Sequence[Path], *, key: str) -> Path | None:
@@ -17,7 +18,7 @@ def archive_files(folder: Path, paths: Sequence[Path], *, key: str) -> Path | No
     paths: files or folders in the folder or its subfolders, which keep their path relative to the folder
     key: recipe key or option that names the folder, for messages
     Returns the subfolder, or None if there was nothing to move.
-    Raises UserError if a file cannot be moved.
+    Raises UserError if a file cannot be moved. All files are then at their previous paths.
     """
     if not paths:
         return None
@@ -25,19 +26,24 @@ def archive_files(folder: Path, paths: Sequence[Path], *, key: str) -> Path | No
     while os.path.lexists(folder / f"earlier-{number}"):
         number += 1
     archive = folder / f"earlier-{number}"
+    moves = [(path, archive / path.relative_to(folder)) for path in paths]
     try:
         archive.mkdir()
-        for path in paths:
-            target = archive / path.relative_to(folder)
+        for _, target in moves:
             target.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(target)
+        move_all(moves)
     except OSError as error:
+        _remove_empty([archive, *archive.rglob("*")])
         raise UserError(
             f"{key}: files of a previous run in {folder} cannot be moved to {archive} ({os_reason(error)}). "
             f"Set {'' if key.startswith('--') else '--'}{key} to another folder."
         ) from None
-    emptied = {parent for path in paths for parent in path.parents if folder in parent.parents}
-    for parent in sorted(emptied, key=lambda parent: len(parent.parts), reverse=True):
-        with contextlib.suppress(OSError):  # not empty
-            parent.rmdir()
+    _remove_empty({parent for path in paths for parent in path.parents if folder in parent.parents})
     return archive
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the empty ones of some folders, and those that become empty."""
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()

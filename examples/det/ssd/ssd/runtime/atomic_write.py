@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PREFIX = ".unfinished-"
@@ -87,3 +87,22 @@ def work_folder(parent: Path, kind: str = "") -> Iterator[Path]:
         for folder in created:
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
+
+
+def move_all(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Rename several files or folders, or none of them: if a rename fails or is interrupted, the others are undone.
+
+    moves: present and new path of each file or folder, on one disk; no new path may exist
+    Raises OSError if a path cannot be renamed.
+    """
+    tried: list[tuple[Path, Path]] = []
+    try:
+        for source, target in moves:
+            tried.append((source, target))  # first, because Ctrl-C may come after the rename
+            source.rename(target)
+    except BaseException:
+        for source, target in reversed(tried):
+            if os.path.lexists(target) and not os.path.lexists(source):
+                with contextlib.suppress(OSError):
+                    target.rename(source)
+        raise

@@ -62,14 +62,17 @@ def compile_cache(program: str, *, settings: dict, data: list, runtime: Runtime)
         yield lambda: None
         return
     with private_folder(folder) as private:
-        if private is None:
+        inputs = graph_inputs(program, settings=settings, data=data, runtime=runtime)
+        archive = folder / f"{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()}.zip"
+        graphs = None
+        with contextlib.suppress(OSError):  # the disk is full
+            if private is not None:
+                saved = _unpack(archive, private / "graphs")
+                graphs = private / "graphs"
+        if private is None or graphs is None:
             yield lambda: None
             return
         _was_used = True
-        inputs = graph_inputs(program, settings=settings, data=data, runtime=runtime)
-        archive = folder / f"{hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()}.zip"
-        graphs = private / "graphs"
-        saved = _unpack(archive, graphs)
 
         def save() -> None:
             nonlocal saved

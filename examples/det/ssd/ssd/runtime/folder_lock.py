@@ -32,8 +32,14 @@ _held: set[int] = set()  # descriptors of the locks of this process
 def _close_in_child() -> None:
     """Close the locks of the parent. Otherwise a forked child that outlives its parent would keep them."""
     for descriptor in _held:
-        os.close(descriptor)
+        _close(descriptor)
     _held.clear()
+
+
+def _close(descriptor: int) -> None:
+    """Close a lock file. Linux closes it even if the call fails, for example because NFS could not store the owner."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 os.register_at_fork(after_in_child=_close_in_child)
@@ -61,7 +67,7 @@ def lock_folder(folder: Path, key: str, *, lock_file: Path | None = None, wait_s
             _held.remove(descriptor)
             with contextlib.suppress(OSError):
                 path.unlink()  # before the lock is released: `_acquire` ignores a lock on a removed file
-            os.close(descriptor)
+            _close(descriptor)
         for parent in created:
             with contextlib.suppress(OSError):  # not empty
                 parent.rmdir()
@@ -105,7 +111,7 @@ def _acquire(path: Path, *, folder: Path, key: str, deadline: float) -> int | No
             return None
         finally:
             if descriptor not in _held:
-                os.close(descriptor)
+                _close(descriptor)
 
 
 def _warn_unlocked(path: Path, *, folder: Path, key: str, error: OSError) -> None:

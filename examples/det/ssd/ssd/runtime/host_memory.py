@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 from ..errors import UserError
@@ -11,12 +12,12 @@ from .cgroups import PROC, find_cgroups
 def available_host_memory(proc: Path = PROC) -> int | None:
     """Return the memory in bytes that this process can use, or None if the system does not report it.
 
-    The value is the minimum of the memory that the kernel reports as available and the limits of the cgroups of this
-    process.
+    The value is the minimum of the memory that the kernel reports as available, the limits of the cgroups of this
+    process, and what `ulimit -v` leaves of its address space.
 
     proc: mount point of the proc file system
     """
-    values = [_available_memory(proc / "meminfo"), *_cgroup_limits(proc)]
+    values = [_available_memory(proc / "meminfo"), *_cgroup_limits(proc), _free_address_space(proc / "self" / "statm")]
     return min((value for value in values if value is not None), default=None)
 
 
@@ -51,3 +52,14 @@ def require_memory(path: Path, num_bytes: int) -> None:
             f"{path}: reading the file takes {num_bytes / 2**30:,.1f} GiB of memory, but {available / 2**30:,.1f} GiB "
             "are available. Use a smaller file, or a machine with more memory."
         )
+
+
+def _free_address_space(statm: Path) -> int | None:
+    """Return the bytes that this process may still map, or None without a limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        return max(limit - int(statm.read_text().split()[0]) * resource.getpagesize(), 0)
+    except (OSError, IndexError, ValueError):
+        return limit

@@ -1,4 +1,4 @@
-"""Training callbacks for non-finite losses, BatchNorm statistics, step records and the compile cache.
+"""Training callbacks for non-finite losses, broken images, BatchNorm statistics, step records and the compile cache.
 
 Callbacks are called in the order of their list. `ssd.training.trainer` explains the order.
 """
@@ -6,6 +6,7 @@ Callbacks are called in the order of their list. `ssd.training.trainer` explains
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +18,16 @@ import mindspore.nn as nn
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, ops
 
-from ..errors import UserError
+from ..data.broken_images import BrokenImages
+from ..errors import UserError, count_noun
 from .events import StepEnd, TrainingCallback
 from .logger import TrainingLogger
 from .records import StepRecord
 from .train_step import OUTPUTS, assign
+
+MAX_LISTED = 10  # image ids in a warning
+
+log = logging.getLogger(__name__)
 
 
 class Flag(Protocol):
@@ -72,6 +78,28 @@ class StopOnNonFiniteLoss(TrainingCallback):
                 f"training: the loss is not finite in epoch {failed.epoch}, step {failed.step_in_epoch} of "
                 f"{failed.steps_per_epoch}, on rank {self.rank}, for the image ids {images}. Check the annotations of "
                 "these images, or lower --lr and continue from a checkpoint with --resume FILE."
+            )
+
+
+class ReportBrokenImages(TrainingCallback):
+    """Log a warning at the end of each epoch in which training images could not be decoded.
+
+    broken_images: images that this device could not decode
+    shards: folder of the training shards
+    """
+
+    def __init__(self, broken_images: BrokenImages, shards: Path):
+        self.broken_images = broken_images
+        self.shards = shards
+
+    def on_epoch_end(self, event: StepEnd) -> None:
+        errors = self.broken_images.take(event.epoch - 1)
+        if errors:
+            images = count_noun(len(errors), "training image")
+            ids = ", ".join(map(str, list(errors)[:MAX_LISTED])) + (", …" if len(errors) > MAX_LISTED else "")
+            log.warning(
+                f"{self.shards}: epoch {event.epoch}: {images} could not be decoded, and others of the same batches "
+                f"took their place (image ids {ids}). The first: {next(iter(errors.values()))}"
             )
 
 

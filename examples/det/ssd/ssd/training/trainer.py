@@ -18,7 +18,7 @@ from ..checkpoints.metadata import Metadata
 from ..checkpoints.records import METADATA_KEY
 from ..config.metadata import training_metadata
 from ..config.schema import Config, graph_settings
-from ..data.dataset import create_dataset, image_ids_of_step
+from ..data.dataset import create_dataset, find_broken_images, image_ids_of_step
 from ..data.dataset_info import dataset_fingerprint
 from ..data.thread_errors import raise_thread_errors
 from ..errors import count_noun
@@ -28,7 +28,7 @@ from ..runtime.device import Runtime, create_runtime
 from ..runtime.folder_lock import lock_folder
 from ..runtime.interrupt import Interrupt
 from .accumulated_gradients import GatherAccumulatedGradients
-from .callbacks import RecordSteps, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
+from .callbacks import RecordSteps, ReportBrokenImages, SaveCompileCache, StopOnNonFiniteLoss, SyncBatchNormStatistics
 from .checkpointing import CheckpointSaver, StopOnSignal, SynchronizedStop
 from .events import StepEnd, TrainingCallback, TrainingEvents, usable_sink_size
 from .initial_weights import create_initialized_detector
@@ -146,6 +146,9 @@ def _train(cfg: Config, resume: str | None, runtime: Runtime) -> None:
                 rank=runtime.rank,
             )
         )
+        broken_images = find_broken_images(dataset)
+        if broken_images is not None:  # before the evaluation, which takes minutes
+            callbacks.append(ReportBrokenImages(broken_images, Path(cfg.data_dir) / "train"))
         # SyncBatchNormStatistics precedes saving and evaluation, which use the statistics. All devices wait there for
         # each other, so rank 0 does not save if StopOnNonFiniteLoss has raised an error on another rank:
         if runtime.world_size > 1:
