@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from fuzzing.targets import TARGETS
 from ssd.errors import UserError, count_noun, exit_cleanly
+from ssd.runtime.heartbeat import activity, report_silence
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests" / "fuzzing" / "corpus"
@@ -44,6 +45,7 @@ class Result(NamedTuple):
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"{', '.join(TARGETS)}; without names: all")
@@ -59,7 +61,8 @@ def main() -> None:
     faults = []
     for name in args.targets or TARGETS:
         start = time.monotonic()
-        result = fuzz(name, args.seconds, args.output.resolve() / name)
+        with activity(f"fuzzing {name}"):
+            result = fuzz(name, args.seconds, args.output.resolve() / name)
         faults += result.faults
         seconds = time.monotonic() - start
         print(

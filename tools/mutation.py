@@ -31,6 +31,7 @@ from typing import NamedTuple
 import yaml
 
 from ssd.errors import UserError, exit_cleanly
+from ssd.runtime.heartbeat import activity, report_silence
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("examples/det/ssd")
@@ -85,6 +86,7 @@ class Mutant(NamedTuple):
 
 
 @exit_cleanly
+@report_silence
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", metavar="MODULES", help=f"what to change [all]: {', '.join(MODULES)}")
@@ -106,7 +108,8 @@ def main() -> None:
             mutants = [mutant for pattern in MODULES[name].patterns for mutant in replace_functions(pattern)]
             if args.sample and args.sample < len(mutants):
                 mutants = random.Random(args.seed).sample(mutants, args.sample)
-            fates = run_mutants([mutant.name for mutant in mutants], MODULES[name].tests)
+            with activity(f"testing mutants of {name}"):
+                fates = run_mutants([mutant.name for mutant in mutants], MODULES[name].tests)
             print(f"\n{name}, {time.monotonic() - start:.0f} s")
             scores.append(print_results(mutants, fates, explained))
             os.chdir(ROOT)

@@ -79,13 +79,13 @@ def test_names_and_numbers_of_a_million_characters(tmp_path):
     assert segmentation_box({"size": [9, 9], "counts": "o" * 1_000_000}) is None
 
 
-@pytest.mark.parametrize("key, place", [("images", "image"), ("categories", "category")])
-def test_names_with_half_a_character(key, place, tmp_path):
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_names_with_half_a_character(key, tmp_path):
     write(tmp_path, "coco", 1)
     content = json.loads((tmp_path / "train.json").read_text())
     content[key][0] |= {"file_name": "\ud800.jpg", "name": "\ud800"}
     (tmp_path / "train.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=f"train.json: {place} .*ud800"):
+    with pytest.raises(UserError, match="train.json: .*name.*ud800"):
         read_splits(CocoFolder(tmp_path, tmp_path / "train"))
 
 

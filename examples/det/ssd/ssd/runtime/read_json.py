@@ -39,8 +39,9 @@ def parse_json(encoded: bytes | str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("the values are nested too deeply") from None
-    except UnicodeEncodeError:
-        raise ValueError("a text contains half of a character (a surrogate)") from None
+    except UnicodeEncodeError as error:
+        place = error.object[max(error.start - 30, 0) : error.start + 1]
+        raise ValueError(f"a text contains half of a character (a surrogate) at the end of {place!r}") from None
     return value
 
 

@@ -92,7 +92,6 @@ def parse_coco(
         raise UserError(f"{path}: the list of images is empty. Add at least one image.")
     _require_pixels(ground_truths, path)
 
-    _require_unicode([entry["file_name"] for entry in coco_dict["images"]], f"{path}: image")
     images, missing, moved = [], [], []
     paths = find_images([entry["file_name"] for entry in coco_dict["images"]], [image_dir], data_folders)
     boxes = zip(ground_truths, crowd_counts)
@@ -130,7 +129,6 @@ def _check_categories(category_ids: list, names: list, path: Path) -> None:
         raise UserError(
             f"{path}: there are {len(names):,} categories, but at most {MAX_CLASSES:,} are supported. Use fewer."
         )
-    _require_unicode(names, f"{path}: category")
     if not names:
         raise UserError(f"{path}: the list of categories is empty. Add at least one category.")
 
@@ -191,15 +189,6 @@ def _require_pixels(ground_truths: list[np.ndarray], path: Path) -> None:
             f"{path}: the corners of all {len(boxes_yxyx)} boxes are between 0 and 1, but boxes are in pixels in this "
             "format. If they are fractions of the image size, multiply x by the width and y by the height of the image."
         )
-
-
-def _require_unicode(names: list[str], where: str) -> None:
-    """Raise UserError if a name has half of a character, which UTF-8 cannot encode. where: start of the message"""
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{where} {name!r:.200}: the name is not valid Unicode. Rename it.") from None
 
 
 def _first_repeated(values: list) -> object:
