@@ -92,6 +92,7 @@ def parse_coco(
         raise UserError(f"{path}: the list of images is empty. Add at least one image.")
     _require_pixels(ground_truths, path)
 
+    _require_unicode([entry["file_name"] for entry in coco_dict["images"]], path)
     images, missing, moved = [], [], []
     paths = find_images([entry["file_name"] for entry in coco_dict["images"]], [image_dir], data_folders)
     boxes = zip(ground_truths, crowd_counts)
@@ -189,6 +190,15 @@ def _require_pixels(ground_truths: list[np.ndarray], path: Path) -> None:
             f"{path}: the corners of all {len(boxes_yxyx)} boxes are between 0 and 1, but boxes are in pixels in this "
             "format. If they are fractions of the image size, multiply x by the width and y by the height of the image."
         )
+
+
+def _require_unicode(file_names: list[str], path: Path) -> None:
+    """Raise UserError if a file name is not valid Unicode. Names in folders may be arbitrary bytes."""
+    for name in file_names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{path}: image {name!r:.200}: the name is not valid Unicode. Rename the file.") from None
 
 
 def _first_repeated(values: list) -> object:
