@@ -35,23 +35,17 @@ def expect_error(result, *parts):
     assert not re.search("traceback|userror|runtimeerror", said, re.IGNORECASE) and said.count("error: ") == 1, said
 
 
-@pytest.mark.parametrize("kind, batch_size", [("lossless", 10), ("garbage", 2)])
-def test_training_names_a_damaged_image(kind, batch_size, run, shapes_records, tmp_path):
-    """In the only batch of the epoch, which fails before the graph is compiled, or in one of five batches."""
+@pytest.mark.parametrize("kind", ["lossless", "garbage"])
+def test_training_names_a_damaged_image(kind, run, shapes_records, tmp_path):
     image_id = copy_shards(shapes_records, tmp_path / "data", "train", image=BROKEN_IMAGES[kind])
-    expect_error(
-        run("train.py", tmp_path / "data", batch_size=batch_size, steps_per_epoch=10 // batch_size),
-        f"image {image_id} ",
-    )
+    expect_error(run("train.py", tmp_path / "data"), f"image {image_id} ")
 
 
 def test_evaluation_names_a_damaged_image_and_training_keeps_its_checkpoint(run, shapes_records, tmp_path):
-    """The batch size is that of the validation split, whose only batch fails before the graph is compiled."""
     image_id = copy_shards(shapes_records, tmp_path / "data", "val", image=BROKEN_IMAGES["header"])
-    keys = {"batch_size": 4, "steps_per_epoch": 2}
-    expect_error(run("train.py", tmp_path / "data", eval_while_train="true", **keys), f"image {image_id} ")
+    expect_error(run("train.py", tmp_path / "data", eval_while_train="true"), f"image {image_id} ")
     checkpoint = tmp_path / "ckpt" / "ssd-1.ckpt"
-    expect_error(run("eval.py", tmp_path / "data", ckpt_path=checkpoint, **keys), f"image {image_id} ")
+    expect_error(run("eval.py", tmp_path / "data", ckpt_path=checkpoint), f"image {image_id} ")
 
 
 def test_conversion_finds_damaged_pixels_with_decode(run_script, shapes_coco, tmp_path):
