@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import argparse
 import collections
 import difflib
+import importlib.util
 import json
 import os
 import random
@@ -96,6 +97,8 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.modules) - set(MODULES):
         raise UserError(f"MODULES: {unknown.pop()!r} is unknown. Choose from {', '.join(MODULES)}.")
+    if importlib.util.find_spec("mutmut") is None:
+        raise UserError("mutmut: the package is not installed. Install it with `pip install -e '.[mutation]'`.")
     explanations = yaml.safe_load(EXPLANATIONS.read_text(encoding="utf-8"))
     explained = {(file, change) for file, rows in explanations.items() for row in rows for change in row["mutants"]}
     scores = []

@@ -18,8 +18,14 @@ KINDS = [{"nms": "hard"}, {"nms": "soft"}, {"nms": "hard", "agnostic": True}, {"
 
 @st.composite
 def candidates(draw, min_count=1, max_count=8):
-    """(boxes (T, 4) float32, distinct scores (T,) float32, labels (T,) int32) with areas above 0."""
-    corners = draw(boxes(min_count, max_count, min_side=1 / 8)).astype(np.float32)
+    """(boxes (T, 4) float32, distinct scores (T,) float32, labels (T,) int32) with areas above 0.
+
+    In half of the examples, all boxes overlap with IoUs of 0.25 to 1.
+    """
+    corners = draw(boxes(min_count, max_count, min_side=1 / 8))
+    if draw(st.booleans()):
+        corners = corners / 4 + [0, 0, 3 / 4, 3 / 4]
+    corners = corners.astype(np.float32)
     count = len(corners)
     scores = draw(st.lists(st.integers(10, 1000), min_size=count, max_size=count, unique=True))
     labels = draw(arrays(np.int32, count, elements=st.integers(1, 2)))

@@ -68,6 +68,10 @@ def test_pixels_outside_the_image_are_filled():
     assert (out[outside] == FILL).all()
 
 
+def test_filled_pixels_have_the_mean_color_of_imagenet():
+    np.testing.assert_allclose(FILL, 255 * np.array([0.485, 0.456, 0.406]), atol=0.5)
+
+
 @pytest.mark.parametrize("window", [[1, 2, 4, 6], [-2, -3, 5, 4], [3, 5, 9, 9]])
 @pytest.mark.parametrize("size", [(3, 4), (7, 7), (30, 40), (1, 1)])
 def test_window_equals_a_crop_of_the_padded_image(window, size):

@@ -1,5 +1,6 @@
 """The SSD paper's loss against a loop over anchors in float64, and against hand-computed sums."""
 
+import mindspore as ms
 import numpy as np
 import pytest
 from loss_inputs import Gradients, LossInputs
@@ -190,6 +191,13 @@ def test_recipes_choose_the_weight_of_the_box_loss(kind, load_recipe, small_anch
 def test_the_largest_values_are_selected(values, k, expected, mining, call):
     selected = call(mining, np.array([values], np.float32), np.array([k], np.float32))
     assert selected.tolist() == [pytest.approx(expected)]
+
+
+def test_rows_of_different_scales_are_independent(mining, call):
+    values = np.array([[2e-20, 3e-20, 1e-20, 0], [5, 1, 4, 3], [1, 1e-4, 1, 1e4]], np.float32)
+    selected = call(mining, values, np.array([2, 1, 3], np.float32))
+    assert selected.tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 1, 1]]
+    assert mining.fractions.dtype == ms.float32  # NPUs have no float64
 
 
 def test_each_row_has_its_own_k(call, rng):

@@ -59,7 +59,7 @@ def mindrecord_rows(folder: Path) -> Reader:
         img_id, annotation, image = split_row(data)
         evaluation([img_id], [image], batch)
         for transform in transforms:
-            images, boxes, labels = transform([img_id], [image], [annotation], batch)
+            images, boxes, labels = transform([img_id], [image], [annotation], batch_info=batch)
             assert ((boxes >= 0) & (boxes <= 1)).all() and ((labels >= 0) & (labels < 3)).all()
             assert (boxes[..., 2:] >= boxes[..., :2]).all() and not boxes[labels == 0].any()
 

@@ -13,7 +13,7 @@ TARGETS = {
     "dataset_json": Target(datasets.dataset_json, is_json=True),
     "mindrecord_rows": Target(datasets.mindrecord_rows),
     "recipe": Target(recipes.recipe, is_json=True),
-    "rank_table": Target(recipes.rank_table, is_json=True),
+    "hccl_rank_table": Target(recipes.rank_table, is_json=True),
     "checkpoint_file": Target(models.checkpoint_file),
     "checkpoint_records": Target(models.checkpoint_records, is_json=True),
     "export_metadata": Target(models.export_metadata, is_json=True),

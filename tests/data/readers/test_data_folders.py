@@ -107,11 +107,17 @@ def test_coco_names_outside_in_merged_and_divided_splits(options, tmp_path, secr
     refuses(lambda: read_splits(CocoFolder(folder), **options), secret)
 
 
-def test_a_copied_dataset_is_read_in_its_new_place(tmp_path, secret):
+@pytest.mark.parametrize("options", [{}, {"val_fraction": 0.5}])
+def test_a_copied_dataset_is_read_in_its_new_place(options, tmp_path, secret):
     folder = coco(tmp_path, str(secret))
+    path = folder / "annotations/train.json"
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 6, "file_name": "train5.jpg"})
+    content["annotations"].append({**content["annotations"][0], "id": 6, "image_id": 6})
+    path.write_text(json.dumps(content))
     shutil.copy(secret, folder / "train/s.jpg")
-    train, _ = read_splits(CocoFolder(folder))
-    assert train.images[0].path == folder / "train/s.jpg"
+    splits = read_splits(CocoFolder(folder), **options)
+    assert folder / "train/s.jpg" in [image.path for split in splits for image in split.images]
 
 
 def test_a_linked_folder_of_images_needs_follow_links_or_image_dir(tmp_path):

@@ -47,7 +47,10 @@ class LimitedProtocol(H11Protocol):
         )
         if self._is_refused:
             transport.write(
-                _answer("503 Service Unavailable", "server: it has too many connections. Repeat the request in 1 s.")
+                _answer(
+                    "503 Service Unavailable\r\nRetry-After: 1",
+                    "server: it has too many connections. Repeat the request in 1 s.",
+                )
             )
             if len(self.connections) > self.max_connections + self.max_connections // 4:
                 transport.abort()
@@ -77,11 +80,13 @@ class LimitedProtocol(H11Protocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # the application must send no second response
-            self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.write(_answer("400 Bad Request", "request: it is not valid HTTP. Correct the client."))
+            self.transport.write(
+                _answer(
+                    "400 Bad Request",
+                    "request: it is not valid HTTP, or its body has too many chunks. Correct the client.",
+                )
+            )
         self.transport.close()
 
     def _count_chunks(self) -> Any:
@@ -107,13 +112,15 @@ class LimitedProtocol(H11Protocol):
 
 
 def _answer(status: str, error: str) -> bytes:
-    """Return an HTTP response with an error, after which the connection ends. status: number and reason"""
+    """Return an HTTP response with an error, after which the connection ends.
+
+    status: number and reason; further headers may follow on lines of their own
+    """
     body = json.dumps({"error": error}, separators=(",", ":"))
     head = (
         f"HTTP/1.1 {status}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
-        "Retry-After: 1",
         "Connection: close",
     )
     return "\r\n".join((*head, "", body)).encode()
