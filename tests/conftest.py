@@ -56,6 +56,14 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_sessionfinish():
+    """Save the coverage of `make coverage` now: pytest-xdist kills a process that needs over 10 s to exit."""
+    coverage = sys.modules.get("coverage")
+    measurement = coverage and coverage.Coverage.current()
+    if measurement:
+        measurement.save()
+
+
 def pytest_unconfigure():
     """Let networks die while MindSpore can still count them: at the interpreter's exit each would print a complaint."""
     gc.collect()

@@ -33,7 +33,7 @@ def test_matches_are_above_the_threshold_or_forced(gt_boxes, anchors, threshold)
         assert (matches[iou.max(axis=0) > threshold] >= 0).all()
 
 
-@given(boxes(1, 4), boxes(8, 12), thresholds)
+@given(boxes(2, 4, min_side=1 / 8), boxes(8, 12, min_side=1 / 8), st.floats(0.5, 0.9))
 def test_a_box_that_overlaps_a_free_anchor_has_a_match(gt_boxes, anchors, threshold):
     """FORCED_MATCH_ROUNDS is 4, which suffices for four boxes."""
     matches = Matcher(threshold).match(gt_boxes, anchors)

@@ -174,13 +174,17 @@ def test_an_unknown_variant_is_refused():
     assert result.returncode == 2 and "plane" in result.stderr and "Traceback" not in result.stderr
 
 
-def run_command(*arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "tools" / "ascend_check.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+@pytest.fixture
+def run_command(without_progress):
+    """run_command("--soc", "910B", …) returns the CompletedProcess of ascend_check.py, without lines of progress."""
+
+    def run(*arguments):
+        command = [sys.executable, ROOT / "tools" / "ascend_check.py", *map(str, arguments)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        result.stderr = without_progress(result.stderr)
+        return result
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -190,13 +194,13 @@ def run_command(*arguments):
         (["--config", ROOT / "tests" / "tiny.yaml", "--max_gt", "0"], "--max_gt"),
     ],
 )
-def test_mistakes_are_reported_before_the_table(arguments, place):
+def test_mistakes_are_reported_before_the_table(arguments, place, run_command):
     result = run_command(*arguments)
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr.startswith(f"error: {place}: ") and result.stderr.count("\n") == 1
 
 
-def test_a_network_that_cannot_be_created_is_reported_as_in_training(tmp_path):
+def test_a_network_that_cannot_be_created_is_reported_as_in_training(tmp_path, run_command):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"__BASE__: {ROOT / 'tests' / 'tiny.yaml'}\nbackbone: mobilenet_v9\n")
     result = run_command("--config", recipe, "--soc", "910B", "--variants", "inference")
