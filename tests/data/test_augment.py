@@ -202,6 +202,12 @@ def test_scale_denominator_by_hand(sides, expected):
     assert choose_scale_denominator(np.array(sides), (300, 300)) == expected
 
 
+def test_scale_denominator_of_an_input_that_is_not_square():
+    sides = np.array([[300, 400], [1200, 100], [1200, 200], [600, 1000]])
+    assert choose_scale_denominator(sides, (300, 100)).tolist() == [1, 1, 2, 2]
+    assert choose_scale_denominator(sides[:, ::-1], (100, 300)).tolist() == [1, 1, 2, 2]
+
+
 def test_batch_of_scale_denominators_equals_single_ones():
     sides = np.random.default_rng(0).integers(1, 3000, (50, 2))
     single = [int(choose_scale_denominator(one, (300, 200))) for one in sides]

@@ -183,9 +183,11 @@ def test_recipes_choose_the_weight_of_the_box_loss(kind, load_recipe, small_anch
         ([5, 1, 4, 3], 9, [1, 1, 1, 1]),
         ([2, 7, 2, 2], 2, [1 / 3, 1, 1 / 3, 1 / 3]),
         ([0, 0, 0, 0], 2, [0.5, 0.5, 0.5, 0.5]),
+        ([0, 7, 0, 0], 9, [1, 1, 1, 1]),
         ([1e-6, 2e-6, 1000, 0], 3, [1, 1, 1, 0]),
         ([2e-20, 3e-20, 1e-20, 0], 2, [1, 1, 0, 0]),
         (1 + 2**-23 * np.array([3, 0, 1, 2]), 2, [1, 0, 0, 1]),  # neighbors in float32
+        (1 + 2**-23 * np.array([0, 1, 0, -1]), 2, [0.5, 1, 0.5, 0]),
     ],
 )
 def test_the_largest_values_are_selected(values, k, expected, mining, call):
