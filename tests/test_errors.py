@@ -103,6 +103,7 @@ def test_two_signals_at_once_print_no_traceback(tmp_path):
         ("MemoryError", "MemoryError"),
         ("ImportError('libicui18n.so.74: failed to map segment from shared object')", "failed to map segment"),
         ("RuntimeError('std::bad_alloc')", "bad_alloc"),
+        ("RuntimeError('Resource temporarily unavailable')", "ulimit -u"),
         ("OSError(12, 'Cannot allocate memory')", "Cannot allocate memory"),
     ],
 )

@@ -28,6 +28,7 @@ from ssd.data.mindrecord import convert
 from ssd.data.readers.splits import open_dataset_folder, read_splits
 from ssd.deployment.detector import Detector
 from ssd.deployment.server.start import require_packages
+from ssd.errors import exhaustion_message
 from ssd.evaluation.coco_metrics import CocoEvaluator
 from ssd.evaluation.evaluator import DetectorEvaluator
 from ssd.inference.sources import find_inputs
@@ -158,6 +159,7 @@ def configuration_errors(monkeypatch, tmp_path, load_recipe):
         error_of(number_of_ranks, "CPU"),
         error_of(require_writable, tmp_path / "ckpt", key="ckpt_save_dir"),
         no_package,
+        f"error: {exhaustion_message(MemoryError())}",
     ]
 
 

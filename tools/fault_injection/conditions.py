@@ -18,13 +18,15 @@ from .client import SSD, Outcome
 from .inputs import TINY
 from .judge import last_line, log_problems
 
+QUICK_TRAIN = str(Path(__file__).with_name("quick_train.py"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
     """A command on a machine with a fault.
 
     name: what is wrong with the machine
-    script: script of examples/det/ssd, or a Python file
+    script: script of examples/det/ssd, or QUICK_TRAIN for a training with another network
     arguments: arguments of the script
     prefix: start of the shell command, such as "ulimit -v 1000;"; the script follows as "$@"
     environment: additional environment variables
@@ -44,52 +46,48 @@ def conditions(inputs: Path, library: Path) -> list[Condition]:
     convert = ["coco", "--data_path", str(inputs / "coco"), "--out_path", "small/out"]
     keys = {"config": TINY, "data_dir": "records", "ckpt_save_dir": "small/ckpt", "device_target": "CPU"}
     train = [str(word) for key, value in keys.items() for word in (f"--{key}", value)]
-    long = [*train, "--epoch_size", "40"]  # runs on for a while after the fault
+    long = [*train, "--epoch_size", "60"]  # runs on for a while after the fault
     predict = ["--model", str(inputs / "model"), "--input", str(inputs / "coco" / "val2017"), "--output", "small/out"]
-    export = [
-        "--config",
-        str(TINY),
-        "--format",
-        "onnx",
-        "--ckpt_path",
-        str(inputs / "model.ckpt"),
-        "--output",
-        "small/out",
-    ]
-    export += ["--data_dir", "records", "--device_target", "CPU"]
+    export = ["--config", str(TINY), "--format", "onnx", "--ckpt_path", str(inputs / "model.ckpt")]
+    export += ["--output", "small/out", "--data_dir", "records", "--device_target", "CPU"]
     full_disk = "mkdir -p small; mount -t tmpfs -o size={} tmpfs small;"
     small_shm = "mount -t tmpfs -o size=64k tmpfs /dev/shm;"
-    shifted = {"LD_PRELOAD": str(library), "FAULTS_JUMP_AFTER_S": "10"}
+    quick = {"STAND_INS": "train_without_network"}
+    failing = {"STAND_INS": "let_data_thread_fail train_without_network"}
+    back, forward = (
+        {**quick, "LD_PRELOAD": str(library), "FAULTS_JUMP_AFTER_S": "10", "FAULTS_JUMP_S": jump}
+        for jump in ("-3600", "86400")
+    )
+    limited = [
+        Condition(f"address space of {size} GB", script, arguments, prefix=f"ulimit -v {size * 10**6};")
+        for size in (1, 2)
+        for script, arguments in (("create_data.py", convert), ("train.py", train), ("predict.py", predict))
+    ]
     return [
-        Condition("full disk of 400 KB", "create_data.py", convert, full_disk.format("400k")),
-        Condition("full disk of 1 MB", "train.py", long, full_disk.format("1m")),
-        Condition("full disk of 8 KB", "predict.py", predict, full_disk.format("8k")),
-        Condition("full disk of 100 KB", "export.py", export, full_disk.format("100k")),
-        Condition("/dev/shm of 64 KB", "create_data.py", convert, small_shm),
-        Condition("/dev/shm of 64 KB", "train.py", train, small_shm),
-        Condition("one core", "train.py", train, "taskset -c 0"),
-        Condition("clock jumps back an hour", "train.py", train, environment={**shifted, "FAULTS_JUMP_S": "-3600"}),
-        Condition("clock jumps forward a day", "train.py", train, environment={**shifted, "FAULTS_JUMP_S": "86400"}),
-        *(
-            Condition(f"address space of {size} GB", script, arguments, f"ulimit -v {size * 10**6};")
-            for size in (1, 4)
-            for script, arguments in (("create_data.py", convert), ("train.py", train), ("predict.py", predict))
-        ),
-        Condition("data folder disappears", "train.py", long, meddle=lambda folder: remove(folder / "records")),
-        Condition(
-            "one shard is cut", "train.py", long, meddle=lambda folder: cut(folder / "records" / "train" / "coco0")
-        ),
-        Condition("a data thread gets no memory", str(Path(__file__).with_name("dying_thread.py")), train),
+        Condition("full disk of 400 KB", "create_data.py", convert, prefix=full_disk.format("400k")),
+        Condition("full disk of 100 KB", QUICK_TRAIN, long, prefix=full_disk.format("100k"), environment=quick),
+        Condition("full disk of 8 KB", "predict.py", predict, prefix=full_disk.format("8k")),
+        Condition("full disk of 20 KB", "export.py", export, prefix=full_disk.format("20k")),
+        Condition("/dev/shm of 64 KB", "create_data.py", convert, prefix=small_shm),
+        Condition("/dev/shm of 64 KB", QUICK_TRAIN, train, prefix=small_shm, environment=quick),
+        Condition("one core", QUICK_TRAIN, train, prefix="taskset -c 0", environment=quick),
+        Condition("clock jumps back an hour", QUICK_TRAIN, long, environment=back),
+        Condition("clock jumps forward a day", QUICK_TRAIN, long, environment=forward),
+        *limited,
+        Condition("data disappear", QUICK_TRAIN, long, environment=quick, meddle=remove),
+        Condition("a shard is cut", QUICK_TRAIN, long, environment=quick, meddle=cut),
+        Condition("a data thread fails", QUICK_TRAIN, train, environment=failing),
     ]
 
 
 def remove(folder: Path) -> None:
-    """Let a folder disappear while files in it are open."""
-    shutil.rmtree(folder)
+    """Let the shards in a working folder disappear while they are open."""
+    shutil.rmtree(folder / "records")
 
 
-def cut(path: Path) -> None:
-    """Truncate a file to a quarter while it is open."""
+def cut(folder: Path) -> None:
+    """Truncate a shard in a working folder while it is open."""
+    path = folder / "records" / "train" / "coco0"
     os.truncate(path, path.stat().st_size // 4)
 
 
@@ -104,7 +102,7 @@ def run_conditions(inputs: Path, folder: Path, *, library: Path, timeout_s: int)
         if "mount" in condition.prefix and os.geteuid():
             print(f"{condition.name}: left out, because only root can mount a small disk")
             continue
-        outcome = run_condition(condition, inputs, folder, timeout_s)
+        outcome = run_condition(condition, inputs, folder, timeout_s=timeout_s)
         problems = log_problems(outcome, causes=None)
         violations += bool(problems)
         result = "; ".join(problems) or ("went on" if outcome.code == 0 else last_line(outcome))
@@ -113,7 +111,7 @@ def run_conditions(inputs: Path, folder: Path, *, library: Path, timeout_s: int)
     return violations
 
 
-def run_condition(condition: Condition, inputs: Path, folder: Path, timeout_s: int) -> Outcome:
+def run_condition(condition: Condition, inputs: Path, folder: Path, *, timeout_s: int) -> Outcome:
     """Run a command under a condition in a new folder with a copy of the shards. `run_conditions` explains the rest."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(inputs / "records", folder / "records", copy_function=copy_sparse)
@@ -127,7 +125,7 @@ def run_condition(condition: Condition, inputs: Path, folder: Path, timeout_s: i
             cwd=folder,
             stdout=log,
             stderr=log,
-            env={**os.environ, **condition.environment},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **condition.environment},
             start_new_session=True,
         )
     if condition.meddle:

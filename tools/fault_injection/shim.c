@@ -26,10 +26,11 @@ Streams of stdio write inside libc, where no call can be replaced. For them, fwr
 enum kind { OPEN, WRITE, SYNC, RENAME, MKDIR, TRUNCATE, REMOVE, CLOSE, KINDS };
 enum mode { COUNT, ERROR, FULL, SHORT, SLOW };
 #define TRACED 8192
+#define PAUSE_S 1
 static const char *const names[KINDS] = {"open", "write", "fsync", "rename", "mkdir", "truncate", "remove", "close"};
 
 struct faults {
-    int mode, error, seconds;
+    int mode;
     unsigned kinds;          /* bit set of the kinds that count */
     long first, count;       /* number of the faulty call, from 1, and number of calls so far */
     int struck;
@@ -57,9 +58,9 @@ __attribute__((constructor)) static void start(void) {
 }
 
 /* Functions for ctypes. mode FULL lets every call from `first` on fail, the other modes only the call `first`. */
-void faults_arm(int mode, long first, unsigned kinds, int error, int seconds) {
+void faults_arm(int mode, long first, unsigned kinds) {
     memset(faults, 0, sizeof *faults);
-    faults->first = first, faults->kinds = kinds, faults->error = error, faults->seconds = seconds;
+    faults->first = first, faults->kinds = kinds;
     faults->mode = mode;
 }
 long faults_count(void) { return faults->count; }
@@ -97,11 +98,11 @@ static enum outcome strike(enum kind kind, const char *path) {
     if (!__atomic_exchange_n(&faults->struck, 1, __ATOMIC_SEQ_CST))
         snprintf(faults->where, sizeof faults->where, "%s %s", names[kind], path);
     if (faults->mode == SLOW) {
-        sleep(faults->seconds);
+        sleep(PAUSE_S);
         return GO;
     }
     if (faults->mode == SHORT) return HALF;
-    errno = faults->error;
+    errno = faults->mode == FULL ? ENOSPC : EIO;
     return FAIL;
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import enum
-import errno
 import os
 import shutil
 import subprocess
@@ -15,7 +14,6 @@ from ssd.errors import UserError
 
 SOURCE = Path(__file__).with_name("shim.c")
 KINDS = ("open", "write", "fsync", "rename", "mkdir", "truncate", "remove", "close")  # order of the enum in shim.c
-PAUSE_S = 1  # duration of a slow call
 
 
 class Mode(enum.IntEnum):
@@ -25,7 +23,7 @@ class Mode(enum.IntEnum):
     ERROR = 1  # the call fails with EIO
     FULL = 2  # the call and all later ones fail with ENOSPC, as on a full disk
     SHORT = 3  # the call writes half of the data
-    SLOW = 4  # the call takes PAUSE_S longer
+    SLOW = 4  # the call takes a second longer
 
 
 # Kinds of calls that a mode can affect. A full disk still closes, renames and removes files.
@@ -78,13 +76,12 @@ class LoadedShim:
         self.library.faults_where.restype = self.library.faults_trace.restype = ctypes.c_char_p
         self.library.faults_count.restype = ctypes.c_long
         self.library.faults_trace.argtypes = [ctypes.c_long]
-        self.library.faults_arm.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_uint, ctypes.c_int, ctypes.c_int]
+        self.library.faults_arm.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_uint]
 
     def arm(self, fault: Fault) -> None:
         """Set the counters to zero, and let the fault happen from now on, also in processes forked before."""
         bits = sum(1 << KINDS.index(kind) for kind in KINDS_OF_MODE[fault.mode])
-        code = errno.EIO if fault.mode == Mode.ERROR else errno.ENOSPC
-        self.library.faults_arm(fault.mode, fault.first, bits, code, PAUSE_S)
+        self.library.faults_arm(fault.mode, fault.first, bits)
 
     def trace(self) -> list[str]:
         """Return kind and path of each counted call since `arm`, for example "write /folder/last.ckpt"."""

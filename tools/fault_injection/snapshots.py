@@ -10,9 +10,10 @@ UNFINISHED = ".unfinished-"  # start of the names of temporary folders
 
 
 def file_sums(folder: Path) -> dict[str, str]:
-    """Return {path relative to the folder: SHA-256} of all files."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path.read_bytes()) for path in files}
+    """Return {path relative to the folder: SHA-256} of all files but temporary files and locks."""
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    results = {name: path for name, path in files.items() if UNFINISHED not in name and path.suffix != ".lock"}
+    return {name: _sha256(path.read_bytes()) for name, path in results.items()}
 
 
 def dataset_sums(folder: str) -> dict[str, str] | None:

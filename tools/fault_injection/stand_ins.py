@@ -86,3 +86,18 @@ def export_without_comparison() -> None:
     }
     for (owner, name), value in replaced.items():
         setattr(owner, name, value)
+
+
+def let_data_thread_fail() -> None:
+    """Let a data thread in this process get no memory for its third batch."""
+    from ssd.data.batches import TrainBatchTransform
+
+    draw, calls = TrainBatchTransform.draw, []
+
+    def fail(self: TrainBatchTransform, image_id: int, epoch: int) -> np.ndarray:
+        calls.append(image_id)
+        if len(calls) == 10:  # of batches of 4
+            raise MemoryError("Unable to allocate 1.00 GiB for an array")
+        return draw(self, image_id, epoch)
+
+    TrainBatchTransform.draw = fail  # type: ignore[method-assign]

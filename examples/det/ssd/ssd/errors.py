@@ -18,9 +18,11 @@ Result = TypeVar("Result")
 
 # What Python, the dynamic linker, C++ and MindSpore say if they cannot allocate memory.
 _NO_MEMORY = re.compile(
-    "bad_alloc|cannot allocate memory|failed to map segment|unable to allocate|insufficient memory|out of memory",
+    "bad_alloc|cannot allocate memory|failed to map segment|unable to allocate|(insufficient|out of) memory|"
+    "memory not enough",
     re.IGNORECASE,
 )
+_NO_THREAD = re.compile("resource temporarily unavailable|can't start new thread", re.IGNORECASE)
 
 
 class UserError(ValueError):
@@ -51,9 +53,9 @@ def exit_cleanly(*, prints_results: bool) -> Callable[[Callable[Arguments, Resul
 def exit_cleanly(main: Callable | None = None, *, prints_results: bool = True) -> Callable:
     """Decorate a command's `main()` to exit without a traceback after user errors and Ctrl-C.
 
-    A UserError or a lack of memory prints one line to stderr and exits with code 2. Ctrl-C, SIGTERM and SIGHUP exit
-    with code 130. If `main()` succeeds, but its output is lost, for example on a full disk, the code is 1. `startup`
-    reports the loss.
+    A UserError, or a lack of memory or threads, prints one line to stderr and exits with code 2. Ctrl-C, SIGTERM and
+    SIGHUP exit with code 130. If `main()` succeeds, but its output is lost, for example on a full disk, the code is 1.
+    `startup` reports the loss.
 
     prints_results: False for a command whose output to stdout is only a log, and may be lost
     """
@@ -69,7 +71,7 @@ def exit_cleanly(main: Callable | None = None, *, prints_results: bool = True) -
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except (MemoryError, ImportError, OSError, RuntimeError) as error:
-            message = out_of_memory_message(error)
+            message = exhaustion_message(error)
             if message is None:
                 raise
             print(f"error: {message}", file=sys.stderr, flush=True)
@@ -86,16 +88,17 @@ def exit_cleanly(main: Callable | None = None, *, prints_results: bool = True) -
     return wrapper
 
 
-def out_of_memory_message(error: Exception) -> str | None:
-    """Return the message for an error that reports a lack of memory; None for any other error."""
-    found = _NO_MEMORY.search(str(error))
+def exhaustion_message(error: Exception) -> str | None:
+    """Return the message for an error that reports a lack of memory or threads; None for any other error."""
+    found, advice = _NO_MEMORY.search(str(error)), "Close other programs, or lower --batch_size"
+    if isinstance(error, RuntimeError) and not found:
+        found, advice = _NO_THREAD.search(str(error)), "Raise the limit of threads with ulimit -u unlimited"
     if not found and not isinstance(error, MemoryError):
         return None
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    advice = "Close other programs, or lower --batch_size"
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)  # threads need address space for their stacks
     if limit != resource.RLIM_INFINITY:
         advice = f"The address space is limited to {limit / 1e9:.1f} GB. Raise the limit with ulimit -v unlimited"
-    return f"memory: the process cannot allocate more memory ({found[0] if found else 'MemoryError'}). {advice}."
+    return f"memory: the process gets no more memory or threads ({found[0] if found else 'MemoryError'}). {advice}."
 
 
 def os_reason(error: OSError) -> str:

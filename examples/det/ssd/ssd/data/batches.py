@@ -109,14 +109,14 @@ class TrainBatchTransform:
         numbers = np.stack([self.draw(int(img_id[0]), epoch) for img_id in img_ids])
         encoded = [image.tobytes() for image in images]
         if self.broken_images is None:
-            return self.augment(img_ids, encoded, annotations, numbers)
+            return self.augment(img_ids, encoded, annotations, numbers=numbers)
         # A row with a broken image shows another record, with the random numbers of the broken image:
         broken: set[int] = set()
         while True:
             sources = replacements(len(encoded), broken)
             ids, shown = [img_ids[source] for source in sources], [encoded[source] for source in sources]
             try:
-                return self.augment(ids, shown, [annotations[source] for source in sources], numbers)
+                return self.augment(ids, shown, [annotations[source] for source in sources], numbers=numbers)
             except UndecodableImageError as error:
                 broken.add(sources[error.row])
                 if len(broken) == len(encoded):
@@ -124,7 +124,7 @@ class TrainBatchTransform:
                 self.broken_images.add(epoch, error)
 
     def augment(
-        self, img_ids: list[np.ndarray], encoded: list[bytes], annotations: list[np.ndarray], numbers: np.ndarray
+        self, img_ids: list[np.ndarray], encoded: list[bytes], annotations: list[np.ndarray], *, numbers: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Decode and augment images with given random numbers.
 

@@ -98,8 +98,8 @@ class ReportBrokenImages(TrainingCallback):
             images = count_noun(len(errors), "training image")
             ids = ", ".join(map(str, list(errors)[:MAX_LISTED])) + (", …" if len(errors) > MAX_LISTED else "")
             log.warning(
-                f"{self.shards}: epoch {event.epoch}: {images} could not be decoded, and others of the same batches "
-                f"took their place (image ids {ids}). The first: {next(iter(errors.values()))}"
+                f"{self.shards}: epoch {event.epoch}: {images} could not be decoded (ids {ids}), and others of their "
+                f"batches took their place. The first: {next(iter(errors.values()))}"
             )
 
 
