@@ -9,9 +9,10 @@ from typing import Any
 from .client import Outcome
 from .commands import Command
 
-# Reasons of the operating system, and of MindSpore's writers of shards and models, which do not pass these on
+# Reasons of the operating system, and of MindSpore's and OpenCV's writers, which do not pass these on
 CAUSES = re.compile(
-    "input/output error|no space left|no free disk|failed to (open|write|seekp|create)|cannot be written",
+    "input/output error|no space left|no free disk|failed to (open|write|seekp|create)|cannot be written|"
+    "cannot write a video|frames were written",
     re.IGNORECASE,
 )
 MAX_QUOTE = 300  # characters
