@@ -4,7 +4,7 @@
 #                   FORMAT=yolo; FOLLOW_LINKS=1 reads images to which links lead out of the folder, for datasets that you trust
 # make doctor       check whether this machine can train, and say what to do; CONFIG=<recipe> checks the recipe too
 # make ascend-check check the graphs of all recipes for Ascend NPUs, without an NPU; takes an hour; CONFIG=<recipe> checks one
-# make test         run every test; tests that need PyTorch are skipped if it is not installed
+# make test         run every test; tests that need PyTorch or mutmut are skipped without them
 # make test-fast    run the tests that start no training, no launch and no browser: 3 minutes on 2 cores
 # make lint         check style, format and types, and the Dockerfiles
 # make docs         write the generated files of the documentation: the pages of recipe keys and the drawing of the package
@@ -21,9 +21,9 @@
 # make mutation     change the code in small ways, and list the changes that no test notices; takes 10 minutes.
 #                   MODULES="boxes losses" chooses among boxes, metrics, augmentation, losses and postprocess
 # make fuzz         search for inputs that make readers, the service or box functions fail; SECONDS=300 is the time for
-#                   each of 12 readers, which then take an hour; TARGET=coco fuzzes one reader. Linux on x86-64 only
+#                   each of 12 targets, which then take an hour; TARGET=coco fuzzes one. Linux on x86-64 only
 # make soak         three long runs, one after the other: soak-device, a training that is killed up to 20 times, a quarter of
-#                   an hour; soak-ranks, a training of two ranks that is killed for an hour, at most two hours in all;
+#                   an hour; soak-ranks, a training of two ranks that is killed for an hour, usually two hours in all;
 #                   soak-service, the service with 1 % bad requests, a quarter of an hour. MINUTES=<number> for soak-ranks
 # make faults       let file operations of every command fail in turn, and check how it ends; takes hours, or half an hour with
 #                   OPTIONS='--per_file 1'; needs a C compiler

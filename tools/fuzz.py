@@ -19,6 +19,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -80,8 +81,8 @@ def fuzz(name: str, seconds: int, output: Path) -> Result:
     """Fuzz a target for a time, in a process of its own."""
     output.mkdir(parents=True, exist_ok=True)
     log = output / "log.txt"
-    command = [sys.executable, "-m", "fuzzing.worker", name, CORPUS / name, output, seconds]
-    with open(log, "w") as file:
+    with open(log, "w") as file, tempfile.TemporaryDirectory(prefix=f"fuzz-{name}-") as folder:
+        command = [sys.executable, "-m", "fuzzing.worker", name, CORPUS / name, output, folder, seconds]
         process = subprocess.run(
             [str(part) for part in command], cwd=ROOT / "tools", stdout=file, stderr=file, stdin=subprocess.DEVNULL
         )

@@ -67,7 +67,10 @@ MODULES = {
 SETTINGS = """\
 [tool.pytest.ini_options]
 pythonpath = ["examples/det/ssd", "tools"]
-addopts = "-q -p xdist -p mutation_loop -p no:cacheprovider -m 'not slow' --assert=plain --tb=native"
+addopts = [
+    "-q", "-pxdist", "-pmutation_loop", "-pno:cacheprovider", "-mnot slow", "--ignore-glob=*_properties.py",
+    "--assert=plain", "--tb=native",
+]
 markers = ["slow"]
 filterwarnings = ["ignore"]
 tmp_path_retention_policy = "failed"
@@ -98,7 +101,7 @@ def main() -> None:
     if unknown := set(args.modules) - set(MODULES):
         raise UserError(f"MODULES: {unknown.pop()!r} is unknown. Choose from {', '.join(MODULES)}.")
     if importlib.util.find_spec("mutmut") is None:
-        raise UserError("mutmut: the package is not installed. Install it with `pip install -e '.[mutation]'`.")
+        raise UserError("mutmut: the package is not installed. Run `make mutation`, which installs it.")
     explanations = yaml.safe_load(EXPLANATIONS.read_text(encoding="utf-8"))
     explained = {(file, change) for file, rows in explanations.items() for row in rows for change in row["mutants"]}
     scores = []

@@ -9,8 +9,8 @@ interval. The command takes about 15 minutes on 2 CPU cores.
 
 ranks: ranks, scheduler and msrun are killed in turn, and the training is resumed each time. If this process may create
 network namespaces, two of them stand for two hosts. Afterwards a second run trains as many epochs without kills, which
-takes at most the same time. All ranks and both runs have the same training state after each epoch, memory and open
-files do not grow, and no process, temporary file or socket is left.
+usually takes less time, and at most twice as long. All ranks and both runs have the same training state after each
+epoch, memory and open files do not grow, and no process, temporary file or socket is left.
 
 service: all good requests succeed, and bad requests get their status. Memory and open files do not grow. Without
 --model, a small detector is trained and exported first, in about a minute.

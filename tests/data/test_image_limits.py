@@ -74,9 +74,15 @@ def test_small_images_and_unknown_sizes_wait_for_nothing():
 
 
 def test_an_error_gives_the_pixels_back():
-    for _ in range(3):
-        with pytest.raises(KeyError), decoding((2**14, 2**14)):
-            raise KeyError
+    def fail():
+        for _ in range(3):
+            with pytest.raises(KeyError), decoding((2**14, 2**14)):
+                raise KeyError
+
+    thread = threading.Thread(target=fail, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_ghostscript_is_never_started(monkeypatch):

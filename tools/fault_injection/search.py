@@ -95,7 +95,7 @@ def choose_calls(calls: Sequence[str], per_file: int | None) -> list[int]:
     """
     groups: dict[str, list[int]] = {}
     for number, call in enumerate(calls, start=1):
-        groups.setdefault(re.sub(r"\d+|(?<=predict-)\w+|(?<=private-)\w+|(?<=/tmp)\w+", "0", call), []).append(number)
+        groups.setdefault(re.sub(r"\d+|(?<=predict-)\w+|(?<=run-)\w+|(?<=/tmp)\w+", "0", call), []).append(number)
     if per_file is None:
         return list(range(1, len(calls) + 1))
     return sorted({number for group in groups.values() for number in [*group[: per_file - 1], group[-1]]})

@@ -1,9 +1,10 @@
 """Fuzz one target with atheris, in a process of its own: atheris ends the process.
 
-    python -m fuzzing.worker TARGET SEEDS OUTPUT SECONDS
+    python -m fuzzing.worker TARGET SEEDS OUTPUT FILES SECONDS
 
-New inputs are written to OUTPUT/corpus, and the first input of each fault to OUTPUT/faults. libFuzzer itself writes
-inputs that take too long or too much memory to OUTPUT/faults, and ends.
+FILES is an empty folder for the files that readers open. New inputs are written to OUTPUT/corpus, and the first input
+of each fault to OUTPUT/faults. libFuzzer itself writes inputs that take too long or too much memory to OUTPUT/faults,
+and ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
-import tempfile
 from pathlib import Path
 
 import atheris
@@ -37,14 +37,12 @@ JSON_SHARE = 0.8  # share of the mutations of JSON that change whole values
 
 
 def main() -> None:
-    name, seeds, output, seconds = sys.argv[1:5]
+    name, seeds, output, files, seconds = sys.argv[1:6]
     target = TARGETS[name]
     faults, corpus = Path(output) / "faults", Path(output) / "corpus"
     for folder in (faults, corpus):
         folder.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-")) / "files"
-    folder.mkdir()
-    reader = target.create(folder)
+    reader = target.create(Path(files))
     known: set[str] = set()
 
     def test_one_input(data: bytes) -> None:

@@ -172,7 +172,7 @@ class Config(AdaptableSection):
         (), description="with schedule steps: epochs after which the learning rate drops, possibly fractions"
     )
     lr_factor: float = Field(
-        0.1, gt=0, lt=1, description="with schedule steps: factor of the learning rate at each milestone"
+        0.1, gt=0, lt=1, description="with schedule steps: multiplier of the learning rate at each milestone"
     )
     max_gt: int | None = Field(
         None,
