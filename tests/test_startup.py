@@ -61,6 +61,16 @@ def test_names_of_other_people_cannot_control_the_terminal(tmp_path):
     assert done.stdout.decode() == line + "\rbar 1\rbar 2\r\n"
 
 
+def test_progress_bars_may_move_the_cursor(tmp_path):
+    """tqdm draws the second of two bars in the line below the first."""
+    (tmp_path / "command.py").write_text(
+        "from ssd.startup import prepare_process\nprepare_process()\nfrom tqdm import tqdm\n"
+        "with tqdm(total=2) as outer, tqdm(total=2) as inner:\n    inner.update()\n    outer.update()"
+    )
+    done = subprocess.run([sys.executable, tmp_path / "command.py"], capture_output=True, timeout=60)
+    assert b"\x1b[A" in done.stderr and b"x1b" not in done.stderr
+
+
 def test_a_reader_that_goes_away_is_reported_once(tmp_path):
     read, write = os.pipe()
     os.close(read)

@@ -31,13 +31,14 @@ def test_annotations_of_the_user_are_never_replaced(flat):
     path = flat / "annotations" / "val_annotations.json"
     (flat / "annotations" / "instances_val.json").rename(path)
     user_split = {"val_splits": ["annotations/val_annotations.json"]}
-    before = path.read_bytes()
+    before, inode = path.read_bytes(), path.stat().st_ino
     with pytest.raises(UserError, match=f"^{path}: .*--out_path"):
         convert_in_place(flat, val_fraction=0.4)
     assert {file.name for file in flat.iterdir()} == {"annotations", "images"} and path.read_bytes() == before
     convert_in_place(flat, **user_split)  # keeps the file
     info = convert_in_place(flat, **user_split)
     assert path.read_bytes() == before and info.annotations == "annotations/val_annotations.json"
+    assert path.stat().st_ino == inode  # the file itself, not a copy: a kill cannot lose it
     with pytest.raises(UserError, match=f"^{path}: .*--out_path"):  # although dataset.json now names the file
         convert_in_place(flat, val_fraction=0.4)
     assert path.read_bytes() == before and read_dataset_info(flat / "dataset.json") == info

@@ -141,6 +141,8 @@ def test_a_linked_annotation_file_is_refused_unless_the_user_types_its_path(tmp_
     refuses(lambda: read_splits(CocoFolder(folder)), folder / "annotations/train.json")
     train, _ = read_splits(CocoFolder(folder, folder / "train"), [str(tmp_path / "train.json")], ["val"])
     assert len(train.images) == 1
+    (folder / "annotations/val.json").unlink()  # the linked file is then the only one, which needs no name
+    refuses(lambda: read_splits(CocoFolder(folder), val_fraction=0.5), folder / "annotations/train.json")
 
 
 # --- Pascal VOC ---

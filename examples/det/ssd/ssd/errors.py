@@ -16,7 +16,7 @@ from .startup import INTERRUPTED_EXIT_CODE, exit_silently_on_signals, interrupti
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-# What Python, the dynamic linker, C++ and MindSpore say if they cannot allocate memory.
+# Messages of Python, the dynamic linker, C++ and MindSpore about failed allocations
 _NO_MEMORY = re.compile(
     "bad_alloc|cannot allocate memory|failed to map segment|unable to allocate|(insufficient|out of) memory|"
     "memory not enough",

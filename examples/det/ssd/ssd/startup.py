@@ -144,10 +144,13 @@ class _LossyFile(io.FileIO):
 class _EscapingStream(io.TextIOWrapper):
     """Text stream that writes control characters as backslash escapes.
 
-    Names of classes and files of other people could otherwise clear the terminal, change its title or forge lines.
+    Names of classes and files of other people could otherwise clear the terminal, change its title or overwrite lines.
     """
 
     def write(self, text: str) -> int:
+        if not text.replace("\x1b[A", "").strip("\n"):  # tqdm writes this to move between two progress bars
+            super().write(text)
+            return len(text)
         start, rest = text[:1], text[1:]  # progress bars start with \r
         if "\r" in rest:
             rest = "\r\n".join(line.replace("\r", "\\r") for line in rest.split("\r\n"))

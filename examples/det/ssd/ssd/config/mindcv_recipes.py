@@ -17,9 +17,9 @@ RETIRED = {
     "distribute": None,  # read from the environment variables of the launcher
     "enable_modelarts": False,
 }
-# Keys whose values are derived from other keys. A recipe may contain these keys if the values are correct.
 # MindCV's lists of numbers, which are translated before the recipe is validated
 _LISTS = ("extras_in_channels", "extras_out_channels", "extras_ratio", "extras_strides")
+# Keys whose values are derived from other keys. A recipe may contain these keys if the values are correct.
 DERIVED = ("num_ssd_boxes", "feature_size", "num_default")
 
 

@@ -19,7 +19,7 @@ from .image_limits import MAX_PIXELS, check_size, decoding
 
 T = TypeVar("T")
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # of large images below that limit
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # of large images below MAX_PIXELS
 _limit_lock = threading.Lock()  # held while Pillow's limit is replaced, which applies to the whole process
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -111,8 +111,8 @@ def pillow_orientation(image: Image.Image) -> int:
 def read_with_pillow(encoded: bytes, read: Callable[[Image.Image], T]) -> T:
     """Open an image with Pillow, and return the result of `read`.
 
-    Pillow refuses images with more than 179 million pixels. The limit
-    is raised to MAX_PIXELS for such an image only, one image at a time.
+    Pillow refuses images with more than 179 million pixels. The limit is raised to MAX_PIXELS for such an image only,
+    one image at a time.
 
     Raises errors of many classes if the file is damaged or its format is not supported.
     """

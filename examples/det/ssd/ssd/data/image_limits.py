@@ -28,7 +28,7 @@ def read_image_bytes(path: Path, num_bytes: int = -1) -> bytes:
     those may never end.
     """
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        raise ValueError("is a pipe or a device, not a file")
+        raise ValueError("the path is a pipe or a device, not a file")
     with open(path, "rb") as file:
         if num_bytes < 0 and os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
             raise ValueError(f"the file has more than {MAX_FILE_BYTES:,} bytes")

@@ -115,11 +115,12 @@ def _publish(work: Path, out_path: Path, annotations: Path) -> None:
     annotations: path of the validation annotations, relative to both folders; their folder may contain other files
     Raises OSError if a file cannot be moved. The files in out_path are then as before.
     """
-    folder = annotations.parent if not (out_path / annotations.parent).exists() else annotations
-    # dataset.json is the first to go and the last to come, because it would not describe a mixture of two datasets:
-    names = [Path(DATASET_INFO_NAME), Path("train"), Path("val"), folder]
-    old = work / "old"
-    (old / folder).parent.mkdir(parents=True, exist_ok=True)
+    # dataset.json is removed first and written last, because it would not describe a mixture of two datasets:
+    names = [Path(DATASET_INFO_NAME), Path("train"), Path("val")]
+    present, old = out_path / annotations, work / "old"
+    (old / annotations).parent.mkdir(parents=True)
+    if not present.is_file() or sha256(present) != sha256(work / annotations):  # an equal file may be the user's own
+        names.append(annotations if present.parent.exists() else annotations.parent)
     replaced = [(out_path / name, old / name) for name in names if (out_path / name).exists()]
     move_all([*replaced, *((work / name, out_path / name) for name in reversed(names))])
 

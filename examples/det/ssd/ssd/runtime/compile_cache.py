@@ -34,8 +34,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 SCRIPT_FOLDERS = (PACKAGE.parent, PACKAGE.parents[3] / "tools" / "benchmarks")  # only their scripts are cached
 # Variables that change no graph: msrun sets new values of four at each launch, and the last one prints kernels.
 NO_INPUTS = ("MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT", "ONEDNN_VERBOSE")
-# Start of the names of private folders. Not "private-", which processes of older versions use without a lock.
-PRIVATE = "run-"
+# Start of the names of private folders. It has the host, because locks of some shared disks hold on one host only.
+PRIVATE = f"run-{platform.node()}-"
 MAX_DAYS_UNUSED, MAX_BYTES = 30, 2**30  # a graph takes 0.2 MB
 
 _was_used = False  # True after the first use: MindSpore cannot change the cache folder of a process
@@ -111,6 +111,7 @@ def private_folder(parent: Path) -> Iterator[Path | None]:
         with contextlib.suppress(OSError):
             parent.mkdir(parents=True, exist_ok=True)
             unlocked = Path(tempfile.mkdtemp(prefix=f".{PRIVATE}", dir=parent))
+            stack.callback(shutil.rmtree, unlocked, ignore_errors=True)
             with contextlib.suppress(OSError):
                 stack.callback(os.close, _lock(unlocked))
             # Rename it after it is locked, so that no other process takes it for abandoned:

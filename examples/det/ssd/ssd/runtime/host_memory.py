@@ -42,15 +42,15 @@ def _cgroup_limits(proc: Path) -> list[int]:
 
 
 def require_memory(path: Path, num_bytes: int) -> None:
-    """Raise UserError if reading a file takes more memory than is available. The system would end the process.
+    """Raise UserError if reading a file may take more memory than is available. The system would end the process.
 
     num_bytes: memory that is needed
     """
     available = available_host_memory()
     if available is not None and num_bytes > available:
         raise UserError(
-            f"{path}: reading the file takes {num_bytes / 2**30:,.1f} GiB of memory, but {available / 2**30:,.1f} GiB "
-            "are available. Use a smaller file, or a machine with more memory."
+            f"{path}: reading the file may take {num_bytes / 2**30:,.1f} GiB of memory, but {available / 2**30:,.1f} "
+            "GiB are available. Use a smaller file, or a machine with more memory."
         )
 
 

@@ -200,10 +200,11 @@ def _restore(step: nn.Cell, path: Path, metadata: Metadata, *, runtime: Runtime)
                 f"{path}: {name}: {found}, expected shape {tuple(value.shape)}. "
                 "Resume with the recipe that trained this checkpoint."
             )
+    training_state = read_training_state(state, path)  # before parameters change
     content |= select_accumulated(content, rank=runtime.rank, world_size=runtime.world_size)
     for name, value in parameters.items():
         value.set_data(content[name])
-    return read_training_state(state, path)
+    return training_state
 
 
 def read_training_state(text: str, path: Path) -> TrainingState:

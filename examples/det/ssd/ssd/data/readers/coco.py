@@ -24,7 +24,7 @@ from .image_finder import find_images
 
 # If no box ends beyond this coordinate in pixels, the coordinates are fractions 0..1, with a tolerance for rounding.
 MAX_FRACTION = 1.01
-MAX_CLASSES = 50_000
+MAX_CLASSES = 20_000  # metadata.yaml of an exported model has their names and ids, see runtime/read_yaml.py
 
 
 def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:

@@ -97,7 +97,7 @@ class CocoFolder:
                 f"{self.path}: the folder contains {len(found)} annotation files{listed}, but exactly 1 is needed. "
                 + ("Select an annotation file with --train_split." if found else "Check --data_path.")
             )
-        return found[0].relative_to(self.path).as_posix()
+        return self.data_folders.require(found[0]).relative_to(self.path).as_posix()
 
     def _written_files(self) -> list[Path]:
         """Return the JSON files that a conversion in place has written."""

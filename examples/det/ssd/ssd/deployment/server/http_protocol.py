@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_SECONDS = 20  # time in which the head of the first request of a connection must arrive
 # The same for later requests; longer than Retry-After, so that clients can repeat a request over their connection.
 KEEP_ALIVE_SECONDS = 75
-WRITE_SECONDS = 30  # time in which a client must read 64 KiB of a response
+WRITE_SECONDS = 30  # time in which a client must read what the sockets did not take of a response
 MAX_CHUNKS = 2**15  # parts of a body without a stated length; each takes 0.1 ms, however small it is
 READ_BYTES = 2**15  # of a connection at a time, so that the others do not wait for many small parts
 MAX_CONNECTIONS = 512
