@@ -86,8 +86,9 @@ def create_config(app: FastAPI, timeout: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=LimitedProtocol,
-        # Connections that asyncio accepts before it looks at any of them. _Server raises the number of waiting ones.
-        backlog=max_connections // 4,
+        # Connections that asyncio accepts at a time. Refused ones keep their file numbers for the next few times, and
+        # must not take all of them. _Server raises the number of waiting connections.
+        backlog=max(max_connections // 16, 1),
         ws="none",
         loop="asyncio",
         lifespan="on",
