@@ -16,7 +16,7 @@
 # make licenses     write requirements/packages.md, the licenses of the packages, after `make lock`
 # make audit        check that every package has wheels for all platforms, search for known vulnerabilities, which needs the
 #                   internet, and write a software bill of materials to output/sbom.cdx.json
-# make coverage     run every test, and show the line coverage of the package and of tools/, the lowest first; takes half an hour
+# make coverage     run every test, and show the line coverage of the package and of tools/, the lowest first; takes 10 minutes
 # make peers        compare the COCO metrics of 500 random sets with those of faster-coco-eval
 # make mutation     change the code in small ways, and list the changes that no test notices; takes 10 minutes.
 #                   MODULES="boxes losses" chooses among boxes, metrics, augmentation, losses and postprocess

@@ -8,7 +8,7 @@
 - report.png: charts of report.html for the blood cells, 1280 pixels wide
 - curves.svg: loss and average precision while training on the blood cells
 - anchors.png: default boxes before and after tools/anchors.py fitted them to the blood cells
-- terminal.svg: the terminal while train.py trains the detector of the demo, for four epochs
+- terminal.svg: the terminal while train.py trains the detector of the demo
 """
 
 from __future__ import annotations
