@@ -63,6 +63,12 @@ def test_recipes_choose_the_nms(nms, scores, load_recipe):
     assert select(multiclass_nms, whole_and_half).scores.tolist() == pytest.approx(scores)
 
 
+@pytest.mark.parametrize("nms_threshold, count", [(0.4, 1), (0.6, 2)])
+def test_hard_nms_drops_boxes_whose_iou_is_above_the_threshold(nms_threshold, count):
+    whole_and_half = candidates((0, 0, 1, 1, 0.9, 1), (0, 0, 1, 0.5, 0.8, 1))
+    assert len(select(MulticlassNMS(0.1, nms_threshold, 10), whole_and_half).scores) == count
+
+
 def test_soft_nms_drops_boxes_whose_lowered_score_is_below_the_minimum():
     same_place = candidates((0, 0, 1, 1, 0.9, 1), (0, 0, 1, 1, 0.8, 1), (0, 0, 1, 1, 0.7, 2))
     detections = select(MulticlassNMS(0.2, 0.5, 10, nms="soft"), same_place)  # 0.8 * exp(-2) is 0.108
@@ -156,5 +162,6 @@ def test_selected_detections_keep_their_track_ids():
     track_ids = np.array([7, 0, 9])
     three = Detections(np.eye(3, 4), np.float32([0.9, 0.8, 0.7]), np.int32([1, 2, 3]), track_ids=track_ids)
     two = three.select(three.scores < 0.85)
-    assert two.labels.tolist() == [2, 3] and two.track_ids.tolist() == [0, 9]
+    assert two.labels.tolist() == [2, 3] and two.scores.tolist() == three.scores[1:].tolist()
+    assert two.track_ids.tolist() == [0, 9]
     assert two.boxes_yxyx.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]

@@ -24,6 +24,11 @@ def test_candidates_are_anchors_whose_centers_are_inside():
     assert scores == pytest.approx([0, (outer / middle) ** 6 * middle, middle, (outer / middle) ** 6 * middle, 0])
 
 
+def test_rows_of_centers_are_compared_with_rows_of_boxes():
+    """The row of the centers, 0.5, is inside the box, although it is larger than the column where the box ends."""
+    assert match([[0.4, 0.05, 0.6, 0.45]], [1])[0].tolist() == [0, 0, -1, -1, -1]
+
+
 def test_centers_on_the_border_are_outside():
     anchors = np.array([[0, 0, 2, 2], [2, 2, 4, 4], [1, 0, 3, 2], [0, 2, 2, 4]])  # centers 1, 1; 3, 3; 2, 1 and 1, 3
     boxes, scores = np.tile([1, 1, 3, 3], (4, 1)), np.full((4, 2), 0.5)

@@ -188,6 +188,10 @@ def test_contains_center_by_hand():
     windows = np.array([[0, 0, 50, 60], [40, 0, 120, 200], [0, 0, 120, 200]])
     expected = [[False, True, False], [True, False, True], [True, True, True]]
     assert contains_center(windows, BOXES).tolist() == expected
+    # The center of the first box is on the border: below, left and right.
+    windows = np.array([[0, 0, 60, 200], [0, 100, 120, 200], [0, 0, 120, 100]])
+    expected = [[False, True, False], [False, False, True], [False, True, False]]
+    assert contains_center(windows, BOXES).tolist() == expected
 
 
 # --- scale denominator ---

@@ -20,6 +20,8 @@ from ssd.evaluation.average_precision import coco_average_precision, voc_average
         ([True, False, True], 2, (51 + 50 * 2 / 3) / 101, 1 / 2 + 1 / 2 * 2 / 3, (6 + 5 * 2 / 3) / 11),
         # Recall 3/10 reaches the threshold 0.3 of both.
         ([True] * 3, 10, 31 / 101, 0.3, 4 / 11),
+        # Recall 14/15 is between the thresholds 0.93 and 0.94, and between 0.9 and 1.
+        ([True] * 14, 15, 94 / 101, 14 / 15, 10 / 11),
     ],
 )
 def test_values_by_hand(is_true_positive, num_gt, coco, area, eleven_points):

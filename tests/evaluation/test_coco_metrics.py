@@ -90,9 +90,10 @@ def test_summarize_can_be_repeated_and_more_detections_added(annotation_path):
     assert first.metrics["AP"] == pytest.approx(2 / 3) and evaluator.summarize().metrics["AP"] == pytest.approx(1)
 
 
-def test_a_class_without_a_category_raises(annotation_path):
+@pytest.mark.parametrize("classes", [("background", "cat", "fish"), ("background", "fish", "cat")])
+def test_a_class_without_a_category_raises(classes, annotation_path):
     with pytest.raises(UserError, match="'fish'") as error:
-        CocoEvaluator(annotation_path, ("background", "cat", "fish"))
+        CocoEvaluator(annotation_path, classes)
     assert str(error.value).startswith(f"{annotation_path}: ")
     assert all(name in str(error.value) for name in CLASSES[1:])
 

@@ -58,7 +58,7 @@ class Anchors:
             levels.append(boxes.reshape(-1, 4))
         boxes_cyxhw = np.concatenate(levels)
         if clip:
-            boxes_cyxhw = np.clip(boxes_cyxhw, 0, 1)
+            boxes_cyxhw = np.minimum(boxes_cyxhw, 1)  # centers and sides are positive
         # Convert to float32 last, so that the corners are rounded once, not twice.
         self.boxes_cyxhw = boxes_cyxhw.astype(np.float32)
         self.boxes_yxyx = cyxhw_to_yxyx(boxes_cyxhw).astype(np.float32)
