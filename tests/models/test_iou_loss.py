@@ -188,3 +188,7 @@ def test_recipes_choose_the_scaling_of_offsets(load_recipe, small_anchors, offse
     cfg = load_recipe("ssd_mobilenetv2", **small, box_loss="ciou", prior_scaling=[0.05, 0.3])
     expected = IoULoss("ciou", small_anchors.boxes_cyxhw, (64, 64), prior_scaling=(0.05, 0.3))
     np.testing.assert_array_equal(call(create_box_loss(cfg, small_anchors), *offsets), call(expected, *offsets))
+    # The same boxes have other offsets with the usual scaling, 0.1 and 0.2:
+    usual = [values * np.float32([0.5, 0.5, 1.5, 1.5]) for values in offsets]
+    loss = call(IoULoss("ciou", small_anchors.boxes_cyxhw, (64, 64)), *usual)
+    np.testing.assert_allclose(call(expected, *offsets), loss, rtol=1e-4, atol=1e-5)
