@@ -37,7 +37,7 @@ class End(pytest.Item):
     """A test that never runs. As next test, it makes pytest tear down the fixtures of modules."""
 
     def runtest(self) -> None:
-        raise NotImplementedError
+        """Do nothing: pytest demands this method, and never calls it."""
 
 
 @pytest.fixture(autouse=True)

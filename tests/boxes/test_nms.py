@@ -2,19 +2,10 @@
 
 import numpy as np
 import pytest
+from greedy_nms import greedy_nms
 
 from ssd.boxes.nms import hard_nms, soft_nms
 from ssd.boxes.ops import pairwise_iou
-
-
-def greedy_nms(boxes, scores, labels, iou_threshold):
-    """Return the indices of the kept boxes: no kept box of the same class has an IoU above the threshold with them."""
-    kept = []
-    for index in np.argsort(-scores, kind="stable"):
-        same_class = [other for other in kept if labels[other] == labels[index]]
-        if not (pairwise_iou(boxes[index][None], boxes[same_class]) > iou_threshold).any():
-            kept.append(index)
-    return kept
 
 
 def random_candidates(rng, count=120, classes=3):

@@ -5,6 +5,7 @@ The cases are rewritten for our box formats; the expected numbers are theirs, or
 
 import numpy as np
 import pytest
+from greedy_nms import greedy_nms
 
 from ssd.boxes import matcher as matcher_module
 from ssd.boxes.anchors import DefaultBoxes
@@ -79,15 +80,6 @@ def test_boxes_of_detectron2_are_clipped_to_the_image():
     np.testing.assert_array_equal(clip_boxes(swap(boxes_xyxy).astype(np.float32), 7, 10), swap(expected))
 
 
-def reference_nms(boxes, scores, threshold):
-    """Greedy NMS as the test of torchvision defines it: a box stays if its IoU is at most the threshold."""
-    kept, order = [], np.argsort(-scores, kind="stable")
-    while len(order):
-        kept.append(order[0])
-        order = order[1:][pairwise_iou(boxes[order[:1]], boxes[order[1:]])[0] <= threshold]
-    return kept
-
-
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
 @pytest.mark.parametrize("seed", range(3))
 def test_nms_with_an_iou_barely_above_the_threshold(seed, threshold):
@@ -99,7 +91,7 @@ def test_nms_with_an_iou_barely_above_the_threshold(seed, threshold):
     boxes[-1, 3] += (boxes[0, 3] - boxes[0, 1]) * (1 - iou) / iou  # wider: the IoU with the first box is `iou`
     assert pairwise_iou(boxes[:1], boxes[-1:])[0, 0] == pytest.approx(iou)
     kept = hard_nms(boxes, scores, np.ones(300, int), iou_threshold=threshold, max_detections=300)
-    assert kept.tolist() == reference_nms(boxes, scores, threshold)
+    assert kept.tolist() == greedy_nms(boxes, scores, np.ones(300, int), iou_threshold=threshold)
 
 
 def test_nms_of_near_boxes_keeps_the_best():
@@ -114,7 +106,9 @@ def test_nms_of_classes_is_that_of_boxes_moved_apart():
     scores, labels = rng.random(300), rng.integers(1, 5, 300)
     kept = hard_nms(boxes, scores, labels, iou_threshold=0.9, max_detections=300)
     moved = boxes + labels[:, None] * 20.0
-    assert len(set(labels[kept])) == 4 and kept.tolist() == reference_nms(moved, scores, 0.9)
+    assert len(set(labels[kept])) == 4 and kept.tolist() == greedy_nms(
+        moved, scores, np.ones(len(moved), int), iou_threshold=0.9
+    )
 
 
 def test_the_coder_inverts_random_boxes():

@@ -4,13 +4,12 @@ import contextlib
 import json
 import os
 import resource
-import socket
 import subprocess
 import sys
 import time
-from urllib.parse import urlsplit
 
 import pytest
+from client_socket import connect
 
 import serve as script
 from fake_detector import FakeDetector
@@ -20,16 +19,6 @@ from ssd.deployment.server.running import find_max_connections
 from tiny_onnx import write_model
 
 CHUNKED = b"POST /detect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def connect(url, receive_bytes=None):
-    parts = urlsplit(url)
-    client = socket.socket()
-    client.settimeout(10)
-    if receive_bytes:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    client.connect((parts.hostname, parts.port))
-    return client
 
 
 def read_all(client):

@@ -2,11 +2,11 @@
 
 import contextlib
 import http.client
-import socket
 import time
 from urllib.parse import urlsplit
 
 import pytest
+from client_socket import connect
 
 from fake_detector import FakeDetector
 from ssd.deployment.server import http_protocol
@@ -20,11 +20,6 @@ def blocked():
     detector.gate.clear()
     yield detector
     detector.gate.set()
-
-
-def connect(url):
-    parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
 
 
 def is_closed(client):
