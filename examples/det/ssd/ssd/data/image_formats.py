@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .tif .tiff .gif .avif .avifs .heic .heif .hif "
     ".jp2 .j2k .j2c .jpf .jpx .jpc .ppm .pgm .pbm .pnm .tga .qoi".split()
 )
-# Their names in Pillow
+# Names of these formats in Pillow
 PILLOW_FORMATS = tuple("JPEG MPO PNG BMP DIB GIF PPM WEBP TIFF AVIF HEIF JPEG2000 TGA QOI".split())
 JPEG_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 

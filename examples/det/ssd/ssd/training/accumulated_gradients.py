@@ -16,7 +16,7 @@ from ..runtime.collectives import AllGather
 from .callbacks import Flag
 from .events import StepEnd, TrainingCallback
 
-OWN, OF_DEVICES = "accumulated.", "accumulated.of_devices."  # starts of names in checkpoints
+OWN, OF_DEVICES = "accumulated.", "accumulated.of_devices."  # prefixes of names in checkpoints
 CHUNK = 2**22  # number of values that are exchanged at a time, so that devices need little memory
 
 
