@@ -13,10 +13,10 @@ from ssd.runtime.msrun import supervise_under_msrun
 def main() -> None:
     if os.environ["MS_ROLE"] == "MS_SCHED":
         time.sleep(300)
-    print("working", flush=True)
-    if os.environ.get("FAILING_RANK") == os.environ["RANK_ID"]:
-        raise UserError("data_dir: only the other ranks can read the folder. Mount it on this host.")
     with Interrupt(announce=False) as interrupt:
+        print("working", flush=True)  # tests send signals as soon as they read this line
+        if os.environ.get("FAILING_RANK") == os.environ["RANK_ID"]:
+            raise UserError("data_dir: only the other ranks can read the folder. Mount it on this host.")
         for _ in range(3000):
             time.sleep(0.1)
             if interrupt:

@@ -42,12 +42,17 @@ def test_failed_rank_is_named_and_ends_the_job(failure, rank, join, start):
     assert rest == ["saved", "interrupted"] or (len(rest) == 1 and failed[0] in rest[0])
 
 
+def signal_all(job, number):
+    """Send a signal to all processes. Some may end in the meantime because others have ended."""
+    for process in sorted(job.processes()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
 def hang_up(job):
     """Send SIGHUP to all processes twice, as the kernel and the shell do when a terminal is closed."""
-    for _ in range(2):
-        for process in sorted(job.processes()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGHUP)
+    signal_all(job, signal.SIGHUP)
+    signal_all(job, signal.SIGHUP)
 
 
 SIGNALS = {
@@ -56,7 +61,7 @@ SIGNALS = {
     "Ctrl-C": lambda job: os.killpg(job.process.pid, signal.SIGINT),
     "SIGTERM to ranks": lambda job: [os.kill(job.rank_processes(rank)[0], signal.SIGTERM) for rank in (0, 1)],
     "msrun killed": lambda job: job.process.kill(),
-    "SIGTERM to all processes": lambda job: [os.kill(process, signal.SIGTERM) for process in sorted(job.processes())],
+    "SIGTERM to all processes": lambda job: signal_all(job, signal.SIGTERM),
 }
 
 

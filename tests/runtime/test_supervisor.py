@@ -92,6 +92,22 @@ def test_ranks_get_a_signal_if_the_scheduler_has_ended(supervise, capfd):
     assert supervise(lambda: time.sleep(60), FakeLog(SCHEDULER_FAILED)) == 143
 
 
+def test_a_signal_after_the_end_of_the_scheduler_lets_the_child_finish(supervise, capfd):
+    """Batch systems send SIGTERM to one process after the other, so a supervisor may see their ends first."""
+    supervisor_process = os.getpid()
+
+    def save_a_checkpoint():
+        deadline = time.monotonic() + 10
+        while not received and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(supervisor_process, signal.SIGTERM)
+        time.sleep(0.5)
+        os._exit(130)
+
+    received = []
+    assert supervise(save_a_checkpoint, FakeLog(SCHEDULER_FAILED), handler=lambda *_: received.append(1)) == 130
+
+
 def test_a_scheduler_that_ends_reports_it_unless_a_rank_explains_it(supervise):
     log = FakeLog(source="scheduler")
     assert supervise(lambda: os._exit(1), log, is_scheduler=True) == 1

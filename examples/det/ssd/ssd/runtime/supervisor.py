@@ -38,6 +38,7 @@ class Supervisor:
     def __init__(self, child: int, log: JobLog, is_scheduler: bool):
         self.child, self.log, self.is_scheduler = child, log, is_scheduler
         self.signals_received = 0
+        self.stop_requested = False  # because of a signal, or because msrun or the scheduler has ended
         self.started = time.monotonic()
         # Monitor msrun only if it runs with --join=True. Otherwise msrun exits right after it has started the ranks.
         self.msrun = os.getppid() if msrun_option("join", "false").lower() == "true" else None
@@ -47,9 +48,10 @@ class Supervisor:
     def run(self) -> int:
         """Wait until the child has exited, and return the exit code for msrun.
 
-        The first signal is forwarded as SIGTERM, the second signal as SIGKILL. The end of msrun, and the end of the
-        scheduler, count as the first signal. A second SIGHUP is not forwarded, because the kernel and the shell each
-        send one when a terminal is closed.
+        The first signal is forwarded as SIGTERM, the second signal as SIGKILL. The child also gets SIGTERM if msrun or
+        the scheduler ends. This does not count as a signal: batch systems send a signal to one process after the other,
+        so the signal of this process may arrive after the end of msrun. A second SIGHUP is not forwarded, because the
+        kernel and the shell each send one when a terminal is closed.
         """
         for number in stop_signals():
             signal.signal(number, self.forward_signal)
@@ -71,13 +73,12 @@ class Supervisor:
                 if time.monotonic() >= deadline:
                     self.kill(f"This rank was stopped because another rank failed. {line}")
                     deadline = float("inf")
-            if line and line.is_of_scheduler and not self.signals_received:
+            if line and line.is_of_scheduler and not self.stop_requested:
                 print(f"This rank was stopped because the scheduler has ended. {line}", file=sys.stderr, flush=True)
-                self.forward_signal()  # a rank that waits for the scheduler ends at once, others save a checkpoint
+                self.request_stop()  # a rank that waits for the scheduler ends at once, others save a checkpoint
             if self.msrun and os.getppid() != self.msrun and not self.msrun_was_killed:
                 self.msrun_was_killed = True
-                if not self.signals_received:  # batch systems send the same signal to msrun and to this process
-                    self.forward_signal()
+                self.request_stop()
             time.sleep(POLL_SECONDS)
 
     def kill(self, reason: str) -> None:
@@ -85,23 +86,33 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.child, signal.SIGKILL)
 
-    def forward_signal(self, number: int = 0, _: object = None) -> None:
+    def forward_signal(self, number: int, _: object) -> None:
         if number == signal.SIGHUP and self.signals_received:
             return
         self.signals_received += 1
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.child, signal.SIGTERM if self.signals_received == 1 else signal.SIGKILL)
+        if self.signals_received == 1:
+            self.request_stop()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child, signal.SIGKILL)
+
+    def request_stop(self) -> None:
+        """Send SIGTERM to the child, unless it has been sent."""
+        if not self.stop_requested:
+            self.stop_requested = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child, signal.SIGTERM)
 
     def _end(self, code: int) -> int:
         """Report the end of the child, and return the exit code for msrun. code: exit code, or -N for signal N"""
-        if code and self.is_scheduler and not self.signals_received:
+        if code and self.is_scheduler and not self.stop_requested:
             # If a rank on another host fails, the scheduler exits first. The ranks of this host then explain it better.
             is_cause = code < 0 or time.monotonic() < self.started + STARTUP_SECONDS
             deadline = time.monotonic() + (FAILURE_GRACE_SECONDS if is_cause else RANKS_NOTICE_SECONDS)
             while time.monotonic() < deadline and not self.log.read_exit():
                 time.sleep(POLL_SECONDS)
         if code:
-            was_asked = self.signals_received > 0 or code == INTERRUPTED_EXIT_CODE
+            was_asked = self.stop_requested or code == INTERRUPTED_EXIT_CODE
             self.log.write_exit(JobLog.STOPPED if was_asked else JobLog.FAILED, exit_reason(code, self.log))
         if self.msrun_was_killed and self.log_viewer:
             self.log_viewer.stop()  # otherwise it would run forever and keep the user's pipe open
