@@ -29,7 +29,7 @@ from ascend_checks.ir import Graph, read_graph
 from ascend_checks.memory import MemoryEstimate, estimate_memory
 from ascend_checks.rules import Expected, Primitives, count_kernels, find_faults, is_network_kernel, read_primitives
 from ssd.config.loading import load_config
-from ssd.errors import UserError, count_noun, exit_cleanly
+from ssd.errors import UserError, count_noun, exit_cleanly, require_range
 from ssd.runtime.heartbeat import report_silence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,8 +83,7 @@ def main() -> None:
     recipes = arguments.config or shipped_recipes()
     for variant in arguments.variants:
         variant_keys(variant)  # raises UserError
-    if arguments.max_gt < 1:
-        raise UserError(f"--max_gt: {arguments.max_gt} is not a number of boxes. Set --max_gt to 1 or more.")
+    require_range("max_gt", arguments.max_gt)
     graphs = list(list_graphs(recipes, arguments.soc, arguments.variants))  # raises UserError
     primitives = read_primitives()
     num_faults = 0

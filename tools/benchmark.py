@@ -34,7 +34,7 @@ from typing import Any
 from benchmarks import Case
 from ssd.config.command_line import parse_overrides
 from ssd.config.loading import load_config
-from ssd.errors import UserError, exit_cleanly
+from ssd.errors import UserError, exit_cleanly, require_range
 from ssd.runtime.heartbeat import report_silence
 from ssd.runtime.launch import leave_launch
 
@@ -144,8 +144,7 @@ def main() -> None:
     leave_launch()
     machine = describe_machine()
     for name in ("repeats", "steps", "images", "clients", "seconds"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name}: {getattr(args, name)} is less than 1. Set --{name} to at least 1.")
+        require_range(name, getattr(args, name))
     if args.stage == "convert":
         from benchmarks.convert import measure_convert
 

@@ -31,7 +31,7 @@ from fault_injection.commands import COMMANDS
 from fault_injection.conditions import run_conditions
 from fault_injection.search import Search
 from fault_injection.shim import Mode, compile_shim
-from ssd.errors import exit_cleanly
+from ssd.errors import exit_cleanly, require_range
 from ssd.runtime.heartbeat import report_silence
 
 CONDITIONS = "conditions"
@@ -60,6 +60,8 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="working folder [a temporary folder]")
     args = parser.parse_args()
+    require_range("per_file", args.per_file)
+    require_range("timeout", args.timeout)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.folder or Path(temporary)).resolve()
         library = compile_shim(Path(temporary))

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuzzing.targets import TARGETS
-from ssd.errors import UserError, count_noun, exit_cleanly
+from ssd.errors import UserError, count_noun, exit_cleanly, require_range
 from ssd.runtime.heartbeat import activity, report_silence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +56,7 @@ def main() -> None:
     unknown = [name for name in args.targets if name not in TARGETS]
     if unknown:
         raise UserError(f"TARGET: {unknown[0]!r} is unknown. Choose from {', '.join(TARGETS)}.")
+    require_range("seconds", args.seconds)  # 0 has no limit in atheris
     if importlib.util.find_spec("atheris") is None:
         raise UserError("atheris: the package is not installed. Run `make fuzz`, which installs it.")
     print(f"{'target':<20}{'executions':>12}{'coverage':>10}{'seconds':>9}{'faults':>8}", flush=True)

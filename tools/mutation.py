@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import yaml
 
-from ssd.errors import UserError, exit_cleanly
+from ssd.errors import UserError, exit_cleanly, require_range
 from ssd.runtime.heartbeat import activity, report_silence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,6 +102,7 @@ def main() -> None:
         raise UserError(f"MODULES: {unknown.pop()!r} is unknown. Choose from {', '.join(MODULES)}.")
     if importlib.util.find_spec("mutmut") is None:
         raise UserError("mutmut: the package is not installed. Run `make mutation`, which installs it.")
+    require_range("sample", args.sample)
     explanations = yaml.safe_load(EXPLANATIONS.read_text(encoding="utf-8"))
     explained = {(file, change) for file, rows in explanations.items() for row in rows for change in row["mutants"]}
     scores = []
@@ -112,7 +113,7 @@ def main() -> None:
             prepare_workspace(workspace)
             os.chdir(workspace)  # mutmut reads its settings from there
             mutants = [mutant for pattern in MODULES[name].patterns for mutant in replace_functions(pattern)]
-            if args.sample and args.sample < len(mutants):
+            if args.sample is not None and args.sample < len(mutants):
                 mutants = random.Random(args.seed).sample(mutants, args.sample)
             with activity(f"testing mutants of {name}"):
                 fates = run_mutants([mutant.name for mutant in mutants], MODULES[name].tests)

@@ -32,10 +32,11 @@ from pathlib import Path
 
 from soaks.hosts import two_hosts
 from soaks.leftovers import use_own_group
-from ssd.errors import UserError, exit_cleanly
+from ssd.errors import UserError, exit_cleanly, require_range
 from ssd.runtime.heartbeat import report_silence
 from ssd.runtime.launch import leave_launch
 
+MAX_CLIENTS = 64  # the default of serve.py's --queue_size, which refuses further images
 MINUTES = {"ranks": 60.0, "service": 10.0}
 
 
@@ -64,6 +65,7 @@ def main() -> None:
     for name, value in (("kills", args.kills), ("minutes", minutes), ("kill_minutes", args.kill_minutes)):
         if not value > 0:
             raise UserError(f"--{name}: {value} is not above 0. Set --{name} to a larger number.")
+    require_range("clients", args.clients, most=MAX_CLIENTS)
     if args.folder and args.folder.is_dir() and any(args.folder.iterdir()):
         raise UserError(f"--folder: {args.folder} is not empty. Set --folder to an empty or missing folder.")
     use_own_group()

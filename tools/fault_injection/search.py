@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssd.errors import UserError
-from ssd.runtime.heartbeat import note_output
+from ssd.runtime.progress import Progress
 
 from .client import Outcome, Worker
 from .commands import Command
@@ -64,23 +64,24 @@ class Search:
                 affected = [call for call in trace if call.partition(" ")[0] in KINDS_OF_MODE[mode]]
                 counts: collections.Counter[str] = collections.Counter()
                 chosen = choose_calls(affected, per_file)
-                for first in chosen:
-                    command.restore(template)
-                    outcome = command.run(worker, Fault(mode, first))
-                    problems = log_problems(outcome)
-                    problems += result_problems(
-                        command,
-                        outcome,
-                        state=command.state(worker),
-                        before=before,
-                        complete=complete,
-                        leftover=leftovers(self.live),
-                    )
-                    counts[_classify(outcome, problems)] += 1
-                    for problem in problems:
-                        print(f"  {mode.name.lower()} {first} ({outcome.where}): {problem}", flush=True)
-                    violations += bool(problems)
-                    note_output()
+                with Progress(len(chosen), f"  {mode.name.lower()}", "calls") as progress:
+                    for first in chosen:
+                        command.restore(template)
+                        outcome = command.run(worker, Fault(mode, first))
+                        problems = log_problems(outcome)
+                        problems += result_problems(
+                            command,
+                            outcome,
+                            state=command.state(worker),
+                            before=before,
+                            complete=complete,
+                            leftover=leftovers(self.live),
+                        )
+                        counts[_classify(outcome, problems)] += 1
+                        for problem in problems:
+                            progress.bar.write(f"  {mode.name.lower()} {first} ({outcome.where}): {problem}")
+                        violations += bool(problems)
+                        progress.update()
                 results = ", ".join(f"{number} {text}" for text, number in sorted(counts.items()))
                 print(f"  {mode.name.lower()}: {len(chosen)} of {len(affected)} calls: {results}", flush=True)
         return violations

@@ -36,6 +36,17 @@ class UserError(ValueError):
         super().__init__(escape_unprintable(message))
 
 
+def require_range(option: str, value: int | None, *, least: int = 1, most: int | None = None) -> None:
+    """Raise UserError if the value of an option of a command is outside a range. None stands for an option not given.
+
+    option: name without dashes
+    """
+    if value is not None and value < least:
+        raise UserError(f"--{option}: {value} is less than {least}. Set --{option} to at least {least}.")
+    if value is not None and most is not None and value > most:
+        raise UserError(f"--{option}: {value} is more than {most}. Set --{option} to at most {most}.")
+
+
 def escape_unprintable(text: str) -> str:
     r"""Return a text in which control characters, line breaks and halves of characters are escapes, such as \n."""
     if text.isprintable():

@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 from ...data.image_limits import MAX_PIXELS
-from ...errors import UserError, count_noun
+from ...errors import UserError, count_noun, require_range
 from ...runtime.heartbeat import activity
 from ...runtime.log import set_up_logging
 from .settings import ServerSettings
@@ -60,9 +60,7 @@ def serve(folder: str, settings: ServerSettings, *, host: str, port: int, provid
 def check_settings(settings: ServerSettings) -> None:
     """Raise UserError if a limit of the service makes no sense."""
     for key in ("batch_size", "queue_size", "max_bytes", "max_pixels"):
-        value = getattr(settings, key)
-        if value < 1:
-            raise UserError(f"--{key}: {value} is less than 1. Set --{key} to at least 1.")
+        require_range(key, getattr(settings, key))
     if settings.max_pixels > MAX_PIXELS:
         raise UserError(
             f"--max_pixels: {settings.max_pixels} is more than {MAX_PIXELS}, the limit of the decoder. "
