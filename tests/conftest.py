@@ -29,7 +29,7 @@ from ssd.startup import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# `make test` runs the same few examples of each law every time; `make fuzz` runs other ones, and many. Without a
+# `make test` runs the same few examples of each property every time; `make fuzz` runs other ones, and many. Without a
 # deadline, because machines differ, and because the first example imports and compiles.
 SLOW_IS_FINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("test", max_examples=20, derandomize=True, **SLOW_IS_FINE)

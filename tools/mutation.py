@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("examples/det/ssd")
 EXPLANATIONS = ROOT / "tests" / "equivalent_mutants.yaml"
 MIN_SCORE = 0.85  # killed mutants / all mutants
-KILLED = ("killed", "endless", "crashed")  # fates of mutants that tests notice
+KILLED = ("killed", "endless", "crashed")  # results of mutants that tests notice
 
 
 class Modules(NamedTuple):
@@ -116,9 +116,9 @@ def main() -> None:
             if args.sample is not None and args.sample < len(mutants):
                 mutants = random.Random(args.seed).sample(mutants, args.sample)
             with activity(f"testing mutants of {name}"):
-                fates = run_mutants([mutant.name for mutant in mutants], MODULES[name].tests)
+                results = run_mutants([mutant.name for mutant in mutants], MODULES[name].tests)
             print(f"\n{name}, {time.monotonic() - start:.0f} s")
-            scores.append(print_results(mutants, fates, explained))
+            scores.append(print_results(mutants, results, explained))
             os.chdir(ROOT)
     sys.exit(min(scores) < MIN_SCORE)
 
@@ -161,40 +161,40 @@ def replace_functions(pattern: str) -> list[Mutant]:
 
 
 def run_mutants(names: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
-    """Run the tests for each mutant. Returns {name of a mutant: its fate}."""
+    """Run the tests for each mutant. Returns {name of a mutant: result}."""
     command = [sys.executable, "-m", "pytest", *(f"tests/{path}" for path in tests)]
     paths = [str(Path(folder).resolve()) for folder in ("tools", PACKAGE)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     env |= {"MUTATION_RUN": "names.json", "MUTANT_UNDER_TEST": ""}
-    fates: dict[str, str] = {}
-    while remaining := [name for name in names if name not in fates]:
+    results: dict[str, str] = {}
+    while remaining := [name for name in names if name not in results]:
         Path("names.json").write_text(json.dumps(remaining))
         result = subprocess.run(command, env=env, capture_output=True, text=True)
         rows = Path("names.results").read_text().splitlines() if Path("names.results").exists() else []
-        fates |= {row["name"]: row["status"] for row in map(json.loads, rows)}
+        results |= {row["name"]: row["status"] for row in map(json.loads, rows)}
         if result.returncode < 0:  # ended by a signal
-            fates[next(name for name in names if name not in fates)] = "crashed"
+            results[next(name for name in names if name not in results)] = "crashed"
         elif result.returncode:
             raise UserError(f"pytest: failed.\n{(result.stdout + result.stderr)[-3000:]}\nCorrect the tests first.")
-    return fates
+    return results
 
 
-def print_results(mutants: Sequence[Mutant], fates: dict[str, str], explained: set[tuple[str, str]]) -> float:
+def print_results(mutants: Sequence[Mutant], results: dict[str, str], explained: set[tuple[str, str]]) -> float:
     """Print a table of the files, and the survivors without explanation. Returns killed mutants / all mutants.
 
-    fates: {name of a mutant: its fate}; explained: (file, change) of mutants with an explanation
+    results: {name of a mutant: result}; explained: (file, change) of mutants with an explanation
     """
     rows = collections.defaultdict(list)
     for mutant in mutants:
         rows[mutant.file].append(mutant)
     print(f"{'file':40} mutants  killed  equivalent  survived  score")
     for file, members in [*rows.items(), ("all", mutants)]:
-        survivors = [mutant for mutant in members if fates[mutant.name] not in KILLED]
+        survivors = [mutant for mutant in members if results[mutant.name] not in KILLED]
         unexplained = [mutant for mutant in survivors if (mutant.file, mutant.change) not in explained]
         killed, equivalent = len(members) - len(survivors), len(survivors) - len(unexplained)
         score = killed / len(members)
         print(f"{file:40} {len(members):7} {killed:7} {equivalent:11} {len(unexplained):9}  {score:.1%}")
-    print(*(f"{fates[mutant.name]}: {mutant.file}: {mutant.change}" for mutant in unexplained), sep="\n")
+    print(*(f"{results[mutant.name]}: {mutant.file}: {mutant.change}" for mutant in unexplained), sep="\n")
     return score
 
 

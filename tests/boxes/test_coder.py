@@ -1,4 +1,4 @@
-"""Box coding against hand-computed offsets, and its laws."""
+"""Box coding against hand-computed offsets, and round trips."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Laws of BoxCoder: decoding undoes encoding, and any offsets give boxes inside the image."""
+"""Properties of BoxCoder: decoding undoes encoding, and any offsets give boxes inside the image."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Laws of the two matchers: which anchors may be matched, and invariance to order and padding."""
+"""Properties of the two matchers: which anchors may be matched, and invariance to order and padding."""
 
 import numpy as np
 from hypothesis import assume, given

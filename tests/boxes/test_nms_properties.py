@@ -1,4 +1,4 @@
-"""Laws of hard NMS, Soft-NMS and MulticlassNMS: what is kept, order invariance, and batch equals single images."""
+"""Properties of hard NMS, Soft-NMS and MulticlassNMS: kept boxes, order invariance, and batch equals single images."""
 
 import numpy as np
 import pytest

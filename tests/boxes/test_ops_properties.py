@@ -1,4 +1,4 @@
-"""Laws of box operations: round trips, symmetry, limits, and invariance to order, translation and batching."""
+"""Properties of box operations: round trips, symmetry, limits, and invariance to order, translation and batching."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Laws of the merging of recipes: later layers win, nothing else changes, and nested and dotted keys are the same."""
+"""Properties of the merging of recipes: later layers win, and nested and dotted keys are the same."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Laws of crop windows: inside their canvas, IoU constraint, alignment, and batch equals single images."""
+"""Properties of crop windows: inside their canvas, IoU constraint, alignment, and batch equals single images."""
 
 import numpy as np
 from hypothesis import given

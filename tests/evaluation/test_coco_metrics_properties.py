@@ -1,4 +1,4 @@
-"""Laws of COCO's and VOC's metrics: limits, order invariance, and what better and worse detections change."""
+"""Properties of COCO's and VOC's metrics: limits, order invariance, and what better and worse detections change."""
 
 import dataclasses
 import math

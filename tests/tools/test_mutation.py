@@ -49,8 +49,8 @@ def test_mutants_of_a_function(tmp_path, monkeypatch):
 
 def test_survivors_without_explanation_are_printed(capsys):
     mutants = [Mutant("ssd/boxes/ops.py", str(number), f"area: {number} -> 0") for number in range(4)]
-    fates = {"0": "killed", "1": "endless", "2": "survived", "3": "survived"}
-    score = mutation.print_results(mutants, fates, explained={("ssd/boxes/ops.py", "area: 2 -> 0")})
+    results = {"0": "killed", "1": "endless", "2": "survived", "3": "survived"}
+    score = mutation.print_results(mutants, results, explained={("ssd/boxes/ops.py", "area: 2 -> 0")})
     lines = capsys.readouterr().out.splitlines()
     assert score == 0.5 and lines[1].split() == ["ssd/boxes/ops.py", "4", "2", "1", "1", "50.0%"]
     assert lines[3:] == ["survived: ssd/boxes/ops.py: area: 3 -> 0"]

@@ -1,4 +1,4 @@
-"""Laws of the learning rate schedules: length, limits, shape, and scaling."""
+"""Properties of the learning rate schedules: length, limits, shape, and scaling."""
 
 import math
 

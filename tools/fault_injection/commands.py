@@ -52,7 +52,7 @@ class Command(ABC):
         return bool(state == complete)
 
     @abstractmethod
-    def is_whole(self, state: Any, before: Any, complete: Any) -> bool:
+    def is_intact(self, state: Any, before: Any, complete: Any) -> bool:
         """Return True if earlier results have survived a failed command, and no incomplete result looks complete."""
 
     def run(self, worker: Worker, fault: Fault) -> Outcome:
@@ -90,7 +90,7 @@ class Conversion(Command):
         except UserError as error:
             return str(error)
 
-    def is_whole(self, state: Any, before: Any, complete: Any) -> bool:
+    def is_intact(self, state: Any, before: Any, complete: Any) -> bool:
         return state in (before, complete)
 
 
@@ -133,7 +133,7 @@ class Training(Command):
         """An old checkpoint may stay, because the command warns that it cannot be removed."""
         return all(state.get(name) == value for name, value in complete.items()) and "damaged" not in state.values()
 
-    def is_whole(self, state: Any, before: Any, complete: Any) -> bool:
+    def is_intact(self, state: Any, before: Any, complete: Any) -> bool:
         return "damaged" not in state.values() and _is_together(before, state)
 
 
@@ -149,7 +149,7 @@ class ResumedTraining(Training):
         arguments = super().arguments()
         self.run_without_fault(worker, self.script, [*arguments, "--epoch_size", "1"])
 
-    def is_whole(self, state: Any, before: Any, complete: Any) -> bool:
+    def is_intact(self, state: Any, before: Any, complete: Any) -> bool:
         """The run goes on in the folder, so that last.ckpt becomes that of a later step."""
         newest = any(state.get(name) for name in ("last.ckpt", "ssd-1.ckpt", "ssd-2.ckpt"))
         return newest and "damaged" not in state.values()
@@ -176,7 +176,7 @@ class Prediction(Command):
     def state(self, worker: Worker) -> Any:
         return file_sums(self.live / "out")
 
-    def is_whole(self, state: Any, before: Any, complete: Any) -> bool:
+    def is_intact(self, state: Any, before: Any, complete: Any) -> bool:
         known = {*before.values(), *complete.values()}
         # The list of a stopped run has the images so far.
         lists = {name for name in state if Path(name).name in ("detections.json", ".results.json")}
@@ -217,7 +217,7 @@ class Export(Command):
     def state(self, worker: Worker) -> Any:
         return file_sums(self.live / "out")
 
-    def is_whole(self, state: Any, before: Any, complete: Any) -> bool:
+    def is_intact(self, state: Any, before: Any, complete: Any) -> bool:
         return state in (before, complete)
 
 
@@ -230,8 +230,8 @@ class MindirExport(Export):
         if not (folder / "metadata.yaml").exists():
             return sorted(file_sums(self.live / "out"))
         metadata = read_metadata(folder)
-        is_whole = metadata.sha256 == file_sha256(folder / metadata.file)
-        return [metadata.thresholds.max_detections, is_whole, sorted(file_sums(self.live / "out"))]
+        is_intact = metadata.sha256 == file_sha256(folder / metadata.file)
+        return [metadata.thresholds.max_detections, is_intact, sorted(file_sums(self.live / "out"))]
 
 
 class Evaluation(Command):
@@ -264,7 +264,7 @@ class Evaluation(Command):
             for name, value in sums.items()
         }
 
-    def is_whole(self, state: Any, before: Any, complete: Any) -> bool:
+    def is_intact(self, state: Any, before: Any, complete: Any) -> bool:
         archived = {f"earlier-1/{name}": value for name, value in before.items()}
         return state in (before, archived, complete)
 

@@ -49,7 +49,7 @@ def result_problems(
     problems = []
     if outcome.code == 0 and not command.is_complete(state, complete):
         problems.append("success with incomplete results")
-    if outcome.code != 0 and not command.is_whole(state, before, complete):
+    if outcome.code != 0 and not command.is_intact(state, before, complete):
         problems.append("earlier results are damaged, or incomplete results look complete")
     if leftover and not outcome.where.startswith("remove"):
         problems.append(f"left behind: {', '.join(leftover)}")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ssd.data.readers.annotations import UNUSABLE_IMAGES, load_coco_json
+from ssd.data.readers.annotations import UNUSABLE_IMAGES, UncheckedSplit, load_coco_json
 from ssd.data.readers.coco import parse_coco, read_coco
 from ssd.data.readers.coco_fields import normalize_coco
 from ssd.data.readers.corners import REVERSED_BOXES
@@ -119,7 +119,7 @@ def test_all_missing_images_are_recorded(tmp_path):
     missing = [folder / "5.jpg", folder / "7.jpg"]
     for file in missing:
         file.unlink()
-    split = parse_coco(normalize_coco(load_coco_json(path), path)[0], path, folder)
+    split = parse_coco(UncheckedSplit(normalize_coco(load_coco_json(path), path)[0], path, folder))
     assert split.problems.keys() == {UNUSABLE_IMAGES} and len(split.images) == 3
     assert [text.partition(": ")[0] for text in split.problems[UNUSABLE_IMAGES]] == [str(file) for file in missing]
     expect_error((path, folder), [missing[0], "1 more", path])

@@ -1,5 +1,6 @@
 """Reading both splits of a folder: equal results in each format, held-out images, empty and unlisted images."""
 
+import dataclasses
 import json
 import shutil
 
@@ -160,7 +161,7 @@ def test_names_that_no_file_can_have_are_missing_images(name, tmp_path):
         folder = open_dataset_folder(annotation_format, tmp_path / annotation_format)
         split = folder.read({"train": [split_name]})["train"]
         categories = split.coco_dict["categories"] or [{"id": 1, "name": "cat"}]
-        checked = parse_coco({**split.coco_dict, "categories": categories}, split.annotation_path, split.image_dir)
+        checked = parse_coco(dataclasses.replace(split, coco_dict={**split.coco_dict, "categories": categories}))
         (missing,) = checked.problems[UNUSABLE_IMAGES]
         assert missing.startswith(str(tmp_path / annotation_format))
 

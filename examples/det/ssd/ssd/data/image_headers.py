@@ -9,7 +9,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from PIL import Image
@@ -203,25 +203,37 @@ def is_safe_for_opencv(encoded: bytes) -> bool:
     OpenCV reads chunks until the first IDAT, also behind the end of the file, and allocates the bytes that they state,
     up to 2 GiB for a file of 100 bytes. Frames of animations (APNG) that are larger than the image overwrite memory.
     """
-    position, names = len(PNG_SIGNATURE), {b""}
-    while b"IEND" not in names:
-        if position + 12 > len(encoded):
-            return False
-        length, name = struct.unpack_from(">I4s", encoded, position)
-        names.add(name)
-        position += 12 + length
-    return position <= len(encoded) and b"IDAT" in names and names.isdisjoint(_APNG_CHUNKS)
+    try:
+        names = {name for name, _, _ in _png_chunks(encoded)}
+    except ValueError:
+        return False
+    return b"IDAT" in names and names.isdisjoint(_APNG_CHUNKS)
 
 
 def is_intact_png(encoded: bytes) -> bool:
     """Return True if all chunks of a PNG up to IEND are complete and have correct checksums."""
+    view = memoryview(encoded)
+    try:
+        return all(
+            zlib.crc32(view[start:end]).to_bytes(4, "big") == view[end : end + 4]
+            for _, start, end in _png_chunks(encoded)
+        )
+    except ValueError:
+        return False
+
+
+def _png_chunks(encoded: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each chunk of a PNG up to IEND, and the byte range of its name and data.
+
+    The checksum follows in the next 4 bytes. Raises ValueError if a chunk is incomplete.
+    """
     position, name = len(PNG_SIGNATURE), b""
     while name != b"IEND":
-        if len(encoded) < position + 12:
-            return False
+        if position + 12 > len(encoded):
+            raise ValueError("the PNG has no IEND chunk")
         length, name = struct.unpack_from(">I4s", encoded, position)
         end = position + 8 + length
-        if encoded[end : end + 4] != zlib.crc32(memoryview(encoded)[position + 4 : end]).to_bytes(4, "big"):
-            return False
+        if end + 4 > len(encoded):
+            raise ValueError(f"the PNG ends within a chunk {name!r}")
+        yield name, position + 4, end
         position = end + 4
-    return True

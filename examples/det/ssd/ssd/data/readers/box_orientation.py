@@ -80,7 +80,7 @@ def turn_annotations_upright(splits: dict[str, UncheckedSplit], boxes_in: str | 
     if not images:
         return splits
     for split in splits.values():  # turned boxes would hide some errors, for example that all boxes are fractions
-        parse_coco(split.coco_dict, split.annotation_path, split.image_dir, data_folders=split.data_folders)
+        parse_coco(split)
     are_fractions = any(split.boxes_were_fractions for split in splits.values())
     frame, reason = (boxes_in, "as --boxes_in states") if boxes_in else _decide(images, are_fractions)
     kind = (

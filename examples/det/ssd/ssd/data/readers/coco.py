@@ -15,11 +15,11 @@ from .annotations import (
     UNUSABLE_IMAGES,
     AnnotatedImage,
     DatasetSplit,
+    UncheckedSplit,
     is_plain_utf8,
     load_coco_json,
 )
 from .coco_fields import normalize_coco
-from .data_folders import DataFolders
 from .image_finder import find_images
 
 # If no box ends beyond this coordinate in pixels, the coordinates are fractions 0..1, with a tolerance for rounding.
@@ -40,7 +40,7 @@ def read_coco(annotation_path: Path, image_dir: Path) -> DatasetSplit:
     """
     content = load_coco_json(annotation_path)
     coco_dict, problems = normalize_coco(content, annotation_path)
-    split = parse_coco(coco_dict, annotation_path, image_dir)
+    split = parse_coco(UncheckedSplit(coco_dict, annotation_path, image_dir))
     require_usable_images(split)
     is_normal = coco_dict is content and is_plain_utf8(annotation_path)
     return dataclasses.replace(
@@ -62,22 +62,17 @@ def require_usable_images(*splits: DatasetSplit) -> None:
         raise UserError(f"{first}{more}. Replace the {noun}, or remove the {noun} from {annotation_path}.")
 
 
-def parse_coco(
-    coco_dict: dict, annotation_path: Path, image_dir: Path, *, data_folders: DataFolders | None = None
-) -> DatasetSplit:
-    """Check the annotations of a split in COCO format and convert boxes to arrays.
+def parse_coco(unchecked: UncheckedSplit) -> DatasetSplit:
+    """Check the annotations of a split and convert boxes to arrays.
 
-    coco_dict: annotations as a COCO JSON object, as normalize_coco returns it
-    annotation_path: path of the file or folder that coco_dict was read from, for error messages
-    image_dir: folder of the images; the key `file_name` of each image is a path relative to this folder
-    data_folders: folders that the images must lie in; None allows images anywhere
+    unchecked: the split, with a coco_dict as normalize_coco returns it
 
     Returns a split whose coco_dict is None. Missing image files are recorded as problems of the kind UNUSABLE_IMAGES,
     and files at another path than stated as problems of the kind FOUND_ELSEWHERE.
     Raises UserError if image_dir is missing, a list is empty, categories or image ids are not unique, all boxes are
     fractions instead of pixels, or an image lies outside data_folders.
     """
-    path = annotation_path
+    coco_dict, path, image_dir = unchecked.coco_dict, unchecked.annotation_path, unchecked.image_dir
     if not image_dir.is_dir():
         raise UserError(f"{image_dir}: the image folder of {path.name} does not exist. Check --data_path.")
     categories = sorted(coco_dict["categories"], key=lambda category: category["id"])
@@ -94,7 +89,7 @@ def parse_coco(
 
     _require_unicode([entry["file_name"] for entry in coco_dict["images"]], path)
     images, missing, moved = [], [], []
-    paths = find_images([entry["file_name"] for entry in coco_dict["images"]], [image_dir], data_folders)
+    paths = find_images([entry["file_name"] for entry in coco_dict["images"]], [image_dir], unchecked.data_folders)
     boxes = zip(ground_truths, crowd_counts)
     for entry, path_found, (ground_truth, crowd_boxes) in zip(coco_dict["images"], paths, boxes):
         image_path = path_found or image_dir / entry["file_name"]

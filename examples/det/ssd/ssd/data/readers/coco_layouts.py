@@ -193,10 +193,7 @@ def _merge(splits: list[UncheckedSplit], folder: Path) -> UncheckedSplit:
     annotations: list[dict] = []
     problems: dict[str, list[str]] = {}
     # Parse each file before merging, so that errors name the path of the invalid file.
-    parsed = [
-        parse_coco(split.coco_dict, split.annotation_path, split.image_dir, data_folders=split.data_folders)
-        for split in splits
-    ]
+    parsed = [parse_coco(split) for split in splits]
     original_ids = [image.image_id for split in parsed for image in split.images]
     needs_new_ids = len(set(original_ids)) < len(original_ids)
     first_categories = dict(zip(parsed[0].category_ids, parsed[0].classes[1:]))

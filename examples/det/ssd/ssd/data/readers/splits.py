@@ -128,7 +128,7 @@ def hold_out_validation(split: UncheckedSplit, fraction: float) -> tuple[Uncheck
     Returns (training split, validation split).
     Raises UserError if the annotations are invalid, or one of the two splits would have no images.
     """
-    checked = _parse(split)  # raises UserError if invalid
+    checked = parse_coco(split)  # raises UserError if invalid
     # An image that fits two names is unknown, also if only one of the two names is in each part.
     unusable = [*split.problems.get(UNUSABLE_IMAGES, []), *checked.problems.get(UNUSABLE_IMAGES, [])]
     images = split.coco_dict["images"]
@@ -204,16 +204,12 @@ def _usual_split(folder: DatasetFolder, names: tuple[str, ...]) -> list[str]:
     return [next((name for name in names if folder.has_split(name)), names[0])]
 
 
-def _parse(split: UncheckedSplit) -> DatasetSplit:
-    return parse_coco(split.coco_dict, split.annotation_path, split.image_dir, data_folders=split.data_folders)
-
-
 def _check(unchecked: UncheckedSplit) -> DatasetSplit:
     """Check the annotations of a split, and append the problems found to the problems that the reader found.
 
     Raises UserError if the image folder is missing, or a category, an image entry or a box is invalid.
     """
-    split = _parse(unchecked)
+    split = parse_coco(unchecked)
     # Both the reader and parse_coco report a missing image, with the same text.
     new_problems = {
         kind: list(dict.fromkeys([*unchecked.problems.get(kind, []), *texts])) for kind, texts in split.problems.items()
