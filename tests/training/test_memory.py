@@ -1,4 +1,4 @@
-"""Memory of a training step: its parts by hand, its growth with images and boxes, the refusal of a batch, and the derived max_gt."""
+"""Memory of a training step: its parts by hand, its growth, the refusal of a batch, and the derived max_gt."""
 
 import dataclasses
 import json
