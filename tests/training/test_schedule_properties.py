@@ -46,7 +46,7 @@ def test_rates_are_finite_and_between_start_and_peak(case):
 def test_rates_rise_to_the_peak_and_then_never_rise(case):
     found, lr, lr_init, warmup, _ = case
     direction = np.sign(lr - lr_init)
-    assert (direction * np.diff(found[: warmup + 1]) >= -1e-6 * lr).all() or warmup >= len(found)
+    assert (direction * np.diff(found[:warmup]) >= -1e-6 * lr).all()  # a milestone may lie before the peak
     assert (np.diff(found[warmup:]) <= 0).all()
     if warmup and len(found):
         np.testing.assert_allclose(found[0], lr_init, rtol=1e-6)
