@@ -1,9 +1,11 @@
 """Layers: BatchNorm with a single value per channel."""
 
+from collections.abc import Sequence
+
 import mindspore.nn as nn
 import numpy as np
 import pytest
-from mindspore import Tensor, ops
+from mindspore import Tensor, amp, ops
 
 from ssd.models.layers import BatchNorm2d, protect_running_statistics
 
@@ -17,7 +19,7 @@ def norm_layer() -> nn.Cell:
     return net.set_train()
 
 
-def statistics(net: nn.Cell) -> list[list[float]]:
+def statistics(net: Sequence[nn.Cell]) -> list[list[float]]:
     return [net[0].moving_mean.asnumpy().tolist(), net[0].moving_variance.asnumpy().tolist()]
 
 
@@ -45,6 +47,19 @@ def test_layers_in_training_with_several_values_equal_those_of_mindspore():
         other.set_data(mine.value())
     np.testing.assert_array_equal(ours(x).asnumpy(), theirs(x).asnumpy())
     assert statistics(ours) == statistics(theirs)
+
+
+@pytest.mark.parametrize("amp_level", ["O2", "O3"])
+def test_mixed_precision_updates_the_statistics_like_mindspore(amp_level):
+    """MindSpore casts parameters that a layer collects before it passes them on, and would update the copies."""
+    x = Tensor(np.random.default_rng(0).normal(3, 2, size=(3, 2, 4, 5)).astype(np.float16))
+    nets = norm_layer(), nn.SequentialCell(nn.BatchNorm2d(2, momentum=0.9)).set_train()
+    for mine, other in zip(*(net.get_parameters() for net in nets)):
+        other.set_data(mine.value())
+    layers = [[net[0]] for net in nets]  # auto_mixed_precision wraps layers that stay float32
+    ours, theirs = (amp.auto_mixed_precision(net, amp_level) for net in nets)
+    np.testing.assert_array_equal(ours(x).asnumpy(), theirs(x).asnumpy())
+    assert statistics(layers[0]) == statistics(layers[1]) != [[1, 2], [4, 9]]
 
 
 def test_parameters_keep_their_names():

@@ -9,8 +9,12 @@ HEADER = """# IR entry: @1_main
 
 
 def node(number, primitive, inputs=(), output="Tensor[Float32], (2, 4)", line=1):
-    """Return the lines of a node. `inputs` are numbers of nodes; `output` is the type that the node returns."""
-    arguments = ", ".join(f"%{other}" for other in inputs)
+    """Return the lines of a node.
+
+    inputs: numbers of nodes, and other arguments as text
+    output: type that the node returns
+    """
+    arguments = ", ".join(f"%{other}" if isinstance(other, int) else other for other in inputs)
     return f"""  %{number}(CNode_{number}) = PrimFunc_{primitive}({arguments}) cnode_attrs: {{checkpoint: Bool(1)}}
       : (<Tensor[Float32], (9, 9)>) -> (<{output}>)
       # Fullname with scope: (Default/{primitive}-op0)

@@ -63,6 +63,20 @@ def test_a_planted_fault_is_found(nodes, word, faults_of):
     assert word in fault
 
 
+def test_a_write_to_a_cast_is_found(faults_of):
+    cast = node(1, "Cast", ["%para5_norm.moving_mean", "I64(42)"], HALF)
+
+    def norm(mean, is_training):
+        arguments = ["%0", "%para3_norm.gamma", "%para4_norm.beta", mean, "%para6_norm.moving_variance", is_training]
+        return node(2, "BatchNorm", [*arguments, "F32(0.1)"], HALF, line=7)
+
+    (fault,) = faults_of(cast, norm("%1", "Bool(1)"))
+    assert "net.py:7: BatchNorm" in fault
+    assert faults_of(cast, norm("%1", "Bool(0)")) == faults_of(cast, norm("%para5_norm.moving_mean", "Bool(1)")) == []
+    (fault,) = faults_of(cast, node(2, "AssignAdd", ["%1", "%0"], line=8))
+    assert "net.py:8: AssignAdd" in fault
+
+
 def test_a_loop_is_found(faults_of):
     loop = subgraph("2_while", node(0, "Partial", output="Func, NoShape").replace("()", "(@2_while)"))
     (fault,) = faults_of(more=[loop])

@@ -23,7 +23,7 @@ def test_nodes_have_types_inputs_and_the_innermost_line_outside_of_mindspore(rea
     first, second = graph.nodes
     assert (first.primitive, first.source) == ("Exp", "examples/det/ssd/ssd/models/net.py:12")
     assert first.outputs == (TensorType("Float32", (2, 4)),)
-    assert second.inputs == (0,)
+    assert second.inputs == (0,) and first.arguments == ("",) and second.arguments == ("%0",)
     assert second.outputs == (TensorType("Float16", (2, 4)), TensorType("Float16", (4,)), TensorType("Int32", ()))
     assert graph.parameters["image"] == TensorType("UInt8", (2, 8, 8, 3))
     assert graph.parameters["conv.weight"] == TensorType("Float32", (4, 3, 3, 3))

@@ -12,6 +12,7 @@ BYTES = {"Bool": 1, "UInt8": 1, "Int8": 1, "Int16": 2, "Float16": 2, "BFloat16":
 BYTES |= {"UInt32": 4, "Int64": 8, "UInt64": 8, "Float64": 8}
 
 _NODE = re.compile(r"  %(?P<id>\d+)\((?P<name>.*?)\) = (?P<call>%\d+|[\w./:]+)(?P<union>\[.*?\])?\((?P<rest>.*)")
+_END_OF_ARGUMENTS = re.compile(r"\)(?: \{| primitive_attrs| cnode_attrs|$)")
 _PARAMETER = re.compile(r"%para\d+_(?P<name>\S+): <(?P<type>.*)>  ?:")
 _TENSOR = re.compile(r"Tensor\[(\w+)\](?:\*(\d+))?")
 _SHAPE = re.compile(r"\(([-\d, ]*)\)")
@@ -44,6 +45,7 @@ class Node:
     number: number of the node, unique in its subgraph
     primitive: name of the primitive; "call" for the call of a subgraph
     inputs: numbers of the nodes whose outputs are inputs of this node
+    arguments: texts of the arguments, for example "%3" for the output of node 3, "%para5_conv.weight" or "Bool(1)"
     outputs: types of the tensors that the node returns
     output_text: text of the output types
     sources: (file, line) of the calls that created the node, from the outermost to the innermost
@@ -52,6 +54,7 @@ class Node:
     number: int
     primitive: str
     inputs: tuple[int, ...]
+    arguments: tuple[str, ...]
     outputs: tuple[TensorType, ...]
     output_text: str
     sources: tuple[tuple[str, int], ...]
@@ -141,13 +144,15 @@ def _read_subgraph(header: str, lines: Iterable[str]) -> Subgraph:
             finish()
             calls_itself = calls_itself or f"@{name}" in line
             call = found["call"]
-            references = re.findall(r"%(\d+)", found["rest"].partition(") {")[0].partition(" cnode_attrs")[0])
+            arguments = _END_OF_ARGUMENTS.split(found["rest"], maxsplit=1)[0]
+            references = re.findall(r"%(\d+)", arguments)
             if call.startswith("%"):
                 references.append(call[1:])
             pending = {
                 "number": int(found["id"]),
                 "primitive": "call" if call.startswith("%") else call.rpartition("PrimFunc_")[2].rpartition("::")[2],
                 "inputs": tuple(map(int, references)),
+                "arguments": tuple(arguments.split(", ")),
                 "outputs": (),
                 "output_text": "",
                 "sources": [],

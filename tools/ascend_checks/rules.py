@@ -15,6 +15,8 @@ PRIMITIVES_PATH = Path(__file__).with_name("primitives.yaml")
 INT64_INDICES = ("ArgMaxWithValue", "Gather", "TopK")
 # Beginnings of the names of primitives that compute the layers of a network and their gradients.
 NETWORK_KERNELS = ("Conv2D", "BatchNorm", "ReLU", "Relu", "BiasAdd", "HSwish", "HSigmoid", "MaxPool", "ResizeBilinear")
+# Positions of the arguments that a primitive writes. BatchNorm writes only in training.
+WRITTEN = {"BatchNorm": (3, 4), "Assign": (0,), "AssignAdd": (0,), "ApplyMomentum": (0, 1), "Adam": (0, 1, 2)}
 LOSS_FILES = ("losses.py", "hard_negatives.py", "target_assigner.py", "box_coder.py")
 
 
@@ -74,6 +76,7 @@ def find_faults(graph: Graph, primitives: Primitives, expected: Expected) -> lis
     for node in graph.nodes:
         reasons = [*_primitive_faults(node, primitives), *_type_faults(node, expected)]
         faults += [f"{node.source}: {node.primitive}: {reason}" for reason in reasons]
+    faults += _copy_faults(graph)
     faults += _structure_faults(graph, expected)
     num_kernels = count_kernels(graph, primitives).total()
     if num_kernels > expected.max_kernels:
@@ -112,6 +115,20 @@ def _type_faults(node: Node, expected: Expected) -> list[str]:
         innermost = Path(node.source.rpartition(":")[0]).name
         if innermost in LOSS_FILES:
             faults.append("the loss or the target assignment computes in float16")
+    return faults
+
+
+def _copy_faults(graph: Graph) -> list[str]:
+    """Check that primitives write to parameters, not to casts of them, whose values are lost."""
+    faults = []
+    for subgraph in graph.subgraphs:
+        casts = {f"%{node.number}" for node in subgraph.nodes if node.primitive == "Cast"}
+        for node in subgraph.nodes:
+            written = {node.arguments[i] for i in WRITTEN.get(node.primitive, ()) if i < len(node.arguments)}
+            if written & casts and (node.primitive != "BatchNorm" or "Bool(1)" in node.arguments):
+                faults.append(
+                    f"{node.source}: {node.primitive}: writes to a cast of a parameter, which stays unchanged"
+                )
     return faults
 
 

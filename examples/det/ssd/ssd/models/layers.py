@@ -45,10 +45,11 @@ class BatchNorm2d(nn.BatchNorm2d):
         """
         batch, _, height, width = x.shape
         is_frozen = self.use_batch_statistics is not None  # frozen layers have the value False
-        parameters = self.gamma, self.beta, self.moving_mean, self.moving_variance
+        # The parameters must be arguments of the primitive itself. At AMP level O3, MindSpore 2.10 casts parameters
+        # that are stored in a tuple, and the primitive would update the casts.
         if self.training and not is_frozen and batch * height * width > 1:
-            return self.bn_train(x, *parameters)[0]
-        return self.bn_infer(x, *parameters)[0]
+            return self.bn_train(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
+        return self.bn_infer(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
 
 
 def protect_running_statistics(net: nn.Cell) -> None:
