@@ -1,4 +1,4 @@
-"""Training under mixed precision on CPU: losses start near those of float32, and fall."""
+"""Training under mixed precision on CPU: losses and running statistics start near those of float32, and losses fall."""
 
 import mindspore as ms
 import numpy as np
@@ -35,24 +35,38 @@ def create(cfg):
     return to_mixed_precision(detector, cfg.amp_level)
 
 
+def statistics(detector):
+    """Return {name: array} of the running statistics of BatchNorm."""
+    names = ("moving_mean", "moving_variance")
+    return {item.name: item.asnumpy().copy() for item in detector.get_parameters() if item.name.endswith(names)}
+
+
 @pytest.fixture(scope="module")
-def float32_losses(tiny_recipe, batch):
-    """Loss, box loss and class loss before training."""
+def float32_results(tiny_recipe, batch):
+    """Loss, box loss and class loss before training, and the running statistics after the first batch."""
     cfg = tiny_recipe(amp_level="O0")
     detector = create(cfg)
     net = DetectorWithLoss(detector, create_assigner(cfg, detector.anchors), create_loss(cfg, detector.anchors))
     ms.set_context(mode=ms.PYNATIVE_MODE)  # computes the same, without compiling
     try:
-        return [float(value.asnumpy()) for value in net.set_train()(*batch)]
+        return [float(value.asnumpy()) for value in net.set_train()(*batch)], statistics(detector)
     finally:
         ms.set_context(mode=ms.GRAPH_MODE)
 
 
 @pytest.mark.parametrize("amp_level", ["O2", "O3"])
-def test_losses_start_near_those_of_float32_and_fall(amp_level, float32_losses, batch, tiny_recipe):
+def test_results_start_near_those_of_float32_and_losses_fall(amp_level, float32_results, batch, tiny_recipe):
     cfg = tiny_recipe(amp_level=amp_level)
-    step = create_train_step(cfg, create(cfg), np.full(9, 0.01, np.float32)).set_train()
-    outputs = np.stack([step(*batch).asnumpy() for _ in range(4)])
+    detector = create(cfg)
+    initial = statistics(detector)
+    step = create_train_step(cfg, detector, np.full(9, 0.01, np.float32)).set_train()
+    outputs, found = [step(*batch).asnumpy()], statistics(detector)
+    outputs = np.stack([*outputs, *(step(*batch).asnumpy() for _ in range(3))])
     assert np.isfinite(outputs).all() and not outputs[:, OUTPUTS.index("skipped")].any()
-    np.testing.assert_allclose(outputs[0, :3], float32_losses, rtol=0.1)
+    losses, expected = float32_results
+    np.testing.assert_allclose(outputs[0, :3], losses, rtol=0.1)
+    assert found.keys() == expected.keys() and len(found) > 4
+    for name, value in found.items():
+        assert not np.array_equal(value, initial[name]), name
+        np.testing.assert_allclose(value, expected[name], rtol=0.02, atol=0.02, err_msg=name)
     assert outputs[-1, 0] < 0.9 * outputs[0, 0]
