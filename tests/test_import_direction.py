@@ -36,7 +36,8 @@ WITH_MINDSPORE = [
     "training",
 ]
 MOST_POSITIONAL_ARGUMENTS = 3
-WITHOUT_KEYWORDS = {"os.posix_fadvise"}  # functions that accept positional arguments only
+# functions that accept positional arguments only; `bn_train` and `bn_infer` are primitives of MindSpore
+WITHOUT_KEYWORDS = {"os.posix_fadvise", "self.bn_train", "self.bn_infer"}
 
 
 def is_inside(module: str, rooms: list[str]) -> bool:

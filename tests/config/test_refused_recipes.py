@@ -54,7 +54,7 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
         ("backbone_taps", "input"),
         ("backbone_taps", "expansion"),  # with the neck extras, which expands itself
         ("anchors", "none"),
-        ("amp_level", "O4"),
+        ("amp_level", "O1"),  # MindSpore would rewrite the code of the network, and fail
         ("mode", 2),
         ("jit_level", "O3"),
         ("comm_fusion_mb", 0),
@@ -102,6 +102,20 @@ def test_an_unknown_key_of_a_base_is_refused(recipe, tmp_path):
 )
 def test_wrong_values_are_refused_with_their_key(key, value, recipe):
     assert_refused(recipe(), {key: value}, parts=[key])
+
+
+@pytest.mark.parametrize(
+    "keys, overrides, place",
+    [
+        ({}, {"lr": -1}, "command line: lr:"),
+        ({"lr": -1}, {"batch_size": 4}, "recipe.yaml: lr:"),
+        ({}, {"steps": [8, "x"]}, "command line: steps.1:"),
+        ({"augment": {"flip_prob": 2}}, {"augment.crop_prob": 1}, "recipe.yaml: augment.flip_prob:"),
+        ({"augment": {"flip_prob": 1}}, {"augment.flip_prob": 2}, "command line: augment.flip_prob:"),
+    ],
+)
+def test_a_wrong_value_is_reported_where_it_stands(keys, overrides, place, recipe):
+    assert_refused(recipe(**keys), overrides, parts=[place])
 
 
 def test_data_sinking_is_refused_on_cpu(recipe):

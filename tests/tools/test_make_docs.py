@@ -40,7 +40,7 @@ def test_rows_state_type_range_default_and_meaning(row, pages):
 @pytest.mark.parametrize(
     "start",
     [
-        "| `amp_level` | str | `O0`, `O1`, `O2`, `O3` | Ascend `O2`, CPU `O0` |",
+        "| `amp_level` | str | `O0`, `O2`, `O3` | Ascend `O2`, CPU `O0` |",
         '| `jit_level` | str | `""`, `O0`, `O1`, `O2` | Ascend `""`, CPU `O2` |',
         "| `anchors`¹ | str | `default`, `grid` | `default` |",
         "| `prior_scaling`¹ | [float, float] | > 0 | `[0.1, 0.2]` |",

@@ -65,7 +65,8 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     try:
         config = Config.model_validate({**values, "num_classes": 2 if num_classes is None else num_classes})
     except ValidationError as error:
-        raise UserError(describe_first_error(error, path)) from None
+        is_override = _contains(override_values, error.errors()[0]["loc"])
+        raise UserError(describe_first_error(error, "command line" if is_override else path)) from None
     # Use the validated number, because validation converts a text such as "81" to an int.
     stated = None if num_classes is None else config.num_classes
     config = config.model_copy(update=_find_classes(config.data_dir, classes=config.classes, num_classes=stated))
@@ -103,9 +104,8 @@ def read_recipe(path: Path, including: tuple[Path, ...] = ()) -> dict:
         reason = os_reason(error)
         raise UserError(f"{path}: the recipe cannot be read ({reason}). Correct the path of the file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: the file is not valid YAML ({' '.join(str(error).split())}). Correct the syntax."
-        ) from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: the file is not valid YAML ({reason}). Correct the syntax.") from None
     if not isinstance(values, dict):
         raise UserError(
             f"{path}: the file contains a value of type {type(values).__name__} instead of recipe keys. "
@@ -279,11 +279,22 @@ def refuse_unknown_keys(values: dict, *, section: type[BaseModel], source: str, 
             refuse_unknown_keys(value, section=Augment, source=source, prefix="augment.")
 
 
-def describe_first_error(error: ValidationError, path: str | Path) -> str:
-    """Return the first error of a pydantic validation as one line, with the path of the recipe."""
+def _contains(values: Any, place: tuple[str | int, ...]) -> bool:
+    """Return whether nested values contain the place of a validation error: keys, and positions in lists."""
+    for key in place:
+        if not isinstance(values, dict):
+            break  # the rest of the place is within a list
+        if key not in values:
+            return False
+        values = values[key]
+    return bool(place)
+
+
+def describe_first_error(error: ValidationError, source: str | Path) -> str:
+    """Return the first error of a pydantic validation as one line. source: the recipe's path, or `command line`."""
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
-        return f"{path}: the key {key!r} is missing. Add {key} to the recipe."
+        return f"{source}: the key {key!r} is missing. Add {key} to the recipe."
     reason = problem["msg"].replace("Input ", "the value ", 1)
-    return f"{path}: {key}: {problem['input']!r} is not valid: {reason}. Correct {key}."
+    return f"{source}: {key}: {problem['input']!r} is not valid: {reason}. Correct {key}."

@@ -262,7 +262,7 @@ class Config(AdaptableSection):
     jit_level: Literal["", "O0", "O1", "O2"] = Field(
         "", description="graph compilation level; if empty, MindSpore chooses the level for the device"
     )
-    amp_level: Literal["O0", "O1", "O2", "O3"] = Field(
+    amp_level: Literal["O0", "O2", "O3"] = Field(
         "O0", description="mixed precision: O0 for float32, O2 for float16 except BatchNorm, O3 for float16"
     )
     dataset_sink_mode: bool = Field(
