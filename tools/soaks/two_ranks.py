@@ -30,7 +30,8 @@ CHECKPOINT_STEPS = 5  # checkpoint_every_steps of the recipe
 MAX_TIMES_LONGER = 2  # a run without kills takes less time than a run with kills, but other programs may run
 STARTUP_SECONDS, STARTUP_KILLS = 30, 0.25  # this fraction of kills comes in the first seconds of a launch
 WARM_UP_SECONDS = {"killed": 30, "uninterrupted": 120}  # from the first whole epoch until memory is flat
-UNNOTICED, UNNOTICED_SECONDS = "supervisor of scheduler", 20  # the job goes on without it, and is stopped later
+UNNOTICED = "supervisor of scheduler"  # the job goes on without it
+UNNOTICED_SECONDS = 20  # until a job is stopped that does not notice a kill
 POLL_SECONDS = 0.2
 
 
@@ -87,8 +88,10 @@ class Soak:
                 if time.monotonic() >= deadline or launch.has_ended():
                     break
                 victim, number = next(victims)
+                # Before all ranks are connected, a host waits for the other one, which may not have started yet.
+                may_wait = bool(self.hosts) and not launch.has_trained()
                 target = kill_process(launch, victim, number)
-                if target == UNNOTICED:
+                if target == UNNOTICED or may_wait:
                     time.sleep(UNNOTICED_SECONDS)
                     launch.stop()
                 start = time.monotonic()
