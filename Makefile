@@ -25,8 +25,8 @@
 # make soak         three long runs, one after the other: soak-device, a training that is killed up to 20 times, a quarter of
 #                   an hour; soak-ranks, a training of two ranks that is killed for an hour, usually two hours in all;
 #                   soak-service, the service with 1 % bad requests, a quarter of an hour. MINUTES=<number> for soak-ranks
-# make faults       let file operations of every command fail in turn, and check how it ends; takes hours, or half an hour with
-#                   OPTIONS='--per_file 1'; needs a C compiler
+# make faults       let file operations of every command fail in turn, and check how it ends; takes an hour, or a quarter of it
+#                   with OPTIONS='--per_file 1'; needs a C compiler
 # All commands can be repeated.
 
 PYTHON ?= python3

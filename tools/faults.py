@@ -14,7 +14,7 @@ earlier run must stay whole. "conditions" are faults of the machine, such as a f
 limited address space, a clock that jumps, and data that disappear.
 
 The command prints the numbers of calls and how runs ended, and a line for each violation. The exit code is then 1. All
-calls take hours on 2 CPU cores, and --per_file 1 takes half an hour.
+calls take about an hour on 2 CPU cores, and --per_file 1 takes a quarter of an hour.
 """
 
 if __name__ == "__main__":
