@@ -65,6 +65,7 @@ def test_processes_with_different_offsets_share_a_slope():
     assert line.per_hour == pytest.approx(30) and line.error == pytest.approx(0, abs=1e-9)
     assert (line.processes, line.hours, line.mean) == (2, 1.5, pytest.approx(1340 / 7))
     assert line.grows(16) and not line.grows(46)  # 45 in 1.5 hours
+    assert line.grows(16, known_per_hour=19) and not line.grows(16, known_per_hour=20)  # 16.5 and 15 of another cause
     assert fit_line([([0, 60], [1, 2])], warm_up_seconds=0) is None
 
 
@@ -89,6 +90,8 @@ def test_growing_memory_and_open_files_are_faults(capsys):
     memory, files = samples.report("service", warm_up_seconds=0)
     assert "memory of sleep" in memory and "1800" in memory and "open files of sleep" in files and "600" in files
     assert "+1800.0 ± 0.0 MiB/h" in capsys.readouterr().out
+    (files,) = samples.report("service", warm_up_seconds=0, known_growth={"sleep": 1700.0})
+    assert "open files of sleep" in files
 
 
 def start_sleeping(mark):

@@ -29,10 +29,14 @@ class Line:
     hours: float
     processes: int
 
-    def grows(self, min_rise: float) -> bool:
-        """Return True if the values rise by more than noise. min_rise: rise that counts as flat, whatever the mean"""
-        rise = self.per_hour * self.hours
-        return rise > max(MAX_GROWTH * self.mean, min_rise) and self.per_hour > SIGNIFICANT * self.error
+    def grows(self, min_rise: float, known_per_hour: float = 0) -> bool:
+        """Return True if the values rise by more than noise.
+
+        min_rise: rise that counts as flat, whatever the mean
+        known_per_hour: slope that has a known cause, and does not count
+        """
+        per_hour = self.per_hour - known_per_hour
+        return per_hour * self.hours > max(MAX_GROWTH * self.mean, min_rise) and per_hour > SIGNIFICANT * self.error
 
 
 def fit_line(series: Sequence[tuple[Sequence[float], Sequence[float]]], warm_up_seconds: float) -> Line | None:

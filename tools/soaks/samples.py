@@ -7,8 +7,9 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ssd.errors import count_noun
 from ssd.runtime.processes import find_process
@@ -81,11 +82,14 @@ class Samples:
                     life.memory_mib.append(pages * MIB_PER_PAGE)
                     life.files.append(files)
 
-    def report(self, title: str, warm_up_seconds: float) -> list[str]:
+    def report(
+        self, title: str, warm_up_seconds: float, known_growth: Mapping[str, float] = MappingProxyType({})
+    ) -> list[str]:
         """Print the lines fitted to memory and open files by role, and return a text for each value that grows.
 
         title: name of the run, for the texts
         warm_up_seconds: time after the first sample of each process that is left out
+        known_growth: {role: growth of its memory in MiB per hour that has a known cause}
         """
         faults = []
         for name in sorted({life.name for life in self.lives.values()}):
@@ -100,7 +104,7 @@ class Samples:
                 f"{count_noun(memory.processes, 'process', 'processes')}, {60 * memory.hours:.1f} minutes",
                 flush=True,
             )
-            if memory.grows(MIN_RISE_MIB):
+            if memory.grows(MIN_RISE_MIB, known_growth.get(name, 0)):
                 faults.append(f"{title}: the memory of {name} grows by {memory.per_hour:.0f} MiB per hour")
             if files.grows(MIN_RISE_FILES):
                 faults.append(f"{title}: the open files of {name} grow by {files.per_hour:.0f} per hour")
