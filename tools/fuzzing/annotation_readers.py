@@ -17,13 +17,7 @@ NAMES = ("a", "b")  # images of each dataset, of which one is held out for valid
 def coco(folder: Path) -> Reader:
     """Return a reader of one COCO annotation file, which also writes the validation split, and evaluates it."""
     _write_images(folder / "images")
-    path = folder / "annotations.json"
-
-    def read(data: bytes) -> None:
-        path.write_bytes(data)
-        read_dataset("coco", folder)
-
-    return read
+    return _create_reader(folder / "annotations.json", "coco", folder)
 
 
 def voc(folder: Path) -> Reader:
@@ -32,12 +26,7 @@ def voc(folder: Path) -> Reader:
     (folder / "Annotations").mkdir()
     box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox>"
     (folder / "Annotations/b.xml").write_text(f"<a><object><name>cat</name>{box}</object></a>")
-
-    def read(data: bytes) -> None:
-        (folder / "Annotations/a.xml").write_bytes(data)
-        read_dataset("voc", folder)
-
-    return read
+    return _create_reader(folder / "Annotations/a.xml", "voc", folder)
 
 
 def yolo_labels(folder: Path) -> Reader:
@@ -46,12 +35,7 @@ def yolo_labels(folder: Path) -> Reader:
     (folder / "labels").mkdir()
     (folder / "labels/b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (folder / "data.yaml").write_text("names: [cat, dog]\n")
-
-    def read(data: bytes) -> None:
-        (folder / "labels/a.txt").write_bytes(data)
-        read_dataset("yolo", folder)
-
-    return read
+    return _create_reader(folder / "labels/a.txt", "yolo", folder)
 
 
 def yolo_settings(folder: Path) -> Reader:
@@ -60,10 +44,15 @@ def yolo_settings(folder: Path) -> Reader:
     (folder / "labels").mkdir()
     for name in NAMES:
         (folder / f"labels/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    return _create_reader(folder / "data.yaml", "yolo", folder)
+
+
+def _create_reader(path: Path, annotation_format: str, folder: Path) -> Reader:
+    """Return a function that writes its argument to a file of a dataset, and reads the dataset."""
 
     def read(data: bytes) -> None:
-        (folder / "data.yaml").write_bytes(data)
-        read_dataset("yolo", folder)
+        path.write_bytes(data)
+        read_dataset(annotation_format, folder)
 
     return read
 
