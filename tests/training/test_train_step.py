@@ -1,60 +1,21 @@
-"""The training step: what it changes, what it leaves unchanged, and evaluation between steps."""
+"""The training step: what it changes, and what it leaves unchanged."""
 
 import mindspore as ms
-import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
 from fakes import WeightedSum
-from ssd.boxes.anchors import create_anchors
-from ssd.boxes.multiclass_nms import MulticlassNMS
 from ssd.checkpoints.loading import load_weights
 from ssd.checkpoints.saving import save_checkpoint
-from ssd.inference import network as inference_module
-from ssd.inference.network import InferenceTimes, create_inference_net, create_nms
 from ssd.models.detector import create_detector
 from ssd.models.layers import NormalizeImage
 from ssd.models.losses import FocalDetectionLoss
 from ssd.models.target_assigner import TargetAssigner
-from ssd.training.train_step import OUTPUTS, TrainStep, create_train_step
+from ssd.training.train_step import OUTPUTS, TrainStep
+from trained_detector import LR, STEPS, Trainer, changed, is_statistic, noise_batch
 
-LR, STEPS = 0.02, 1000
 FIRST_NORM = "backbone.features.net.features_1"
-
-
-class Trainer:
-    """A training step on a detector of its own. `reset` restores its start without compiling again."""
-
-    def __init__(self, cfg):
-        self.cfg, self.detector = cfg, create_detector(cfg)
-        schedule = np.array([LR] * (STEPS - 1) + [0], np.float32)
-        self.step = create_train_step(cfg, self.detector, schedule).set_train()
-        self.start = self.state()
-
-    def state(self):
-        return {name: value.asnumpy().copy() for name, value in self.step.parameters_dict().items()}
-
-    def reset(self):
-        for name, parameter in self.step.parameters_dict().items():
-            # A copy, because the Tensor may use the array as its memory; and not `set_data`, which would give the
-            # parameter other memory than the compiled graph knows.
-            ops.assign(parameter, Tensor(self.start[name].copy()))
-        self.step.set_train()
-        return self
-
-    def set_scale(self, scale):
-        ops.assign(self.step.scale_sense, Tensor(scale, ms.float32))
-
-    def outputs(self, batch):
-        """Train a step -> {name of OUTPUTS: value}"""
-        values = self.step(*(Tensor(array) for array in batch)).asnumpy()
-        assert values.dtype == np.float32 and values.shape == (len(OUTPUTS),)
-        return dict(zip(OUTPUTS, values.tolist()))
-
-    def train(self, batch, steps=1):
-        """Train steps -> losses"""
-        return [self.outputs(batch)["loss"] for _ in range(steps)]
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +41,7 @@ def dynamic(compiled):
 
 @pytest.fixture(scope="module")
 def batch(tiny_recipe):
-    """Four images of noise with three boxes each, anchors of the three levels: image, gt_boxes_yxyx, gt_labels."""
-    rng = np.random.default_rng(0)
-    anchors = np.stack([rng.integers(*rows, 4) for rows in ((0, 256), (256, 320), (320, 336))], axis=1)
-    boxes = create_anchors(tiny_recipe()).boxes_yxyx[anchors]
-    image = rng.integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
-    return image, boxes, rng.integers(1, 4, (4, 3)).astype(np.int32)
-
-
-def is_statistic(name):
-    return name.endswith(("moving_mean", "moving_variance"))
+    return noise_batch(tiny_recipe())
 
 
 def trainable_weights(state, detector):
@@ -100,14 +52,6 @@ def weights_and_momentum(state, detector):
     return {
         name: state[name] for weight in trainable_weights(state, detector) for name in (weight, f"moments.{weight}")
     }
-
-
-def detect(net, nms, dataset):
-    return inference_module.detect_dataset(net, nms, dataset=dataset, times=InferenceTimes())
-
-
-def changed(before, after):
-    return [name for name in before if not np.array_equal(before[name], after[name])]
 
 
 # --- learning ---
@@ -310,105 +254,3 @@ def test_the_heads_statistics_move_as_published(trainer, batch):
     trainer.train(batch)
     variance = trainer.state()["head.box.0.1.moving_variance"]
     assert variance.min() >= 0.97 - 1e-6 and variance.min() < 0.971
-
-
-# --- evaluation in between ---
-
-
-def val_dataset(images, batch_size):
-    """Return batches with the columns of create_dataset(cfg, "val"): image, image_id, original_size."""
-    count = len(images)
-    sizes = np.tile(np.array([[48, 80]], np.int32), (count, 1))
-    columns = {"image": list(images), "image_id": np.arange(100, 100 + count), "original_size": list(sizes)}
-    return ds.NumpySlicesDataset(columns, shuffle=False).batch(batch_size)
-
-
-@pytest.fixture
-def images():
-    return np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3)).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def inference(compiled):
-    """The inference network and NMS of the detector in `trainer`, created before it is trained."""
-    trainer = compiled["fixed"]
-    return create_inference_net(trainer.cfg, trainer.detector), create_nms(trainer.cfg)
-
-
-def test_statistics_stay_during_detection_and_move_again_afterwards(trainer, batch, images, inference):
-    trainer.train(batch)
-    before = trainer.state()
-    results = list(detect(*inference, val_dataset(images, 4)))
-    assert len(results) == 8
-    assert changed(before, trainer.state()) == []
-    trainer.train(batch)
-    still = set(before) - set(changed(before, trainer.state()))
-    assert not any(is_statistic(name) for name in still)
-
-
-def modes(detector):
-    return {cell.training for _, cell in detector.cells_and_names()}
-
-
-@pytest.mark.parametrize("stop_early", [False, True])
-def test_detecting_leaves_the_mode_as_it_was(stop_early, trainer, images, inference):
-    detections = detect(*inference, val_dataset(images, 4))
-    assert next(detections)[0] == 100
-    assert modes(trainer.detector) == {False}
-    if stop_early:
-        detections.close()
-    else:
-        assert len(list(detections)) == 7
-    assert modes(trainer.detector) == {True}
-    trainer.detector.set_train(False)
-    list(detect(*inference, val_dataset(images, 4)))
-    assert modes(trainer.detector) == {False}
-
-
-def test_detection_does_not_depend_on_the_mode_before(trainer, images, inference):
-    net, nms = inference
-    results = []
-    for mode in (True, False):
-        net.set_train(mode)
-        results.append([detections.scores for _, detections in detect(net, nms, val_dataset(images, 4))])
-    for first, second in zip(*results):
-        np.testing.assert_array_equal(first, second)
-
-
-class ShapeRecorder(nn.Cell):
-    """Stands in for an InferenceNet: records the shapes of its inputs and detects nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.detector = nn.Identity()
-        self.shapes = []
-
-    def __call__(self, image):
-        self.shapes.append(image.shape)
-        shapes = (len(image), 5, 4), (len(image), 5), (len(image), 5)
-        return tuple(Tensor(np.zeros(shape, np.float32)) for shape in shapes)
-
-
-def test_a_last_partial_batch_needs_no_graph_of_its_own(images):
-    net = ShapeRecorder()
-    results = list(detect(net, MulticlassNMS(0.5, 0.5, 10), val_dataset(images[:6], 4)))
-    assert [image_id for image_id, _ in results] == list(range(100, 106))
-    assert net.shapes == [(4, 64, 64, 3)] * 2
-
-
-def test_a_last_partial_batch_gives_the_same_detections(trainer, images, inference):
-    full = dict(detect(*inference, val_dataset(images, 4)))
-    partial = dict(detect(*inference, val_dataset(images[:6], 4)))
-    assert list(full) == list(range(100, 108)) and list(partial) == list(range(100, 106))
-    assert any(len(detections.scores) for detections in partial.values())
-    for image_id, detections in partial.items():
-        np.testing.assert_array_equal(detections.boxes_yxyx, full[image_id].boxes_yxyx)
-        np.testing.assert_array_equal(detections.scores, full[image_id].scores)
-        np.testing.assert_array_equal(detections.labels, full[image_id].labels)
-
-
-def test_detections_are_pixels_of_the_original_image(trainer, images, inference):
-    for _, detections in detect(*inference, val_dataset(images, 4)):
-        boxes = detections.boxes_yxyx
-        assert len(boxes) and boxes.min() >= 0
-        assert 45 < boxes[:, [0, 2]].max() <= 48 and 75 < boxes[:, [1, 3]].max() <= 80
