@@ -117,7 +117,10 @@ def test_a_scheduler_that_ends_reports_it_unless_a_rank_explains_it(supervise):
 def test_exit_reason_with_invalid_variables(monkeypatch, tmp_path):
     for value, is_elsewhere in (("2", True), ("junk", False), ("", False)):
         monkeypatch.setenv("MS_WORKER_NUM", value)
-        assert ("another host" in exit_reason(1, FakeLog(folder=tmp_path))) == is_elsewhere
+        for code in (1, -signal.SIGTERM):
+            assert ("another host" in exit_reason(code, FakeLog(folder=tmp_path))) == is_elsewhere
+        log = FakeLog(folder=tmp_path)
+        assert "another host" not in exit_reason(2, log) + exit_reason(-signal.SIGTERM, log, was_asked=True)
 
 
 def test_a_scheduler_needs_its_port(monkeypatch):

@@ -113,7 +113,8 @@ class Supervisor:
                 time.sleep(POLL_SECONDS)
         if code:
             was_asked = self.stop_requested or code == INTERRUPTED_EXIT_CODE
-            self.log.write_exit(JobLog.STOPPED if was_asked else JobLog.FAILED, exit_reason(code, self.log))
+            reason = exit_reason(code, self.log, was_asked=was_asked)
+            self.log.write_exit(JobLog.STOPPED if was_asked else JobLog.FAILED, reason)
         if self.msrun_was_killed and self.log_viewer:
             self.log_viewer.stop()  # otherwise it would run forever and keep the user's pipe open
         return code if code >= 0 else 128 - code
@@ -126,17 +127,20 @@ class Supervisor:
         return int(line.is_failure)
 
 
-def exit_reason(code: int, log: JobLog) -> str:
+def exit_reason(code: int, log: JobLog, *, was_asked: bool = False) -> str:
     """Return a text on how a process ended, for example "exited with code 2. See the rank's log: worker_0.log".
 
     code: exit code, or the negative number of the signal that killed the process
     log: log of this process, whose folder shows how many ranks run on this host
+    was_asked: True if a signal or the end of another process has asked this process to stop
     """
     reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     ranks_here = len(list(log.process_log.parent.glob("worker_*.log")))
     num_ranks = os.environ.get("MS_WORKER_NUM", "1")
-    # Code 1 is that of MindSpore's errors, for example in a collective. A UserError exits with code 2.
-    if code == 1 and num_ranks.isdecimal() and ranks_here < int(num_ranks):
+    # Code 1 is that of MindSpore's errors, for example in a collective. If a rank of another host is missing, MindSpore
+    # may also end this process with SIGTERM. A UserError exits with code 2.
+    may_be_elsewhere = code in (1, -signal.SIGTERM) and not was_asked
+    if may_be_elsewhere and num_ranks.isdecimal() and ranks_here < int(num_ranks):
         reason += ", possibly because a rank on another host failed"
     return f"{reason}. See the {log.source.split()[0]}'s log: {log.process_log}"
 
